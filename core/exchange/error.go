@@ -1,0 +1,83 @@
+package exchange
+
+import (
+	"errors"
+	"strconv"
+)
+
+// Code says why a stream is reset. Codecs map it to their own wire codes.
+type Code uint8
+
+const (
+	// CodeCancel: the exchange is no longer wanted.
+	CodeCancel Code = iota
+	// CodeInternal: wproxy failed.
+	CodeInternal
+	// CodeNoError: the answer is complete, the rest of the request is not needed.
+	CodeNoError
+	// CodeTimeout: a deadline passed.
+	CodeTimeout
+	// CodeRefused: the request was not processed at all.
+	CodeRefused
+)
+
+// Side says where an exchange failed.
+type Side uint8
+
+const (
+	// Internal: in wproxy itself or one of its plugins.
+	Internal Side = iota
+	// ClientSide: on the connection to the client.
+	ClientSide
+	// UpstreamSide: on the connection to the upstream.
+	UpstreamSide
+)
+
+// Retry says whether the same request may be sent again after an error.
+type Retry uint8
+
+const (
+	// RetryNever: bytes of an answer were seen, or the request may have had effects.
+	RetryNever Retry = iota
+	// RetryIfReused: only if the connection had served an exchange before, so
+	// that the error may be the upstream's idle timeout; idempotent requests only.
+	RetryIfReused
+	// RetryAlways: the upstream has not seen one byte of the request.
+	RetryAlways
+)
+
+// An Error is why an exchange failed.
+type Error struct {
+	Op     string // what was being done: "dial", "read head", "write body", ...
+	Side   Side
+	Retry  Retry
+	Status int    // the status to answer with if no head has been sent; 0: none
+	Reason string // stable machine-readable name, e.g. "conflicting_length": metric label, log field
+	Err    error  // the cause; may be nil
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	s := e.Op
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	if e.Status != 0 {
+		s += " (" + strconv.Itoa(e.Status) + ")"
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// ErrAnswered is returned by a sink, and by Feed, when the exchange has been
+// answered by somebody else, so that the rest of the message is not wanted.
+// It is not a failure.
+var ErrAnswered = errors.New("exchange: already answered")
+
+// ErrReset is the cause of errors from a stream on which Reset was called.
+var ErrReset = errors.New("exchange: stream was reset")

@@ -1,0 +1,170 @@
+// Package filter is all that core knows of plugins: a Filter wraps the sinks of
+// one exchange, a Factory makes Filters for a route.
+//
+// Contract (architecture, "The contract of an exchange"): a filter passes a
+// message on by calling next, holds it back by not calling next yet (its feeder
+// is parked inside Head, Data or Trailer), edits the head in place before
+// passing it on, and answers with Exchange.Answer. It never starts a goroutine
+// per exchange on the plain path.
+package filter
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"wproxy/core/exchange"
+)
+
+// A Filter handles one exchange. Request and Response are called once each,
+// before the first head is pushed, and wrap the sink that follows; a filter with
+// no interest in a direction returns next. Requests run through a route's
+// filters in order, responses in reverse order.
+type Filter interface {
+	Request(next exchange.Sink[*exchange.Request]) exchange.Sink[*exchange.Request]
+	Response(next exchange.Sink[*exchange.Response]) exchange.Sink[*exchange.Response]
+
+	// Close is called once, after both messages, when the exchange's record is
+	// final (status, bytes, times). err is nil when the exchange went well. It
+	// runs before the heads are recycled. The Filter may be reused afterwards by its Factory.
+	Close(err error)
+}
+
+// A Factory makes filters. It is safe for concurrent use and lives as long as
+// the snapshot that names it.
+type Factory interface {
+	// Name is the plugin's name in the configuration.
+	Name() string
+	// New makes the filter of one exchange. An error answers the exchange
+	// with 503 and reason "plugin_failed:NAME" unless it is an *exchange.Error
+	// with its own Status and Reason.
+	New(x *Exchange) (Filter, error)
+}
+
+// An Exchange is what filters may see of the exchange they are part of. It is
+// made by the engine, shared by the filters of one exchange, and valid until
+// the last Close has returned. Fields are written by the engine only; filters
+// edit Request and Response in place while they hold them.
+type Exchange struct {
+	Context  context.Context // done when the client has gone or the exchange was given up
+	Start    time.Time
+	Deadline time.Time // of the whole exchange (route timeout); zero: none
+
+	RequestID string
+	Request   *exchange.Request  // never nil
+	Response  *exchange.Response // nil until a final head is on its way back
+
+	ClientAddr netip.Addr // after trust_proxy
+	ClientIP   string     // ClientAddr.String(), made once
+
+	Route    *Route
+	Upstream Outcome
+
+	BytesIn, BytesOut int64  // body bytes so far: from the client, to the client
+	Reason            string // why wproxy answered itself; ""
+	Finished          time.Time // set before Close
+
+	Engine Engine
+
+	props     []Prop
+	LogFields []exchange.Field // filled through SetLogField; order kept
+	Verdicts  []Verdict
+}
+
+// A Route is what filters may know of the matched route. Immutable.
+type Route struct {
+	Name     string
+	Metadata map[string]any // routes.R.metadata
+}
+
+// An Outcome tells how the last try at an upstream went.
+type Outcome struct {
+	Cluster       string // name of the upstream
+	Address       string // of the server
+	Attempts      int
+	Failure       string // "", "connect", "reset", "timeout", "tls"
+	ConnectTime   time.Duration
+	FirstByteTime time.Duration
+	Reused        bool
+}
+
+// A Prop is a property that a plugin has set, for later plugins of the chain.
+type Prop struct {
+	Path  string // parts joined by NUL
+	Value []byte
+}
+
+// A Verdict is what a plugin says it decided, for the access log.
+type Verdict struct {
+	Plugin  string
+	Verdict string
+	Took    time.Duration // time inside the guest
+}
+
+// An Answer is a response made by wproxy instead of an upstream.
+type Answer struct {
+	Head   *exchange.Response // Status, Fields; Length is set from Body
+	Body   []byte             // owned by the caller again after Answer has returned
+	Reason string             // log field "reason", e.g. the details of a local reply
+	Trailer *exchange.Fields  // nil: none
+}
+
+// Engine is what the engine does for filters.
+type Engine interface {
+	// Answer claims the exchange's one answer and pushes it, on the calling
+	// goroutine, into the response side of from itself, then of the filters
+	// before it. It returns exchange.ErrAnswered when somebody else was
+	// first. A filter that answers in its request direction returns
+	// exchange.ErrAnswered from the sink call it is in. A filter that replaces a
+	// response it is holding does not call Answer: it pushes another head into
+	// its own next and returns exchange.ErrAnswered.
+	Answer(from Filter, a *Answer) error
+
+	// Abort resets both sides of the exchange; reason goes to the log. It may
+	// be called from any goroutine until Close has returned.
+	Abort(reason string)
+
+	// Reroute asks for the route to be matched again once the request head
+	// has passed the last filter (Proxy-Wasm clear_route_cache).
+	Reroute(on bool)
+}
+
+// Prop returns the property at path, set by a plugin of this exchange.
+func (x *Exchange) Prop(path string) ([]byte, bool) {
+	for i := range x.props {
+		if x.props[i].Path == path {
+			return x.props[i].Value, true
+		}
+	}
+	return nil, false
+}
+
+// SetProp stores a property; value is owned by x afterwards.
+func (x *Exchange) SetProp(path string, value []byte) {
+	for i := range x.props {
+		if x.props[i].Path == path {
+			x.props[i].Value = value
+			return
+		}
+	}
+	x.props = append(x.props, Prop{path, value})
+}
+
+// SetLogField sets a field of the access log line; an existing one is replaced.
+func (x *Exchange) SetLogField(key, value string) {
+	for i := range x.LogFields {
+		if x.LogFields[i].Name == key {
+			x.LogFields[i].Value = value
+			return
+		}
+	}
+	x.LogFields = append(x.LogFields, exchange.Field{Name: key, Value: value})
+}
+
+// Reset clears x for reuse.
+func (x *Exchange) Reset() {
+	clear(x.props)
+	clear(x.LogFields)
+	clear(x.Verdicts)
+	*x = Exchange{props: x.props[:0], LogFields: x.LogFields[:0], Verdicts: x.Verdicts[:0]}
+}

@@ -1,0 +1,73 @@
+package host
+
+import (
+	"iter"
+
+	"wproxy/abi"
+)
+
+// Stream is what a guest's stream context may see and do: all that the host
+// asks of the outside for one HTTP exchange or TCP connection. The host calls it
+// only while the guest that owns the context is being called, under that VM's
+// lock: implementations must not block, must not call back into the host and must
+// not take a direction lock (architecture, rule 3). Resume, Close and Reply mark
+// what shall happen; it happens after the outermost callback has returned.
+type Stream interface {
+	// Map returns a header map, or nil when that message is not there.
+	Map(kind abi.MapType) Map
+
+	// Buffer returns a body, or nil when that body is not there.
+	Buffer(kind abi.BufferType) Buffer
+
+	// Property appends the value of the property at path (parts joined by
+	// NUL, abi.md 3.2, 6.1; encoded as in 3.3) to dst. path is borrowed.
+	Property(dst []byte, path string) ([]byte, bool)
+
+	// SetProperty stores a property. Both arguments are owned by the Stream.
+	SetProperty(path string, value []byte)
+
+	Resume(side abi.StreamType)
+	Close(side abi.StreamType)
+
+	// Reply answers the exchange; r is owned by the Stream.
+	Reply(r Reply)
+
+	// ClearRouteCache asks for the route to be matched again.
+	ClearRouteCache()
+}
+
+// Reply is a local response (proxy_send_local_response, abi.md 5.8).
+type Reply struct {
+	Status     int
+	Details    string
+	Body       []byte
+	Fields     []abi.Pair
+	GRPCStatus int32 // -1: not set
+}
+
+// Map is a header map as guests see it: pseudo fields first, names in lower
+// case. Arguments of Get, and name of Remove, are borrowed (they may alias guest
+// memory); those of Set, Add and Replace are owned by the Map. Edits that would
+// break framing (CR, LF, NUL, removing a pseudo field, a second host) are refused:
+// false, with nothing changed.
+type Map interface {
+	Len() int
+	Get(name string) (string, bool)
+	Set(name, value string) bool
+	Add(name, value string) bool
+	Remove(name string) bool
+	Replace(pairs []abi.Pair) bool
+	All() iter.Seq2[string, string]
+}
+
+// Buffer is a body, or the part of it that is held, as guests see it.
+type Buffer interface {
+	// Bytes returns the bytes; valid until Replace or the end of the callback.
+	Bytes() []byte
+	// Replace replaces the bytes [start, start+size) by data, which is
+	// borrowed; start and size are clamped to the buffer (abi.md 5.5). False
+	// if the buffer is read-only or would grow past its limit.
+	Replace(start, size int, data []byte) bool
+	// End reports whether the end of the stream has been seen.
+	End() bool
+}
