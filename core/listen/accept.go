@@ -1,0 +1,134 @@
+package listen
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// errConnRefused is what a socket file without a listener answers.
+const errConnRefused = syscall.ECONNREFUSED
+
+// accept is the accept goroutine. It ends when the listener was closed.
+func (l *Listener) accept() {
+	var pause time.Duration
+	for l.waitRoom() {
+		nc, err := l.ln.Accept()
+		if err == nil {
+			pause = 0
+			l.start(nc)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if errors.Is(err, syscall.ECONNABORTED) {
+			continue // the client left while it was in the backlog: nothing is short
+		}
+		pause = min(max(2*pause, acceptBackoffMin), acceptBackoffMax)
+		if l.o.AcceptError != nil {
+			l.o.AcceptError(err, pause)
+		}
+		l.sleep(pause)
+	}
+}
+
+// waitRoom waits until another connection may be accepted; false after Close.
+func (l *Listener) waitRoom() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.limit >= 0 && l.open >= l.limit && !l.closed {
+		l.room.Wait()
+	}
+	return !l.closed
+}
+
+// sleep waits for d, or until Close.
+func (l *Listener) sleep(d time.Duration) {
+	t := time.AfterFunc(d, l.room.Broadcast)
+	defer t.Stop()
+	end := time.Now().Add(d)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.closed && time.Now().Before(end) {
+		l.room.Wait()
+	}
+}
+
+// start gives a connection its goroutine.
+func (l *Listener) start(nc net.Conn) {
+	c := &conn{Conn: nc}
+	c.facts.Listener = l.o.Name
+	setAddresses(c, nc)
+
+	l.mu.Lock()
+	l.open++
+	l.total++
+	c.facts.ID = l.total
+	if c.next = l.head; c.next != nil {
+		c.next.prev = c
+	}
+	l.head = c
+	l.mu.Unlock()
+	if l.o.NextID != nil {
+		c.facts.ID = l.o.NextID()
+	}
+	if l.o.Opened != nil {
+		l.o.Opened()
+	}
+	l.conns.Add(1)
+	go l.run(c) // ends when Serve returns; Wait waits
+}
+
+// run is a connection's goroutine.
+func (l *Listener) run(c *conn) {
+	defer l.end(c)
+	l.o.Serve(l.ctx, c.Conn, &c.facts)
+}
+
+// end forgets a connection.
+func (l *Listener) end(c *conn) {
+	_ = c.Close() // usually closed already by Serve
+	l.mu.Lock()
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		l.head = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	l.open--
+	l.mu.Unlock()
+	l.room.Signal() // only the accept goroutine waits
+	if l.o.Closed != nil {
+		l.o.Closed()
+	}
+	l.conns.Done()
+}
+
+// setAddresses fills in the addresses. A peer on a unix socket has none: it is
+// on this machine, so it counts as loopback.
+func setAddresses(c *conn, nc net.Conn) {
+	f := &c.facts
+	f.Remote, f.Local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
+	f.RemoteIP = f.Remote.Addr().String()
+	f.RemoteAddr = f.Remote.String()
+	f.LocalAddr = f.Local.String()
+	if _, ok := nc.LocalAddr().(*net.UnixAddr); ok {
+		f.LocalAddr = "unix:" + nc.LocalAddr().String()
+	}
+}
+
+// addrPort converts a, with IPv4-mapped IPv6 addresses (what a socket bound to
+// every address reports) as the IPv4 addresses they are, so that CIDRs match.
+func addrPort(a net.Addr) netip.AddrPort {
+	ta, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+	}
+	ap := ta.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

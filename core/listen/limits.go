@@ -1,0 +1,22 @@
+package listen
+
+import "time"
+
+const (
+	// DefaultConnections is the most connections of one listener that are
+	// open at once when Options.Connections is 0. At 6 KiB an idle connection
+	// it is 120 MiB at worst, and it stays below the usual limit of open files.
+	DefaultConnections = 20_000
+
+	// acceptBackoffMin and acceptBackoffMax bound the pause after an Accept
+	// that failed (EMFILE, ENFILE, ENOBUFS, ENOMEM: somebody else has to give
+	// something back first, so trying at once only burns a CPU). The pause doubles.
+	acceptBackoffMin = 5 * time.Millisecond
+	acceptBackoffMax = time.Second
+
+	// keepAliveIdle, keepAliveInterval and keepAliveCount find peers that
+	// vanished without a FIN: after 15 s of silence, then 9 probes 15 s apart.
+	keepAliveIdle     = 15 * time.Second
+	keepAliveInterval = 15 * time.Second
+	keepAliveCount    = 9
+)

@@ -1,0 +1,225 @@
+// Package listen owns the sockets that clients connect to: it accepts, counts
+// and caps connections, and gives each one a goroutine.
+//
+// The nouns: a [Listener] is one socket; a connection is what it accepted,
+// together with the facts about it ([exchange.Conn]). The one rule of use: bind
+// with [Listen], then call [Listener.Start]; whoever has a Listener closes it
+// and waits for it.
+//
+// listen knows no protocol: what a connection is for is Options.Serve's
+// business. Its limits are in limits.go.
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"wproxy/core/exchange"
+)
+
+// Options of a Listener.
+type Options struct {
+	// Name is the listener's name in the configuration; it becomes
+	// exchange.Conn.Listener.
+	Name string
+
+	// Address is "host:port" (an empty host means every address of the
+	// machine, port 0 any free port) or "unix:/path".
+	Address string
+
+	// Connections is the most that are open at once. At the cap the listener
+	// stops accepting and newcomers wait in the kernel's backlog, as with
+	// HAProxy's maxconn. 0: DefaultConnections; negative: no cap.
+	Connections int
+
+	// Serve serves one connection, on the connection's own goroutine, and
+	// returns when it is done with it. c is closed afterwards in any case.
+	// ctx is done when Abort was called. Required.
+	Serve func(ctx context.Context, c net.Conn, facts *exchange.Conn)
+
+	// Opened and Closed, if set, are told about each connection before Serve
+	// is called and after c was closed. They must not block.
+	Opened, Closed func()
+
+	// AcceptError, if set, is told about each failed accept and how long the
+	// listener pauses because of it. It must not block for long.
+	AcceptError func(err error, pause time.Duration)
+
+	// NextID makes Conn.ID, unique in the process. Nil: counted per listener.
+	NextID func() uint64
+}
+
+// A Listener is a bound socket and the connections that came through it. Its
+// methods are safe for concurrent use.
+type Listener struct {
+	// Immutable.
+	o      Options
+	ln     net.Listener
+	ctx    context.Context // of the connections; done by Abort
+	cancel context.CancelFunc
+	loop   sync.WaitGroup // the accept goroutine
+	conns  sync.WaitGroup // the connections' goroutines
+
+	mu sync.Mutex
+	// Guarded by mu.
+	room    sync.Cond // signalled when open or limit changes, and by Close
+	limit   int       // < 0: none
+	open    int
+	total   uint64
+	head    *conn // doubly linked list of the open connections
+	started bool
+	closed  bool
+}
+
+// conn is one open connection. One allocation holds everything about it.
+type conn struct {
+	net.Conn
+	facts      exchange.Conn
+	prev, next *conn // guarded by Listener.mu
+}
+
+// Listen binds the socket; connections queue up in the kernel until Start. The
+// error names listener and address.
+func Listen(ctx context.Context, o Options) (*Listener, error) {
+	ln, err := bind(ctx, o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listener %q: cannot listen on %s: %w", o.Name, o.Address, cause(err))
+	}
+	l := &Listener{o: o, ln: ln}
+	l.room.L = &l.mu
+	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	l.SetConnections(o.Connections)
+	return l, nil
+}
+
+// bind opens the socket that address names.
+func bind(ctx context.Context, address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return bindUnix(ctx, path)
+	}
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
+	}}
+	// TCP_NODELAY is Go's default for accepted connections, and what a proxy
+	// wants: it flushes at the edges of messages and nowhere else.
+	return lc.Listen(ctx, "tcp", address)
+}
+
+// bindUnix listens on a unix socket, replacing a socket file that a process
+// that did not end well has left behind: one that refuses connections.
+func bindUnix(ctx context.Context, path string) (net.Listener, error) {
+	var lc net.ListenConfig
+	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket != 0 {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "unix", path)
+		if err == nil {
+			_ = c.Close() // somebody lives there; Listen says "address already in use"
+		} else if errors.Is(err, errConnRefused) {
+			_ = os.Remove(path) // if it cannot be removed, Listen says so
+		}
+	}
+	return lc.Listen(ctx, "unix", path)
+}
+
+// cause drops the "listen tcp 1.2.3.4:80:" that net puts in front: the message
+// around it says so already.
+func cause(err error) error {
+	var oe *net.OpError
+	if errors.As(err, &oe) && oe.Err != nil {
+		return oe.Err
+	}
+	return err
+}
+
+// Start starts accepting. Further calls have no effect.
+func (l *Listener) Start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.started || l.closed {
+		return
+	}
+	l.started = true
+	l.loop.Go(l.accept) // ended by Close; Close waits
+}
+
+// Addr returns the address that the socket is bound to.
+func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// Name returns Options.Name.
+func (l *Listener) Name() string { return l.o.Name }
+
+// Address returns Options.Address.
+func (l *Listener) Address() string { return l.o.Address }
+
+// SetConnections changes the cap; see Options.Connections. Connections that
+// are over a lower cap stay.
+func (l *Listener) SetConnections(n int) {
+	if n == 0 {
+		n = DefaultConnections
+	}
+	l.mu.Lock()
+	l.limit = n
+	l.mu.Unlock()
+	l.room.Broadcast()
+}
+
+// Open returns how many connections are open, and how many there ever were.
+func (l *Listener) Open() (open int, total uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open, l.total
+}
+
+// Close stops accepting and returns when no connection can come any more.
+// Connections that are open stay. Further calls have no effect.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	closed := l.closed
+	l.closed = true
+	l.mu.Unlock()
+	l.room.Broadcast()
+	var err error
+	if !closed {
+		err = l.ln.Close()
+	}
+	l.loop.Wait()
+	return err
+}
+
+// Wait returns when every connection has ended, nil, or when ctx is done, its
+// error. Call Close first, or new connections make it wait for longer.
+func (l *Listener) Wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { // ends with the last connection, at the latest soon after Abort
+		l.conns.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Abort closes the sockets of all connections, so that whoever serves them
+// fails at the next read or write. It stops accepting and does not wait.
+func (l *Listener) Abort() {
+	_ = l.Close() // the socket is gone either way
+	l.cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := l.head; c != nil; c = c.next {
+		// RST instead of FIN: a cut answer must not look complete.
+		if tc, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tc.SetLinger(0) // it is being closed; nothing is lost if this fails
+		}
+		_ = c.Close()
+	}
+}
