@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"wproxy/core/exchange"
 )
 
 // errConnRefused is what a socket file without a listener answers.
@@ -47,13 +49,11 @@ func (l *Listener) waitRoom() bool {
 
 // sleep waits for d, or until Close.
 func (l *Listener) sleep(d time.Duration) {
-	t := time.AfterFunc(d, l.room.Broadcast)
+	t := time.NewTimer(d)
 	defer t.Stop()
-	end := time.Now().Add(d)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for !l.closed && time.Now().Before(end) {
-		l.room.Wait()
+	select {
+	case <-t.C:
+	case <-l.done:
 	}
 }
 
@@ -61,7 +61,7 @@ func (l *Listener) sleep(d time.Duration) {
 func (l *Listener) start(nc net.Conn) {
 	c := &conn{Conn: nc}
 	c.facts.Listener = l.o.Name
-	setAddresses(c, nc)
+	l.setAddresses(&c.facts, nc)
 
 	l.mu.Lock()
 	l.open++
@@ -110,16 +110,18 @@ func (l *Listener) end(c *conn) {
 }
 
 // setAddresses fills in the addresses. A peer on a unix socket has none: it is
-// on this machine, so it counts as loopback.
-func setAddresses(c *conn, nc net.Conn) {
-	f := &c.facts
+// on this machine, so it counts as loopback. Called by the accept goroutine only.
+func (l *Listener) setAddresses(f *exchange.Conn, nc net.Conn) {
 	f.Remote, f.Local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
 	f.RemoteIP = f.Remote.Addr().String()
 	f.RemoteAddr = f.Remote.String()
-	f.LocalAddr = f.Local.String()
-	if _, ok := nc.LocalAddr().(*net.UnixAddr); ok {
-		f.LocalAddr = "unix:" + nc.LocalAddr().String()
+	if f.Local != l.lastLocal {
+		l.lastLocal, l.lastLocalAddr = f.Local, f.Local.String()
+		if ua, ok := nc.LocalAddr().(*net.UnixAddr); ok {
+			l.lastLocalAddr = "unix:" + ua.Name
+		}
 	}
+	f.LocalAddr = l.lastLocalAddr
 }
 
 // addrPort converts a, with IPv4-mapped IPv6 addresses (what a socket bound to

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -65,6 +66,12 @@ type Listener struct {
 	cancel context.CancelFunc
 	loop   sync.WaitGroup // the accept goroutine
 	conns  sync.WaitGroup // the connections' goroutines
+	done   chan struct{}  // closed by Close
+
+	// Owned by the accept goroutine: most connections come to one address, so
+	// they share its text.
+	lastLocal     netip.AddrPort
+	lastLocalAddr string
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -91,7 +98,7 @@ func Listen(ctx context.Context, o Options) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: cannot listen on %s: %w", o.Name, o.Address, cause(err))
 	}
-	l := &Listener{o: o, ln: ln}
+	l := &Listener{o: o, ln: ln, done: make(chan struct{})}
 	l.room.L = &l.mu
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	l.SetConnections(o.Connections)
@@ -186,6 +193,7 @@ func (l *Listener) Close() error {
 	l.room.Broadcast()
 	var err error
 	if !closed {
+		close(l.done)
 		err = l.ln.Close()
 	}
 	l.loop.Wait()

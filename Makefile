@@ -1,0 +1,71 @@
+# wproxy: build, run and check. Go is all that `make run` and `make test` need.
+
+# Tools, run at a pinned version; they are no part of go.mod.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+GO       ?= go
+FUZZTIME ?= 10s
+# Only these fuzz targets (a regular expression); empty: all of them.
+FUZZ     ?= .
+
+# The plugins that are embedded in the binary as builtin:NAME.
+PLUGINS := securityheaders ratelimit
+WASM    := $(PLUGINS:%=plugins/builtin/%.wasm)
+
+# What every plugin is built from besides its own directory. The version of the
+# toolchain is in go.mod, those of the SDK in go.sum.
+PLUGIN_DEPS := go.mod go.sum $(wildcard abi/*.go plugins/internal/*/*) $(wildcard cmd/wproxy/plugincmd/*.go)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X main.version=$(VERSION)
+
+.PHONY: all build run test race plugins check lint fmt fmt-check vet fuzz tidy bench clean
+.DELETE_ON_ERROR:
+
+all: build
+
+build: plugins ## bin/wproxy, with the plugins embedded
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wproxy ./cmd/wproxy
+
+run: build ## build, and serve wproxy.toml on 127.0.0.1:8080
+	./bin/wproxy run -c wproxy.toml
+
+test: plugins ## every test that needs nothing but Go
+	$(GO) test ./...
+
+race: plugins ## the same with the race detector and the invariants' checks
+	$(GO) test -race -tags invariants ./...
+
+plugins: $(WASM) ## the shipped plugins, into plugins/builtin
+
+# The command that builds plugins is wproxy itself, built here without any.
+.SECONDEXPANSION:
+$(WASM): plugins/builtin/%.wasm: $$(wildcard plugins/%/*) $(PLUGIN_DEPS)
+	$(GO) run ./cmd/wproxy plugin build -o $@ ./plugins/$*
+
+check: fmt-check vet lint test race fuzz tidy ## all that has to be green before a change is ready
+
+lint: ## golangci-lint, settings in .golangci.yml
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+fmt: ## format everything
+	$(GO) run $(GOLANGCI_LINT) fmt ./...
+
+fmt-check: ## print what is not formatted
+	$(GO) run $(GOLANGCI_LINT) fmt --diff ./...
+
+vet:
+	$(GO) vet ./...
+	$(GO) vet -tags invariants ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	GO='$(GO)' FUZZTIME='$(FUZZTIME)' FUZZ='$(FUZZ)' ./.ci/fuzz
+
+tidy: ## fail if go.mod is not what `go mod tidy` makes
+	$(GO) mod tidy -diff
+
+bench: build ## side by side with other proxies, into bench/RESULTS.md
+	$(GO) run ./bench
+
+clean:
+	rm -rf bin plugins/builtin/*.wasm

@@ -1,0 +1,297 @@
+// Package admin serves the people and programs that look after a running
+// wproxy: metrics, health, status, reload and stop, over HTTP.
+//
+// The nouns: a door is one socket it answers on. A private door (a unix socket
+// of mode 0600) may read and write; a public one (TCP) may read, and write only
+// with a token. The one rule of use: what admin shows and does is passed in as
+// functions; it knows nothing of the proxy.
+//
+// It is built on net/http: it serves operators, not clients, and must not
+// share a line of code with what it is there to report on.
+package admin
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Options of a Server. The functions are called from several goroutines.
+type Options struct {
+	// Metrics answers /metrics.
+	Metrics http.Handler
+
+	// Ready returns why wproxy should get no traffic; nothing: it is ready.
+	Ready func() []string
+
+	// Status returns what /status shows as JSON.
+	Status func() any
+
+	// Reload loads the configuration anew and returns what changed, one
+	// change a line, or why it was refused and everything stays as it was.
+	Reload func(ctx context.Context) (changes []string, err error)
+
+	// Stop asks for an end: graceful, or now. It does not wait.
+	Stop func(now bool)
+}
+
+// A Reply is the JSON answer to POST /reload and POST /stop.
+type Reply struct {
+	OK      bool     `json:"ok"`
+	Error   string   `json:"error,omitempty"`
+	Changes []string `json:"changes,omitempty"`
+}
+
+// Door describes a socket that a Server answers on.
+type Door struct {
+	Listener net.Listener
+
+	// Private doors may write without a token, and do not look at Host.
+	Private bool
+
+	// Host is an additional host name that requests may be addressed to: the
+	// one in admin.address, if it is a name. IP literals and "localhost" always
+	// may; any other name is a web page that rebinds DNS.
+	Host string
+
+	// Token, with Write, allows POST to those who send
+	// "authorization: Bearer TOKEN". An empty Token allows nobody.
+	Write bool
+	Token string
+}
+
+// A Server answers on any number of doors, which may come and go.
+type Server struct {
+	o Options
+
+	mu sync.Mutex
+	// Guarded by mu.
+	doors  map[net.Listener]*http.Server
+	closed bool
+	wg     sync.WaitGroup // the doors' goroutines
+}
+
+// New makes a Server without a door. Every function of o is required.
+func New(o Options) *Server {
+	return &Server{o: o, doors: map[net.Listener]*http.Server{}}
+}
+
+// Open starts answering on d, whose Listener belongs to the Server from now
+// on. After Close it is closed at once.
+func (s *Server) Open(d Door) {
+	hs := &http.Server{
+		Handler:           s.guard(d, s.routes()),
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    headerBytes,
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = d.Listener.Close() // nobody has connected yet
+		return
+	}
+	s.doors[d.Listener] = hs
+	s.wg.Go(func() { // ended by Close and Shut, which close hs
+		// The error is ErrServerClosed, or the listener's: then this door is
+		// shut, and the others go on.
+		_ = hs.Serve(limited(d.Listener))
+	})
+}
+
+// Shut closes the door that has listener l, and the requests on it.
+func (s *Server) Shut(l net.Listener) {
+	s.mu.Lock()
+	hs := s.doors[l]
+	delete(s.doors, l)
+	s.mu.Unlock()
+	if hs != nil {
+		_ = hs.Close() // nothing left to do about an error
+	}
+}
+
+// Close closes all doors, waits for answers that are being written until ctx is
+// done, and returns when everything has ended.
+func (s *Server) Close(ctx context.Context) {
+	s.mu.Lock()
+	s.closed = true
+	doors := s.doors
+	s.doors = nil
+	s.mu.Unlock()
+	for _, hs := range doors {
+		if hs.Shutdown(ctx) != nil {
+			_ = hs.Close() // as above
+		}
+	}
+	s.wg.Wait()
+}
+
+// routes lists every path.
+func (s *Server) routes() http.Handler {
+	m := http.NewServeMux()
+	m.Handle("GET /metrics", s.o.Metrics)
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
+	m.HandleFunc("GET /readyz", s.readyz)
+	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.o.Status()) })
+	m.HandleFunc("POST /reload", s.reload)
+	m.HandleFunc("POST /stop", s.stop)
+	m.HandleFunc("GET /{$}", index)
+	m.HandleFunc("GET /debug/pprof/", pprof.Index)
+	m.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	m.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	m.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	m.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return m
+}
+
+func index(w http.ResponseWriter, _ *http.Request) {
+	text(w, http.StatusOK, `wproxy
+/metrics       Prometheus metrics
+/healthz       200: the process is up
+/readyz        200: wants traffic; 503: does not, and why
+/status        what it is doing, as JSON
+/debug/pprof/  profiles
+POST /reload   read the configuration again
+POST /stop     drain and end; ?now=1: end
+`)
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if why := s.o.Ready(); len(why) > 0 {
+		text(w, http.StatusServiceUnavailable, strings.Join(why, "\n")+"\n")
+		return
+	}
+	text(w, http.StatusOK, "ready\n")
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	// A caller that leaves does not leave half a reload behind.
+	changes, err := s.o.Reload(context.WithoutCancel(r.Context()))
+	if err != nil {
+		reply(w, http.StatusUnprocessableEntity, Reply{Error: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, Reply{OK: true, Changes: changes})
+}
+
+func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
+	reply(w, http.StatusAccepted, Reply{OK: true})
+	// The answer is on its way before the doors close.
+	_ = http.NewResponseController(w).Flush() // a caller that left needs none
+	s.o.Stop(r.URL.Query().Get("now") == "1")
+}
+
+// guard refuses what a door does not allow.
+func (s *Server) guard(d Door, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, bodyBytes)
+		if !d.Private {
+			if !addressed(r.Host, d.Host) {
+				text(w, http.StatusMisdirectedRequest, "this host name is not served here\n")
+				return
+			}
+			if r.Method != http.MethodGet && r.Method != http.MethodHead && !d.mayWrite(r) {
+				text(w, http.StatusForbidden,
+					"read-only here: use the unix socket, or set admin.write and admin.token and send authorization: Bearer TOKEN\n")
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// mayWrite checks the token of r.
+func (d *Door) mayWrite(r *http.Request) bool {
+	got, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return ok && d.Write && d.Token != "" && subtle.ConstantTimeCompare([]byte(got), []byte(d.Token)) == 1
+}
+
+// addressed reports whether host, a Host field, may be used; see Door.Host.
+func addressed(host, own string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.Trim(name, "[]")
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	return slices.ContainsFunc([]string{"localhost", own}, func(s string) bool {
+		return s != "" && strings.EqualFold(s, name)
+	})
+}
+
+func text(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // a caller that left needs no answer
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		text(w, http.StatusInternalServerError, "cannot encode: "+err.Error()+"\n")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // as in text
+}
+
+// limited caps the open connections of a listener.
+func limited(l net.Listener) net.Listener {
+	return &limitedListener{Listener: l, slots: make(chan struct{}, connections), done: make(chan struct{})}
+}
+
+type limitedListener struct {
+	net.Listener
+	slots chan struct{}
+	once  sync.Once
+	done  chan struct{} // closed by Close
+}
+
+// Accept implements net.Listener; it waits for a slot first.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		if uc, ok := c.(*net.UnixConn); ok && !sameUser(uc) {
+			_ = c.Close() // a stranger; the mode of the file keeps them away already
+			continue
+		}
+		return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+	}
+}
+
+// Close implements net.Listener.
+func (l *limitedListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn; it gives the slot back.
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}

@@ -1,0 +1,18 @@
+package admin
+
+import "time"
+
+const (
+	// connections is the most that are open at once on one door. Scrapers and
+	// commands need a handful; a runaway one must not take wproxy's files.
+	connections = 64
+
+	// headerTime, idleTime and headerBytes bound what a silent or chatty
+	// caller can hold.
+	headerTime  = 5 * time.Second
+	idleTime    = 2 * time.Minute
+	headerBytes = 16 << 10
+
+	// bodyBytes bounds the body of a POST, which says nothing that is read.
+	bodyBytes = 4 << 10
+)
