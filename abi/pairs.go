@@ -1,4 +1,106 @@
 package abi
 
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// Limits of a serialized map that ParsePairs accepts. They are those of the
+// reference host: a guest's head larger than this is a mistake or an attack.
+const (
+	MaxPairs     = 1024    // entries
+	MaxPairBytes = 1 << 20 // bytes of the whole encoding
+)
+
+// What ParsePairs finds wrong.
+var (
+	ErrPairsTooLarge  = errors.New("abi: map has more than 1024 entries or 1 MiB")
+	ErrPairsMalformed = errors.New("abi: malformed map encoding")
+)
+
 // A Pair is one entry of a header map.
 type Pair struct{ Name, Value string }
+
+// PairsSize returns the number of bytes that AppendPairs appends for p.
+func PairsSize(p []Pair) int {
+	n := 4 + 8*len(p)
+	for i := range p {
+		n += len(p[i].Name) + len(p[i].Value) + 2
+	}
+	return n
+}
+
+// AppendPairs appends the encoding of p to dst: a count, the lengths of every
+// name and value, and then the names and values themselves, each followed by
+// NUL; integers are little-endian and have 32 bits. Order and repeats are kept.
+// An empty p is encoded as a count of 0.
+func AppendPairs(dst []byte, p []Pair) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(p)))
+	for i := range p {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(p[i].Name)))
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(p[i].Value)))
+	}
+	for i := range p {
+		dst = append(dst, p[i].Name...)
+		dst = append(dst, 0)
+		dst = append(dst, p[i].Value...)
+		dst = append(dst, 0)
+	}
+	return dst
+}
+
+// ParsePairs appends the entries encoded in s to dst and returns the extended
+// slice. Names and values are cut from s without copying, as they are: the
+// case of names is not changed and their bytes are not checked. The three ways
+// to write an empty map (nothing, one NUL, a count of 0) are accepted; beyond
+// that the parse is strict: the sizes must add up to exactly len(s), and every
+// terminator must be there. On an error dst is returned as it came.
+func ParsePairs(dst []Pair, s string) ([]Pair, error) {
+	if s == "" || s == "\x00" {
+		return dst, nil
+	}
+	if len(s) > MaxPairBytes {
+		return dst, ErrPairsTooLarge
+	}
+	if len(s) < 4 {
+		return dst, ErrPairsMalformed
+	}
+	count := int(u32(s))
+	if count > MaxPairs {
+		return dst, ErrPairsTooLarge
+	}
+	if len(s) < 4+8*count {
+		return dst, ErrPairsMalformed
+	}
+	out, sizes, rest := dst, s[4:4+8*count], s[4+8*count:]
+	for ; len(sizes) > 0; sizes = sizes[8:] {
+		var p Pair
+		var ok bool
+		if p.Name, rest, ok = cutTerminated(rest, u32(sizes)); !ok {
+			return dst, ErrPairsMalformed
+		}
+		if p.Value, rest, ok = cutTerminated(rest, u32(sizes[4:])); !ok {
+			return dst, ErrPairsMalformed
+		}
+		out = append(out, p)
+	}
+	if rest != "" {
+		return dst, ErrPairsMalformed
+	}
+	return out, nil
+}
+
+// cutTerminated cuts n bytes and the NUL behind them off s.
+func cutTerminated(s string, n uint32) (head, rest string, ok bool) {
+	if uint64(n) >= uint64(len(s)) || s[n] != 0 {
+		return "", s, false
+	}
+	return s[:n], s[n+1:], true
+}
+
+// u32 reads the little-endian integer at the start of s, which has 4 bytes at
+// least.
+func u32(s string) uint32 {
+	_ = s[3]
+	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
+}
