@@ -1,0 +1,91 @@
+package main
+
+// A feature is what a proxy is asked to do beyond keep-alive on both sides and
+// x-forwarded-for, which all do always.
+type feature uint8
+
+const (
+	// withLog writes an access log line per request to a file.
+	withLog feature = 1 << iota
+	// withPolicies sets security headers on answers and limits the rate of
+	// requests per client address, at a rate that is never reached.
+	withPolicies
+)
+
+// A kind says how a scenario is measured.
+type kind uint8
+
+const (
+	underLoad kind = iota // wrk for some seconds
+	idleMemory
+	firstAnswer
+)
+
+// A scenario is one row group of the report.
+type scenario struct {
+	name  string
+	title string
+	kind  kind
+	load  load
+	feat  feature
+	// extra are variants that run beside the proxies with feat: the same
+	// proxy without the policies shows what the policies cost.
+	extra []variant
+}
+
+// A variant is one proxy with one set of features.
+type variant struct {
+	proxy string
+	feat  feature
+}
+
+// label names v in the report.
+func (v variant) label() string {
+	s := v.proxy
+	if v.feat&withPolicies != 0 {
+		s += "+policies"
+	}
+	return s
+}
+
+// scenarios are all that bench can measure, in the order of the report.
+func scenarios() []scenario {
+	kib1 := load{path: "/1k"}
+	return []scenario{
+		{name: "h1-1k", title: "GET 1 KiB, keep-alive", load: kib1},
+		{name: "h1-64k", title: "GET 64 KiB, keep-alive", load: load{path: "/64k"}},
+		{name: "h1-1m", title: "GET 1 MiB, keep-alive", load: load{path: "/1m"}},
+		{name: "post-16k", title: "POST 16 KiB, keep-alive", load: load{path: "/post", post: 16 << 10}},
+		{name: "h1-1k-log", title: "GET 1 KiB, access log to a file", load: kib1, feat: withLog},
+		{name: "h1-64k-log", title: "GET 64 KiB, access log to a file", load: load{path: "/64k"}, feat: withLog},
+		{name: "post-16k-log", title: "POST 16 KiB, access log to a file", load: load{path: "/post", post: 16 << 10}, feat: withLog},
+		{
+			name: "h1-1k-policies", title: "GET 1 KiB, security headers and rate limit (wproxy: as wasm plugins)",
+			load: kib1, feat: withPolicies, extra: []variant{{proxy: "wproxy"}, {proxy: "nginx"}},
+		},
+		{name: "idle-10k", title: "Memory of 10,000 idle keep-alive connections", kind: idleMemory, load: kib1},
+		{
+			name: "start", title: "From start to the first proxied answer", kind: firstAnswer, load: kib1,
+			extra: []variant{{proxy: "wproxy", feat: withPolicies}},
+		},
+	}
+}
+
+// variants returns what s runs, of the proxies that are there. Only wproxy,
+// nginx and HAProxy have the policies configured.
+func (s scenario) variants(proxies []*proxy) []variant {
+	var vs []variant
+	has := make(map[string]bool)
+	for _, p := range proxies {
+		has[p.name] = true
+		if s.feat&withPolicies == 0 || p.policies {
+			vs = append(vs, variant{proxy: p.name, feat: s.feat})
+		}
+	}
+	for _, v := range s.extra {
+		if has[v.proxy] {
+			vs = append(vs, v)
+		}
+	}
+	return vs
+}
