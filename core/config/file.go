@@ -1,0 +1,155 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A File is a whole configuration: the main file, what it includes, defaults
+// filled in, references checked.
+type File struct {
+	// Path is the main file as it was named to Load; "" if there is none.
+	Path string
+	// Files lists every file that was read (main file first, includes, and
+	// ${file:...} sources): what a watcher would have to watch.
+	Files []string
+
+	// Version is the version of the file format; 1 is the only one.
+	Version int `toml:"version" default:"1" range:"1..1"`
+	// Include lists globs, relative to the directory of the main file. The
+	// files are merged by name, in no particular order; the same name in two
+	// of them is an error. Included files cannot include.
+	Include []string `toml:"include"`
+
+	// Listeners by name. Without any there is one, "http", on :8080.
+	Listeners map[string]*Listener `toml:"listeners"`
+	// Routes by name.
+	Routes map[string]*Route `toml:"routes"`
+	// Upstreams by name, including those made from the `to` of a route, whose
+	// names are their addresses and so contain a ':'.
+	Upstreams map[string]*Upstream `toml:"upstreams"`
+	// Plugins by name.
+	Plugins map[string]*Plugin `toml:"plugins"`
+
+	// Sandbox holds the defaults for every plugin's sandbox; already merged
+	// into each Plugin.Sandbox.
+	Sandbox Sandbox `toml:"sandbox"`
+	// Server says how the process runs.
+	Server Server `toml:"server"`
+	// Admin says where metrics, health and control are served.
+	Admin Admin `toml:"admin"`
+	// Log says what is logged and where.
+	Log Log `toml:"log"`
+	// Tests are checked by `wproxy check`, in the order of the files.
+	Tests []Test `toml:"tests"`
+
+	index index
+}
+
+// A Listener is a door: where clients connect.
+type Listener struct {
+	// Name is the name of the table: a metric label and a log field.
+	Name string `toml:"-"`
+	// Pos is where the table begins.
+	Pos Pos `toml:"-" hash:"-"`
+	// Hash changes when, and only when, a setting changes.
+	Hash Hash `toml:"-" hash:"-"`
+
+	// Address to listen on: "host:port", ":port" or "unix:/path". Required.
+	Address string `toml:"address"`
+	// Protocols that may be spoken. Default and only value so far: ["h1"].
+	Protocols []string `toml:"protocols" default:"h1" oneof:"h1" later:"h2|h2c|h3|tcp"`
+	// Limits of what clients may send.
+	Limits Limits `toml:"limits"`
+	// TrustProxy lists the peers whose X-Forwarded-* and Forwarded fields are
+	// believed: addresses or CIDRs. Default: nobody's.
+	TrustProxy []netip.Prefix `toml:"trust_proxy"`
+	// Redirect "https" answers every request on this door with 308 to the
+	// same host and target under https; "": no redirect.
+	Redirect string `toml:"redirect" oneof:"https"`
+}
+
+// Limits bound what one client may make wproxy hold.
+type Limits struct {
+	// Header is the most bytes of a request head (431 beyond). Default 64KiB.
+	Header Size `toml:"header" default:"64KiB" range:"1KiB..1MiB"`
+	// Fields is the most field lines in a head (431 beyond). Default 200.
+	Fields int `toml:"fields" default:"200" range:"1..10000"`
+	// HeaderTime is the longest a head may take to arrive. Default 10s.
+	HeaderTime time.Duration `toml:"header_time" default:"10s" range:"100ms..10m"`
+	// Idle is how long a keep-alive connection may rest. Default 60s.
+	Idle time.Duration `toml:"idle" default:"60s" range:"100ms..24h"`
+	// Body is the most bytes of a request body (413 beyond); 0: no limit, the default.
+	Body Size `toml:"body" default:"0" range:"0..16TiB"`
+	// Connections is the most connections at a time. Default 20000.
+	Connections int `toml:"connections" default:"20000" range:"1..10000000"`
+}
+
+// Server says how the process runs.
+type Server struct {
+	// Drain is how long stop waits for live exchanges. Default 30s.
+	Drain time.Duration `toml:"drain" default:"30s" range:"0..24h"`
+	// Threads is GOMAXPROCS; 0, the default: the CPUs this process may use.
+	Threads int `toml:"threads" default:"0" range:"0..4096"`
+}
+
+// Admin says where metrics, health and control are served.
+type Admin struct {
+	// Address: one or several of "host:port" (read-only unless Write) and
+	// "unix:/path" (mode 0600). "none": no TCP address. Default 127.0.0.1:9901.
+	// Without a unix entry the commands' socket is put into the runtime directory.
+	Address []string `toml:"address" default:"127.0.0.1:9901"`
+	// Write lets the TCP address change things too; it needs Token.
+	Write bool `toml:"write"`
+	// Token is what writers over TCP send as "authorization: Bearer TOKEN".
+	Token Value `toml:"token"`
+}
+
+// Log says what is logged and where.
+type Log struct {
+	// Level of wproxy's own log. Default "info".
+	Level string `toml:"level" default:"info" oneof:"debug|info|warn|error"`
+	// To is where wproxy's own log goes: "stderr" (default), "stdout" or a file.
+	To string `toml:"to" default:"stderr"`
+	// Access is the access log.
+	Access Access `toml:"access"`
+}
+
+// Access says where the access log goes: one line per exchange.
+type Access struct {
+	// To: "stdout" (default), "stderr", "none" or a file.
+	To string `toml:"to" default:"stdout"`
+	// Format of a line. Default and only value so far: "json".
+	Format string `toml:"format" default:"json" oneof:"json" later:"combined"`
+}
+
+// A Test is a request and what must become of it, checked without sending it.
+type Test struct {
+	// Pos is where the table begins.
+	Pos Pos `toml:"-" hash:"-"`
+
+	// Request is "METHOD URL", e.g. "GET https://api.example.com/v1/users". Required.
+	Request string `toml:"request"`
+	// Headers of the request.
+	Headers map[string]string `toml:"headers"`
+	// Listener the request comes in by; "": any that no route asks for.
+	Listener string `toml:"listener"`
+	// Expect is what must come out; keys that are absent are not compared.
+	Expect Expect `toml:"expect"`
+}
+
+// Expect says what a Test expects. A nil field is not compared.
+type Expect struct {
+	// Route is the name of the route that wins; "none" if there is to be none (404).
+	Route *string `toml:"route"`
+	// Plugins is the plugin chain in order.
+	Plugins *[]string `toml:"plugins"`
+	// Upstream is the name of the upstream, or of one of a split.
+	Upstream *string `toml:"upstream"`
+	// UpstreamPath is the path that the upstream sees, after strip and rewrite.
+	UpstreamPath *string `toml:"upstream_path"`
+	// Status is the status of an answer that wproxy makes itself.
+	Status *int `toml:"status" range:"100..599"`
+	// Location is where a redirect leads.
+	Location *string `toml:"location"`
+}

@@ -1,0 +1,20 @@
+package config
+
+// Limits of what is read. The file is the operator's, so they guard against
+// accidents (a device, a log file, a glob over a whole tree), not attacks.
+const (
+	// maxFileSize is the most bytes of one file: 100,000 routes of 160 bytes.
+	maxFileSize = 16 << 20
+	// maxIncludes is the most files that the globs of include may find.
+	maxIncludes = 1000
+	// maxSecretSize is the most bytes of a ${file:...}: keys and tokens are
+	// smaller, and one with more is likely the wrong file.
+	maxSecretSize = 64 << 10
+	// maxDepth is the deepest nesting of arrays and inline tables. The TOML
+	// decoder recurses for each level; a stack overflow cannot be recovered.
+	maxDepth = 256
+	// maxProblems is where the list of problems is cut: beyond, they have one cause.
+	maxProblems = 1000
+	// maxName is the longest name of a table: names become metric labels.
+	maxName = 128
+)

@@ -1,0 +1,184 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Route says which requests it is for and what becomes of them. Exactly one
+// of upstream (or to), redirect and respond is set.
+type Route struct {
+	// Name is the name of the table: a metric label and a log field.
+	Name string `toml:"-"`
+	// Pos is where the table begins.
+	Pos Pos `toml:"-" hash:"-"`
+	// Hash changes when, and only when, a setting changes, including those of
+	// the plugins it uses as merged in Plugins.
+	Hash Hash `toml:"-" hash:"-"`
+
+	// What it is for.
+
+	// Host: one or several of "a.example.com", "*.example.com" (one or more
+	// labels in front). Lower case, without port. Absent: any host.
+	Host []string `toml:"host"`
+	// Path: one or several of "/v1" (exactly this), "/v1/*" (/v1 and all
+	// below it), "/*" (any). Absent: any, unless PathRegex is set.
+	Path []string `toml:"path"`
+	// PathRegex is an RE2 expression searched in the canonical path; anchor it
+	// with ^. Not together with Path.
+	PathRegex string `toml:"path_regex"`
+	// Methods that it is for, in upper case. Absent: any.
+	Methods []string `toml:"methods"`
+	// When holds further conditions. All of them must hold.
+	When When `toml:"when"`
+	// Listener restricts it to these doors. Absent: all.
+	Listener []string `toml:"listener"`
+	// Priority breaks a tie between routes that are equally specific: the
+	// higher goes first. Default 0.
+	Priority int `toml:"priority" default:"0" range:"-1000000..1000000"`
+
+	// What becomes of the request.
+
+	// Upstream: where it goes; several share by weight. `to = ADDRESS` is
+	// turned into one target that is an upstream with one server.
+	Upstream []Target `toml:"upstream"`
+	// To is a server address, the short form of an upstream with one server.
+	To string `toml:"to"`
+	// Redirect answers with a redirect instead.
+	Redirect *Redirect `toml:"redirect"`
+	// Respond answers with a fixed response instead.
+	Respond *Respond `toml:"respond"`
+
+	// Strip is a path prefix that the upstream does not see ("/v1": the
+	// upstream sees /users for /v1/users, and / for /v1).
+	Strip string `toml:"strip"`
+	// Rewrite changes the path that the upstream sees, after Strip.
+	Rewrite *Rewrite `toml:"rewrite"`
+	// Timeout of the whole request, retries included; not of tunnels. Default 60s; 0: none.
+	Timeout time.Duration `toml:"timeout" default:"60s" range:"0..24h"`
+	// RequestHeaders edits what the upstream sees.
+	RequestHeaders HeaderEdit `toml:"request_headers"`
+	// ResponseHeaders edits what the plugins and the client see.
+	ResponseHeaders HeaderEdit `toml:"response_headers"`
+	// Allow: only clients in these addresses or CIDRs (403 for others). Absent: all.
+	Allow []netip.Prefix `toml:"allow"`
+	// Deny: no clients in these addresses or CIDRs. Deny wins over Allow.
+	Deny []netip.Prefix `toml:"deny"`
+	// EncodedSlash: "refuse" (400, the default) or "keep" paths with an encoded slash, backslash or NUL.
+	EncodedSlash string `toml:"encoded_slash" default:"refuse" oneof:"refuse|keep"`
+	// Repick "refuse" (default) answers 503 when a plugin's edit leads here and
+	// this route uses a plugin that has not run; "trust" goes on without it.
+	Repick string `toml:"repick" default:"refuse" oneof:"refuse|trust"`
+	// Retry says when a request is tried again.
+	Retry Retry `toml:"retry"`
+	// WebSocket holds settings of upgraded connections.
+	WebSocket WebSocket `toml:"websocket"`
+
+	// Use names the plugins, in the order they see the request.
+	Use []string `toml:"use"`
+	// With holds this route's own settings per plugin name, as written.
+	With map[string]map[string]any `toml:"with"`
+	// Plugins is Use with the settings merged: what runs.
+	Plugins []Use `toml:"-"`
+	// Metadata is readable by plugins as route metadata.
+	Metadata map[string]any `toml:"metadata"`
+}
+
+// A Use is a plugin as a route uses it.
+type Use struct {
+	// Plugin is the plugin's name.
+	Plugin string
+	// Config is the plugin's config with the route's `with` laid over it:
+	// tables deeply, lists and scalars replaced. May hold [Value]s; see [JSON].
+	Config map[string]any
+	// Hash is the hash of Plugin and Config: equal settings share a root context.
+	Hash Hash `hash:"-"`
+}
+
+// When holds conditions on header fields and query parameters, by name.
+type When struct {
+	// Header conditions; names in lower case.
+	Header map[string]Match `toml:"header"`
+	// Query conditions; names compare byte for byte after percent decoding.
+	Query map[string]Match `toml:"query"`
+}
+
+// A Match is a condition on one field or parameter: "v" or ["v", "w"] (one of
+// these, exactly), true (there, whatever its value), false (not there).
+type Match struct {
+	// Values: one of these; nil when the condition is about presence.
+	Values []string
+	// Absent: true for `false`. Values is nil then.
+	Absent bool
+}
+
+// A Target is an upstream with its share of a split.
+type Target struct {
+	// Upstream is the name of the upstream.
+	Upstream string
+	// Weight is its share: Weight / sum of weights. 1 when it is the only one.
+	Weight int
+}
+
+// A Redirect answers with a redirect. Short form: a string, the To.
+type Redirect struct {
+	// To is a path ("/new"), an absolute URL, or an absolute URL without path
+	// ("https://new.example.com": the request's path and query are kept). The
+	// query is kept unless To has one.
+	To string `toml:"to"`
+	// Status: 301, 302, 303, 307 or 308. Default 307.
+	Status int `toml:"status" default:"307" range:"301..308"`
+}
+
+// A Respond answers with a fixed response.
+type Respond struct {
+	// Status of the answer. Default 200.
+	Status int `toml:"status" default:"200" range:"200..599"`
+	// Headers of the answer; content-type is text/plain unless set here.
+	Headers map[string]Value `toml:"headers"`
+	// Body of the answer.
+	Body Value `toml:"body"`
+}
+
+// A Rewrite changes the path that the upstream sees: either Path, or Regex
+// and To. The query stays as it is.
+type Rewrite struct {
+	// Path replaces the path.
+	Path string `toml:"path"`
+	// Regex is an RE2 expression; the path is left alone where it does not match.
+	Regex string `toml:"regex"`
+	// To replaces the match; $1 or ${1} are its groups.
+	To string `toml:"to"`
+}
+
+// A HeaderEdit edits header fields: Remove first, then Set, then Add.
+type HeaderEdit struct {
+	// Set leaves exactly one line with this value. Names in lower case.
+	Set map[string]Value `toml:"set"`
+	// Add appends a line.
+	Add map[string]Value `toml:"add"`
+	// Remove removes all lines.
+	Remove []string `toml:"remove"`
+}
+
+// Retry says when a request is tried again, on another server where there is one.
+type Retry struct {
+	// Attempts is the number of extra tries; 0: never. Default 1.
+	Attempts int `toml:"attempts" default:"1" range:"0..10"`
+	// On: "connect" (no connection was made) and "reset" (a reused connection
+	// broke before a byte of the answer). Default both.
+	On []string `toml:"on" default:"connect,reset" oneof:"connect|reset"`
+	// Idempotent declares every method of this route safe to repeat; by
+	// default only GET, HEAD, OPTIONS, TRACE, QUERY, PUT and DELETE are.
+	Idempotent bool `toml:"idempotent"`
+	// PerTry is the most time for one try up to the response head; 0, the default: what is left of timeout.
+	PerTry time.Duration `toml:"per_try" default:"0" range:"0..24h"`
+	// Budget is the most retries as a share of the live requests of the upstream. Default 20%.
+	Budget Percent `toml:"budget" default:"20%" range:"0%..100%"`
+}
+
+// WebSocket holds settings of connections after a 101.
+type WebSocket struct {
+	// Idle is how long a tunnel may be silent in both directions. Default 5m; 0: for ever.
+	Idle time.Duration `toml:"idle" default:"5m" range:"0..720h"`
+}
