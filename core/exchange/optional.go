@@ -1,0 +1,28 @@
+package exchange
+
+import "time"
+
+// Optional interfaces of a [Stream]. The engine looks for each at most once per
+// exchange; a codec that lacks one still works, less precisely.
+
+// A Deadliner moves the point in time after which its blocked calls fail with
+// an *Error of reason "timeout". The zero time takes the limit away. It applies
+// to Feed and to the Sink calls, on top of the codec's own timeouts between bytes;
+// tunnels (after 101) are not subject to it. Setting it is cheap: no timer is
+// touched until a call is about to block. It must not be called while a call into
+// the stream is running.
+type Deadliner interface{ SetDeadline(t time.Time) }
+
+// A Starter tells when the first byte of the request head was read.
+type Starter interface{ Started() time.Time }
+
+// A Resetter gives up an exchange; every Stream is one.
+type Resetter interface{ Reset(c Code) }
+
+// A GoneNotifier resets another stream when the client has gone (architecture,
+// rule 11), without the allocation and the goroutine that watching the context
+// would cost. r is reset with CodeCancel, on a goroutine of the codec, and at once
+// if the client has gone already. There is one r at a time; nil takes it back, and
+// once the call that ends the response message has returned, or the Handler
+// has, r is not touched any more.
+type GoneNotifier interface{ ResetWhenGone(r Resetter) }
