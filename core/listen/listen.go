@@ -98,11 +98,15 @@ func Listen(ctx context.Context, o Options) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: cannot listen on %s: %w", o.Name, o.Address, cause(err))
 	}
+	return newListener(ctx, o, ln), nil
+}
+
+func newListener(ctx context.Context, o Options, ln net.Listener) *Listener {
 	l := &Listener{o: o, ln: ln, done: make(chan struct{})}
 	l.room.L = &l.mu
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	l.SetConnections(o.Connections)
-	return l, nil
+	return l
 }
 
 // bind opens the socket that address names.
