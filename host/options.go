@@ -1,0 +1,163 @@
+package host
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"wproxy/abi"
+)
+
+// HostOptions are what all plugins of a process share. The zero value works.
+type HostOptions struct {
+	// CacheDir is where compiled machine code is kept between runs. It is
+	// executable code: the directory is made with mode 0700, and one that is not
+	// a directory of this user with that mode is not used; the cache is then in
+	// memory and a log entry says why. "" means in memory.
+	CacheDir string
+
+	// Log receives the log lines of guests and what the host has to say about
+	// them (traps, restarts, misuse). It may be called from any goroutine, while a
+	// VM is locked: it must not block and must not call back. nil drops them.
+	Log func(LogEntry)
+
+	// Metrics receives the metrics of guests. nil: they live in the process
+	// only, for the guests themselves.
+	Metrics MetricSink
+
+	// Now is the wall clock of guests. nil means time.Now.
+	Now func() time.Time
+
+	// ManualTicks keeps timers from running: on_tick is called by
+	// Plugin.RunTicks alone, with due times by Now. For tests of plugins and for
+	// checks of a configuration.
+	ManualTicks bool
+}
+
+// A LogEntry is one line for the log.
+type LogEntry struct {
+	Time    time.Time
+	Plugin  string // name of the plugin; "" for the host itself
+	Level   abi.LogLevel
+	Context uint32 // id of the context whose callback was running; 0: none
+	Guest   bool   // the guest's own line, as opposed to the host's about it
+	Message string
+	Trap    *TrapError // set on the entry about a trap
+}
+
+// A MetricSink makes metrics visible outside. Its methods are called while a VM
+// is locked and must not block. The host calls Metric once per plugin name, name
+// and kind, and bounds how many there are.
+type MetricSink interface {
+	// Metric returns the metric that a guest calls name. name is as the guest
+	// wrote it: "name;key=value;key=value" has labels. nil: not exported.
+	Metric(plugin, name string, kind abi.MetricKind) Metric
+}
+
+// A Metric is one metric of a guest. route is the name of the route whose
+// exchange the guest was working for, "" outside of one; it is borrowed, and so is
+// what a label called route may be filled from.
+type Metric interface {
+	Add(delta int64, route string)    // counter (delta > 0) or gauge
+	Set(value int64, route string)    // gauge
+	Sample(value int64, route string) // histogram
+}
+
+// HeadersPause is what Pause, returned by a headers callback, holds back.
+type HeadersPause uint8
+
+// Meanings of Pause in a headers callback.
+const (
+	HeadersPauseDefault HeadersPause = iota // by the marker: 0.2.100 hold, others stop-all
+	HeadersPauseStopAll                     // everything; no body callbacks meanwhile
+	HeadersPauseHold                        // the head only; body callbacks go on
+)
+
+// PluginOptions say how one plugin is run. They do not change afterwards.
+type PluginOptions struct {
+	Name     string            // in logs, metrics and the property plugin_name; required
+	VMID     string            // namespace of shared data; "" means Name
+	RootID   string            // property plugin_root_id; which of its plugins a binary runs
+	VMConfig []byte            // VM configuration, buffer 6
+	Env      map[string]string // the guest's environment; nothing else is in it
+	LogLevel abi.LogLevel      // lines below are dropped; what proxy_get_log_level tells
+
+	// Memory is the most linear memory of one instance, in bytes, rounded up to
+	// pages of 64 KiB. 0 means 64 MiB; at most 4 GiB.
+	Memory int64
+
+	// Instances is how many VMs there are at most. 0 means GOMAXPROCS. One is
+	// started with the first root, others when callbacks find all busy.
+	Instances int
+
+	// RestartMin and RestartMax bound the time between replacements of VMs that
+	// died. The first one after a quiet minute comes at once, the second
+	// RestartMin later, then twice as long each time up to RestartMax. 0 means
+	// 1s and 30s.
+	RestartMin, RestartMax time.Duration
+
+	// HeadersPause overrides what the plugin's ABI version means by Pause.
+	HeadersPause HeadersPause
+
+	// OnCall, if set, is told how long each outermost callback took. It is
+	// called while the VM is locked and must not block.
+	OnCall func(Callback, time.Duration)
+}
+
+const (
+	defaultMemory     = 64 << 20
+	maxMemory         = 4 << 30 // the address space of 32-bit wasm
+	maxInstances      = 1024    // far above any machine's use; each reserves Memory of address space
+	defaultRestartMin = time.Second
+	defaultRestartMax = 30 * time.Second
+)
+
+// Validate reports the first option that is out of its range.
+func (o *PluginOptions) Validate() error {
+	switch {
+	case o.Name == "":
+		return fmt.Errorf("host: plugin without a name")
+	case o.Memory < 0 || o.Memory > maxMemory:
+		return fmt.Errorf("host: plugin %s: memory %d: want 0 to %d bytes", o.Name, o.Memory, int64(maxMemory))
+	case o.Instances < 0 || o.Instances > maxInstances:
+		return fmt.Errorf("host: plugin %s: instances %d: want 0 to %d", o.Name, o.Instances, maxInstances)
+	case o.RestartMin < 0 || o.RestartMax < 0:
+		return fmt.Errorf("host: plugin %s: restart %v..%v: want no negative time", o.Name, o.RestartMin, o.RestartMax)
+	case !o.LogLevel.Known():
+		return fmt.Errorf("host: plugin %s: log level %d: want 0 to %d", o.Name, o.LogLevel, abi.LogCritical)
+	case o.HeadersPause > HeadersPauseHold:
+		return fmt.Errorf("host: plugin %s: headers pause %d: want 0 to %d", o.Name, o.HeadersPause, HeadersPauseHold)
+	}
+	for k, v := range o.Env {
+		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
+			return fmt.Errorf("host: plugin %s: environment variable %q: a name without = and NUL and a value without NUL are needed", o.Name, k)
+		}
+	}
+	return nil
+}
+
+// withDefaults returns o with defaults filled in and what it refers to copied.
+func (o PluginOptions) withDefaults() PluginOptions {
+	if o.VMID == "" {
+		o.VMID = o.Name
+	}
+	if o.Memory == 0 {
+		o.Memory = defaultMemory
+	}
+	if o.Instances == 0 {
+		o.Instances = runtime.GOMAXPROCS(0)
+	}
+	if o.RestartMin == 0 {
+		o.RestartMin = defaultRestartMin
+	}
+	if o.RestartMax == 0 {
+		o.RestartMax = defaultRestartMax
+	}
+	o.RestartMax = max(o.RestartMax, o.RestartMin)
+	o.VMConfig = slices.Clone(o.VMConfig)
+	o.Env = maps.Clone(o.Env)
+	return o
+}
