@@ -158,8 +158,9 @@ func configureHAProxy(s setup) (map[string]string, []string) {
 	}
 	conf := fmt.Sprintf(`global
     nbthread 1
-    maxconn 24000
-    ulimit-n %d
+    maxconn 16000
+    # It counts two descriptors per connection; idle ones have one.
+    no strict-limits
 defaults
     mode http
     timeout connect 5s
@@ -174,6 +175,6 @@ frontend in
 %s%s    default_backend origin
 backend origin
     server origin %s pool-max-conn 256
-%s`, openFilesAllowed(), s.address, log, policies, s.origin, table)
+%s`, s.address, log, policies, s.origin, table)
 	return map[string]string{"haproxy.cfg": conf}, []string{s.path, "-db", "-f", s.file("haproxy.cfg")}
 }

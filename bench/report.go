@@ -64,7 +64,7 @@ The figure to trust is CPU per request (user and system time of the proxy's proc
 of the ratios to the yardstick in the same round. Absolute figures belong to this machine and moment.
 The proxy is alone on one CPU; load generator and origin share another one, so that requests/s may be
 bounded by them. Every proxy keeps connections alive on both sides and sets x-forwarded-for; wproxy also makes an
-x-request-id and keeps its metrics, as shipped.
+x-request-id and keeps its metrics. Buffers and all else are as shipped.
 
 %s`, r.date.UTC().Format("2006-01-02 15:04 UTC"), r.rounds, r.seconds, r.machine)
 	for _, g := range r.groups {
