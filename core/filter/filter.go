@@ -11,6 +11,7 @@ package filter
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
 	"wproxy/core/exchange"
@@ -60,11 +61,22 @@ type Exchange struct {
 	Route    *Route
 	Upstream Outcome
 
-	BytesIn, BytesOut int64  // body bytes so far: from the client, to the client
-	Reason            string // why wproxy answered itself; ""
+	BytesIn, BytesOut int64     // body bytes so far: from the client, to the client
+	Reason            string    // why wproxy answered itself; ""
 	Finished          time.Time // set before Close
 
 	Engine Engine
+
+	// Mu guards what guests may touch from outside their own direction (a
+	// tick, the other half of the exchange): edits of Request and Response by
+	// filters, the bags below, and who is parked. Filters take it for single
+	// accesses and hold it across no call. The engine needs it only for a head that
+	// a filter may still be holding.
+	Mu sync.Mutex
+
+	requestRun bool    // the request head has reached a filter
+	over       bool    // the answer has ended
+	parked     []Waker // filters whose feeder waits in a request call
 
 	props     []Prop
 	LogFields []exchange.Field // filled through SetLogField; order kept
@@ -103,10 +115,10 @@ type Verdict struct {
 
 // An Answer is a response made by wproxy instead of an upstream.
 type Answer struct {
-	Head   *exchange.Response // Status, Fields; Length is set from Body
-	Body   []byte             // owned by the caller again after Answer has returned
-	Reason string             // log field "reason", e.g. the details of a local reply
-	Trailer *exchange.Fields  // nil: none
+	Head    *exchange.Response // Status, Fields; Length is set from Body
+	Body    []byte             // owned by the caller again after Answer has returned
+	Reason  string             // log field "reason", e.g. the details of a local reply
+	Trailer *exchange.Fields   // nil: none
 }
 
 // Engine is what the engine does for filters.
@@ -127,6 +139,69 @@ type Engine interface {
 	// Reroute asks for the route to be matched again once the request head
 	// has passed the last filter (Proxy-Wasm clear_route_cache).
 	Reroute(on bool)
+}
+
+// A Waker is a filter that holds a request back with its feeder parked.
+type Waker interface{ Wake() }
+
+// Park registers w, which is about to park the goroutine that feeds it the
+// request. False if the answer has ended already: then there is nothing to wait for.
+func (x *Exchange) Park(w Waker) bool {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	if x.over {
+		return false
+	}
+	x.parked = append(x.parked, w)
+	return true
+}
+
+// Unpark forgets w.
+func (x *Exchange) Unpark(w Waker) {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	for i := range x.parked {
+		if x.parked[i] == w {
+			x.parked = append(x.parked[:i], x.parked[i+1:]...)
+			return
+		}
+	}
+}
+
+// AnswerEnded says that the answer has been passed on whole, or that the
+// exchange was given up: what is left of the request is not wanted any more, and
+// filters that hold it return exchange.ErrAnswered to their feeder. The
+// engine calls it whoever made the answer; more than once and from any goroutine.
+func (x *Exchange) AnswerEnded() {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	x.over = true
+	for _, w := range x.parked {
+		w.Wake()
+	}
+}
+
+// Over reports whether AnswerEnded was called.
+func (x *Exchange) Over() bool {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	return x.over
+}
+
+// SetRequestRun notes that the request side of the filters has been started, as
+// opposed to an answer that core makes before (redirect, respond, deny).
+func (x *Exchange) SetRequestRun() {
+	x.Mu.Lock()
+	x.requestRun = true
+	x.Mu.Unlock()
+}
+
+// RequestRun reports whether SetRequestRun was called: a filter that has not
+// seen the request of such an exchange does not handle its response.
+func (x *Exchange) RequestRun() bool {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	return x.requestRun
 }
 
 // Prop returns the property at path, set by a plugin of this exchange.
@@ -166,5 +241,6 @@ func (x *Exchange) Reset() {
 	clear(x.props)
 	clear(x.LogFields)
 	clear(x.Verdicts)
-	*x = Exchange{props: x.props[:0], LogFields: x.LogFields[:0], Verdicts: x.Verdicts[:0]}
+	clear(x.parked)
+	*x = Exchange{parked: x.parked[:0], props: x.props[:0], LogFields: x.LogFields[:0], Verdicts: x.Verdicts[:0]}
 }
