@@ -1,0 +1,31 @@
+// Package adapter makes a plugin written for the Go SDK
+// github.com/tetratelabs/proxy-wasm-go-sdk v0.24.0 a Proxy-Wasm guest under the
+// standard Go toolchain (GOOS=wasip1 GOARCH=wasm -buildmode=c-shared). The SDK was
+// made for TinyGo: its host functions exist only under that compiler's build tag
+// and its callbacks are `//export` comments that the standard compiler ignores.
+//
+// Nobody imports the package to run it. `wproxy plugin build` copies its text into
+// the build of a plugin with -overlay, in a directory that exists only there, so a
+// plugin compiles unmodified and does not depend on wproxy's module. The files
+// are ordinary Go all the same, vetted with GOOS=wasip1, and the only source of
+// the adapter: Files is what is injected.
+//
+// What it owns, in a guest: the host functions behind the SDK's interface
+// (hostcalls.go), the exported callbacks (exports.go), the allocator (memory.go)
+// and the one run of the plugin's main. It knows nothing of wproxy: the guest runs
+// on any Proxy-Wasm host.
+package adapter
+
+import "embed"
+
+// Files holds the text of the adapter, as it is injected into plugins: Go files with
+// the build constraint wasip1, and an assembly file that has no code (it is what
+// permits declarations without a body).
+//
+//go:embed exports.go hostcalls.go keep.go memory.go linkname_wasm.s
+var Files embed.FS
+
+// Exports names the file in Files that declares the exported callbacks, one
+// function with a go:wasmexport directive each. A function may be cut out when the
+// plugin has no use for the callback; nothing else in Files refers to it.
+const Exports = "exports.go"
