@@ -1,0 +1,83 @@
+package h1
+
+import "time"
+
+// Defaults of ServerOptions and ClientOptions.
+const (
+	// DefaultMaxHead is the size in bytes of the largest head, start line
+	// included. Larger than nginx's 32 KiB so that big cookies pass.
+	DefaultMaxHead = 64 << 10
+
+	// DefaultMaxFields is the most field lines in a head or trailer. Real
+	// requests have about 20.
+	DefaultMaxFields = 200
+
+	// DefaultHeaderTime bounds the reading of a request head from its first
+	// byte on: slow-head clients (slowloris) hold a goroutine for no longer.
+	DefaultHeaderTime = 10 * time.Second
+
+	// DefaultIdle is how long a connection may rest between two requests.
+	DefaultIdle = 60 * time.Second
+
+	// DefaultReadTimeout and DefaultWriteTimeout bound the silence between two
+	// reads, or writes, that make progress, within a message.
+	DefaultReadTimeout  = 30 * time.Second
+	DefaultWriteTimeout = 30 * time.Second
+
+	// DefaultTunnelIdle is how long neither side of a tunnel (after 101) may
+	// say anything.
+	DefaultTunnelIdle = 5 * time.Minute
+
+	// DefaultDrainBytes and DefaultDrainTime bound what is read and thrown away
+	// of a request body that the answer did not wait for, so that the connection
+	// can be kept, and of what arrives while it lingers before it is closed.
+	DefaultDrainBytes = 256 << 10
+	DefaultDrainTime  = 2 * time.Second
+)
+
+const (
+	// maxMethod is the length in bytes of the longest method. The longest one
+	// registered with IANA has 17 (UPDATEREDIRECTREF).
+	maxMethod = 32
+
+	// maxTarget is the length in bytes of the longest request target. RFC 9112 3
+	// recommends at least 8000.
+	maxTarget = 32 << 10
+
+	// maxOptions is the most members of all Connection fields of a head:
+	// each is compared with each field, so this bounds quadratic work.
+	maxOptions = 32
+
+	// maxTrailer is the size in bytes of the largest trailer section.
+	maxTrailer = 16 << 10
+
+	// maxChunkLine is the length in bytes of the longest chunk line, size,
+	// extensions and CRLF together. Signed chunks (AWS) have about 90.
+	maxChunkLine = 512
+
+	// maxChunkExcess bounds how many bytes of chunk framing may have arrived
+	// beyond what the data justifies (chunkExcessPerChunk bytes plus as many as
+	// there are data bytes), as in net/http: without it, one byte of data may
+	// cost maxChunkLine bytes of reading, for ever.
+	maxChunkExcess = 16 << 10
+	// chunkExcessPerChunk is the framing that every chunk may have.
+	chunkExcessPerChunk = 16
+
+	// maxInterim is the most 1xx heads before a final one: "102" every 10
+	// seconds for 5 minutes.
+	maxInterim = 32
+
+	// headBuffer is the size in bytes of the buffer that a head is first read
+	// into: nearly all heads, and small bodies with them, in one read.
+	headBuffer = 4 << 10
+	// bodyBuffer is the size in bytes of the buffer for long bodies. Bigger ones
+	// did not measure faster.
+	bodyBuffer = 64 << 10
+	// writeBuffer is the size in bytes of the buffer in which a head waits for
+	// the first bytes of its body.
+	writeBuffer = 8 << 10
+	// maxCoalesce is the length in bytes of the longest Data that is copied
+	// behind what waits in the write buffer. Longer ones go out beside it with
+	// writev, which costs more than copying this much.
+	maxCoalesce = 4 << 10
+)
