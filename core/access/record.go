@@ -1,0 +1,48 @@
+// Package access writes one line per exchange. The engine fills a [Record] by
+// plain assignments; a [Logger] turns it into a line and buffers lines for the
+// file. It knows neither routes nor sockets.
+package access
+
+import (
+	"time"
+
+	"wproxy/core/exchange"
+)
+
+// A Record is what is known of one exchange when it is over. Strings may come
+// from the client or a plugin: they are escaped and cut when written.
+type Record struct {
+	Time      time.Time // when the request head had been read
+	RequestID string
+	Client    string // address of the client, after trust_proxy
+	Listener  string
+	Method    string
+	Host      string // authority
+	Path      string // target as the client sent it, canonical, with query
+	Protocol  string // of the client's message, "HTTP/1.1"
+	Status    int    // 499: the client went before an answer
+	BytesIn   int64  // body bytes from the client
+	BytesOut  int64  // body bytes to the client
+	Route     string
+	Upstream  string
+	Server    string
+	Tries     int
+	Connect   time.Duration // 0: the connection was there already
+	FirstByte time.Duration // from the start of the last try to the head of the answer
+	Total     time.Duration
+	Reason    string // why wproxy answered itself, or why the exchange broke off
+	Referer   string // combined format only
+	UserAgent string // combined format only
+
+	// Fields are what plugins added; a name that is one of the record's own is
+	// dropped, so that a plugin cannot forge a status. Plugins is one entry per plugin that ran.
+	Fields  []exchange.Field
+	Plugins []Plugin
+}
+
+// A Plugin is what one plugin did in an exchange.
+type Plugin struct {
+	Name    string
+	Took    time.Duration // time inside the guest
+	Verdict string
+}

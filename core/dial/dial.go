@@ -1,0 +1,127 @@
+// Package dial makes connections to upstreams: TCP, unix sockets, and servers
+// inside the process. It is where a protocol is chosen for a connection; today
+// there is HTTP/1.1 only. Failures are *exchange.Error that say how to answer and
+// that the request may be tried again, because no byte of it was sent.
+package dial
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/pool"
+	"wproxy/core/upstream"
+)
+
+// Options are how to connect. Zero values mean the defaults (limits.go).
+type Options struct {
+	// ConnectTimeout bounds one attempt; Total all of them, with name resolution.
+	ConnectTimeout, Total time.Duration
+
+	// NewConn wraps a connection in a codec. It owns nc from then on.
+	NewConn func(nc net.Conn) pool.Conn
+}
+
+// A Dialer makes connections. It is immutable and safe for concurrent use.
+type Dialer struct {
+	o   Options
+	net net.Dialer
+}
+
+// New makes a Dialer; o.NewConn must be set.
+func New(o Options) *Dialer {
+	if o.ConnectTimeout <= 0 {
+		o.ConnectTimeout = DefaultConnectTimeout
+	}
+	if o.Total <= 0 {
+		o.Total = DefaultConnectTotal
+	}
+	return &Dialer{o: o, net: net.Dialer{KeepAlive: keepAlive}}
+}
+
+// Dial connects to e. The error is an *exchange.Error with RetryAlways, Status
+// 502 or 504, and one of the reasons connect_refused, connect_failed,
+// connect_timeout and connect_resolve, or ctx's error when that was done first.
+func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
+	total, cancel := context.WithTimeout(ctx, d.o.Total)
+	defer cancel()
+	nc, err := d.connect(total, e)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, failure(err)
+	}
+	return d.o.NewConn(nc), nil
+}
+
+// connect resolves the name and tries its addresses in the resolver's order,
+// each for at most ConnectTimeout. net.Dialer would share what is left of the
+// deadline between them, which is not the promise that the configuration makes.
+func (d *Dialer) connect(ctx context.Context, e *upstream.Endpoint) (net.Conn, error) {
+	if e.Dial != nil {
+		return e.Dial(ctx)
+	}
+	if e.Network != "tcp" {
+		return d.attempt(ctx, e.Network, e.Address)
+	}
+	host, port, err := net.SplitHostPort(e.Address)
+	if err != nil {
+		return nil, err
+	}
+	if net.ParseIP(host) != nil {
+		return d.attempt(ctx, "tcp", e.Address)
+	}
+	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		var nc net.Conn
+		if nc, err = d.attempt(ctx, "tcp", net.JoinHostPort(a, port)); err == nil || ctx.Err() != nil {
+			return nc, err
+		}
+	}
+	return nil, err
+}
+
+func (d *Dialer) attempt(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.o.ConnectTimeout)
+	defer cancel()
+	// TCP_NODELAY is Go's default; said here because the codec counts on it:
+	// it writes a head and its first body bytes at once and waits for nothing.
+	nc, err := d.net.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := nc.(*net.TCPConn); ok {
+		_ = t.SetNoDelay(true) // fails only on a socket that is dead already, which the first write shows
+	}
+	return nc, nil
+}
+
+// failure says how a failed connect is answered.
+func failure(err error) *exchange.Error {
+	f := &exchange.Error{
+		Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways,
+		Status: 502, Reason: "connect_failed", Err: err,
+	}
+	var dns *net.DNSError
+	var ne net.Error
+	switch {
+	case errors.As(err, &dns):
+		f.Reason = "connect_resolve"
+		if dns.IsTimeout {
+			f.Status = 504
+		}
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
+		f.Reason = "connect_refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+		f.Status, f.Reason = 504, "connect_timeout"
+	}
+	return f
+}

@@ -1,0 +1,142 @@
+// Package metrics holds wproxy's Prometheus metrics. One [Metrics] is made per
+// process and outlives reloads; a snapshot resolves the handles it needs ([Route],
+// [Upstream], [Plugin]) while it is built, so that the data path increments
+// through pointers and never looks a label up.
+//
+// Every label value comes from the configuration or from a fixed list, except
+// those of guests' own metrics, whose series are bounded (limits.go). metrics is
+// a leaf: it knows nothing of wproxy.
+package metrics
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// A Metrics holds all metrics of one process in its own registry. Use [New].
+// It is safe for concurrent use.
+type Metrics struct {
+	// Immutable.
+	registry         *prometheus.Registry
+	requests         *prometheus.CounterVec
+	requestSeconds   *prometheus.HistogramVec
+	upstreamSeconds  *prometheus.HistogramVec
+	refused          *prometheus.CounterVec
+	retries          *prometheus.CounterVec
+	upstreamFailures *prometheus.CounterVec
+	connections      *prometheus.GaugeVec
+	pluginTraps      *prometheus.CounterVec
+	pluginMemory     *prometheus.GaugeVec
+	pluginInstances  *prometheus.GaugeVec
+	pluginSeconds    *prometheus.HistogramVec
+	generation       prometheus.Gauge
+	reloadOK         prometheus.Gauge
+	guests           *guests
+
+	mu      sync.Mutex
+	reasons map[string]prometheus.Counter // guarded by mu; see Refused
+}
+
+// New makes the metrics, the Go runtime's and the process's own among them.
+func New() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_requests_total", Help: "Requests answered, by listener, route and class of the status.",
+		}, []string{"listener", "route", "code_class"}),
+		requestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wproxy_request_seconds", Help: "Time from the request's head to the end of its exchange.", Buckets: buckets(),
+		}, []string{"route"}),
+		upstreamSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wproxy_upstream_seconds", Help: "Time of the last try at an upstream: new connections, head of the answer, whole.", Buckets: buckets(),
+		}, []string{"upstream", "phase"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_refused_total", Help: "Requests that wproxy refused or failed itself, by stable reason.",
+		}, []string{"reason"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_retries_total", Help: "Further tries of a request, by reason of the failed try and by outcome.",
+		}, []string{"upstream", "reason", "outcome"}),
+		upstreamFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_upstream_failures_total", Help: "Tries at an upstream that failed.",
+		}, []string{"upstream", "reason"}),
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wproxy_connections", Help: "Open connections from clients.",
+		}, []string{"listener"}),
+		pluginTraps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_plugin_traps_total", Help: "Guest instances that died, by cause.",
+		}, []string{"plugin", "cause"}),
+		pluginMemory: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wproxy_plugin_memory_bytes", Help: "Linear memory of all instances of a plugin.",
+		}, []string{"plugin"}),
+		pluginInstances: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wproxy_plugin_instances", Help: "Live instances of a plugin.",
+		}, []string{"plugin"}),
+		pluginSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wproxy_plugin_call_seconds", Help: "Time of one call into a guest.", Buckets: callBuckets(),
+		}, []string{"plugin", "callback"}),
+		generation: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "wproxy_config_generation", Help: "Number of the configuration that serves; 1 is the one wproxy started with.",
+		}),
+		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "wproxy_config_last_reload_ok", Help: "1 if the last attempt to load a configuration succeeded.",
+		}),
+		guests:  newGuests(),
+		reasons: make(map[string]prometheus.Counter),
+	}
+	m.registry.MustRegister(
+		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
+		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.generation, m.reloadOK, m.guests,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// Handler serves the metrics in Prometheus' text formats.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		Registry:      nil, // no metrics about the scrape itself
+		ErrorHandling: promhttp.ContinueOnError,
+	})
+}
+
+// Gatherer returns the registry for reading.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// SetGeneration says which configuration serves.
+func (m *Metrics) SetGeneration(n uint64) { m.generation.Set(float64(n)) }
+
+// SetReload says whether the last attempt to load a configuration succeeded.
+func (m *Metrics) SetReload(ok bool) {
+	if ok {
+		m.reloadOK.Set(1)
+	} else {
+		m.reloadOK.Set(0)
+	}
+}
+
+// Connections returns the gauge of a listener's open connections.
+func (m *Metrics) Connections(listener string) prometheus.Gauge {
+	return m.connections.WithLabelValues(listener)
+}
+
+// Refused counts a request that wproxy refused or failed itself. reason is
+// one of the stable names; should they ever be more than [MaxReasons], the
+// rest is counted as "other". It does not allocate for a reason seen before.
+func (m *Metrics) Refused(reason string) {
+	m.mu.Lock()
+	c, ok := m.reasons[reason]
+	if !ok {
+		if len(m.reasons) >= MaxReasons {
+			reason = other
+		}
+		c = m.refused.WithLabelValues(reason)
+		m.reasons[reason] = c
+	}
+	m.mu.Unlock()
+	c.Inc()
+}

@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"wproxy/core/access"
+	"wproxy/core/balance"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/metrics"
+	"wproxy/core/pool"
+	"wproxy/core/route"
+	"wproxy/core/upstream"
+)
+
+// A Snapshot is one whole configuration, ready to serve. It is filled by its
+// maker and immutable from the moment that [New] or [Proxy.Swap] has seen it.
+type Snapshot struct {
+	Generation uint64
+	Table      *route.Table[*Route]
+	Listeners  []*Listener    // exchange.Conn.Listener names one of them
+	NoRoute    *metrics.Route // counts requests that no route matched: Metrics.Route("", names)
+	Access     *access.Logger // nil: no access log
+
+	live    atomic.Int64 // exchanges on it, plus one while it serves
+	drained chan struct{}
+}
+
+// A Listener is what the engine must know of a door. The index in
+// Snapshot.Listeners is the listener's index in metrics handles.
+type Listener struct {
+	Name       string
+	TrustProxy []netip.Prefix // peers whose X-Forwarded-* and Forwarded are believed
+}
+
+// A Route is what to do with a request.
+type Route struct {
+	Name    string
+	Info    filter.Route     // what filters may know of it
+	Metrics *metrics.Route   // Metrics.Route(Name, names of Snapshot.Listeners)
+	Filters []filter.Factory // `use`, in order
+
+	// Exactly one of Split, Redirect and Respond is set.
+	Split    []Target
+	Redirect *route.Redirect
+	Respond  *Respond
+
+	Allow, Deny     []netip.Prefix // client addresses; no Allow: all; Deny wins
+	Timeout         time.Duration  // of the whole exchange; 0: DefaultTimeout, negative: none
+	WebSocketIdle   time.Duration  // of a tunnel; 0: DefaultTunnelIdle, negative: none
+	Rewrite         *route.Rewrite // strip and rewrite; nil: none
+	RequestHeaders  HeaderEdits
+	ResponseHeaders HeaderEdits
+	Retry           Retry
+	KeepSlash       bool // encoded_slash = "keep"
+	TrustRepick     bool // repick = "trust": may be re-picked although a plugin of it has not run
+}
+
+// A Target is one upstream of a route and its share.
+type Target struct {
+	Upstream *Upstream
+	Weight   int // 0 or less: none
+}
+
+// An Upstream joins what belongs to one upstream of the configuration.
+type Upstream struct {
+	Cluster *upstream.Cluster
+	Picker  balance.Picker
+	Pool    *pool.Pool
+	Metrics *metrics.Upstream
+}
+
+// HeaderEdits change the fields of a head: first Remove, then Set, then Add.
+// Names are in lower case; names and values have been validated.
+type HeaderEdits struct {
+	Remove []string
+	Set    []exchange.Field
+	Add    []exchange.Field
+}
+
+// Respond is a fixed answer.
+type Respond struct {
+	Status int
+	Fields []exchange.Field
+	Body   []byte
+}
+
+// Retry says when a request is tried again. The zero value is the default.
+type Retry struct {
+	Attempts   int  // tries after the first; 0: DefaultRetries, negative: none
+	Idempotent bool // treat every method as idempotent
+	Budget     int  // most tries after the first, in percent of the upstream's live exchanges; 0: DefaultBudget
+}
+
+// Drained returns a channel that is closed when the snapshot has been swapped
+// out and its last exchange is over.
+func (s *Snapshot) Drained() <-chan struct{} { return s.drained }

@@ -1,0 +1,94 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// DialFunc makes a connection to a server that lives inside the process, such
+// as builtin:httpbin.
+type DialFunc func(ctx context.Context) (net.Conn, error)
+
+// An Endpoint is one server of a cluster. It is shared by everything that
+// talks to that server; all but Live is immutable.
+type Endpoint struct {
+	// Immutable.
+	Name    string   // as written in the configuration: log field and label
+	Network string   // "tcp", "unix", or "pipe" for a server inside the process
+	Address string   // host:port, path of the socket, or the name of the pipe
+	Scheme  string   // "http" (or "https", once there is TLS)
+	Host    string   // what host = "server" sends as authority
+	Weight  int      // at least 1
+	Dial    DialFunc // only with Network "pipe"
+
+	// Live counts what is going on; written by pool and engine.
+	Live Live
+}
+
+// Live holds counters of one endpoint or cluster.
+type Live struct {
+	Active   atomic.Int64 // exchanges that hold a connection to it, or wait for one
+	Retrying atomic.Int64 // of those, the ones that are not the first try
+	Failures atomic.Int64 // tries that failed, since the start
+}
+
+// NewEndpoint parses address: host:port, http://host[:port] or unix:/path. A
+// weight below 1 means 1. https:// is refused until there is TLS.
+func NewEndpoint(address string, weight int) (*Endpoint, error) {
+	e := &Endpoint{Name: address, Network: "tcp", Scheme: "http", Weight: max(weight, 1)}
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if path == "" {
+			return nil, fmt.Errorf("server %q: no path after unix:", address)
+		}
+		e.Network, e.Address, e.Host = "unix", path, "localhost"
+		return e, nil
+	}
+	rest := address
+	if scheme, after, ok := strings.Cut(address, "://"); ok {
+		if scheme != "http" {
+			return nil, fmt.Errorf("server %q: scheme %q is not supported (http)", address, scheme)
+		}
+		rest = strings.TrimSuffix(after, "/")
+		if !hasPort(rest) {
+			rest = net.JoinHostPort(strings.Trim(rest, "[]"), "80")
+		}
+	}
+	host, port, err := net.SplitHostPort(rest)
+	if err != nil {
+		var ae *net.AddrError
+		if errors.As(err, &ae) {
+			return nil, fmt.Errorf("server %q: %s (host:port or unix:/path)", address, ae.Err)
+		}
+		return nil, fmt.Errorf("server %q: %w", address, err)
+	}
+	if host == "" || strings.ContainsAny(host, "/?#@ \t") {
+		return nil, fmt.Errorf("server %q: no valid host (host:port or unix:/path)", address)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return nil, fmt.Errorf("server %q: port %q is not between 1 and 65535", address, port)
+	}
+	e.Address, e.Host = rest, rest
+	if port == "80" {
+		e.Host = strings.TrimSuffix(rest, ":80")
+	}
+	return e, nil
+}
+
+func hasPort(s string) bool {
+	i := strings.LastIndexByte(s, ':')
+	return i >= 0 && i > strings.LastIndexByte(s, ']')
+}
+
+// NewLocal makes the endpoint of a server inside the process. dial is called
+// once per connection.
+func NewLocal(name string, weight int, dial DialFunc) *Endpoint {
+	return &Endpoint{
+		Name: name, Network: "pipe", Address: name, Scheme: "http", Host: "localhost",
+		Weight: max(weight, 1), Dial: dial,
+	}
+}
