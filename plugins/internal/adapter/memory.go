@@ -51,12 +51,12 @@ func allocate(size int32) unsafe.Pointer {
 	}
 	var p unsafe.Pointer
 	if size > maxCarved {
-		p = unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
+		p = unsafe.Pointer(&make([]byte, size)[0])
 	} else {
 		if int(size) > len(block) {
 			block = make([]byte, blockSize)
 		}
-		p = unsafe.Pointer(unsafe.SliceData(block))
+		p = unsafe.Pointer(&block[0])
 		block = block[size:]
 	}
 	pins[pinned%pinSlots] = p
@@ -69,7 +69,7 @@ func unpin() {
 	if pinned == 1 { // the common case, without a loop over the ring
 		pins[0] = nil
 	} else {
-		clear(pins[:])
+		pins = [pinSlots]unsafe.Pointer{}
 	}
 	pinned = 0
 }

@@ -7,7 +7,8 @@
 // Nobody imports the package to run it. `wproxy plugin build` copies its text into
 // the build of a plugin with -overlay, in a directory that exists only there, so a
 // plugin compiles unmodified and does not depend on wproxy's module. The files
-// are ordinary Go all the same, vetted with GOOS=wasip1, and the only source of
+// are ordinary Go all the same, vetted with GOOS=wasip1, in the language of Go 1.18
+// because they are compiled as a part of the plugin's module, and the only source of
 // the adapter: Files is what is injected.
 //
 // What it owns, in a guest: the host functions behind the SDK's interface
