@@ -118,7 +118,7 @@ func (l *Listener) setAddresses(f *exchange.Conn, nc net.Conn) {
 	if f.Local != l.lastLocal {
 		l.lastLocal, l.lastLocalAddr = f.Local, f.Local.String()
 		if ua, ok := nc.LocalAddr().(*net.UnixAddr); ok {
-			l.lastLocalAddr = "unix:" + ua.Name
+			l.lastLocalAddr = String(ua)
 		}
 	}
 	f.LocalAddr = l.lastLocalAddr

@@ -162,6 +162,14 @@ func (l *Listener) Start() {
 // Addr returns the address that the socket is bound to.
 func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
 
+// String returns a as it stands in Options.Address: with "unix:" in front of a path.
+func String(a net.Addr) string {
+	if ua, ok := a.(*net.UnixAddr); ok {
+		return "unix:" + ua.Name
+	}
+	return a.String()
+}
+
 // Name returns Options.Name.
 func (l *Listener) Name() string { return l.o.Name }
 

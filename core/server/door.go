@@ -1,0 +1,150 @@
+package server
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/h1"
+	"wproxy/core/listen"
+)
+
+// A door is one bound listener with the codec of its connections.
+type door struct {
+	// Immutable.
+	server   *Server
+	address  string // as configured
+	listener *listen.Listener
+
+	codec atomic.Pointer[codec] // of new connections
+
+	// Guarded by Server.mu.
+	old []*codec // with settings of earlier generations, and connections
+}
+
+// A codec is the settings that a connection got when it was accepted.
+type codec struct {
+	name string // of the listener
+	h1   *h1.Server
+	open atomic.Int64 // connections
+}
+
+// serve is a connection's goroutine.
+func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
+	c := d.codec.Load()
+	c.open.Add(1)
+	defer c.open.Add(-1)
+	facts.Listener = c.name // a reload may have renamed it
+	d.server.o.Opened(c.name)
+	defer d.server.o.Closed(c.name)
+	defer d.server.recovered()
+	c.h1.ServeConn(ctx, nc, facts)
+}
+
+// drain tells every codec to finish.
+func (d *door) drain() {
+	d.codec.Load().h1.Drain()
+	for _, c := range d.old {
+		c.h1.Drain()
+	}
+}
+
+// set makes new connections use l's settings. The server's lock is held.
+func (d *door) set(l Listener) {
+	o := l.HTTP1
+	o.Refused = d.server.refused
+	c := &codec{name: l.Name, h1: h1.NewServer(o, d.server.serve)}
+	d.old = slices.DeleteFunc(d.old, func(c *codec) bool { return c.open.Load() == 0 })
+	if was := d.codec.Swap(c); was != nil {
+		// Even with no connection open: one may be on its way from Load to
+		// Add. It is dropped the next time.
+		d.old = append(d.old, was)
+	}
+	d.listener.SetConnections(l.Connections)
+}
+
+// A change is a set of doors that is bound but not yet in use.
+type change struct {
+	keep    map[*door]Listener
+	open    map[*door]Listener
+	doors   []*door // all of them, in the order of the listeners
+	leaving []*door
+}
+
+// prepare binds what is new. The lock is held.
+func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
+	c := &change{keep: map[*door]Listener{}, open: map[*door]Listener{}, leaving: slices.Clone(s.doors)}
+	take := func(match func(*door) bool) *door {
+		i := slices.IndexFunc(c.leaving, match)
+		if i < 0 {
+			return nil
+		}
+		d := c.leaving[i]
+		c.leaving = slices.Delete(c.leaving, i, i+1)
+		return d
+	}
+	c.doors = make([]*door, len(ls))
+	for i, l := range ls {
+		c.doors[i] = take(func(d *door) bool { return d.address == l.Address && d.codec.Load().name == l.Name })
+	}
+	for i, l := range ls {
+		if c.doors[i] == nil { // renamed?
+			c.doors[i] = take(func(d *door) bool { return d.address == l.Address })
+		}
+		if d := c.doors[i]; d != nil {
+			c.keep[d] = l
+			continue
+		}
+		d, err := s.bind(ctx, l)
+		if err != nil {
+			for d := range c.open {
+				_ = d.listener.Close() // nobody was let in
+			}
+			return nil, err
+		}
+		c.doors[i] = d
+		c.open[d] = l
+	}
+	return c, nil
+}
+
+// bind makes a door that does not accept yet.
+func (s *Server) bind(ctx context.Context, l Listener) (*door, error) {
+	d := &door{server: s, address: l.Address}
+	var err error
+	d.listener, err = listen.Listen(ctx, listen.Options{
+		Name: l.Name, Address: l.Address, Connections: l.Connections, Serve: d.serve,
+		NextID: func() uint64 { return s.connections.Add(1) },
+		AcceptError: func(err error, pause time.Duration) {
+			s.o.AcceptError(d.codec.Load().name, err, pause)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// commit puts a change into use. It cannot fail. The lock is held.
+func (s *Server) commit(c *change) {
+	s.doors = c.doors
+	for d, l := range c.keep {
+		d.set(l)
+	}
+	for d, l := range c.open {
+		d.set(l)
+		d.listener.Start()
+	}
+	s.leaving = slices.DeleteFunc(s.leaving, func(d *door) bool {
+		open, _ := d.listener.Open()
+		return open == 0
+	})
+	for _, d := range c.leaving {
+		_ = d.listener.Close() // the socket is gone either way
+		d.drain()
+		s.leaving = append(s.leaving, d)
+	}
+}

@@ -1,0 +1,210 @@
+// Package server runs what serves: it binds the listeners, gives every
+// connection a codec and the engine, swaps configurations, and is the only place
+// with a shutdown order.
+//
+// The nouns: a [Generation] is one configuration ready to serve, a door is one
+// listener with the codec of its connections. The one rule of use: what Start
+// or Reload was given belongs to the Server, and is released by it, once, when
+// nothing can use it any more. A Generation that was refused stays the caller's.
+//
+// server does not know what a configuration file or a plugin is.
+package server
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/h1"
+	"wproxy/core/listen"
+	"wproxy/core/proxy"
+)
+
+// Options are what does not change with a reload. The functions are called
+// from many goroutines and must not block.
+type Options struct {
+	Proxy proxy.Options
+
+	// Opened and Closed are told about each connection. Required.
+	Opened, Closed func(listener string)
+
+	// AcceptError is told about each failed accept, and how long the listener
+	// pauses because of it. Required.
+	AcceptError func(listener string, err error, pause time.Duration)
+
+	// Refused is told about each request that never became an exchange, on the
+	// connection's goroutine; s is what serves. Required.
+	Refused func(s *proxy.Snapshot, r *h1.Refusal)
+
+	// Panicked is told about a panic on a connection's goroutine: a bug. That
+	// connection is closed and the others go on, because one request that hits
+	// the bug must not be able to end everybody's. nil: the process ends.
+	Panicked func(v any, stack []byte)
+}
+
+// A Generation is one configuration, ready to serve.
+type Generation struct {
+	Listeners []Listener // names are unique; as in Snapshot.Listeners
+	Snapshot  *proxy.Snapshot
+
+	// Release frees what the generation alone uses. It is called once, when it
+	// serves no more and its last exchange is over. Required.
+	Release func()
+}
+
+// A Listener says where clients connect, and how they are served.
+type Listener struct {
+	Name        string
+	Address     string // as in listen.Options
+	Connections int    // as in listen.Options
+	HTTP1       h1.ServerOptions
+}
+
+// Info is what there is to know of a listener that serves.
+type Info struct {
+	Name, Address string
+	Open          int    // connections
+	Total         uint64 // connections, since it was bound
+}
+
+// A Server serves. Its methods are safe for concurrent use.
+type Server struct {
+	// Immutable.
+	o       Options
+	proxy   *proxy.Proxy
+	retired sync.WaitGroup // goroutines that wait for old generations
+	stopped chan struct{}  // closed when Stop is through
+
+	connections atomic.Uint64 // accepted so far; their ids
+
+	mu sync.Mutex // held for the whole of Reload
+	// Guarded by mu.
+	doors    []*door // that accept
+	leaving  []*door // that do not, but have connections
+	release  func()  // of the generation that serves
+	draining bool
+}
+
+// ErrDraining is returned by Reload once Stop was called.
+var ErrDraining = errors.New("wproxy is stopping")
+
+// Start binds g's listeners and serves. If one of them cannot be bound nothing
+// is left behind, and g is still the caller's.
+func Start(ctx context.Context, o Options, g Generation) (*Server, error) {
+	s := &Server{o: o, stopped: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.prepare(ctx, g.Listeners)
+	if err != nil {
+		return nil, err
+	}
+	s.proxy = proxy.New(o.Proxy, g.Snapshot)
+	s.release = g.Release
+	s.commit(c)
+	return s, nil
+}
+
+// Reload makes g serve: what can fail, binding new listeners, comes first, and
+// then nothing has changed and g is still the caller's. Listeners with the same
+// address keep their socket and connections; connections of those that are gone
+// end after the exchange they are in.
+func (s *Server) Reload(ctx context.Context, g Generation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return ErrDraining
+	}
+	c, err := s.prepare(ctx, g.Listeners)
+	if err != nil {
+		return err
+	}
+	// The snapshot first: a connection must find its listener in it.
+	old := s.proxy.Swap(g.Snapshot)
+	release := s.release
+	s.release = g.Release
+	s.retired.Go(func() { // ends with the old generation's last exchange; Stop resets those
+		<-old.Drained()
+		release()
+	})
+	s.commit(c)
+	return nil
+}
+
+// Stop ends everything in order: stop accepting, let exchanges finish until ctx
+// is done, reset the rest, release the generations. It returns when all of that
+// has happened; called again it waits for the first.
+func (s *Server) Stop(ctx context.Context) {
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		<-s.stopped
+		return
+	}
+	s.draining = true
+	doors := slices.Concat(s.doors, s.leaving)
+	s.doors, s.leaving = nil, doors
+	s.mu.Unlock()
+
+	for _, d := range doors {
+		_ = d.listener.Close() // the socket is gone either way
+	}
+	for _, d := range doors {
+		d.drain()
+	}
+	for _, d := range doors {
+		if d.listener.Wait(ctx) != nil {
+			d.listener.Abort()
+		}
+	}
+	for _, d := range doors {
+		_ = d.listener.Wait(context.Background()) // never fails; soon, after Abort
+	}
+	s.retired.Wait()
+	s.release()
+	close(s.stopped)
+}
+
+// Draining reports whether Stop was called.
+func (s *Server) Draining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// Snapshot returns what serves.
+func (s *Server) Snapshot() *proxy.Snapshot { return s.proxy.Snapshot() }
+
+// Listeners returns the listeners that accept, ordered by name.
+func (s *Server) Listeners() []Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	infos := make([]Info, 0, len(s.doors))
+	for _, d := range s.doors {
+		open, total := d.listener.Open()
+		infos = append(infos, Info{d.codec.Load().name, listen.String(d.listener.Addr()), open, total})
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return infos
+}
+
+// serve is the handler of every exchange.
+func (s *Server) serve(ctx context.Context, c exchange.Client) { s.proxy.Serve(ctx, c) }
+
+// refused passes a refusal on.
+func (s *Server) refused(r *h1.Refusal) { s.o.Refused(s.proxy.Snapshot(), r) }
+
+// recovered turns a panic of a connection's goroutine into a report.
+func (s *Server) recovered() {
+	if s.o.Panicked == nil {
+		return
+	}
+	if v := recover(); v != nil {
+		s.o.Panicked(v, debug.Stack())
+	}
+}
