@@ -20,10 +20,11 @@ package adapter
 import "embed"
 
 // Files holds the text of the adapter, as it is injected into plugins: Go files with
-// the build constraint wasip1, and an assembly file that has no code (it is what
-// permits declarations without a body).
+// the build constraint wasip1. (There is no assembly file: it is not needed for
+// declarations without a body that have a go:linkname, and the assembler, unlike the
+// compiler, cannot work in a directory that exists only in an overlay.)
 //
-//go:embed exports.go hostcalls.go keep.go memory.go linkname_wasm.s
+//go:embed exports.go hostcalls.go keep.go memory.go
 var Files embed.FS
 
 // Exports names the file in Files that declares the exported callbacks, one
