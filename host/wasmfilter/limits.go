@@ -1,0 +1,52 @@
+package wasmfilter
+
+import "time"
+
+const (
+	// defaultBodyBuffer is the most bytes of a body that a paused message
+	// holds back where Options.BodyBuffer is 0: what Envoy buffers per stream
+	// by default, which plugins are tested against.
+	defaultBodyBuffer = 1 << 20
+
+	// maxBodyBuffer is the most that a plugin may raise its buffer to with the
+	// properties set_decoder_buffer_limit and set_encoder_buffer_limit.
+	maxBodyBuffer = 64 << 20
+
+	// defaultPause bounds a pause on a route without a timeout, so that a
+	// guest that forgets a stream does not keep it for ever.
+	defaultPause = 5 * time.Minute
+
+	// maxHeadBytes and maxHeadFields bound a head (and trailers) after edits: the bytes
+	// of all names and values, and the number of lines. Twice what a listener
+	// lets in by default, so that a plugin always has room to add.
+	maxHeadBytes  = 128 << 10
+	maxHeadFields = 400
+
+	// maxReplyBody bounds the body of a local reply; it is written by a guest
+	// whose memory is 64 MiB, and error pages are small.
+	maxReplyBody = 8 << 20
+
+	// maxDetails bounds the details of a local reply, which become the
+	// log's reason.
+	maxDetails = 128
+
+	// maxProps and maxPropBytes bound the bag of properties that the plugins
+	// of one exchange set: entries, and bytes of all paths and values.
+	maxProps     = 64
+	maxPropBytes = 64 << 10
+
+	// maxLogFields, maxLogKey and maxLogValue bound what plugins add to the
+	// access log line: fields, and bytes of a key and of a value. The verdict
+	// is bounded like a value.
+	maxLogFields = 16
+	maxLogKey    = 64
+	maxLogValue  = 1 << 10
+
+	// keepBuffer is the largest body buffer that stays with a pooled Filter: one
+	// large body must not pin its size for ever.
+	keepBuffer = 64 << 10
+
+	// maxMetadataDepth bounds how deep a path into route metadata is followed
+	// and how deep a value of it is encoded.
+	maxMetadataDepth = 8
+)
