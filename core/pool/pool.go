@@ -8,8 +8,10 @@ package pool
 
 import (
 	"context"
+	"sync"
 	"time"
 
+	"wproxy/core/exchange"
 	"wproxy/core/upstream"
 )
 
@@ -20,27 +22,273 @@ type DialFunc func(ctx context.Context, e *upstream.Endpoint) (Conn, error)
 type Options struct {
 	Idle      int           // connections at rest over all servers; negative: none is kept
 	IdleTime  time.Duration // how long one rests; negative: none is kept
-	PerServer int           // open connections per server; 0: no limit
+	PerServer int           // open connections per server; 0 or less: no limit
 	Queue     int           // exchanges waiting for a connection, per server; negative: none waits
 	QueueTime time.Duration // how long one waits
 	Dial      DialFunc      // required
 }
 
-// A Pool keeps the connections of one upstream. Use [New].
-type Pool struct{}
-
-// New makes a Pool. It owns one sweeping goroutine while connections rest; [Pool.Close] ends it.
-func New(o Options) *Pool { panic("not yet") }
-
-// Get returns a connection to e with a slot reserved: one at rest unless fresh
-// is set, or a new one. It waits when there may be no more. An error is an
-// *exchange.Error, with reason queue_full or queue_timeout or from Dial, or ctx's.
-func (p *Pool) Get(ctx context.Context, e *upstream.Endpoint, fresh bool) (Conn, error) {
-	panic("not yet")
+func (o *Options) applyDefaults() {
+	if o.Idle == 0 {
+		o.Idle = DefaultIdle
+	}
+	if o.IdleTime == 0 {
+		o.IdleTime = DefaultIdleTime
+	}
+	if o.IdleTime < 0 {
+		o.Idle = -1
+	}
+	if o.Queue == 0 {
+		o.Queue = DefaultQueue
+	}
+	if o.QueueTime <= 0 {
+		o.QueueTime = DefaultQueueTime
+	}
 }
 
-// Put gives back what Get returned, once its exchange is over.
-func (p *Pool) Put(e *upstream.Endpoint, c Conn) { panic("not yet") }
+// A Pool keeps the connections of one upstream. Use [New]. It is safe for
+// concurrent use.
+type Pool struct {
+	// Immutable.
+	o      Options
+	period time.Duration // between two sweeps
 
-// Close closes connections at rest, and those in use when they come back.
-func (p *Pool) Close() { panic("not yet") }
+	mu sync.Mutex
+	// Guarded by mu.
+	servers map[Key]*server
+	idle    int    // connections at rest, over all servers
+	tick    uint64 // sweeps so far: the clock by which connections age
+	closed  bool
+	sweeper *time.Timer // the one sweeper; armed while something rests
+	armed   bool
+}
+
+// A server is what the pool knows of one key.
+type server struct {
+	idle  []resting // used last at the end
+	open  int       // connections at rest, in use, and being made
+	queue queue
+}
+
+type resting struct {
+	c     Conn
+	since uint64 // value of Pool.tick
+}
+
+// A Request says what Get is to do.
+type Request struct {
+	Endpoint *upstream.Endpoint
+	// Fresh asks for a new connection: after one at rest turned out to be
+	// dead, the others are suspects too.
+	Fresh bool
+	// Deadline ends waiting and dialling; zero: only the pool's own bounds do.
+	Deadline time.Time
+}
+
+// New makes a Pool. It holds one timer while connections rest; [Pool.Close] ends it.
+func New(o Options) *Pool {
+	o.applyDefaults()
+	p := &Pool{o: o, servers: make(map[Key]*server)}
+	p.period = min(max(o.IdleTime/sweepsPerIdleTime, minSweep), maxSweep)
+	return p
+}
+
+// Get returns a connection with a slot reserved, one at rest or a new one, and
+// how long it took to make it (0: it was there). It waits while there may be no
+// more. An error is an *exchange.Error, with reason queue_full, queue_timeout or
+// pool_closed or from Dial, or the error of ctx.
+func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) {
+	key := KeyOf(r.Endpoint)
+	p.mu.Lock()
+	for {
+		if p.closed {
+			p.mu.Unlock()
+			return nil, 0, unavailable("pool_closed")
+		}
+		s := p.serverLocked(key)
+		if n := len(s.idle); n > 0 && !r.Fresh {
+			c := p.popLocked(s, n-1)
+			p.mu.Unlock()
+			// Outside the lock: it may ask the kernel whether the peer has closed.
+			if c.Reserve() {
+				return c, 0, nil
+			}
+			_ = c.Close() // dead already
+			p.mu.Lock()
+			p.freeLocked(key)
+			continue
+		}
+		if p.o.PerServer <= 0 || s.open < p.o.PerServer {
+			s.open++
+			p.mu.Unlock()
+			return p.dial(ctx, key, r)
+		}
+		if len(s.idle) > 0 { // Fresh, and no room: one at rest gives way
+			c := p.popLocked(s, 0)
+			p.mu.Unlock()
+			_ = c.Close()
+			return p.dial(ctx, key, r) // in its place
+		}
+		c, err := p.wait(ctx, s, key, r.Deadline) // unlocks
+		if err != nil {
+			return nil, 0, err
+		}
+		if c == nil {
+			return p.dial(ctx, key, r)
+		}
+		if c.Reserve() {
+			return c, 0, nil
+		}
+		_ = c.Close()
+		p.mu.Lock()
+		p.freeLocked(key)
+	}
+}
+
+// dial makes a connection, for which server.open has been counted.
+func (p *Pool) dial(ctx context.Context, key Key, r Request) (Conn, time.Duration, error) {
+	if !r.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, r.Deadline)
+		defer cancel()
+	}
+	start := time.Now()
+	c, err := p.o.Dial(ctx, r.Endpoint)
+	took := max(time.Since(start), 1)
+	if err == nil && !c.Reserve() {
+		_ = c.Close()
+		err = &exchange.Error{
+			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 502, Reason: "connect_failed",
+		}
+	}
+	if err != nil {
+		p.mu.Lock()
+		p.freeLocked(key)
+		p.mu.Unlock()
+		return nil, took, err
+	}
+	return c, took, nil
+}
+
+// Put gives back what Get returned, once its exchange is over. A connection
+// that cannot serve another one is closed.
+func (p *Pool) Put(e *upstream.Endpoint, c Conn) {
+	key := KeyOf(e)
+	idle := c.Idle()
+	p.mu.Lock()
+	s := p.serverLocked(key)
+	if !idle || p.closed {
+		p.freeLocked(key)
+		p.mu.Unlock()
+		_ = c.Close()
+		return
+	}
+	if w := s.queue.pop(); w != nil {
+		w.grant <- c // has room for one
+		p.mu.Unlock()
+		return
+	}
+	var old Conn
+	switch {
+	case p.o.Idle < 0, p.idle >= p.o.Idle && len(s.idle) == 0:
+		s.open--
+		p.forgetLocked(key, s)
+		old = c
+	case p.idle >= p.o.Idle: // the newest stays, the oldest goes
+		old = p.popLocked(s, 0)
+		s.open--
+		fallthrough
+	default:
+		s.idle = append(s.idle, resting{c, p.tick})
+		p.idle++
+		p.armLocked()
+	}
+	p.mu.Unlock()
+	if old != nil {
+		_ = old.Close()
+	}
+}
+
+// Close closes connections at rest, and those in use when they come back. Who
+// waits is refused.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	var all []Conn
+	p.closed = true
+	for _, s := range p.servers {
+		for _, i := range s.idle {
+			all = append(all, i.c)
+		}
+		s.open -= len(s.idle)
+		s.idle = nil
+		for w := s.queue.pop(); w != nil; w = s.queue.pop() {
+			close(w.grant)
+		}
+	}
+	p.idle = 0
+	if p.sweeper != nil {
+		p.sweeper.Stop()
+	}
+	p.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close()
+	}
+}
+
+// Stats are a pool's counts at one moment.
+type Stats struct{ Idle, Open, Waiting int }
+
+// Stats counts connections and who waits for one, over all servers.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := Stats{Idle: p.idle}
+	for _, s := range p.servers {
+		st.Open += s.open
+		st.Waiting += s.queue.n
+	}
+	return st
+}
+
+func (p *Pool) serverLocked(key Key) *server {
+	s := p.servers[key]
+	if s == nil {
+		s = &server{}
+		p.servers[key] = s
+	}
+	return s
+}
+
+// popLocked takes the connection at index i off the list of those at rest.
+func (p *Pool) popLocked(s *server, i int) Conn {
+	c := s.idle[i].c
+	n := len(s.idle) - 1
+	copy(s.idle[i:], s.idle[i+1:])
+	s.idle[n] = resting{}
+	s.idle = s.idle[:n]
+	p.idle--
+	return c
+}
+
+// freeLocked gives up one open connection: who waits longest may make another.
+func (p *Pool) freeLocked(key Key) {
+	s := p.serverLocked(key)
+	if w := s.queue.pop(); w != nil {
+		w.grant <- nil // its place among the open ones goes to w
+		return
+	}
+	s.open--
+	p.forgetLocked(key, s)
+}
+
+// forgetLocked drops what is known of a server without connections, so that
+// addresses that come and go leave nothing behind.
+func (p *Pool) forgetLocked(key Key, s *server) {
+	if s.open == 0 && s.queue.n == 0 {
+		delete(p.servers, key)
+	}
+}
+
+func unavailable(reason string) *exchange.Error {
+	return &exchange.Error{Op: "get connection", Side: exchange.UpstreamSide, Status: 503, Reason: reason}
+}

@@ -1,0 +1,111 @@
+package pool
+
+import (
+	"context"
+	"time"
+)
+
+// A waiter is an exchange that waits for a connection. It gets one through
+// grant, or nil: it may make one, and is counted as open. A closed grant means
+// that the pool was closed.
+type waiter struct {
+	grant      chan Conn // has room for one
+	prev, next *waiter
+	queued     bool
+}
+
+// A queue is the waiters of one server, first come, first served.
+type queue struct {
+	first, last *waiter
+	n           int
+}
+
+func (q *queue) push(w *waiter) {
+	w.prev, w.queued = q.last, true
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+	q.n++
+}
+
+func (q *queue) pop() *waiter {
+	w := q.first
+	if w != nil {
+		q.remove(w)
+	}
+	return w
+}
+
+func (q *queue) remove(w *waiter) {
+	if w.prev == nil {
+		q.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		q.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+	q.n--
+}
+
+// wait waits for a connection of s, or for leave to make one (nil). It is called
+// with p.mu held and returns without.
+func (p *Pool) wait(ctx context.Context, s *server, key Key, deadline time.Time) (Conn, error) {
+	if p.o.Queue < 0 || s.queue.n >= p.o.Queue {
+		p.mu.Unlock()
+		return nil, unavailable("queue_full")
+	}
+	w := &waiter{grant: make(chan Conn, 1)}
+	s.queue.push(w)
+	p.mu.Unlock()
+
+	limit := p.o.QueueTime
+	if !deadline.IsZero() {
+		limit = min(limit, time.Until(deadline))
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	var err error
+	select {
+	case c, ok := <-w.grant:
+		if !ok {
+			return nil, unavailable("pool_closed")
+		}
+		return c, nil
+	case <-timer.C:
+		err = unavailable("queue_timeout")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+
+	p.mu.Lock()
+	if w.queued {
+		s.queue.remove(w)
+		p.forgetLocked(key, s)
+		p.mu.Unlock()
+		return nil, err
+	}
+	// Granted in the meantime. What was granted must not be lost: take it when
+	// only time was short, pass it on when nobody is there for it.
+	p.mu.Unlock()
+	c, ok := <-w.grant
+	switch {
+	case !ok:
+		return nil, unavailable("pool_closed")
+	case ctx.Err() == nil:
+		return c, nil
+	}
+	p.mu.Lock()
+	p.freeLocked(key)
+	p.mu.Unlock()
+	if c != nil {
+		_ = c.Close()
+	}
+	return nil, err
+}
