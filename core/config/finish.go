@@ -1,0 +1,71 @@
+package config
+
+import "strings"
+
+// finish fills in what follows from other settings: the default listener,
+// upstreams from `to`, merged plugin settings, names in one case.
+func (f *File) finish() {
+	if len(f.Listeners) == 0 {
+		l := &Listener{Name: DefaultListener, Pos: Pos{File: f.Path}}
+		setDefaultsOf(l)
+		l.Address = DefaultAddress
+		f.Listeners[l.Name] = l
+	}
+	for _, r := range f.Routes {
+		f.finishRoute(r)
+	}
+}
+
+// finishRoute fills in what follows for one route.
+func (f *File) finishRoute(r *Route) {
+	if r.To != "" && len(r.Upstream) == 0 {
+		f.upstreamTo(r.To, f.At("routes."+r.Name+".to"))
+		r.Upstream = []Target{{r.To, 1}}
+	}
+	for i, h := range r.Host {
+		r.Host[i] = strings.Trim(strings.ToLower(h), "[]")
+	}
+	for _, e := range []*HeaderEdit{&r.RequestHeaders, &r.ResponseHeaders} {
+		for i, name := range e.Remove {
+			e.Remove[i] = strings.ToLower(name)
+		}
+		e.Set, e.Add = lowerKeys(e.Set), lowerKeys(e.Add)
+	}
+	r.When.Header = lowerKeys(r.When.Header)
+	if r.Respond != nil {
+		r.Respond.Headers = lowerKeys(r.Respond.Headers)
+	}
+	for _, name := range r.Use {
+		u := Use{Plugin: name}
+		if p := f.Plugins[name]; p != nil {
+			u.Config = Merge(p.Config, r.With[name])
+		}
+		r.Plugins = append(r.Plugins, u)
+	}
+}
+
+// lowerKeys returns m with its keys in lower case. Of two that differ only in
+// case one is lost; the validator refuses such a table by its keys as written.
+func lowerKeys[V any](m map[string]V) map[string]V {
+	for k, v := range m {
+		if l := strings.ToLower(k); l != k {
+			delete(m, k)
+			m[l] = v
+		}
+	}
+	return m
+}
+
+// upstreamTo makes the upstream of a `to`; routes with the same one share it.
+func (f *File) upstreamTo(address string, pos Pos) {
+	if f.Upstreams[address] != nil {
+		return
+	}
+	u := &Upstream{Name: address, Pos: pos}
+	setDefaultsOf(u)
+	s := ServerEntry{Address: address, Weight: 1}
+	if s.resolve() == nil { // a bad address is reported by the validator
+		u.Servers = []ServerEntry{s}
+	}
+	f.Upstreams[address] = u
+}

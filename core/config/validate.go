@@ -1,0 +1,188 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// A validator checks what concerns more than one key.
+type validator struct {
+	f        *File
+	problems Problems
+	children map[string][]string // keys right under a prefix; made on first use
+}
+
+// addf records a problem at key, under the object's label.
+func (v *validator) addf(key, format string, args ...any) {
+	v.problems = append(v.problems, v.f.Problemf(key, format, args...))
+}
+
+// file checks everything.
+func (v *validator) file() {
+	f := v.f
+	if len(f.Routes) == 0 && len(v.problems) == 0 {
+		v.addf("", "no routes: a file has at least a [routes.NAME] with to = \"host:port\"")
+	}
+	addresses := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(f.Listeners)) {
+		v.listener(f.Listeners[name], addresses)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Upstreams)) {
+		v.upstream(f.Upstreams[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Plugins)) {
+		v.plugin(f.Plugins[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Routes)) {
+		v.route(f.Routes[name])
+	}
+	v.admin()
+	for i := range f.Tests {
+		v.test(i, &f.Tests[i])
+	}
+	for i, p := range f.Include {
+		if p == "" {
+			v.addf(fmt.Sprintf("include[%d]", i), "include: is empty, want a file or a glob")
+		}
+	}
+	if f.Log.To == "" {
+		v.addf("log.to", "log.to: is empty, want \"stderr\", \"stdout\" or a file")
+	}
+	if f.Log.Access.To == "" {
+		v.addf("log.access.to", "log.access.to: is empty, want \"stdout\", \"stderr\", \"none\" or a file")
+	}
+}
+
+func (v *validator) listener(l *Listener, addresses map[string]string) {
+	key, lb := "listeners."+l.Name, label("listeners", l.Name)
+	if l.Address == "" {
+		v.addf(key, "%s: needs an address, e.g. address = \":8080\"", lb)
+		return
+	}
+	if err := checkListen(l.Address); err != nil {
+		v.addf(key+".address", "%s: address: %v", lb, err)
+	}
+	if other := addresses[l.Address]; other != "" && !strings.HasSuffix(l.Address, ":0") {
+		v.addf(key+".address", "%s: address: listener %q has %s already", lb, other, l.Address)
+	}
+	addresses[l.Address] = l.Name
+	if len(l.Protocols) == 0 {
+		v.addf(key+".protocols", "%s: protocols: is empty; leave it out, or write [\"h1\"]", lb)
+	}
+}
+
+func (v *validator) upstream(u *Upstream) {
+	key, lb := "upstreams."+u.Name, label("upstreams", u.Name)
+	if _, ok := v.f.index[key]; !ok {
+		return // made from a `to`, which the route checks
+	}
+	if _, ok := v.f.index[key+".servers"]; !ok {
+		v.addf(key, "%s: needs servers, e.g. servers = [\"10.0.0.1:8080\"]", lb)
+	} else if len(u.Servers) == 0 && !v.reported(key+".servers") {
+		v.addf(key+".servers", "%s: servers: is empty; a request could go nowhere", lb)
+	}
+	seen := map[string]bool{}
+	for i, s := range u.Servers {
+		if seen[s.Address] {
+			v.addf(fmt.Sprintf("%s.servers[%d]", key, i), "%s: servers: %q is listed twice; give it a weight instead", lb, s.Address)
+		}
+		seen[s.Address] = true
+	}
+	if host := u.Host; host != "" {
+		if _, _, err := splitAddress(host); err != nil && !isName(host) {
+			v.addf(key+".host", "%s: host: %q is not a name, host:port, or \"server\"", lb, host)
+		}
+	}
+	if u.Connect.Timeout > u.Connect.Total {
+		v.addf(key+".connect", "%s: connect: one attempt (timeout, %s) is longer than all together (total, %s)",
+			lb, formatDuration(u.Connect.Timeout), formatDuration(u.Connect.Total))
+	}
+}
+
+// reported tells whether there is a problem about key or something in it
+// already, so that a consequence is not reported as well.
+func (v *validator) reported(key string) bool {
+	return slices.ContainsFunc(v.problems, func(p Problem) bool { return strings.HasPrefix(p.Key, key) })
+}
+
+func (v *validator) plugin(p *Plugin) {
+	key, lb := "plugins."+p.Name, label("plugins", p.Name)
+	at := key + ".wasm"
+	switch scheme, _, ok := strings.Cut(p.Wasm, "://"); {
+	case p.Wasm == "" && !v.reported(at):
+		v.addf(key, "%s: needs wasm: \"builtin:NAME\" or the path of a .wasm file", lb)
+	case ok:
+		v.addf(at, "%s: wasm: %s:// is not supported by this version yet; write a path", lb, scheme)
+	case strings.HasPrefix(p.Wasm, "builtin:") && !isObjectName(p.Builtin):
+		v.addf(at, "%s: wasm: %q names no built-in", lb, p.Wasm)
+	}
+	switch p.VMConfig.(type) {
+	case nil, string, Value, map[string]any:
+	default:
+		v.addf(key+".vm_config", "%s: vm_config: want a string or a table", lb)
+	}
+	for name := range p.Env {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			v.addf(key+".env."+name, "%s: env: %q is not a name of an environment variable", lb, name)
+		}
+	}
+	if p.VMID == "" {
+		v.addf(key+".vm_id", "%s: vm_id: is empty; leave it out for the plugin's name", lb)
+	}
+}
+
+func (v *validator) admin() {
+	a := v.f.Admin
+	tcp := false
+	for i, s := range a.Address {
+		at := fmt.Sprintf("admin.address[%d]", i)
+		if s == "none" {
+			if len(a.Address) > 1 {
+				v.addf(at, "admin.address: \"none\" stands alone")
+			}
+			continue
+		}
+		if err := checkListen(s); err != nil {
+			v.addf(at, "admin.address: %v", err)
+			continue
+		}
+		tcp = tcp || !strings.HasPrefix(s, "unix:")
+	}
+	if len(a.Address) == 0 {
+		v.addf("admin.address", "admin.address: is empty; write \"none\" for no address")
+	}
+	if tcp && a.Write && a.Token.Reveal() == "" {
+		v.addf("admin.write", "admin.write: needs admin.token, e.g. token = \"${file:/run/secrets/wproxy}\"")
+	}
+}
+
+// test checks one of [[tests]].
+func (v *validator) test(i int, t *Test) {
+	key, lb := fmt.Sprintf("tests[%d]", i), fmt.Sprintf("test %d", i+1)
+	method, target, ok := strings.Cut(t.Request, " ")
+	u, err := url.Parse(target)
+	switch {
+	case t.Request == "":
+		if !v.reported(key + ".request") {
+			v.addf(key, "%s: needs a request, e.g. request = \"GET https://example.com/\"", lb)
+		}
+	case !ok || !isToken(method) || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		v.addf(key+".request", "%s: request: %q is not a method and an absolute URL", lb, t.Request)
+	}
+	if t.Listener != "" && v.f.Listeners[t.Listener] == nil {
+		v.addf(key+".listener", "%s: listener: there is no listener %q%s", lb, t.Listener, suggest(t.Listener, slices.Sorted(maps.Keys(v.f.Listeners))))
+	}
+	e := t.Expect
+	if e == (Expect{}) && !v.reported(key) {
+		v.addf(key, "%s: expects nothing, e.g. expect = { route = \"NAME\" }", lb)
+	}
+	if r := e.Route; r != nil && *r != "none" && v.f.Routes[*r] == nil {
+		v.addf(key+".expect.route", "%s: expect.route: there is no route %q%s", lb, *r, suggest(*r, slices.Sorted(maps.Keys(v.f.Routes))))
+	}
+	if u := e.Upstream; u != nil && v.f.Upstreams[*u] == nil {
+		v.addf(key+".expect.upstream", "%s: expect.upstream: there is no upstream %q%s", lb, *u, suggest(*u, slices.Sorted(maps.Keys(v.f.Upstreams))))
+	}
+}

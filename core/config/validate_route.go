@@ -1,0 +1,311 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// route checks one route.
+func (v *validator) route(r *Route) {
+	c := routeCheck{v, r, "routes." + r.Name, label("routes", r.Name)}
+	c.conditions()
+	c.action()
+	c.path()
+	c.edit("request_headers", &r.RequestHeaders)
+	c.edit("response_headers", &r.ResponseHeaders)
+	c.plugins()
+}
+
+// routeCheck is a validator at one route.
+type routeCheck struct {
+	v     *validator
+	r     *Route
+	key   string
+	label string
+}
+
+// addf records a problem at a key of the route.
+func (c *routeCheck) addf(key, format string, args ...any) {
+	at := c.key
+	if key != "" {
+		at += "." + key
+		format = stem(key) + ": " + format
+	}
+	c.v.addf(at, "%s: %s", c.label, fmt.Sprintf(format, args...))
+}
+
+// stem is key without a trailing index: messages quote the element instead.
+func stem(key string) string { k, _, _ := strings.Cut(key, "["); return k }
+
+// has reports whether the file sets a key of the route.
+func (c *routeCheck) has(key string) bool { _, ok := c.v.f.index[c.key+"."+key]; return ok }
+
+// conditions checks what the route is for.
+func (c *routeCheck) conditions() {
+	r := c.r
+	for _, key := range []string{"host", "path", "methods", "listener"} {
+		list := map[string][]string{"host": r.Host, "path": r.Path, "methods": r.Methods, "listener": r.Listener}[key]
+		if c.has(key) && len(list) == 0 && !c.v.reported(c.key+"."+key) {
+			c.addf(key, "is an empty list, which nothing can meet; leave it out for any")
+		}
+	}
+	for i, h := range r.Host {
+		if err := checkHostPattern(h); err != nil {
+			c.addf(fmt.Sprintf("host[%d]", i), "%v", err)
+		}
+	}
+	for i, p := range r.Path {
+		if err := checkPathPattern(p); err != nil {
+			c.addf(fmt.Sprintf("path[%d]", i), "%v", err)
+		}
+	}
+	if c.has("path_regex") {
+		if _, err := regexp.Compile(r.PathRegex); err != nil {
+			c.addf("path_regex", "%v", err)
+		}
+		if c.has("path") {
+			c.addf("path_regex", "and path exclude each other")
+		}
+	}
+	for i, m := range r.Methods {
+		switch {
+		case !isToken(m):
+			c.addf(fmt.Sprintf("methods[%d]", i), "%q is not a method", m)
+		case m != strings.ToUpper(m):
+			c.addf(fmt.Sprintf("methods[%d]", i), "methods are case-sensitive: write %q", strings.ToUpper(m))
+		}
+	}
+	for i, l := range r.Listener {
+		if c.v.f.Listeners[l] == nil {
+			c.addf(fmt.Sprintf("listener[%d]", i), "there is no listener %q%s", l, suggest(l, slices.Sorted(maps.Keys(c.v.f.Listeners))))
+		}
+	}
+	c.names("when.header")
+	for name := range r.When.Header {
+		if name == "host" {
+			c.addf("when.header.host", "use the route's host instead")
+		}
+	}
+}
+
+// action checks that there is exactly one, and that it makes sense.
+func (c *routeCheck) action() {
+	var set []string
+	for _, key := range []string{"upstream", "to", "redirect", "respond"} {
+		if c.has(key) {
+			set = append(set, key)
+		}
+	}
+	switch {
+	case len(set) == 0:
+		c.addf("", "needs one of upstream, to, redirect and respond")
+	case len(set) > 1:
+		c.addf(set[1], "and %s exclude each other", set[0])
+	}
+	if s := (ServerEntry{Address: c.r.To}); c.has("to") && !c.v.reported(c.key+".to") {
+		if err := s.resolve(); err != nil {
+			c.addf("to", "%v", err)
+		}
+	} else if !c.has("to") {
+		c.targets()
+	}
+	if c.has("redirect") || c.has("respond") {
+		for _, key := range []string{"strip", "rewrite", "retry", "websocket", "request_headers"} {
+			if c.has(key) {
+				c.addf(key, "has no effect: the route has no upstream")
+			}
+		}
+	}
+	if d := c.r.Redirect; d != nil {
+		c.redirect(d)
+	}
+	if r := c.r.Respond; r != nil {
+		c.names("respond.headers")
+		c.values("respond.headers", r.Headers)
+		if (r.Status == 204 || r.Status == 205 || r.Status == 304) && r.Body.Reveal() != "" {
+			c.addf("respond.body", "a response with status %d has no body", r.Status)
+		}
+	}
+}
+
+// targets checks the upstreams of a route.
+func (c *routeCheck) targets() {
+	for _, t := range c.r.Upstream {
+		if c.v.f.Upstreams[t.Upstream] != nil || t.Upstream == "" && c.v.reported(c.key+".upstream") {
+			continue
+		}
+		known := slices.Sorted(maps.Keys(c.v.f.Upstreams))
+		hint := suggest(t.Upstream, known)
+		if hint == "" && strings.ContainsAny(t.Upstream, ":/") {
+			hint = "; `to` takes an address"
+		}
+		key := "upstream"
+		if len(c.r.Upstream) > 1 {
+			key += "." + t.Upstream
+		}
+		at := c.key + "." + key
+		c.v.addf(at, "%s: upstream: there is no upstream %q%s", c.label, t.Upstream, hint)
+	}
+}
+
+// redirect checks a redirect.
+func (c *routeCheck) redirect(d *Redirect) {
+	key := "redirect"
+	if c.has("redirect.to") {
+		key = "redirect.to"
+	}
+	if d.To == "" {
+		if !c.v.reported(c.key + "." + key) {
+			c.addf(key, "needs a target: to = \"/path\" or \"https://host/path\"")
+		}
+		return
+	}
+	u, err := url.Parse(d.To)
+	switch {
+	case err != nil || !isTarget(d.To):
+		c.addf(key, "%q is not a URL", d.To)
+	case strings.HasPrefix(d.To, "//"):
+		c.addf(key, "%q leads to another host in an unclear way: write the scheme", d.To)
+	case strings.HasPrefix(d.To, "/"):
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil:
+		c.addf(key, "%q is neither a path (\"/new\") nor an absolute URL (\"https://host/path\")", d.To)
+	}
+	if d.Status > 303 && d.Status < 307 {
+		c.addf("redirect.status", "%d is not a redirect: 301, 302, 303, 307 or 308", d.Status)
+	}
+}
+
+// path checks strip and rewrite.
+func (c *routeCheck) path() {
+	r := c.r
+	if c.has("strip") && !c.v.reported(c.key+".strip") {
+		if r.Strip == "/" || !strings.HasPrefix(r.Strip, "/") || strings.HasSuffix(r.Strip, "/") || !isTarget(r.Strip) || strings.ContainsAny(r.Strip, "?*") {
+			c.addf("strip", "%q is not a path prefix: write it as in \"/v1\", without slash at the end", r.Strip)
+		}
+	}
+	w := r.Rewrite
+	if w == nil {
+		return
+	}
+	switch {
+	case c.has("rewrite.path") && (c.has("rewrite.regex") || c.has("rewrite.to")):
+		c.addf("rewrite", "path and regex exclude each other")
+	case c.has("rewrite.path"):
+		if !strings.HasPrefix(w.Path, "/") || !isTarget(w.Path) || strings.Contains(w.Path, "?") {
+			c.addf("rewrite.path", "%q is not a path", w.Path)
+		}
+	case !c.has("rewrite.regex") || !c.has("rewrite.to"):
+		if !c.v.reported(c.key + ".rewrite") {
+			c.addf("rewrite", "needs either path, or regex and to")
+		}
+	default:
+		re, err := regexp.Compile(w.Regex)
+		if err != nil {
+			c.addf("rewrite.regex", "%v", err)
+			return
+		}
+		if err := checkTemplate(re, w.To); err != nil {
+			c.addf("rewrite.to", "%v", err)
+		}
+	}
+}
+
+// edit checks a header edit.
+func (c *routeCheck) edit(key string, e *HeaderEdit) {
+	for _, part := range []struct {
+		key    string
+		values map[string]Value
+	}{{key + ".set", e.Set}, {key + ".add", e.Add}} {
+		c.names(part.key)
+		c.values(part.key, part.values)
+		for _, name := range slices.Sorted(maps.Keys(part.values)) {
+			c.framing(part.key+"."+name, name)
+		}
+	}
+	for i, name := range e.Remove {
+		at := fmt.Sprintf("%s.remove[%d]", key, i)
+		if !isToken(name) {
+			c.addf(at, "%q is not a field name", name)
+		}
+		c.framing(at, name)
+	}
+}
+
+// framing refuses fields that wproxy itself answers for: changing them would
+// break the message or the connection.
+func (c *routeCheck) framing(key, name string) {
+	switch name {
+	case "host":
+		c.addf(key, "host is set by the upstream's `host`")
+	case "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade":
+		c.addf(key, "%s frames the message; wproxy sets it", name)
+	}
+}
+
+// names checks the keys of a table of fields, as they were written.
+func (c *routeCheck) names(key string) {
+	prefix := c.key + "." + key + "."
+	lower := map[string]string{}
+	for _, k := range c.v.keysUnder(prefix) {
+		l := strings.ToLower(k)
+		switch {
+		case !isToken(k):
+			c.addf(key+"."+k, "%q is not a field name", k)
+		case lower[l] != "":
+			c.addf(key+"."+k, "field names are the same in upper and lower case: it is there as %q too", lower[l])
+		}
+		lower[l] = k
+	}
+}
+
+// keysUnder returns the keys of the file right under prefix, sorted.
+func (v *validator) keysUnder(prefix string) []string {
+	if v.children == nil {
+		v.children = map[string][]string{}
+		for k := range v.f.index {
+			if i := strings.LastIndexByte(k, '.'); i >= 0 && !strings.HasSuffix(k, "]") {
+				v.children[k[:i+1]] = append(v.children[k[:i+1]], k[i+1:])
+			}
+		}
+	}
+	return slices.Sorted(slices.Values(v.children[prefix]))
+}
+
+// values checks field values (RFC 9110 5.5).
+func (c *routeCheck) values(key string, m map[string]Value) {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		s := m[name].Reveal()
+		for i := range len(s) {
+			if (s[i] < ' ' && s[i] != '\t') || s[i] == 0x7f {
+				c.addf(key+"."+name, "the value has a control character, which a field cannot carry")
+				break
+			}
+		}
+		if s != strings.Trim(s, " \t") {
+			c.addf(key+"."+name, "the value begins or ends with white space, which a field does not keep")
+		}
+	}
+}
+
+// plugins checks use and with.
+func (c *routeCheck) plugins() {
+	known := slices.Sorted(maps.Keys(c.v.f.Plugins))
+	for i, name := range c.r.Use {
+		at := fmt.Sprintf("use[%d]", i)
+		if c.v.f.Plugins[name] == nil {
+			c.addf(at, "there is no plugin %q%s", name, suggest(name, known))
+		}
+		if slices.Index(c.r.Use, name) < i {
+			c.addf(at, "plugin %q is there twice; a second instance of it needs a name of its own", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.r.With)) {
+		if !slices.Contains(c.r.Use, name) {
+			c.addf("with."+name, "the route does not use %q%s", name, suggest(name, c.r.Use))
+		}
+	}
+}
