@@ -1,0 +1,145 @@
+package hostcall
+
+import "unsafe"
+
+// A Status is what a host function returns.
+type Status uint32
+
+// The statuses the plugins tell apart.
+const (
+	OK          Status = 0
+	NotFound    Status = 1
+	CASMismatch Status = 8
+)
+
+// Places for results: static, because a stack may move while the host calls the
+// allocator. out is 64 bits wide and the host writes its lower half, so that the
+// collector sees the value as soon as it is written.
+var (
+	out     unsafe.Pointer
+	outSize uint32
+	outWord uint32
+	outLong uint64
+)
+
+//go:wasmimport env proxy_get_property
+//go:noescape
+func getProperty(path unsafe.Pointer, pathSize uint32, value, valueSize unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_set_property
+//go:noescape
+func setProperty(path unsafe.Pointer, pathSize uint32, value unsafe.Pointer, valueSize uint32) uint32
+
+//go:wasmimport env proxy_get_header_map_value
+//go:noescape
+func getHeader(kind uint32, key unsafe.Pointer, keySize uint32, value, valueSize unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_get_shared_data
+//go:noescape
+func getSharedData(key unsafe.Pointer, keySize uint32, value, valueSize, cas unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_set_shared_data
+//go:noescape
+func setSharedData(key unsafe.Pointer, keySize uint32, value unsafe.Pointer, valueSize uint32, cas uint32) uint32
+
+//go:wasmimport env proxy_send_local_response
+//go:noescape
+func sendLocalResponse(status uint32, details unsafe.Pointer, detailsSize uint32, body unsafe.Pointer, bodySize uint32, headers unsafe.Pointer, headersSize uint32, grpcStatus int32) uint32
+
+//go:wasmimport env proxy_define_metric
+//go:noescape
+func defineMetric(kind uint32, name unsafe.Pointer, nameSize uint32, id unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_increment_metric
+func incrementMetric(id uint32, delta int64) uint32
+
+//go:wasmimport env proxy_get_current_time_nanoseconds
+//go:noescape
+func currentTime(nanoseconds unsafe.Pointer) uint32
+
+//go:wasmimport wasi_snapshot_preview1 random_get
+//go:noescape
+func randomGet(buf unsafe.Pointer, size uint32) uint32
+
+// result takes over the value that a host function wrote.
+func result() []byte {
+	v := unsafe.Slice((*byte)(out), outSize)
+	out, outSize = nil, 0
+	return v
+}
+
+func bytesPtr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
+
+func textPtr(s string) unsafe.Pointer { return unsafe.Pointer(unsafe.StringData(s)) }
+
+// Property returns the property at path, whose parts are joined by NUL. The bytes are
+// the caller's.
+func Property(path string) ([]byte, bool) {
+	if getProperty(textPtr(path), uint32(len(path)), unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
+		return nil, false
+	}
+	return result(), true
+}
+
+// SetProperty sets the property at path, whose parts are joined by NUL.
+func SetProperty(path, value string) {
+	setProperty(textPtr(path), uint32(len(path)), textPtr(value), uint32(len(value)))
+}
+
+// RequestHeader returns the first value of a request header.
+func RequestHeader(name string) (string, bool) {
+	if getHeader(0, textPtr(name), uint32(len(name)), unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
+		return "", false
+	}
+	v := result()
+	return unsafe.String(unsafe.SliceData(v), len(v)), true
+}
+
+// SharedData returns the value of key and its compare-and-swap number, which is never 0
+// where there is a value. The bytes are the caller's.
+func SharedData(key []byte) (value []byte, cas uint32, s Status) {
+	s = Status(getSharedData(bytesPtr(key), uint32(len(key)),
+		unsafe.Pointer(&out), unsafe.Pointer(&outSize), unsafe.Pointer(&outWord)))
+	if s != OK {
+		return nil, 0, s
+	}
+	return result(), outWord, OK
+}
+
+// SetSharedData stores a value if the number of what is there is cas, or nothing is
+// there, or cas is 0.
+func SetSharedData(key, value []byte, cas uint32) Status {
+	return Status(setSharedData(bytesPtr(key), uint32(len(key)), bytesPtr(value), uint32(len(value)), cas))
+}
+
+// Reply answers the request. details is the reason, for logs; pairs are header fields
+// as AppendPairs encodes them.
+func Reply(status uint32, details, body string, pairs []byte) {
+	sendLocalResponse(status, textPtr(details), uint32(len(details)), textPtr(body), uint32(len(body)),
+		bytesPtr(pairs), uint32(len(pairs)), -1)
+}
+
+// A Counter is a metric that only grows.
+type Counter uint32
+
+// NewCounter defines a counter, or finds the one of that name. A host that refuses it
+// gives the zero ID, whose increments it ignores or counts elsewhere.
+func NewCounter(name string) Counter {
+	outWord = 0
+	defineMetric(0, textPtr(name), uint32(len(name)), unsafe.Pointer(&outWord))
+	return Counter(outWord)
+}
+
+// Inc adds one.
+func (c Counter) Inc() { incrementMetric(uint32(c), 1) }
+
+// Now returns the wall clock in nanoseconds since 1970.
+func Now() int64 {
+	currentTime(unsafe.Pointer(&outLong))
+	return int64(outLong)
+}
+
+// Random fills b with random bytes of the host, fit for secrets. False if it has none.
+func Random(b []byte) bool {
+	return randomGet(bytesPtr(b), uint32(len(b))) == 0
+}
