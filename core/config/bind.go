@@ -247,10 +247,15 @@ func (b *binder) checkChoice(sc scope, n *node, v reflect.Value, known, notYet [
 		}
 		quoted := `"` + strings.Join(known, `", "`) + `"`
 		for _, k := range notYet {
-			if s == k && s != "" {
+			// "call:" stands for everything that begins so.
+			if k != "" && (s == k || strings.HasSuffix(k, ":") && strings.HasPrefix(s, k)) {
 				b.addf(sc, n, "%q is not supported by this version yet; supported: %s", s, quoted)
 				return
 			}
+		}
+		if len(known) == 1 {
+			b.addf(sc, n, "%q is not known, want %s", s, quoted)
+			return
 		}
 		b.addf(sc, n, "%q is not one of %s%s", s, quoted, suggest(s, known))
 	}
@@ -280,7 +285,10 @@ func (b *binder) checkRange(sc scope, n *node, v reflect.Value, r string) {
 	} else {
 		outside = x.Int() < a.Int() || x.Int() > z.Int()
 	}
-	if outside {
+	switch {
+	case outside && lo == hi:
+		b.addf(sc, n, "%s is not known, the only one is %s", show(x), show(a))
+	case outside:
 		b.addf(sc, n, "%s is out of range, allowed is %s to %s", show(x), show(a), show(z))
 	}
 }

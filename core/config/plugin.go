@@ -38,7 +38,7 @@ type Plugin struct {
 	// Grant is what the guest may use beyond its own stream. nil (absent): log,
 	// metrics and shared-data, or what the manifest of a built-in asks for;
 	// an empty list grants nothing.
-	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|env" later:"queue|objects|counters"`
+	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|env" later:"queue|objects|counters|call:|upstream:"`
 	// Sandbox is its sandbox, over the defaults of [sandbox].
 	Sandbox Sandbox `toml:"sandbox"`
 }

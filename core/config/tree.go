@@ -59,22 +59,24 @@ func parseTree(file string, content []byte) (*node, *Problem) {
 	if pos, ok := tooDeep(file, content); ok {
 		return nil, &Problem{Pos: pos, Text: "nested deeper than " + strconv.Itoa(maxDepth) + " levels"}
 	}
-	var root map[string]any
-	if _, err := toml.Decode(string(content), &root); err != nil {
-		p := &Problem{Pos: Pos{File: file}, Text: "syntax: " + err.Error()}
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			p.Pos.Line, p.Pos.Col = pe.Position.Line, max(pe.Position.Col, 1)
-			p.Text = "syntax: " + pe.Message
-		}
-		return nil, p
-	}
-	b := treeBuilder{file: file, content: content, at: positions(content)}
+	b := treeBuilder{file: file, content: content}
 	for i, c := range content {
 		if c == '\n' {
 			b.lines = append(b.lines, i+1)
 		}
 	}
+	var root map[string]any
+	if _, err := toml.Decode(string(content), &root); err != nil {
+		p := &Problem{Pos: Pos{File: file}, Text: "syntax: " + err.Error()}
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			// From the offset: the decoder's own line is that of the token after.
+			p.Pos = b.pos(min(max(pe.Position.Start, 0), len(content)))
+			p.Text = "syntax: " + strings.TrimSuffix(pe.Message, ".")
+		}
+		return nil, p
+	}
+	b.at = positions(content)
 	return b.build(root, "", "", Pos{File: file}), nil
 }
 

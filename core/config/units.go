@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A Size is a number of bytes, written "64KiB", "16MiB", "1GB" or a plain number.
+// A Size is a number of bytes, written "64KiB", "16MiB", "1.5GB" or as a plain
+// integer without quotes.
 type Size int64
 
 // A Percent is a share, 0.2 for "20%".
@@ -24,7 +25,7 @@ var sizeUnits = [...]struct {
 	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
 }
 
-// parseSize parses "16MiB", "1.5GiB" or "100".
+// parseSize parses "16MiB", "1.5GiB" or "0".
 func parseSize(s string) (Size, error) {
 	num, unit := s, int64(1)
 	for _, u := range sizeUnits {
@@ -34,7 +35,7 @@ func parseSize(s string) (Size, error) {
 		}
 	}
 	v, err := strconv.ParseFloat(num, 64)
-	if err != nil || v < 0 || !isDecimal(num) || v*float64(unit) >= math.MaxInt64 {
+	if err != nil || num == s && s != "0" || !isDecimal(num) || v*float64(unit) >= math.MaxInt64 {
 		return 0, fmt.Errorf("%q is not a size: write a number and a unit (B, KiB, MiB, GiB), e.g. \"16MiB\"", s)
 	}
 	return Size(v * float64(unit)), nil

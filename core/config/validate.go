@@ -44,20 +44,23 @@ func (v *validator) file() {
 		v.test(i, &f.Tests[i])
 	}
 	for i, p := range f.Include {
-		if p == "" {
-			v.addf(fmt.Sprintf("include[%d]", i), "include: is empty, want a file or a glob")
+		if at := fmt.Sprintf("include[%d]", i); p == "" && !v.reported(at) {
+			v.addf(at, "include: is empty, want a file or a glob")
 		}
 	}
-	if f.Log.To == "" {
+	if f.Log.To == "" && !v.reported("log.to") {
 		v.addf("log.to", "log.to: is empty, want \"stderr\", \"stdout\" or a file")
 	}
-	if f.Log.Access.To == "" {
+	if f.Log.Access.To == "" && !v.reported("log.access.to") {
 		v.addf("log.access.to", "log.access.to: is empty, want \"stdout\", \"stderr\", \"none\" or a file")
 	}
 }
 
 func (v *validator) listener(l *Listener, addresses map[string]string) {
 	key, lb := "listeners."+l.Name, label("listeners", l.Name)
+	if l.Address == "" && v.reported(key) {
+		return
+	}
 	if l.Address == "" {
 		v.addf(key, "%s: needs an address, e.g. address = \":8080\"", lb)
 		return
@@ -105,7 +108,10 @@ func (v *validator) upstream(u *Upstream) {
 // reported tells whether there is a problem about key or something in it
 // already, so that a consequence is not reported as well.
 func (v *validator) reported(key string) bool {
-	return slices.ContainsFunc(v.problems, func(p Problem) bool { return strings.HasPrefix(p.Key, key) })
+	return slices.ContainsFunc(v.problems, func(p Problem) bool {
+		rest, ok := strings.CutPrefix(p.Key, key)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
 }
 
 func (v *validator) plugin(p *Plugin) {

@@ -38,6 +38,17 @@ func (c *routeCheck) addf(key, format string, args ...any) {
 	c.v.addf(at, "%s: %s", c.label, fmt.Sprintf(format, args...))
 }
 
+// exclusive records that a and b are both set.
+func (c *routeCheck) exclusive(a, b string) {
+	c.v.addf(c.key+"."+b, "%s: %s and %s exclude each other", c.label, a, b)
+}
+
+// elem is the key of element i of a list, and whether it has no problem yet.
+func (c *routeCheck) elem(key string, i int) (string, bool) {
+	at := fmt.Sprintf("%s[%d]", key, i)
+	return at, !c.v.reported(c.key+"."+at) && !(i == 0 && c.v.reported(c.key+"."+key) && !c.has(at))
+}
+
 // stem is key without a trailing index: messages quote the element instead.
 func stem(key string) string { k, _, _ := strings.Cut(key, "["); return k }
 
@@ -54,13 +65,17 @@ func (c *routeCheck) conditions() {
 		}
 	}
 	for i, h := range r.Host {
-		if err := checkHostPattern(h); err != nil {
-			c.addf(fmt.Sprintf("host[%d]", i), "%v", err)
+		if at, ok := c.elem("host", i); ok {
+			if err := checkHostPattern(h); err != nil {
+				c.addf(at, "%v", err)
+			}
 		}
 	}
 	for i, p := range r.Path {
-		if err := checkPathPattern(p); err != nil {
-			c.addf(fmt.Sprintf("path[%d]", i), "%v", err)
+		if at, ok := c.elem("path", i); ok {
+			if err := checkPathPattern(p); err != nil {
+				c.addf(at, "%v", err)
+			}
 		}
 	}
 	if c.has("path_regex") {
@@ -68,20 +83,21 @@ func (c *routeCheck) conditions() {
 			c.addf("path_regex", "%v", err)
 		}
 		if c.has("path") {
-			c.addf("path_regex", "and path exclude each other")
+			c.exclusive("path", "path_regex")
 		}
 	}
 	for i, m := range r.Methods {
-		switch {
+		switch at, ok := c.elem("methods", i); {
+		case !ok:
 		case !isToken(m):
-			c.addf(fmt.Sprintf("methods[%d]", i), "%q is not a method", m)
+			c.addf(at, "%q is not a method", m)
 		case m != strings.ToUpper(m):
-			c.addf(fmt.Sprintf("methods[%d]", i), "methods are case-sensitive: write %q", strings.ToUpper(m))
+			c.addf(at, "methods are case-sensitive: write %q", strings.ToUpper(m))
 		}
 	}
 	for i, l := range r.Listener {
-		if c.v.f.Listeners[l] == nil {
-			c.addf(fmt.Sprintf("listener[%d]", i), "there is no listener %q%s", l, suggest(l, slices.Sorted(maps.Keys(c.v.f.Listeners))))
+		if at, ok := c.elem("listener", i); ok && c.v.f.Listeners[l] == nil {
+			c.addf(at, "there is no listener %q%s", l, suggest(l, slices.Sorted(maps.Keys(c.v.f.Listeners))))
 		}
 	}
 	c.names("when.header")
@@ -102,9 +118,11 @@ func (c *routeCheck) action() {
 	}
 	switch {
 	case len(set) == 0:
-		c.addf("", "needs one of upstream, to, redirect and respond")
+		if !c.v.reported(c.key) { // an unknown key may be the missing one, misspelt
+			c.addf("", "needs one of upstream, to, redirect and respond")
+		}
 	case len(set) > 1:
-		c.addf(set[1], "and %s exclude each other", set[0])
+		c.exclusive(set[0], set[1])
 	}
 	if s := (ServerEntry{Address: c.r.To}); c.has("to") && !c.v.reported(c.key+".to") {
 		if err := s.resolve(); err != nil {
@@ -295,8 +313,8 @@ func (c *routeCheck) values(key string, m map[string]Value) {
 func (c *routeCheck) plugins() {
 	known := slices.Sorted(maps.Keys(c.v.f.Plugins))
 	for i, name := range c.r.Use {
-		at := fmt.Sprintf("use[%d]", i)
-		if c.v.f.Plugins[name] == nil {
+		at, ok := c.elem("use", i)
+		if ok && c.v.f.Plugins[name] == nil {
 			c.addf(at, "there is no plugin %q%s", name, suggest(name, known))
 		}
 		if slices.Index(c.r.Use, name) < i {
