@@ -119,19 +119,25 @@ func Reply(status uint32, details, body string, pairs []byte) {
 		bytesPtr(pairs), uint32(len(pairs)), -1)
 }
 
-// A Counter is a metric that only grows.
-type Counter uint32
+// A Counter is a metric that only grows. The zero Counter counts nothing.
+type Counter struct {
+	id      uint32
+	defined bool
+}
 
-// NewCounter defines a counter, or finds the one of that name. A host that refuses it
-// gives the zero ID, whose increments it ignores or counts elsewhere.
+// NewCounter defines a counter, or finds the one of that name. Where the host refuses,
+// for instance because there are too many, it is one that counts nothing.
 func NewCounter(name string) Counter {
-	outWord = 0
-	defineMetric(0, textPtr(name), uint32(len(name)), unsafe.Pointer(&outWord))
-	return Counter(outWord)
+	status := defineMetric(0, textPtr(name), uint32(len(name)), unsafe.Pointer(&outWord))
+	return Counter{outWord, status == 0}
 }
 
 // Inc adds one.
-func (c Counter) Inc() { incrementMetric(uint32(c), 1) }
+func (c Counter) Inc() {
+	if c.defined {
+		incrementMetric(c.id, 1)
+	}
+}
 
 // Now returns the wall clock in nanoseconds since 1970.
 func Now() int64 {

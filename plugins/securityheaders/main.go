@@ -1,0 +1,122 @@
+//go:build wasip1
+
+// Securityheaders is a Proxy-Wasm plugin that sets the response headers by which a site
+// tells browsers to protect it. README.md has the settings.
+package main
+
+import (
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
+
+	"wproxy/plugins/internal/hostcall"
+)
+
+func main() { proxywasm.SetVMContext(&vm{}) }
+
+// vm is the VM context.
+type vm struct{ types.DefaultVMContext }
+
+func (*vm) NewPluginContext(uint32) types.PluginContext { return &plugin{} }
+
+// plugin is the context of one set of settings. Without a nonce its streams have no
+// state, and one httpContext serves them all.
+type plugin struct {
+	types.DefaultPluginContext
+	policy *policy
+	shared httpContext
+}
+
+func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
+	var data []byte
+	if size > 0 {
+		var err error
+		if data, err = proxywasm.GetPluginConfiguration(); err != nil {
+			proxywasm.LogError("securityheaders: cannot read the settings: " + err.Error())
+			return types.OnPluginStartStatusFailed
+		}
+	}
+	policy, err := parseConfig(data)
+	if err != nil {
+		proxywasm.LogError("securityheaders: " + err.Error())
+		return types.OnPluginStartStatusFailed
+	}
+	p.policy = policy
+	p.shared.plugin = p
+	return types.OnPluginStartStatusOK
+}
+
+func (p *plugin) NewHttpContext(uint32) types.HttpContext {
+	if p.policy == nil || !p.policy.needsNonce {
+		return &p.shared
+	}
+	return &httpContext{plugin: p}
+}
+
+// httpContext is the context of one exchange.
+type httpContext struct {
+	types.DefaultHttpContext
+	plugin *plugin
+	nonce  string // "" until it is needed
+}
+
+func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
+	if c.plugin.policy.needsNonce {
+		c.nonce = newNonce()
+		// Also replaces what a client sent: only the real nonce gets into pages.
+		if err := proxywasm.ReplaceHttpRequestHeader(nonceHeader, c.nonce); err != nil {
+			proxywasm.LogError("securityheaders: cannot pass the nonce on: " + err.Error())
+		}
+	}
+	return types.ActionContinue
+}
+
+// OnHttpResponseHeaders is also called for answers that the proxy makes itself, some of
+// which had no OnHttpRequestHeaders.
+func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
+	policy := c.plugin.policy
+	nonce := c.nonce
+	if policy.needsNonce && nonce == "" {
+		nonce = newNonce()
+	}
+	policy.apply(responseHeaders{}, policy.needsTLS && overTLS(), nonce)
+	return types.ActionContinue
+}
+
+// overTLS reports whether the client's request came over TLS.
+func overTLS() bool {
+	if scheme, ok := hostcall.Property("request\x00scheme"); ok {
+		return string(scheme) == "https"
+	}
+	_, ok := hostcall.Property("connection\x00tls_version")
+	return ok
+}
+
+// newNonce makes a nonce. Without randomness there is no safe one; the trap takes the
+// plugin's failure policy.
+func newNonce() string {
+	var b [nonceSize]byte
+	if !hostcall.Random(b[:]) {
+		panic("securityheaders: the host has no random bytes for a nonce")
+	}
+	return nonceText(b)
+}
+
+// responseHeaders are the fields of the current response.
+type responseHeaders struct{}
+
+func (responseHeaders) Has(name string) bool {
+	_, err := proxywasm.GetHttpResponseHeader(name)
+	return err == nil
+}
+
+func (responseHeaders) Set(name, value string) {
+	if err := proxywasm.ReplaceHttpResponseHeader(name, value); err != nil {
+		proxywasm.LogError("securityheaders: cannot set " + name + ": " + err.Error())
+	}
+}
+
+func (responseHeaders) Remove(name string) {
+	if err := proxywasm.RemoveHttpResponseHeader(name); err != nil {
+		proxywasm.LogError("securityheaders: cannot remove " + name + ": " + err.Error())
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import "encoding/base64"
+
+// nonceMark is what a policy contains where the nonce of the response goes.
+const nonceMark = "{nonce}"
+
+// nonceHeader is the request field in which the upstream gets the nonce.
+const nonceHeader = "x-csp-nonce"
+
+// nonceSize is the number of random bytes of a nonce: 128 bits, as CSP level 3, section
+// 7.1 asks for at least.
+const nonceSize = 16
+
+// A header is one response field to send.
+type header struct {
+	name  string
+	value string
+	// parts is the value cut at each nonceMark, where there is one.
+	parts []string
+	// tlsOnly: only on answers to requests that came over TLS (RFC 6797, section 7.2:
+	// an HSTS host must not send the field over plain HTTP).
+	tlsOnly bool
+}
+
+// A policy is a plugin's settings, checked and ready: what to do with each response.
+type policy struct {
+	remove       []string
+	headers      []header
+	addIfMissing bool // leave fields that the response has
+	needsNonce   bool
+	needsTLS     bool // whether the request came over TLS matters
+}
+
+// A response is what a policy edits.
+type response interface {
+	Has(name string) bool
+	Set(name, value string)
+	Remove(name string)
+}
+
+// apply edits the fields of a response. overTLS says how the request came in; nonce is
+// the text of the nonce, not looked at unless the policy needs one.
+func (p *policy) apply(r response, overTLS bool, nonce string) {
+	for _, name := range p.remove {
+		r.Remove(name)
+	}
+	for i := range p.headers {
+		h := &p.headers[i]
+		if h.tlsOnly && !overTLS {
+			continue
+		}
+		if p.addIfMissing && r.Has(h.name) {
+			continue
+		}
+		value := h.value
+		if h.parts != nil {
+			value = join(h.parts, nonce)
+		}
+		r.Set(h.name, value)
+	}
+}
+
+// join puts the nonce between the parts.
+func join(parts []string, nonce string) string {
+	size := (len(parts) - 1) * len(nonce)
+	for _, p := range parts {
+		size += len(p)
+	}
+	b := make([]byte, 0, size)
+	for i, p := range parts {
+		if i > 0 {
+			b = append(b, nonce...)
+		}
+		b = append(b, p...)
+	}
+	return string(b)
+}
+
+// nonceText encodes a nonce as CSP's base64-value.
+func nonceText(random [nonceSize]byte) string {
+	return base64.RawStdEncoding.EncodeToString(random[:])
+}
