@@ -1,0 +1,22 @@
+package access
+
+import "time"
+
+const (
+	// DefaultFlush is how long a line may stay in the buffer.
+	DefaultFlush = time.Second
+
+	// bufferSize is how many bytes of lines are collected for one write: about
+	// a hundred lines of 500 bytes.
+	bufferSize = 64 << 10
+
+	// maxValue is the longest value from outside that is written, in bytes:
+	// longer than any sane URL, so that one request cannot fill the disk.
+	maxValue = 2048
+
+	// maxFields is how many fields of plugins a line may have.
+	maxFields = 32
+
+	// maxPlugins is how many plugins a line tells of.
+	maxPlugins = 32
+)
