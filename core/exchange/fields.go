@@ -112,3 +112,19 @@ func (f *Fields) Reset() {
 	clear(f.list)
 	f.list = f.list[:0]
 }
+
+// RemoveFunc removes the lines whose name del reports true for.
+func (f *Fields) RemoveFunc(del func(name string) bool) {
+	kept := 0
+	for i := range f.list {
+		if del(f.list[i].Name) {
+			continue
+		}
+		if kept != i {
+			f.list[kept] = f.list[i]
+		}
+		kept++
+	}
+	clear(f.list[kept:])
+	f.list = f.list[:kept]
+}
