@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Options of a Server. The functions are called from several goroutines.
@@ -73,21 +74,29 @@ type Server struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	doors  map[net.Listener]*http.Server
+	doors  map[net.Listener]*door
 	closed bool
 	wg     sync.WaitGroup // the doors' goroutines
 }
 
+// A door is a socket that answers.
+type door struct {
+	server   *http.Server
+	settings atomic.Pointer[Door]
+}
+
 // New makes a Server without a door. Every function of o is required.
 func New(o Options) *Server {
-	return &Server{o: o, doors: map[net.Listener]*http.Server{}}
+	return &Server{o: o, doors: map[net.Listener]*door{}}
 }
 
 // Open starts answering on d, whose Listener belongs to the Server from now
 // on. After Close it is closed at once.
 func (s *Server) Open(d Door) {
-	hs := &http.Server{
-		Handler:           s.guard(d, s.routes()),
+	o := &door{}
+	o.settings.Store(&d)
+	o.server = &http.Server{
+		Handler:           o.guard(s.routes()),
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headerBytes,
@@ -98,22 +107,32 @@ func (s *Server) Open(d Door) {
 		_ = d.Listener.Close() // nobody has connected yet
 		return
 	}
-	s.doors[d.Listener] = hs
-	s.wg.Go(func() { // ended by Close and Shut, which close hs
+	s.doors[d.Listener] = o
+	s.wg.Go(func() { // ended by Close and Shut, which close it
 		// The error is ErrServerClosed, or the listener's: then this door is
 		// shut, and the others go on.
-		_ = hs.Serve(limited(d.Listener))
+		_ = o.server.Serve(limited(d.Listener))
 	})
+}
+
+// Change makes d's settings those of the door that has d.Listener, from the
+// next request on.
+func (s *Server) Change(d Door) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.doors[d.Listener]; o != nil {
+		o.settings.Store(&d)
+	}
 }
 
 // Shut closes the door that has listener l, and the requests on it.
 func (s *Server) Shut(l net.Listener) {
 	s.mu.Lock()
-	hs := s.doors[l]
+	o := s.doors[l]
 	delete(s.doors, l)
 	s.mu.Unlock()
-	if hs != nil {
-		_ = hs.Close() // nothing left to do about an error
+	if o != nil {
+		_ = o.server.Close() // nothing left to do about an error
 	}
 }
 
@@ -125,9 +144,9 @@ func (s *Server) Close(ctx context.Context) {
 	doors := s.doors
 	s.doors = nil
 	s.mu.Unlock()
-	for _, hs := range doors {
-		if hs.Shutdown(ctx) != nil {
-			_ = hs.Close() // as above
+	for _, o := range doors {
+		if o.server.Shutdown(ctx) != nil {
+			_ = o.server.Close() // as above
 		}
 	}
 	s.wg.Wait()
@@ -189,8 +208,9 @@ func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
 }
 
 // guard refuses what a door does not allow.
-func (s *Server) guard(d Door, next http.Handler) http.Handler {
+func (o *door) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d := o.settings.Load()
 		r.Body = http.MaxBytesReader(w, r.Body, bodyBytes)
 		if !d.Private {
 			if !addressed(r.Host, d.Host) {

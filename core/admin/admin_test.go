@@ -282,6 +282,24 @@ func TestCap(t *testing.T) {
 	}
 }
 
+// TestChange checks that a door's settings change without a new socket.
+func TestChange(t *testing.T) {
+	r := newRig(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Open(admin.Door{Listener: l})
+	url, c := "http://"+l.Addr().String()+"/reload", client(t)
+	if a := do(t, c, "POST", url, "", "Bearer t"); a.status != 403 {
+		t.Errorf("before: got %d", a.status)
+	}
+	r.Change(admin.Door{Listener: l, Write: true, Token: "t"})
+	if a := do(t, c, "POST", url, "", "Bearer t"); a.status != 200 {
+		t.Errorf("after: got %d", a.status)
+	}
+}
+
 // TestClose checks that Close ends everything, twice if need be, and that a
 // door which comes too late is shut.
 func TestClose(t *testing.T) {
