@@ -23,8 +23,10 @@ type Spec struct {
 	Priority int
 }
 
-// A Condition is on one header field (name in lower case) or query parameter.
-// A field that is repeated meets it if one of its lines does.
+// A Condition is on one header field (name in lower case) or query parameter
+// (name and values as they are after percent decoding). One that is there more
+// than once has no one value: it meets presence, but never Values. Otherwise
+// two routes for different values could both claim it.
 type Condition struct {
 	Name string
 	// Values: one of these, byte for byte. Empty: it is there (or Absent).
