@@ -1,0 +1,460 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"wproxy/core/access"
+	"wproxy/core/balance"
+	"wproxy/core/config"
+	"wproxy/core/dial"
+	"wproxy/core/filter"
+	"wproxy/core/h1"
+	"wproxy/core/metrics"
+	"wproxy/core/pool"
+	"wproxy/core/proxy"
+	"wproxy/core/route"
+	"wproxy/core/server"
+	"wproxy/core/upstream"
+	"wproxy/host"
+	"wproxy/host/wasmfilter"
+)
+
+// parts are what generations are built from. They live as long as the process;
+// what generations have in common is in the shared ones, so that a reload
+// carries over whatever it does not change.
+type parts struct {
+	// Immutable.
+	log     *zap.Logger
+	metrics *metrics.Metrics
+	host    *host.Host
+	watcher *h1.Watcher
+
+	builtins *builtinSet
+
+	pools     *shared[poolKey, *pool.Pool]
+	upstreams *shared[upstreamKey, *proxy.Upstream]
+	modules   *shared[moduleKey, *host.Plugin]
+	roots     *shared[rootKey, *host.Root]
+	access    *shared[config.Access, *access.Logger]
+
+	// Guarded by the caller: generations are built one at a time.
+	built   uint64       // generations so far
+	httpbin *localServer // once started, it stays; nil before
+}
+
+// A poolKey names the connections to an upstream by all that shapes them.
+// Servers and weights are not in it: a pool outlives a change of those.
+type poolKey struct {
+	upstream   string
+	pool       config.Pool
+	connect    config.Connect
+	tunnelIdle time.Duration
+}
+
+type upstreamKey struct {
+	name string
+	hash config.Hash
+	pool poolKey
+}
+
+func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
+	return &parts{
+		log: log, metrics: m, host: h, watcher: w,
+		pools:     newShared[poolKey]((*pool.Pool).Close),
+		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
+		modules:   newShared[moduleKey]((*host.Plugin).Close),
+		roots:     newShared[rootKey]((*host.Root).Close),
+		access: newShared[config.Access](func(l *access.Logger) {
+			if err := l.Close(); err != nil {
+				log.Error("closing the access log", zap.Error(err))
+			}
+		}),
+	}
+}
+
+// close ends what outlives generations. All of them have been released.
+func (p *parts) close() error {
+	errs := []error{p.host.Close(), p.watcher.Close()}
+	if p.httpbin != nil {
+		p.httpbin.close()
+	}
+	return errors.Join(errs...)
+}
+
+// A generation is one configuration, built.
+type generation struct {
+	server.Generation
+	file *config.File
+
+	// broken is why plugins of this generation did not start, by route and
+	// plugin; only the first generation of a process may have some.
+	broken []brokenPlugin
+
+	// modules is what each plugin runs, to tell a changed .wasm.
+	modules map[string]moduleKey
+
+	upstreams map[string]*proxy.Upstream
+	plugins   map[string]*loadedPlugin
+}
+
+type brokenPlugin struct {
+	Plugin, Route string
+	Err           error
+}
+
+// A builder builds one generation.
+type builder struct {
+	*parts
+	file *config.File
+
+	// tolerant lets plugins that do not start break their routes and nothing
+	// else, as at start. A reload is refused instead.
+	tolerant bool
+
+	gen      *generation
+	letGo    []func() // what gen holds, in the order it was taken
+	problems config.Problems
+
+	listeners []string // names, sorted
+}
+
+// A loadedPlugin is a plugin of the generation being built.
+type loadedPlugin struct {
+	*host.Plugin
+	key       moduleKey
+	factories map[[sha256.Size]byte]filter.Factory // by configuration
+}
+
+// build makes the generation of f. An error leaves nothing behind; it is a
+// config.Problems list if f is what is wrong.
+func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*generation, error) {
+	b := &builder{
+		parts: p, file: f, tolerant: tolerant,
+		gen: &generation{
+			file: f, modules: map[string]moduleKey{},
+			upstreams: map[string]*proxy.Upstream{}, plugins: map[string]*loadedPlugin{},
+		},
+		listeners: slices.Sorted(maps.Keys(f.Listeners)),
+	}
+	if err := b.all(ctx); err != nil {
+		b.release()
+		return nil, err
+	}
+	p.built++
+	b.gen.Snapshot.Generation = p.built
+	b.gen.Release = b.release
+	return b.gen, nil
+}
+
+// release lets go of what the generation holds: last taken, first let go, so
+// roots go before their plugins.
+func (b *builder) release() {
+	for _, f := range slices.Backward(b.letGo) {
+		f()
+	}
+	b.letGo = nil
+}
+
+// all builds everything, in the order of dependence.
+func (b *builder) all(ctx context.Context) error {
+	steps := []func(context.Context) error{b.buildUpstreams, b.loadPlugins, b.buildSnapshot}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+		if len(b.problems) > 0 {
+			b.problems.Sort()
+			return b.problems
+		}
+	}
+	b.buildListeners()
+	return nil
+}
+
+// note keeps err if it is a problem of the configuration, so that all of them
+// are told at once, and returns what else it is.
+func (b *builder) note(err error) error {
+	if ps, ok := asType[config.Problems](err); ok {
+		b.problems = append(b.problems, ps...)
+		return nil
+	}
+	if p, ok := asType[config.Problem](err); ok {
+		b.problems = append(b.problems, p)
+		return nil
+	}
+	return err
+}
+
+// hold remembers to let go of something.
+func (b *builder) hold(letGo func()) { b.letGo = append(b.letGo, letGo) }
+
+func (b *builder) buildUpstreams(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(b.file.Upstreams)) {
+		if err := b.note(b.buildUpstream(ctx, b.file.Upstreams[name])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
+	pk := poolKey{u.Name, u.Pool, u.Connect, b.tunnelIdle()}
+	connections, letGo, err := b.pools.get(pk, func() (*pool.Pool, error) { return b.newPool(u), nil })
+	if err != nil {
+		return err
+	}
+	b.hold(letGo)
+	up, letGo, err := b.upstreams.get(upstreamKey{u.Name, u.Hash, pk}, func() (*proxy.Upstream, error) {
+		var endpoints []*upstream.Endpoint
+		for _, s := range u.Servers {
+			e, err := b.newEndpoint(ctx, u, s)
+			if err != nil {
+				return nil, err
+			}
+			endpoints = append(endpoints, e)
+		}
+		cluster, err := upstream.NewCluster(u.Name, endpoints, u.Host)
+		if err != nil {
+			return nil, b.file.Problemf("upstreams."+u.Name, "upstream %q: %v", u.Name, err)
+		}
+		return &proxy.Upstream{
+			Cluster: cluster,
+			Picker:  balance.NewRoundRobin(endpoints),
+			Pool:    connections,
+			Metrics: b.metrics.Upstream(u.Name),
+		}, nil
+	})
+	if err != nil {
+		return err
+	}
+	b.hold(letGo)
+	b.gen.upstreams[u.Name] = up
+	return nil
+}
+
+// newPool makes the connections of u. Zero means "none" in the file, and "the
+// default" in options.
+func (b *builder) newPool(u *config.Upstream) *pool.Pool {
+	client := &h1.ClientOptions{
+		ReadTimeout:  orNone(u.Connect.ReadTimeout),
+		WriteTimeout: orNone(u.Connect.WriteTimeout),
+		TunnelIdle:   b.tunnelIdle(),
+		Watcher:      b.watcher,
+	}
+	d := dial.New(dial.Options{
+		ConnectTimeout: u.Connect.Timeout,
+		Total:          u.Connect.Total,
+		NewConn:        func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, client) },
+	})
+	return pool.New(pool.Options{
+		Idle:      orNone(u.Pool.Idle),
+		IdleTime:  u.Pool.IdleTime,
+		PerServer: u.Pool.PerServer,
+		Queue:     orNone(u.Pool.Queue),
+		QueueTime: u.Pool.QueueTime,
+		Dial:      d.Dial,
+	})
+}
+
+// newEndpoint makes one server of u, and starts it if it is inside the process.
+func (b *builder) newEndpoint(ctx context.Context, u *config.Upstream, s config.ServerEntry) (*upstream.Endpoint, error) {
+	if s.Network != "builtin" {
+		e, err := upstream.NewEndpoint(s.Address, s.Weight)
+		if err != nil {
+			return nil, b.file.Problemf("upstreams."+u.Name+".servers", "upstream %q: %v", u.Name, err)
+		}
+		return e, nil
+	}
+	if s.Dial != httpbinName {
+		return nil, b.file.Problemf("upstreams."+u.Name+".servers", "upstream %q: server %q: %v", u.Name, s.Address, errNoBuiltin)
+	}
+	if b.httpbin == nil {
+		bin, err := startHTTPBin(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("upstream %q: cannot start %s: %w", u.Name, s.Address, err)
+		}
+		b.httpbin = bin
+	}
+	return upstream.NewLocal(s.Address, s.Weight, b.httpbin.dial), nil
+}
+
+// tunnelIdle returns the longest time that any route lets a tunnel rest: the
+// connections' own limit, below which the engine keeps each route's.
+func (b *builder) tunnelIdle() time.Duration {
+	var longest time.Duration
+	for _, r := range b.file.Routes {
+		if r.WebSocket.Idle == 0 {
+			return -1
+		}
+		longest = max(longest, r.WebSocket.Idle)
+	}
+	return longest
+}
+
+// loadPlugins compiles what the file names. Plugins that no route uses are
+// loaded too: a .wasm that is broken is told before it is needed.
+func (b *builder) loadPlugins(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(b.file.Plugins)) {
+		if err := b.note(b.loadPlugin(ctx, b.file.Plugins[name])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
+	wasm, err := readModule(b.file, p)
+	if err != nil {
+		return err
+	}
+	o, err := pluginOptions(b.file, p)
+	if err != nil {
+		return err
+	}
+	key := keyOf(wasm, o)
+	b.builtins.set(p.Name, p.Builtin != "")
+	o.OnCall = observeCalls(b.metrics.Plugin(p.Name))
+	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) { return b.host.Load(ctx, wasm, o) })
+	if err != nil {
+		return pluginProblem(ctx, b.file, p, "", err)
+	}
+	b.hold(letGo)
+	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, map[[sha256.Size]byte]filter.Factory{}}
+	b.gen.modules[p.Name] = key
+	return nil
+}
+
+// observeCalls resolves a plugin's histograms, one per callback.
+func observeCalls(m *metrics.Plugin) func(host.Callback, time.Duration) {
+	var observers [host.CallDelete + 1]interface{ Observe(float64) }
+	for c := range observers {
+		observers[c] = m.Call(host.Callback(c).String())
+	}
+	return func(c host.Callback, took time.Duration) {
+		if int(c) < len(observers) {
+			observers[c].Observe(took.Seconds())
+		}
+	}
+}
+
+// factory returns the filters of one use of a plugin by a route.
+func (b *builder) factory(ctx context.Context, routeName string, use config.Use) (filter.Factory, error) {
+	p, ok := b.gen.plugins[use.Plugin]
+	if !ok {
+		return nil, b.file.Problemf("routes."+routeName+".use", "route %q uses plugin %q, which is not there", routeName, use.Plugin)
+	}
+	settings, err := configJSON(use.Config)
+	if err != nil {
+		return nil, b.file.Problemf("plugins."+use.Plugin+".config", "plugin %q: %v", use.Plugin, err)
+	}
+	sum := sha256.Sum256(settings)
+	if f, ok := p.factories[sum]; ok {
+		return f, nil
+	}
+	root, letGo, err := b.roots.get(rootKey{p.key, sum}, func() (*host.Root, error) { return p.NewRoot(ctx, settings) })
+	if err != nil {
+		conf := b.file.Plugins[use.Plugin]
+		problem := pluginProblem(ctx, b.file, conf, routeName, err)
+		if _, ok := asType[*host.StartError](err); !ok || !b.tolerant {
+			return nil, problem
+		}
+		b.gen.broken = append(b.gen.broken, brokenPlugin{use.Plugin, routeName, problem})
+		return newFailedFactory(use.Plugin, err), nil // not kept: the next route says so too
+	}
+	b.hold(letGo)
+	f := wasmfilter.New(root, filterOptions(b.file.Plugins[use.Plugin]))
+	p.factories[sum] = f
+	return f, nil
+}
+
+func (b *builder) buildSnapshot(ctx context.Context) error {
+	s := &proxy.Snapshot{NoRoute: b.metrics.Route("", b.listeners)}
+	for _, name := range b.listeners {
+		s.Listeners = append(s.Listeners, &proxy.Listener{Name: name, TrustProxy: b.file.Listeners[name].TrustProxy})
+	}
+	var entries []route.Entry[*proxy.Route]
+	for _, name := range slices.Sorted(maps.Keys(b.file.Routes)) {
+		r, err := b.buildRoute(ctx, b.file.Routes[name])
+		if err := b.note(err); err != nil {
+			return err
+		}
+		entries = append(entries, route.Entry[*proxy.Route]{Spec: routeSpec(b.file.Routes[name]), Value: r})
+	}
+	var err error
+	if s.Table, err = route.New(entries); err != nil {
+		b.problems = append(b.problems, routeProblems(b.file, err)...)
+		return nil
+	}
+	if a := b.file.Log.Access; a.To != "none" {
+		logger, letGo, err := b.access.get(a, func() (*access.Logger, error) { return openAccess(a) })
+		if err != nil {
+			return b.note(b.file.Problemf("log.access.to", "access log: %v", err))
+		}
+		b.hold(letGo)
+		s.Access = logger
+	}
+	b.gen.Snapshot = s
+	return nil
+}
+
+func openAccess(a config.Access) (*access.Logger, error) {
+	format := access.JSON
+	if a.Format == "combined" {
+		format = access.Combined
+	}
+	return access.Open(access.Options{To: a.To, Format: format})
+}
+
+func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route, error) {
+	p, err := newRoute(b.file, r)
+	if err != nil {
+		return nil, err
+	}
+	p.Metrics = b.metrics.Route(r.Name, b.listeners)
+	for _, t := range r.Upstream {
+		u, ok := b.gen.upstreams[t.Upstream]
+		if !ok {
+			return nil, b.file.Problemf("routes."+r.Name+".upstream", "route %q: there is no upstream %q", r.Name, t.Upstream)
+		}
+		p.Split = append(p.Split, proxy.Target{Upstream: u, Weight: t.Weight})
+	}
+	var errs []error
+	for _, use := range r.Plugins {
+		f, err := b.factory(ctx, r.Name, use)
+		if err != nil {
+			if err := b.note(err); err != nil {
+				errs = append(errs, err)
+			}
+			continue
+		}
+		p.Filters = append(p.Filters, f)
+	}
+	return p, errors.Join(errs...)
+}
+
+func (b *builder) buildListeners() {
+	for _, name := range b.listeners {
+		l := b.file.Listeners[name]
+		b.gen.Listeners = append(b.gen.Listeners, server.Listener{
+			Name: name, Address: l.Address, Connections: l.Limits.Connections,
+			HTTP1: h1.ServerOptions{
+				MaxHead:    int(l.Limits.Header),
+				MaxFields:  l.Limits.Fields,
+				MaxBody:    int64(l.Limits.Body),
+				HeaderTime: l.Limits.HeaderTime,
+				Idle:       l.Limits.Idle,
+				TunnelIdle: b.tunnelIdle(),
+				Watcher:    b.watcher,
+			},
+		})
+	}
+}

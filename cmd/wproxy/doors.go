@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"wproxy/core/admin"
+	"wproxy/core/config"
+)
+
+// adminDoors opens and shuts the doors of the admin server as the
+// configuration says. Its methods are called one at a time.
+type adminDoors struct {
+	server *admin.Server
+	source source
+	open   map[string]net.Listener // by address: "host:port" or "unix:/path"
+}
+
+// A doorChange is a set of doors that is bound but not yet in use.
+type doorChange struct {
+	owner *adminDoors
+	doors []changedDoor
+	shut  []string // addresses
+}
+
+type changedDoor struct {
+	admin.Door
+	address string
+	bound   bool // by this change
+}
+
+// prepare binds what c asks for and is not open yet.
+func (a *adminDoors) prepare(ctx context.Context, c config.Admin) (*doorChange, error) {
+	ch := &doorChange{owner: a}
+	addresses, err := a.addresses(c)
+	if err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	for _, address := range addresses {
+		wanted[address] = true
+		l := a.open[address]
+		bound := l == nil
+		if bound {
+			if l, err = bindAdmin(ctx, address); err != nil {
+				ch.giveUp()
+				return nil, err
+			}
+		}
+		d := admin.Door{Listener: l, Private: strings.HasPrefix(address, "unix:"), Write: c.Write, Token: c.Token.Reveal()}
+		if host, _, err := net.SplitHostPort(address); err == nil {
+			d.Host = host
+		}
+		ch.doors = append(ch.doors, changedDoor{d, address, bound})
+	}
+	for address := range a.open {
+		if !wanted[address] {
+			ch.shut = append(ch.shut, address)
+		}
+	}
+	return ch, nil
+}
+
+// addresses lists where c wants doors: its own, and the commands' socket in
+// the runtime directory unless it names one.
+func (a *adminDoors) addresses(c config.Admin) ([]string, error) {
+	var all []string
+	for _, address := range c.Address {
+		if address != "none" {
+			all = append(all, address)
+		}
+	}
+	if unixAddress(all) != "" {
+		return all, nil
+	}
+	for address := range a.open { // stay where we are, whatever has become of the directories
+		if strings.HasPrefix(address, "unix:") && strings.HasSuffix(address, "/"+a.source.socketName()) {
+			return append(all, address), nil
+		}
+	}
+	path, err := a.source.serverSocket(all)
+	if err != nil {
+		return nil, err
+	}
+	return append(all, "unix:"+path), nil
+}
+
+func bindAdmin(ctx context.Context, address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return admin.ListenUnix(ctx, path)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		var oe *net.OpError
+		if errors.As(err, &oe) {
+			err = oe.Err
+		}
+		return nil, fmt.Errorf("admin: cannot listen on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+// giveUp closes what was bound.
+func (ch *doorChange) giveUp() {
+	for _, d := range ch.doors {
+		if d.bound {
+			_ = d.Listener.Close() // nobody was let in
+		}
+	}
+}
+
+// commit puts the change into use.
+func (ch *doorChange) commit() {
+	a := ch.owner
+	for _, d := range ch.doors {
+		if d.bound {
+			a.server.Open(d.Door)
+			a.open[d.address] = d.Listener
+		} else {
+			a.server.Change(d.Door)
+		}
+	}
+	for _, address := range ch.shut {
+		a.server.Shut(a.open[address])
+		delete(a.open, address)
+	}
+}
+
+// addressList returns the addresses of the doors that are open, sorted.
+func (a *adminDoors) addressList() []string {
+	all := make([]string, 0, len(a.open))
+	for address, l := range a.open {
+		if !strings.HasPrefix(address, "unix:") {
+			address = l.Addr().String()
+		}
+		all = append(all, address)
+	}
+	slices.Sort(all)
+	return all
+}

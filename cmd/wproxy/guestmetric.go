@@ -1,0 +1,140 @@
+package main
+
+import (
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"wproxy/abi"
+	"wproxy/core/metrics"
+	"wproxy/host"
+)
+
+// guestMetrics makes the metrics of guests part of ours.
+type guestMetrics struct {
+	metrics *metrics.Metrics
+	builtin func(plugin string) bool // whether it runs a plugin that ships with wproxy
+}
+
+// Metric implements host.MetricSink.
+func (g *guestMetrics) Metric(plugin, name string, kind abi.MetricKind) host.Metric {
+	make := func(name string) *metrics.GuestMetric {
+		m, ok := g.metrics.Guest(plugin, name, metrics.Kind(kind), g.builtin(plugin))
+		if !ok {
+			return nil
+		}
+		return m
+	}
+	// A metric with labels gets the route it is counted for as one more.
+	if base, labels, ok := strings.Cut(name, ";"); ok {
+		if rest, asked := cutRoute(labels); asked || !hasRoute(labels) {
+			return &routedMetric{make: func(route string) *metrics.GuestMetric {
+				return make(base + ";route=" + route + join(rest))
+			}}
+		}
+	}
+	m := make(name)
+	if m == nil {
+		return nil
+	}
+	return plainMetric{m}
+}
+
+// cutRoute takes a "route=" without a value out of labels.
+func cutRoute(labels string) (rest string, found bool) {
+	var kept []string
+	for l := range strings.SplitSeq(labels, ";") {
+		if l == "route=" || l == "route" {
+			found = true
+			continue
+		}
+		if l != "" {
+			kept = append(kept, l)
+		}
+	}
+	return strings.Join(kept, ";"), found
+}
+
+// hasRoute reports whether labels name a route of the guest's own choice.
+func hasRoute(labels string) bool { return strings.Contains(";"+labels, ";route=") }
+
+func join(labels string) string {
+	if labels == "" {
+		return ""
+	}
+	return ";" + labels
+}
+
+// plainMetric is one series.
+type plainMetric struct{ m *metrics.GuestMetric }
+
+// Add implements host.Metric.
+func (p plainMetric) Add(delta int64, _ string) { p.m.Add(delta) }
+
+// Set implements host.Metric.
+func (p plainMetric) Set(value int64, _ string) { p.m.Record(uint64(max(value, 0))) }
+
+// Sample implements host.Metric.
+func (p plainMetric) Sample(value int64, _ string) { p.m.Record(uint64(max(value, 0))) }
+
+// routedMetric is one series per route. Routes are names from the
+// configuration, so there are few; the map is copied for each new one and read
+// without a lock.
+type routedMetric struct {
+	make func(route string) *metrics.GuestMetric
+
+	byRoute atomic.Pointer[map[string]*metrics.GuestMetric]
+	mu      sync.Mutex // for writing byRoute
+}
+
+// at returns the series of route; nil if it cannot be made.
+func (r *routedMetric) at(route string) *metrics.GuestMetric {
+	if m := r.byRoute.Load(); m != nil {
+		if g, ok := (*m)[route]; ok {
+			return g
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := map[string]*metrics.GuestMetric{}
+	if m := r.byRoute.Load(); m != nil {
+		if g, ok := (*m)[route]; ok {
+			return g
+		}
+		next = maps.Clone(*m)
+	}
+	route = strings.Clone(route) // it is borrowed
+	g := r.make(route)
+	next[route] = g
+	r.byRoute.Store(&next)
+	return g
+}
+
+// Add implements host.Metric.
+func (r *routedMetric) Add(delta int64, route string) {
+	if g := r.at(route); g != nil {
+		g.Add(delta)
+	}
+}
+
+// Set implements host.Metric.
+func (r *routedMetric) Set(value int64, route string) {
+	if g := r.at(route); g != nil {
+		g.Record(uint64(max(value, 0)))
+	}
+}
+
+// Sample implements host.Metric.
+func (r *routedMetric) Sample(value int64, route string) { r.Set(value, route) }
+
+// A builtinSet knows which plugins are ones that ship with wproxy: their
+// metrics keep their names.
+type builtinSet struct{ names sync.Map }
+
+func (b *builtinSet) set(plugin string, builtin bool) { b.names.Store(plugin, builtin) }
+
+func (b *builtinSet) has(plugin string) bool {
+	v, _ := b.names.Load(plugin)
+	return v == true
+}

@@ -1,0 +1,139 @@
+// Command wproxy is a reverse proxy whose policies are Proxy-Wasm plugins.
+//
+// This package is the one place where everything is named: it reads the
+// configuration (core/config), makes the running parts from it (build.go), swaps
+// them on a reload (reload.go), and talks to a running wproxy (client.go).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"wproxy/cmd/wproxy/plugincmd"
+)
+
+// version is set by the linker; without, the build information tells.
+var version string
+
+// Exit codes, everywhere.
+const (
+	exitOK      = 0
+	exitRefused = 1 // what was asked for is wrong, or was refused
+	exitFailed  = 2 // could not run
+)
+
+// A command is what the first argument names. run gets the arguments after it.
+type command struct {
+	name, short string
+	run         func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+}
+
+// commands lists them in the order of the help text.
+func commands() []command {
+	return []command{
+		{"run", "serve a configuration", runServe},
+		{"reload", "make the running wproxy read its configuration again", runReload},
+		{"stop", "make the running wproxy drain and end", runStop},
+		{"status", "show what the running wproxy is doing", runStatus},
+		{"plugin", "build plugins", plugincmd.Run},
+		{"version", "print the version", runVersion},
+	}
+}
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is wproxy as a function: args without the program's name, the exit code
+// as the result.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		usage(stderr)
+		return exitFailed
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		usage(stdout)
+		return exitOK
+	case "-version", "--version":
+		return runVersion(ctx, nil, stdout, stderr)
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], stdout, stderr)
+		}
+	}
+	fmt.Fprintf(stderr, "wproxy: there is no command %q; `wproxy help` lists them\n", args[0])
+	return exitFailed
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "wproxy is a reverse proxy whose policies are Proxy-Wasm plugins.\n\nUsage: wproxy COMMAND [ARGUMENTS]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+	}
+	fmt.Fprint(w, `
+`+"`wproxy COMMAND --help`"+` says more. Without -c FILE the configuration is ./wproxy.toml,
+or else /etc/wproxy/wproxy.toml.
+
+Exit codes: 0 fine, 1 refused, 2 could not run.
+`)
+}
+
+// newFlags makes a flag set that prints help as its usage text.
+func newFlags(name, help string, stderr io.Writer) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.Usage = func() {
+		fmt.Fprint(fs.Output(), help+"\n\n")
+		fs.PrintDefaults()
+	}
+	return fs
+}
+
+// parseFlags parses args, of which at most maxArgs may be no flags. done means
+// that the command is over, with code.
+func parseFlags(fs *flag.FlagSet, args []string, maxArgs int, stdout io.Writer) (code int, done bool) {
+	for _, a := range args {
+		if a == "-h" || a == "-help" || a == "--help" {
+			fs.SetOutput(stdout) // asked for: not an error message
+		}
+	}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK, true
+	case err != nil:
+		return exitFailed, true // flag has said why
+	case fs.NArg() > maxArgs:
+		fmt.Fprintf(fs.Output(), "wproxy %s: unexpected argument %q\n", fs.Name(), fs.Arg(maxArgs))
+		return exitFailed, true
+	}
+	return exitOK, false
+}
+
+// runVersion is `wproxy version`.
+func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := newFlags("version", "Usage: wproxy version\n\nPrints the version of wproxy and of Go.", stderr)
+	if code, done := parseFlags(fs, args, 0, stdout); done {
+		return code
+	}
+	fmt.Fprintf(stdout, "wproxy %s %s %s/%s\n", versionString(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return exitOK
+}
+
+// versionString returns what the linker, or else the module, says.
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" && bi.Main.Version != "(devel)" {
+		return bi.Main.Version
+	}
+	return "devel"
+}

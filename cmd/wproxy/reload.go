@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"wproxy/core/config"
+)
+
+// reloadStatus is how the last attempt to load a configuration went.
+type reloadStatus struct {
+	At    time.Time `json:"at,omitzero"`
+	OK    bool      `json:"ok"`
+	Error string    `json:"error,omitempty"`
+}
+
+// reload loads the configuration anew, builds all of it aside and swaps it in.
+// It returns what changed, one change a line, or why nothing did. Two reloads
+// take turns.
+func (a *app) reload(ctx context.Context) ([]string, error) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	changes, err := a.tryReload(ctx)
+	st := reloadStatus{At: time.Now(), OK: err == nil}
+	if err != nil {
+		st.Error = err.Error()
+		a.log.Error("reload refused, nothing has changed", zap.Error(err))
+	} else {
+		a.log.Info("reloaded", zap.Strings("changes", changes))
+	}
+	a.parts.metrics.SetReload(err == nil)
+	a.mu.Lock()
+	a.lastReload = st
+	a.mu.Unlock()
+	return changes, err
+}
+
+// tryReload does the work of reload. Everything that can fail comes before the
+// first change.
+func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
+	f, err := a.source.load()
+	if err != nil {
+		return nil, err
+	}
+	var undo cleanup
+	defer func() {
+		if err != nil {
+			undo.run()
+		}
+	}()
+	useLog, keepLog, err := a.logFile.open(f.Log)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(keepLog)
+	doors, err := a.doors.prepare(ctx, f.Admin)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(doors.giveUp)
+	g, err := a.parts.build(ctx, f, false)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(g.Release)
+	if err := a.server.Reload(ctx, g.Generation); err != nil {
+		return nil, err
+	}
+
+	useLog()
+	setThreads(f)
+	a.mu.Lock()
+	old := a.current
+	a.current, a.loaded = g, time.Now()
+	doors.commit()
+	a.mu.Unlock()
+	a.parts.metrics.SetGeneration(g.Snapshot.Generation)
+	a.parts.metrics.Retain(keepNames(f))
+	if l := g.Snapshot.Access; l != nil {
+		if err := l.Reopen(); err != nil { // rotation: what logrotate sends SIGHUP for
+			a.log.Error("access log", zap.Error(err))
+		}
+	}
+	return whatChanged(old, g), nil
+}
+
+// keepNames tells which metric labels are still in use.
+func keepNames(f *config.File) func(label, name string) bool {
+	return func(label, name string) (ok bool) {
+		switch label {
+		case "route":
+			_, ok = f.Routes[name]
+			return ok || name == ""
+		case "listener":
+			_, ok = f.Listeners[name]
+		case "upstream":
+			_, ok = f.Upstreams[name]
+		case "plugin":
+			_, ok = f.Plugins[name]
+		default:
+			return true
+		}
+		return ok
+	}
+}
+
+// whatChanged describes the difference of two generations, one object a line.
+func whatChanged(old, next *generation) []string {
+	o, n := old.file, next.file
+	var all []string
+	all = append(all, compare("listener", o.Listeners, n.Listeners, func(l *config.Listener) any { return l.Hash })...)
+	all = append(all, compare("route", o.Routes, n.Routes, func(r *config.Route) any { return r.Hash })...)
+	all = append(all, compare("upstream", o.Upstreams, n.Upstreams, func(u *config.Upstream) any { return u.Hash })...)
+	all = append(all, compare("plugin", o.Plugins, n.Plugins, func(p *config.Plugin) any { return p.Hash })...)
+	for _, name := range slices.Sorted(maps.Keys(next.modules)) {
+		was, ok := old.modules[name]
+		if ok && was != next.modules[name] && o.Plugins[name].Hash == n.Plugins[name].Hash {
+			all = append(all, fmt.Sprintf("plugin %q: its .wasm changed", name))
+		}
+	}
+	for _, s := range []struct {
+		name     string
+		old, new any
+	}{
+		{"server", o.Server, n.Server}, {"admin", o.Admin, n.Admin}, {"log", o.Log, n.Log},
+	} {
+		if !reflect.DeepEqual(s.old, s.new) {
+			all = append(all, fmt.Sprintf("[%s]: changed", s.name))
+		}
+	}
+	for _, b := range old.broken {
+		all = append(all, fmt.Sprintf("route %q: plugin %q starts now", b.Route, b.Plugin))
+	}
+	return all
+}
+
+// compare describes the difference of two tables of named objects.
+func compare[T any](noun string, old, next map[string]T, hash func(T) any) []string {
+	names := maps.Clone(old)
+	if names == nil {
+		names = map[string]T{}
+	}
+	maps.Copy(names, next)
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		was, before := old[name]
+		is, after := next[name]
+		what := "changed"
+		switch {
+		case !before:
+			what = "added"
+		case !after:
+			what = "removed"
+		case hash(was) == hash(is):
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s %q: %s", noun, name, what))
+	}
+	return all
+}

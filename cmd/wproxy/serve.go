@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"wproxy/core/access"
+	"wproxy/core/admin"
+	"wproxy/core/config"
+	"wproxy/core/h1"
+	"wproxy/core/metrics"
+	"wproxy/core/proxy"
+	"wproxy/core/server"
+	"wproxy/host"
+)
+
+// adminCloseTime is how long answers of the admin server may take to be
+// written at the end: that of `wproxy stop`, mostly.
+const adminCloseTime = time.Second
+
+// An app is a running wproxy.
+type app struct {
+	// Immutable.
+	source  source
+	started time.Time
+	log     *zap.Logger
+	logFile *serverLog
+	parts   *parts
+	admin   *admin.Server
+	server  *server.Server
+	stops   chan bool // asks for the end; true: now
+
+	reloading sync.Mutex // held for the whole of a reload
+
+	mu sync.Mutex
+	// Guarded by mu, written with reloading held too.
+	current    *generation
+	loaded     time.Time
+	doors      *adminDoors
+	lastReload reloadStatus
+}
+
+// runServe is `wproxy run`.
+func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := newFlags("run", `Usage: wproxy run [-c FILE] [--to ADDRESS]
+
+Serves a configuration until it is told to stop.
+
+SIGHUP   read the configuration again; one that is wrong changes nothing
+SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
+         server.drain), end; a second one ends at once`, stderr)
+	find := sourceFlags(fs)
+	if code, done := parseFlags(fs, args, 0, stdout); done {
+		return code
+	}
+	src, err := find()
+	if err != nil {
+		return fail(stderr, "run", err)
+	}
+	// Before anything else: a signal that arrives meanwhile must not be lost.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+
+	a, err := startApp(ctx, src, stdout, stderr)
+	if err != nil {
+		if isRefusal(err) {
+			fmt.Fprintf(stderr, "%v\n", err)
+			return exitRefused
+		}
+		return fail(stderr, "run", err)
+	}
+	a.loop(ctx, signals)
+	return exitOK
+}
+
+// startApp loads, builds, binds and serves. An error leaves nothing behind.
+func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app, err error) {
+	f, err := src.load()
+	if err != nil {
+		return nil, err
+	}
+	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8)}
+	var undo cleanup
+	defer func() {
+		if err != nil {
+			undo.run()
+		}
+	}()
+
+	a.logFile, a.log = newServerLog(stdout, stderr)
+	useLog, _, err := a.logFile.open(f.Log)
+	if err != nil {
+		return nil, err
+	}
+	useLog()
+	undo.add(a.logFile.close)
+	setThreads(f)
+
+	if err := a.makeParts(&undo); err != nil {
+		return nil, err
+	}
+	a.admin = admin.New(admin.Options{
+		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
+		Reload: a.reload, Stop: func(now bool) { a.askStop(now) },
+	})
+	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
+	// First of all sockets: it notices another wproxy with this configuration.
+	doors, err := a.doors.prepare(ctx, f.Admin)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(doors.giveUp)
+
+	g, err := a.parts.build(ctx, f, true)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(g.Release)
+	a.current, a.loaded = g, time.Now()
+	if a.server, err = server.Start(ctx, a.serverOptions(), g.Generation); err != nil {
+		return nil, err
+	}
+	doors.commit()
+	a.sayServing(g)
+	return a, nil
+}
+
+// makeParts makes what lives as long as the process.
+func (a *app) makeParts(undo *cleanup) error {
+	m := metrics.New()
+	builtins := &builtinSet{}
+	h, err := host.NewHost(host.HostOptions{
+		CacheDir: compileCache(),
+		Log: func(e host.LogEntry) {
+			if e.Trap != nil {
+				m.Plugin(e.Plugin).Trapped(string(e.Trap.Cause))
+			}
+			logGuest(a.log, e)
+		},
+		Metrics: &guestMetrics{m, builtins.has},
+	})
+	if err != nil {
+		return err
+	}
+	w, err := h1.NewWatcher()
+	if err != nil {
+		return errors.Join(err, h.Close())
+	}
+	a.parts = newParts(a.log, m, h, w)
+	a.parts.builtins = builtins
+	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
+	return nil
+}
+
+// compileCache returns where compiled plugins are kept; "": only in memory.
+func compileCache() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "wproxy", "wasm")
+}
+
+// setThreads applies server.threads; 0 leaves what the runtime found.
+func setThreads(f *config.File) {
+	if n := f.Server.Threads; n > 0 && n != runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(n)
+	}
+}
+
+// serverOptions connects the server to logs and metrics.
+func (a *app) serverOptions() server.Options {
+	m := a.parts.metrics
+	return server.Options{
+		Proxy:  proxy.Options{Metrics: m},
+		Opened: func(listener string) { m.Connections(listener).Inc() },
+		Closed: func(listener string) { m.Connections(listener).Dec() },
+		AcceptError: func(listener string, err error, pause time.Duration) {
+			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))
+		},
+		Refused: func(s *proxy.Snapshot, r *h1.Refusal) {
+			m.Refused(r.Reason)
+			s.Access.Log(refusalRecord(r))
+		},
+		Panicked: func(v any, stack []byte) {
+			a.log.Error("panic: this is a bug in wproxy; the connection was closed",
+				zap.Any("value", v), zap.ByteString("stack", stack))
+		},
+	}
+}
+
+// refusalRecord is the access log record of a request that was refused before
+// it was one.
+func refusalRecord(r *h1.Refusal) *access.Record {
+	rec := &access.Record{
+		Time: r.Start, Total: time.Since(r.Start),
+		Method: r.Method, Host: r.Host, Path: r.Target, Status: r.Status, Reason: r.Reason,
+	}
+	if r.Conn != nil {
+		rec.Client, rec.Listener = r.Conn.RemoteIP, r.Conn.Listener
+	}
+	return rec
+}
+
+// sayServing logs what begins to serve.
+func (a *app) sayServing(g *generation) {
+	a.parts.metrics.SetGeneration(g.Snapshot.Generation)
+	a.parts.metrics.SetReload(true)
+	for _, l := range a.server.Listeners() {
+		a.log.Info("listening", zap.String("listener", l.Name), zap.String("address", l.Address))
+	}
+	for _, b := range g.broken {
+		a.log.Error("a plugin does not start: its route answers 503 until a reload mends it",
+			zap.String("plugin", b.Plugin), zap.String("route", b.Route), zap.Error(b.Err))
+	}
+	a.log.Info("serving", zap.String("config", a.source.String()), zap.String("version", versionString()),
+		zap.Strings("admin", a.doors.addressList()))
+}
+
+// askStop asks the loop for the end. A full channel has been asked already.
+func (a *app) askStop(now bool) {
+	select {
+	case a.stops <- now:
+	default:
+	}
+}
+
+// loop runs until the end, and ends everything.
+func (a *app) loop(ctx context.Context, signals <-chan os.Signal) {
+	ctx, cancel := context.WithCancel(ctx) // of reloads
+	var reloads sync.WaitGroup
+	drained := make(chan struct{}) // closed when the server has stopped
+	var now context.CancelFunc     // cuts the drain short; nil before it
+	stop := func(at bool) {
+		if now == nil {
+			now = a.beginStop(drained)
+			if !at {
+				return
+			}
+		}
+		now() // asked for at once, or twice
+	}
+	done := ctx.Done()
+	for running := true; running; {
+		select {
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				a.log.Info("signal", zap.Stringer("signal", s))
+				stop(false)
+				continue
+			}
+			reloads.Go(func() { _, _ = a.reload(ctx) }) // it has logged both
+		case at := <-a.stops:
+			stop(at)
+		case <-done:
+			done = nil
+			stop(true)
+		case <-drained:
+			running = false
+		}
+	}
+	now()
+	cancel()
+	reloads.Wait()
+	a.close()
+}
+
+// beginStop starts draining and returns what cuts it short. drained is closed
+// when no exchange is left.
+func (a *app) beginStop(drained chan<- struct{}) context.CancelFunc {
+	a.mu.Lock()
+	wait := a.current.file.Server.Drain
+	a.mu.Unlock()
+	a.log.Info("stopping: no new connections; requests in flight may finish", zap.Duration("drain", wait))
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	go func() { // ends soon after wait, or cancel; loop waits for it
+		defer close(drained)
+		a.server.Stop(ctx)
+	}()
+	return cancel
+}
+
+// close ends what is left when the server has stopped: the admin server, so
+// that status and readiness can be asked for until then, the host, the log.
+func (a *app) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), adminCloseTime)
+	defer cancel()
+	a.admin.Close(ctx)
+	if err := a.parts.close(); err != nil {
+		a.log.Error("closing", zap.Error(err))
+	}
+	a.log.Info("stopped")
+	a.logFile.close()
+}
+
+// A cleanup undoes, last first, what was done before something failed.
+type cleanup []func()
+
+func (c *cleanup) add(f func()) { *c = append(*c, f) }
+
+func (c *cleanup) run() {
+	for i := len(*c) - 1; i >= 0; i-- {
+		(*c)[i]()
+	}
+}
