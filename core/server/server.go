@@ -39,8 +39,8 @@ type Options struct {
 	AcceptError func(listener string, err error, pause time.Duration)
 
 	// Refused is told about each request that never became an exchange, on the
-	// connection's goroutine; s is what serves. Required.
-	Refused func(s *proxy.Snapshot, r *h1.Refusal)
+	// connection's goroutine; p is what it never came to. Required.
+	Refused func(p *proxy.Proxy, r *h1.Refusal)
 
 	// Panicked is told about a panic on a connection's goroutine: a bug. That
 	// connection is closed and the others go on, because one request that hits
@@ -197,7 +197,7 @@ func (s *Server) Listeners() []Info {
 func (s *Server) serve(ctx context.Context, c exchange.Client) { s.proxy.Serve(ctx, c) }
 
 // refused passes a refusal on.
-func (s *Server) refused(r *h1.Refusal) { s.o.Refused(s.proxy.Snapshot(), r) }
+func (s *Server) refused(r *h1.Refusal) { s.o.Refused(s.proxy, r) }
 
 // recovered turns a panic of a connection's goroutine into a report.
 func (s *Server) recovered() {
