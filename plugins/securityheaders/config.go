@@ -174,7 +174,7 @@ func readHSTS(t *settings.Table, values map[string]string) {
 			in.Fail("preload", "needs max-age of at least 1y and include-subdomains = true")
 		}
 		if err := in.Done(); err != nil {
-			t.Fail(key, err.Error())
+			t.Keep(err)
 		}
 		values[hsts] = hstsValue(age, subdomains, preload)
 	default:

@@ -72,6 +72,14 @@ func (t *Table) Fail(key, problem string) {
 	}
 }
 
+// Keep records the mistake that Done of a table inside has returned, unless there is one
+// already.
+func (t *Table) Keep(err error) {
+	if *t.err == nil {
+		*t.err = err
+	}
+}
+
 // Value returns the value of key, and whether there is one. A null counts as none.
 func (t *Table) Value(key string) (Value, bool) {
 	t.asked = append(t.asked, key)

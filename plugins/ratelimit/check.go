@@ -1,0 +1,76 @@
+package main
+
+// An outcome is what becomes of a request. Its text is the label `decision` of the metric
+// wproxy_limit_total.
+type outcome string
+
+const (
+	allowed   outcome = "allowed"
+	limited   outcome = "limited"   // refused: the bucket is empty
+	contended outcome = "contended" // refused: the bucket could not be changed
+	keyless   outcome = "keyless"   // refused or let through without a bucket: the key is missing
+	reported  outcome = "reported"  // let through, but mode "enforce" would have refused it
+	exempted  outcome = "exempt"    // let through without a bucket
+)
+
+// outcomes are all outcomes.
+func outcomes() []outcome {
+	return []outcome{allowed, limited, contended, keyless, reported, exempted}
+}
+
+// A verdict is the outcome of a request and what led to it.
+type verdict struct {
+	outcome outcome
+	refuse  bool
+	decided bool // decision is set: the request has a bucket
+	decision
+}
+
+// maxScratch is how large the scratch buffer for keys may stay, in bytes; a client can
+// make a key as large as its header.
+const maxScratch = 4 << 10
+
+// A checker decides about requests. It is used by one goroutine.
+type checker struct {
+	*config
+	limiter *limiter
+	seed    *seed
+	scratch []byte
+}
+
+// check decides about a request on a route and takes its tokens.
+func (c *checker) check(r request, route string) verdict {
+	if c.exempt.match(r) {
+		return verdict{outcome: exempted}
+	}
+	scope := "plugin"
+	if !c.scopePlugin {
+		scope = "route:" + route
+	}
+	key, ok := appendKey(c.scratch[:0], scope, c.parts, r)
+	if !ok && c.missing != missingShare {
+		return c.enforce(verdict{outcome: keyless, refuse: c.missing == missingDeny})
+	}
+	tag := c.seed.sum(key)
+	if cap(key) <= maxScratch {
+		c.scratch = key
+	}
+	v := verdict{outcome: allowed, decided: true, decision: c.limiter.take(tag)}
+	if !v.admitted {
+		v.refuse = true
+		v.outcome = limited
+		if v.contended {
+			v.outcome = contended
+		}
+	}
+	return c.enforce(v)
+}
+
+// enforce turns a refusal into a report in that mode.
+func (c *checker) enforce(v verdict) verdict {
+	if c.report && v.refuse {
+		v.refuse = false
+		v.outcome = reported
+	}
+	return v
+}

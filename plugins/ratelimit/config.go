@@ -1,0 +1,155 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+
+	"wproxy/plugins/internal/settings"
+)
+
+// Bounds of settings, each far from where arithmetic on nanoseconds ends.
+const (
+	maxRate  = 1_000_000         // tokens a second; above, an interval has too few nanoseconds to be exact
+	maxBurst = 1_000_000_000     // tokens
+	maxFill  = 365 * 24 * 3600e9 // nanoseconds until an empty bucket is full
+	maxBody  = 64 << 10          // bytes
+)
+
+// onMissing is what to do with a request that lacks its key.
+type onMissing string
+
+const (
+	missingShare onMissing = "share" // all such requests share one bucket
+	missingAllow onMissing = "allow"
+	missingDeny  onMissing = "deny"
+)
+
+// config is the plugin's settings, checked.
+type config struct {
+	limit
+	window      int64 // seconds of the rate's unit
+	quota       int64 // tokens in it
+	parts       []part
+	scopePlugin bool // requests of all routes share buckets
+	report      bool // decide, count and say so, but let everything through
+	missing     onMissing
+	exempt      exemptions
+	status      uint32
+	body        string
+	policyField string // the value of ratelimit-policy
+}
+
+// parseConfig checks the plugin's settings, a JSON object. The error names the key.
+func parseConfig(data []byte) (*config, error) {
+	t, err := settings.New(data)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{}
+	readLater(t)
+	readRate(t, c)
+	readCost(t, c)
+	keys := t.Texts("key")
+	if len(keys) == 0 {
+		keys = []string{"client-ip/64"}
+	}
+	for _, text := range keys {
+		p, problem := parsePart(text)
+		if problem != "" {
+			t.Fail("key", problem)
+		}
+		c.parts = append(c.parts, p)
+	}
+	c.scopePlugin = t.Choice("scope", "route", "route", "plugin") == "plugin"
+	c.report = t.Choice("mode", "enforce", "enforce", "report") == "report"
+	c.missing = onMissing(t.Choice("on_missing_key", string(missingShare),
+		string(missingShare), string(missingAllow), string(missingDeny)))
+	c.exempt = readExempt(t)
+	c.status = uint32(t.Whole("status", 429, 400, 599))
+	c.body = t.Text("body", "Too many requests.\n")
+	if len(c.body) > maxBody {
+		t.Fail("body", "is longer than "+strconv.Itoa(maxBody)+" bytes")
+	}
+	if err := t.Done(); err != nil {
+		return nil, err
+	}
+	c.policyField = policyField(c)
+	return c, nil
+}
+
+// readLater refuses what later versions have, rather than as unknown.
+func readLater(t *settings.Table) {
+	const later = "not available in this version of the plugin"
+	if v, ok := t.Value("algorithm"); ok && (v.Kind != settings.String || v.Text != "token-bucket") {
+		switch v.Text {
+		case "leaky-bucket", "sliding-window":
+			t.Fail("algorithm", strconv.Quote(v.Text)+" is "+later+"; token-bucket is")
+		default:
+			t.Fail("algorithm", `must be "token-bucket"`)
+		}
+	}
+	for _, key := range []string{"concurrency", "max_delay", "store", "when_store_down"} {
+		if _, ok := t.Value(key); ok {
+			t.Fail(key, later)
+		}
+	}
+}
+
+// readRate reads rate and burst.
+func readRate(t *settings.Table, c *config) {
+	text := t.Text("rate", "")
+	if text == "" {
+		t.Fail("rate", `is missing; for example "100/s"`)
+	}
+	quota, window, ok := parseRate(text)
+	switch {
+	case !ok:
+		t.Fail("rate", strconv.Quote(text)+` is not a rate such as "100/s", "30/m" or "1000/h"`)
+		quota, window = 1, 1
+	case quota > maxRate*window:
+		t.Fail("rate", strconv.Quote(text)+" is more than "+strconv.Itoa(maxRate)+" a second")
+		quota, window = 1, 1
+	}
+	c.quota, c.window = quota, window
+	// Rounded up: a bucket must never fill faster than the rate.
+	c.interval = (window*1e9 + quota - 1) / quota
+	// Without a burst, a whole unit's worth may come at once.
+	c.burst = t.Whole("burst", min(quota, maxBurst), 1, maxBurst)
+	if c.burst > maxFill/c.interval {
+		t.Fail("burst", "takes more than a year to fill at this rate")
+	}
+}
+
+// parseRate reads "N/s", "N/m" or "N/h"; window is the unit in seconds.
+func parseRate(text string) (quota, window int64, ok bool) {
+	count, unit, ok := strings.Cut(text, "/")
+	if !ok || count == "" || count[0] == '+' {
+		return 0, 0, false
+	}
+	quota, err := strconv.ParseInt(count, 10, 64)
+	if err != nil || quota < 1 {
+		return 0, 0, false
+	}
+	switch unit {
+	case "s":
+		return quota, 1, true
+	case "m":
+		return quota, 60, true
+	case "h":
+		return quota, 3600, true
+	}
+	return 0, 0, false
+}
+
+// readCost reads cost.
+func readCost(t *settings.Table, c *config) {
+	v, ok := t.Value("cost")
+	if ok && v.Kind == settings.String {
+		t.Fail("cost", "must be a number; a cost that the response names is not available in this version of the plugin")
+		return
+	}
+	c.cost = t.Whole("cost", 1, 1, maxBurst)
+	if c.cost > c.burst {
+		t.Fail("cost", "is more than burst, "+strconv.FormatInt(c.burst, 10)+": no request would ever get through")
+	}
+}

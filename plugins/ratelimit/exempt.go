@@ -1,0 +1,87 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"wproxy/plugins/internal/settings"
+)
+
+// exemptions say who is not limited: any that matches is enough.
+type exemptions struct {
+	clients []netip.Prefix
+	headers []headerMatch
+}
+
+// A headerMatch matches a request field by its presence or by its exact value.
+type headerMatch struct {
+	name   string
+	any    bool
+	values []string
+}
+
+// match reports whether a request is exempt.
+func (e *exemptions) match(r request) bool {
+	if len(e.clients) > 0 {
+		if addr, ok := r.Client(); ok {
+			for i := range e.clients {
+				if e.clients[i].Contains(addr) {
+					return true
+				}
+			}
+		}
+	}
+	for i := range e.headers {
+		h := &e.headers[i]
+		if v, ok := r.Header(h.name); ok && (h.any || slices.Contains(h.values, v)) {
+			return true
+		}
+	}
+	return false
+}
+
+// readExempt reads the table exempt: clients, a list of addresses and CIDRs, and headers, a
+// table of a name and a value, several values, or true for any value.
+func readExempt(t *settings.Table) exemptions {
+	var e exemptions
+	in := t.Table("exempt")
+	for _, text := range in.Texts("clients") {
+		p, ok := parsePrefix(text)
+		if !ok {
+			in.Fail("clients", strconv.Quote(text)+" is not an address or a network such as 10.0.0.0/8")
+		}
+		e.clients = append(e.clients, p)
+	}
+	headers := in.Table("headers")
+	for _, name := range headers.Names() {
+		v, _ := headers.Value(name)
+		m := headerMatch{name: strings.ToLower(name), any: v.Kind == settings.Bool && v.True}
+		var ok bool
+		if m.values, ok = v.Texts(); !ok && !m.any {
+			headers.Fail(name, "must be a string, a list of strings, or true for any value")
+		}
+		if !isToken(name) {
+			headers.Fail(name, "is not the name of a header")
+		}
+		e.headers = append(e.headers, m)
+	}
+	if err := in.Done(); err != nil {
+		t.Keep(err)
+	}
+	return e
+}
+
+// parsePrefix reads an address or a network.
+func parsePrefix(text string) (netip.Prefix, bool) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), true
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, false
+	}
+	return p.Masked(), true
+}

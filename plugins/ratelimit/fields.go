@@ -1,0 +1,40 @@
+package main
+
+import "strconv"
+
+// The response fields (draft-ietf-httpapi-ratelimit-headers-10; retry-after is RFC 9110,
+// section 10.2.3).
+const (
+	policyName     = "ratelimit-policy"
+	limitName      = "ratelimit"
+	retryAfterName = "retry-after"
+)
+
+// policyField is the value of ratelimit-policy: the quota, and the window in
+// seconds that it is for; a bucket of another size is added as a parameter, which
+// the draft leaves to servers.
+func policyField(c *config) string {
+	v := `"default";q=` + strconv.FormatInt(c.quota, 10) + ";w=" + strconv.FormatInt(c.window, 10)
+	if c.burst != c.quota {
+		v += ";burst=" + strconv.FormatInt(c.burst, 10)
+	}
+	return v
+}
+
+// appendLimitField appends the value of ratelimit: the tokens left, and the seconds until
+// the quota is whole again. (Never before retry-after, as the draft asks: the first
+// token comes before the last.)
+func appendLimitField(dst []byte, d decision) []byte {
+	dst = append(dst, `"default";r=`...)
+	dst = strconv.AppendInt(dst, d.remaining, 10)
+	dst = append(dst, ";t="...)
+	return strconv.AppendInt(dst, seconds(max(d.full, d.retry)), 10)
+}
+
+// appendRetryAfter appends the value of retry-after, at least 1.
+func appendRetryAfter(dst []byte, d decision) []byte {
+	return strconv.AppendInt(dst, max(1, seconds(d.retry)), 10)
+}
+
+// seconds rounds nanoseconds up.
+func seconds(ns int64) int64 { return (ns + 1e9 - 1) / 1e9 }

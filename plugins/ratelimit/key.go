@@ -1,0 +1,262 @@
+package main
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// A request is what keys and exemptions are read from.
+type request interface {
+	Header(name string) (string, bool)
+	Client() (netip.Addr, bool) // unmapped, without zone
+}
+
+// part is one part of a key.
+type part struct {
+	kind partKind
+	name string // of a header, cookie or query parameter
+	bits int    // client-ip: how much of an IPv6 address counts
+}
+
+// partKind is what a part is made from. The numbers are in the hashed keys.
+type partKind byte
+
+const (
+	byGlobal partKind = iota
+	byClient
+	byHeader
+	byCookie
+	byQuery
+	byHost
+	byPath
+	byMethod
+)
+
+// parsePart reads a key as it is written in the settings; the problem is "" if it is one.
+func parsePart(text string) (p part, problem string) {
+	word, name, named := strings.Cut(text, ":")
+	if named {
+		switch word {
+		case "header":
+			p.kind, p.name = byHeader, strings.ToLower(name)
+			if !isToken(name) {
+				return part{}, strconv.Quote(name) + " is not the name of a header"
+			}
+		case "cookie":
+			p.kind, p.name = byCookie, name
+			if !isToken(name) {
+				return part{}, strconv.Quote(name) + " is not the name of a cookie"
+			}
+		case "query":
+			p.kind, p.name = byQuery, name
+			if name == "" || strings.IndexByte(name, 0) >= 0 {
+				return part{}, strconv.Quote(name) + " is not the name of a query parameter"
+			}
+		default:
+			return part{}, unknownKey(text)
+		}
+		return p, ""
+	}
+	switch text {
+	case "global":
+		return part{kind: byGlobal}, ""
+	case "client-ip":
+		return part{kind: byClient, bits: 128}, ""
+	case "host":
+		return part{kind: byHost}, ""
+	case "path":
+		return part{kind: byPath}, ""
+	case "method":
+		return part{kind: byMethod}, ""
+	}
+	if digits, ok := strings.CutPrefix(text, "client-ip/"); ok {
+		bits, err := strconv.Atoi(digits)
+		if err != nil || bits < 1 || bits > 128 {
+			return part{}, strconv.Quote(text) + " needs a prefix length from 1 to 128"
+		}
+		return part{kind: byClient, bits: bits}, ""
+	}
+	return part{}, unknownKey(text)
+}
+
+func unknownKey(text string) string {
+	return strconv.Quote(text) + " is not a key; keys are client-ip, client-ip/64, header:NAME, cookie:NAME, query:NAME, host, path, method, global"
+}
+
+// appendValue appends what the part is in a request; false if the request lacks it. An
+// empty value counts as lacking.
+func (p *part) appendValue(dst []byte, r request) ([]byte, bool) {
+	start := len(dst)
+	switch p.kind {
+	case byGlobal:
+		return dst, true
+	case byClient:
+		return p.appendClient(dst, r)
+	case byHeader:
+		v, _ := r.Header(p.name)
+		dst = append(dst, v...)
+	case byCookie:
+		v, _ := r.Header("cookie")
+		dst = append(dst, cookie(v, p.name)...)
+	case byQuery:
+		v, _ := r.Header(":path")
+		_, query, _ := strings.Cut(v, "?")
+		dst = appendQueryValue(dst, query, p.name)
+	case byHost:
+		v, _ := r.Header(":authority")
+		for i := range len(v) {
+			dst = append(dst, lower(v[i])) // RFC 9110, section 4.2.3: case-insensitive
+		}
+	case byPath:
+		v, _ := r.Header(":path")
+		v, _, _ = strings.Cut(v, "?")
+		dst = append(dst, v...)
+	case byMethod:
+		v, _ := r.Header(":method")
+		dst = append(dst, v...)
+	}
+	return dst, len(dst) > start
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// appendClient appends the client's address: all of IPv4, the prefix of IPv6, since one
+// subscriber has a /64 or more of it to send from.
+func (p *part) appendClient(dst []byte, r request) ([]byte, bool) {
+	addr, ok := r.Client()
+	if !ok {
+		return dst, false
+	}
+	if addr.Is4() {
+		a := addr.As4()
+		return append(dst, a[:]...), true
+	}
+	a := addr.As16()
+	for i := range a {
+		switch keep := p.bits - 8*i; {
+		case keep <= 0:
+			a[i] = 0
+		case keep < 8:
+			a[i] &= 0xff << (8 - keep)
+		}
+	}
+	return append(dst, a[:]...), true
+}
+
+// appendKey appends the key of a request: the scope and each part with its value, such
+// that no two different keys give the same bytes. The result is false if a part is
+// missing; then the key is that of all requests without a key.
+func appendKey(dst []byte, scope string, parts []part, r request) ([]byte, bool) {
+	dst = appendCounted(dst, scope)
+	start := len(dst)
+	for i := range parts {
+		p := &parts[i]
+		dst = append(dst, byte(p.kind), byte(p.bits))
+		dst = appendCounted(dst, p.name)
+		at := len(dst)
+		dst = append(dst, 0, 0, 0, 0) // the size of the value, when it is known
+		var ok bool
+		if dst, ok = p.appendValue(dst, r); !ok {
+			return append(dst[:start], 0xff), false
+		}
+		binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	}
+	return dst, true
+}
+
+func appendCounted(dst []byte, s string) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(s)))
+	return append(dst, s...)
+}
+
+// cookie returns the value of the first cookie of that name in a cookie header
+// (RFC 6265, section 5.4), "" if there is none.
+func cookie(header, name string) string {
+	for header != "" {
+		var pair string
+		pair, header, _ = strings.Cut(header, ";")
+		if n, v, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && n == name {
+			return v
+		}
+	}
+	return ""
+}
+
+// appendQueryValue appends the value of the first query parameter of that name, decoded: an
+// application takes "a", "%61" for the same, so they must be one key.
+func appendQueryValue(dst []byte, query, name string) []byte {
+	start := len(dst)
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		n, v, _ := strings.Cut(pair, "=")
+		dst = appendDecoded(dst[:start], n)
+		if string(dst[start:]) == name {
+			return appendDecoded(dst[:start], v)
+		}
+	}
+	return dst[:start]
+}
+
+// appendDecoded appends a query component with %XX and + decoded; a bad escape stays as it
+// is (WHATWG URL, percent-decode).
+func appendDecoded(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '+':
+			c = ' '
+		case c == '%' && i+2 < len(s):
+			high, ok1 := hexDigit(s[i+1])
+			low, ok2 := hexDigit(s[i+2])
+			if ok1 && ok2 {
+				c = high<<4 | low
+				i += 2
+			}
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// isToken reports whether s is a token (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
+			continue
+		}
+		if strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// clientAddr reads the property source.address, an address and a port.
+func clientAddr(text string) (netip.Addr, bool) {
+	ap, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return ap.Addr().Unmap().WithZone(""), true
+}

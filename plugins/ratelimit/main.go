@@ -1,0 +1,209 @@
+//go:build wasip1
+
+// Ratelimit is a Proxy-Wasm plugin that limits how many requests a client, a key or a
+// route may make. README.md has the settings.
+package main
+
+import (
+	"net/netip"
+	"unsafe"
+
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
+
+	"wproxy/plugins/internal/hostcall"
+)
+
+// Properties, encoded.
+const (
+	routeProperty   = "route_name"
+	clientProperty  = "source\x00address"
+	verdictProperty = "wproxy\x00verdict"
+)
+
+// seedChecks is the number of decisions after which a VM looks at the shared seed again.
+// That keeps it among the recently used entries, which a host evicts last, and heals
+// a table that lost it.
+const seedChecks = 4096
+
+func main() { proxywasm.SetVMContext(&vm{}) }
+
+// vm is the VM context.
+type vm struct {
+	types.DefaultVMContext
+	seed   seed
+	loaded bool
+	checks int
+}
+
+func (v *vm) NewPluginContext(uint32) types.PluginContext { return &plugin{vm: v} }
+
+// loadSeed reads the seed again when it is time.
+func (v *vm) loadSeed() bool {
+	if v.checks++; v.loaded && v.checks < seedChecks {
+		return true
+	}
+	v.checks = 0
+	s, ok := loadSeed(sharedData{}, v.makeSeed)
+	if ok {
+		v.seed, v.loaded = s, true
+	}
+	return v.loaded
+}
+
+// makeSeed returns the seed to store where there is none: the one in use, so that the
+// table stays where it is, or a random one.
+func (v *vm) makeSeed() seed {
+	var b [16]byte
+	if !v.loaded && hostcall.Random(b[:]) {
+		v.seed = *(*seed)(unsafe.Pointer(&b))
+	}
+	return v.seed
+}
+
+// plugin is the context of one set of settings.
+type plugin struct {
+	types.DefaultPluginContext
+	vm       *vm
+	checker  checker
+	counters map[outcome]hostcall.Counter
+	evicted  hostcall.Counter
+	request  currentRequest
+	scratch  []byte // for field values
+}
+
+func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
+	var data []byte
+	if size > 0 {
+		var err error
+		if data, err = proxywasm.GetPluginConfiguration(); err != nil {
+			proxywasm.LogError("ratelimit: cannot read the settings: " + err.Error())
+			return types.OnPluginStartStatusFailed
+		}
+	}
+	c, err := parseConfig(data)
+	if err != nil {
+		proxywasm.LogError("ratelimit: " + err.Error())
+		return types.OnPluginStartStatusFailed
+	}
+	if !p.vm.loadSeed() {
+		proxywasm.LogError("ratelimit: the host keeps no shared data, which the buckets live in")
+		return types.OnPluginStartStatusFailed
+	}
+	p.checker = checker{
+		config:  c,
+		limiter: newLimiter(c.limit, sharedData{}, hostcall.Now),
+		seed:    &p.vm.seed,
+	}
+	p.counters = map[outcome]hostcall.Counter{}
+	for _, o := range outcomes() {
+		p.counters[o] = hostcall.NewCounter("wproxy_limit_total;decision=" + string(o))
+	}
+	p.evicted = hostcall.NewCounter("wproxy_limit_evicted_total")
+	return types.OnPluginStartStatusOK
+}
+
+func (p *plugin) NewHttpContext(uint32) types.HttpContext { return &httpContext{plugin: p} }
+
+// httpContext is the context of one exchange.
+type httpContext struct {
+	types.DefaultHttpContext
+	plugin   *plugin
+	announce bool // the answer gets the fields of decision
+	decision decision
+}
+
+func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
+	p := c.plugin
+	p.vm.loadSeed()
+	p.request = currentRequest{}
+	route := ""
+	if !p.checker.scopePlugin {
+		name, _ := hostcall.Property(routeProperty)
+		route = unsafe.String(unsafe.SliceData(name), len(name))
+	}
+	v := p.checker.check(&p.request, route)
+	p.counters[v.outcome].Inc()
+	if v.displaced {
+		p.evicted.Inc()
+	}
+	switch {
+	case v.refuse:
+		hostcall.SetProperty(verdictProperty, "limited")
+		p.refuse(v)
+		return types.ActionPause
+	case v.outcome == reported:
+		hostcall.SetProperty(verdictProperty, "would-limit")
+	case v.decided && !p.checker.report:
+		c.announce, c.decision = true, v.decision
+	}
+	return types.ActionContinue
+}
+
+// refuse answers the request.
+func (p *plugin) refuse(v verdict) {
+	fields := [][2]string{
+		{"content-type", "text/plain; charset=utf-8"},
+		{retryAfterName, string(appendRetryAfter(nil, v.decision))},
+		{policyName, p.checker.policyField},
+		{limitName, string(appendLimitField(nil, v.decision))},
+	}
+	details := "rate_limited"
+	if !v.decided {
+		details = "rate_limit_key_missing"
+		fields = fields[:1] // waiting does not help
+	}
+	p.scratch = hostcall.AppendPairs(p.scratch[:0], fields)
+	hostcall.Reply(p.checker.status, details, p.checker.body, p.scratch)
+}
+
+// OnHttpResponseHeaders announces the limit on answers to requests that it let through;
+// refusals have the fields already.
+func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
+	if c.announce {
+		p := c.plugin
+		p.scratch = appendLimitField(p.scratch[:0], c.decision)
+		// Added, not set: another limit on the way may have put its own, and the
+		// fields are lists.
+		add(policyName, p.checker.policyField)
+		add(limitName, unsafe.String(unsafe.SliceData(p.scratch), len(p.scratch)))
+	}
+	return types.ActionContinue
+}
+
+// add adds a response field; the value is copied by the host.
+func add(name, value string) {
+	if err := proxywasm.AddHttpResponseHeader(name, value); err != nil {
+		proxywasm.LogError("ratelimit: cannot add " + name + ": " + err.Error())
+	}
+}
+
+// currentRequest reads the request of the current callback.
+type currentRequest struct {
+	client netip.Addr
+	known  bool // client has been looked up
+}
+
+func (r *currentRequest) Header(name string) (string, bool) { return hostcall.RequestHeader(name) }
+
+func (r *currentRequest) Client() (netip.Addr, bool) {
+	if !r.known {
+		r.known = true
+		if text, ok := hostcall.Property(clientProperty); ok {
+			r.client, _ = clientAddr(unsafe.String(unsafe.SliceData(text), len(text)))
+		}
+	}
+	return r.client, r.client.IsValid()
+}
+
+// sharedData is the host's store.
+type sharedData struct{}
+
+func (sharedData) Get(key []byte) ([]byte, uint32, bool) {
+	v, cas, status := hostcall.SharedData(key)
+	return v, cas, status == hostcall.OK
+}
+
+func (sharedData) Set(key, value []byte, cas uint32) bool {
+	return hostcall.SetSharedData(key, value, cas) == hostcall.OK
+}
