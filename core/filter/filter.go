@@ -214,6 +214,10 @@ func (x *Exchange) Prop(path string) ([]byte, bool) {
 	return nil, false
 }
 
+// Props returns all properties that plugins have set, in the order they were
+// first set. The slice is owned by x and valid until the next SetProp.
+func (x *Exchange) Props() []Prop { return x.props }
+
 // SetProp stores a property; value is owned by x afterwards.
 func (x *Exchange) SetProp(path string, value []byte) {
 	for i := range x.props {
