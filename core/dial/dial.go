@@ -44,8 +44,8 @@ func New(o Options) *Dialer {
 }
 
 // Dial connects to e. The error is an *exchange.Error with RetryAlways, Status
-// 502 or 504, and one of the reasons connect_refused, connect_failed,
-// connect_timeout and connect_resolve, or ctx's error when that was done first.
+// 502 or 504, and one of the reasons upstream_refused, upstream_unreachable,
+// upstream_connect_timeout and upstream_unresolved, or ctx's error when that was done first.
 func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
 	total, cancel := context.WithTimeout(ctx, d.o.Total)
 	defer cancel()
@@ -108,20 +108,20 @@ func (d *Dialer) attempt(ctx context.Context, network, address string) (net.Conn
 func failure(err error) *exchange.Error {
 	f := &exchange.Error{
 		Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways,
-		Status: 502, Reason: "connect_failed", Err: err,
+		Status: 502, Reason: "upstream_unreachable", Err: err,
 	}
 	var dns *net.DNSError
 	var ne net.Error
 	switch {
 	case errors.As(err, &dns):
-		f.Reason = "connect_resolve"
+		f.Reason = "upstream_unresolved"
 		if dns.IsTimeout {
 			f.Status = 504
 		}
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
-		f.Reason = "connect_refused"
+		f.Reason = "upstream_refused"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
-		f.Status, f.Reason = 504, "connect_timeout"
+		f.Status, f.Reason = 504, "upstream_connect_timeout"
 	}
 	return f
 }

@@ -158,7 +158,7 @@ func (p *Pool) dial(ctx context.Context, key Key, r Request) (Conn, time.Duratio
 	if err == nil && !c.Reserve() {
 		_ = c.Close()
 		err = &exchange.Error{
-			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 502, Reason: "connect_failed",
+			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 502, Reason: "upstream_unreachable",
 		}
 	}
 	if err != nil {

@@ -6,9 +6,6 @@ const (
 	// DefaultTimeout bounds a whole exchange, retries included; not tunnels.
 	DefaultTimeout = 60 * time.Second
 
-	// DefaultTunnelIdle is how long a tunnel (WebSocket) may be silent both ways.
-	DefaultTunnelIdle = 5 * time.Minute
-
 	// DefaultRetries is how many tries follow the first.
 	DefaultRetries = 1
 

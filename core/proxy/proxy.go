@@ -3,19 +3,25 @@
 //
 // The nouns: a [Proxy] is the engine; a [Snapshot] is everything that a reload
 // can change, plain data that cmd/wproxy fills; a [Route] and an [Upstream] are
-// its parts. The one rule: an exchange loads the snapshot once and keeps it to the end.
+// its parts. The one rule: an exchange loads the snapshot once and keeps it to
+// the end.
 //
 // The engine does not know which codec it holds, nor what a plugin is made of.
 // proxy.go swaps snapshots, serve.go walks one exchange through, request.go
-// prepares the head, route.go decides, chain.go links filters, connect.go is the
-// way to the upstream, retry.go says when to try again, response.go is the way
-// back, reply.go makes wproxy's own answers, record.go accounts.
+// prepares its head, forwarded.go says whom to believe about the client,
+// decide.go finds the route, chain.go links filters, connect.go is the way to the
+// upstream, duplex.go the second goroutine of a streaming body, retry.go says when
+// to try again, response.go is the way back, reply.go makes answers, record.go
+// accounts.
 package proxy
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/metrics"
 )
@@ -26,18 +32,66 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 }
 
-// A Proxy is the engine. Use [New].
-type Proxy struct{ o Options }
+// A Proxy is the engine. Use [New]. It is safe for concurrent use.
+type Proxy struct {
+	// Immutable.
+	metrics *metrics.Metrics
+	now     func() time.Time
+
+	current atomic.Pointer[Snapshot]
+	states  sync.Pool // of *state
+}
 
 // New makes an engine that serves s.
-func New(o Options, s *Snapshot) *Proxy { panic("not yet") }
+func New(o Options, s *Snapshot) *Proxy {
+	p := &Proxy{metrics: o.Metrics, now: o.Now}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	p.states.New = func() any { return newState(p) }
+	s.publish()
+	p.current.Store(s)
+	return p
+}
 
 // Snapshot returns what serves now.
-func (p *Proxy) Snapshot() *Snapshot { panic("not yet") }
+func (p *Proxy) Snapshot() *Snapshot { return p.current.Load() }
 
 // Swap makes s serve and returns what served before. Exchanges that have begun
 // keep the old one; its Drained channel closes when the last of them is over.
-func (p *Proxy) Swap(s *Snapshot) (old *Snapshot) { panic("not yet") }
+func (p *Proxy) Swap(s *Snapshot) (old *Snapshot) {
+	s.publish()
+	old = p.current.Swap(s)
+	old.release()
+	return old
+}
+
+// acquire returns the serving snapshot with a reference.
+func (p *Proxy) acquire() *Snapshot {
+	for {
+		// A snapshot that was swapped out and drained between the load and
+		// the acquire refuses; the next load sees its successor.
+		if s := p.current.Load(); s.acquire() {
+			return s
+		}
+	}
+}
 
 // Serve handles one exchange; it is the exchange.Handler that codecs call.
-func (p *Proxy) Serve(ctx context.Context, c exchange.Client) { panic("not yet") }
+func (p *Proxy) Serve(ctx context.Context, c exchange.Client) {
+	x, _ := p.states.Get().(*state)
+	x.begin(ctx, c)
+	x.finish(c.Feed(inlet{x}))
+	p.states.Put(x)
+}
+
+// Refused accounts for a request that a codec refused before it became an
+// exchange: the log line and the counters that the engine would have written.
+// r is borrowed.
+func (p *Proxy) Refused(r *access.Record) {
+	s := p.acquire()
+	defer s.release()
+	p.metrics.Refused(r.Reason)
+	s.NoRoute.Done(s.listener(r.Listener), r.Status, r.Total)
+	s.Access.Log(r)
+}

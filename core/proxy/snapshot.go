@@ -49,7 +49,6 @@ type Route struct {
 
 	Allow, Deny     []netip.Prefix // client addresses; no Allow: all; Deny wins
 	Timeout         time.Duration  // of the whole exchange; 0: DefaultTimeout, negative: none
-	WebSocketIdle   time.Duration  // of a tunnel; 0: DefaultTunnelIdle, negative: none
 	Rewrite         *route.Rewrite // strip and rewrite; nil: none
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
@@ -95,5 +94,52 @@ type Retry struct {
 }
 
 // Drained returns a channel that is closed when the snapshot has been swapped
-// out and its last exchange is over.
+// out and its last exchange is over. It is nil before New or Swap has seen s.
 func (s *Snapshot) Drained() <-chan struct{} { return s.drained }
+
+// publish readies s for serving. The one reference is that of the Proxy.
+func (s *Snapshot) publish() {
+	s.drained = make(chan struct{})
+	s.live.Store(1)
+}
+
+// acquire adds a reference unless s has been drained.
+func (s *Snapshot) acquire() bool {
+	for {
+		n := s.live.Load()
+		if n == 0 {
+			return false
+		}
+		if s.live.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *Snapshot) release() {
+	if s.live.Add(-1) == 0 {
+		close(s.drained)
+	}
+}
+
+// listener returns the index of the listener called name, or -1.
+func (s *Snapshot) listener(name string) int {
+	for i, l := range s.Listeners { // a handful; a map would hash the name
+		if l.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// timeout returns what bounds an exchange, 0 for nothing.
+func (r *Route) timeout() time.Duration {
+	switch {
+	case r.Timeout < 0:
+		return 0
+	case r.Timeout == 0:
+		return DefaultTimeout
+	default:
+		return r.Timeout
+	}
+}

@@ -1,0 +1,392 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/pool"
+	"wproxy/core/upstream"
+)
+
+// outgoing is the way of a request to an upstream. It is owned by the request's
+// goroutine, but for what a comment says.
+type outgoing struct {
+	to      *Upstream
+	head    exchange.Request // the copy that is sent
+	tried   []*upstream.Endpoint
+	tries   int
+	fresh   bool // the next try wants a new connection
+	counted bool // in the cluster's live counters
+	retried bool // in its live retries
+
+	// Of the current try.
+	endpoint *upstream.Endpoint
+	conn     pool.Conn
+	reused   bool // conn has served an exchange before
+	began    time.Time
+	upgrade  bool // the head asked for one
+	pushed   int64
+
+	// What would have to be sent again.
+	held    []byte // body bytes of calls that have returned
+	heldAll bool   // held is all of them. Guarded by mu: the response's goroutine reads it
+
+	duplex   bool  // the response's goroutine was started for this try
+	respDone bool  // and it has ended. Guarded by mu
+	respErr  error // what it ended with. Guarded by mu
+	sentEnd  bool  // the end of the request is being, or was, sent. Guarded by mu
+	claimed  bool  // the answer is the upstream's. Guarded by mu
+	tunnel   bool  // a 101 was passed on. Guarded by mu
+
+	// For the record.
+	lastFailure string // of a try, one of metrics' Failure names
+	retryReason string // failure of the try before the last
+	connectTime time.Duration
+	firstByte   time.Duration
+}
+
+func (o *outgoing) reset() {
+	clear(o.tried)
+	o.head.Reset()
+	if cap(o.held) > maxHeldBody {
+		o.held = nil
+	}
+	*o = outgoing{head: o.head, tried: o.tried[:0], held: o.held[:0]}
+}
+
+// A piece is one call of the sink that the request goes to.
+type piece struct {
+	p       []byte
+	trailer *exchange.Fields
+	head    bool // the head alone
+	end     bool
+}
+
+// connector is the end of the request's chain: it joins the exchange with an
+// upstream.
+type connector struct{ x *state }
+
+// Head picks an upstream and sends it the head. With end set it returns when
+// the response has been passed on.
+func (s connector) Head(h *exchange.Request, end bool) error {
+	x := s.x
+	if len(x.filters) > 0 {
+		x.reachAll()
+		if err := x.repick(h); err != nil {
+			return err
+		}
+	}
+	x.out.to = x.route.target()
+	if x.out.to == nil {
+		return x.answer(503, "no_server")
+	}
+	if err := x.copyHead(h); err != nil {
+		return err
+	}
+	x.out.heldAll = true
+	x.out.to.Cluster.Live.Active.Add(1)
+	x.out.counted = true
+	return x.attempt(piece{head: true, end: end})
+}
+
+// copyHead makes the head that the upstream gets: h without what is hop by hop,
+// with the route's edits, its path as the route rewrites it.
+func (x *state) copyHead(h *exchange.Request) error {
+	c := &x.out.head
+	fields := c.Fields
+	fields.Reset()
+	*c = *h
+	for _, f := range h.Fields.List() {
+		if !hopByHop(f.Name) {
+			fields.Add(f.Name, f.Value)
+		}
+	}
+	c.Fields = fields
+	c.ExpectContinue = false // wproxy sends 100 itself (architecture, rule 7)
+	x.out.upgrade = c.Upgrade != ""
+	x.route.RequestHeaders.apply(&c.Fields)
+	if x.route.Rewrite != nil {
+		if err := x.route.Rewrite.Apply(c); err != nil {
+			return x.refuseEdit(err)
+		}
+	}
+	return nil
+}
+
+// attempt sends everything up to pc to an endpoint, and to another one while
+// that fails and may be tried again. When pc is the end of the message, it
+// returns after the response has been passed on.
+func (x *state) attempt(pc piece) error {
+	for {
+		err := x.open()
+		if err == nil {
+			err = x.send(pc)
+		}
+		if err == nil || errors.Is(err, exchange.ErrAnswered) {
+			return err
+		}
+		if !x.again(err) {
+			return x.giveUp(err)
+		}
+	}
+}
+
+// open gets a stream to an endpoint.
+func (x *state) open() error {
+	o := &x.out
+	e := o.to.Picker.Pick(0, o.tried)
+	if e == nil {
+		return &exchange.Error{Op: "pick", Side: exchange.UpstreamSide, Status: 503, Reason: "no_server"}
+	}
+	o.endpoint = e
+	o.tries++
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: x.deadline})
+	if took > 0 {
+		o.connectTime = took
+		o.to.Metrics.Connected(took)
+	}
+	if err != nil {
+		return x.getError(err)
+	}
+	o.reused = c.Reused()
+	up, err := c.Open(x.ctx)
+	if err != nil {
+		o.to.Pool.Put(e, c)
+		return err
+	}
+	o.conn, o.pushed, o.duplex = c, 0, false
+	o.began = x.start
+	if o.tries > 1 || took > 0 || len(x.filters) > 0 { // else so little has passed that the clock is not asked
+		o.began = x.p.now()
+	}
+	o.head.Authority = o.to.Cluster.Authority(e, x.req.Authority)
+	if d, ok := up.(exchange.Deadliner); ok && !x.deadline.IsZero() {
+		d.SetDeadline(x.deadline)
+	}
+	e.Live.Active.Add(1)
+	x.mu.Lock()
+	x.up, o.respDone, o.respErr, o.sentEnd = up, false, nil, false
+	dead := x.gone || x.answered
+	x.mu.Unlock()
+	if dead { // answered, or left, while the connection was made
+		x.drop(exchange.CodeCancel)
+		return exchange.ErrAnswered
+	}
+	return nil
+}
+
+// getError says what a failure to get a connection means.
+func (x *state) getError(err error) error {
+	switch {
+	case x.ctx.Err() != nil:
+		x.setGone()
+		return exchange.ErrAnswered // there is nobody to answer
+	case errors.Is(err, context.DeadlineExceeded):
+		return &exchange.Error{Op: "connect", Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
+	default:
+		return err
+	}
+}
+
+// send pushes the head, what is held, and pc into the current stream.
+func (x *state) send(pc piece) error {
+	o := &x.out
+	if pc.end {
+		x.sendingEnd()
+	}
+	err := x.up.Head(&o.head, pc.head && pc.end)
+	if err == nil && len(o.held) > 0 {
+		err = x.up.Data(o.held, false)
+		o.pushed += int64(len(o.held))
+	}
+	if err == nil {
+		err = x.pushPiece(pc)
+	}
+	switch {
+	case err != nil:
+		return x.salvage(err)
+	case pc.end:
+		return x.receive()
+	case o.upgrade && pc.head: // its feeder waits for the answer
+		x.startDuplex()
+	}
+	return nil
+}
+
+func (x *state) pushPiece(pc piece) error {
+	switch {
+	case pc.head:
+		return nil
+	case pc.trailer != nil:
+		return x.up.Trailer(pc.trailer)
+	default:
+		x.out.pushed += int64(len(pc.p))
+		return x.up.Data(pc.p, pc.end)
+	}
+}
+
+// Data sends body bytes, or those of a tunnel.
+func (s connector) Data(p []byte, end bool) error {
+	x, o := s.x, &s.x.out
+	pc := piece{p: p, end: end}
+	if o.duplex {
+		if over, err := x.overtaken(pc); over {
+			return err
+		}
+	} else if o.pushed+int64(len(p)) > duplexAfter {
+		x.startDuplex()
+	}
+	if end {
+		x.sendingEnd()
+	}
+	if err := x.pushPiece(pc); err != nil {
+		return x.resend(x.salvage(err), pc)
+	}
+	if end {
+		return x.resend(x.receive(), pc)
+	}
+	if len(p) > 0 {
+		x.hold(p)
+		return nil
+	}
+	x.flushed()
+	if !o.duplex {
+		x.startDuplex()
+	}
+	return nil
+}
+
+// Trailer sends the trailer, which ends the message.
+func (s connector) Trailer(f *exchange.Fields) error {
+	x := s.x
+	pc := piece{trailer: f, end: true}
+	if x.out.duplex {
+		if over, err := x.overtaken(pc); over {
+			return err
+		}
+	}
+	x.sendingEnd()
+	if err := x.pushPiece(pc); err != nil {
+		return x.resend(x.salvage(err), pc)
+	}
+	return x.resend(x.receive(), pc)
+}
+
+// resend goes on after err, the outcome of a try at pc.
+func (x *state) resend(err error, pc piece) error {
+	switch {
+	case err == nil || errors.Is(err, exchange.ErrAnswered):
+		return err
+	case x.again(err):
+		return x.attempt(pc)
+	default:
+		return x.giveUp(err)
+	}
+}
+
+// sendingEnd notes that the request is complete once the call that follows has
+// returned: a response that is complete then leaves the connection usable.
+func (x *state) sendingEnd() {
+	x.mu.Lock()
+	x.out.sentEnd = true
+	x.mu.Unlock()
+}
+
+// receive reads the response, on this goroutine unless there is one for it.
+func (x *state) receive() error {
+	if x.out.duplex {
+		return x.outcome()
+	}
+	err := x.up.Feed(incoming{x})
+	if err == nil {
+		x.closeUpstream()
+	}
+	return err
+}
+
+// salvage decides what a failed write means, by reading: an upstream that does
+// not want the rest of a request has answered and closed (RFC 9112 9.5), and a
+// failed Data towards one that has answered is not the exchange's error (architecture, rule 8).
+// It returns ErrAnswered if the answer came, and otherwise the error of the try.
+func (x *state) salvage(writeErr error) error {
+	w := asError(writeErr)
+	if x.out.duplex {
+		x.mu.Lock()
+		if x.out.tunnel && x.up != nil {
+			x.up.Reset(exchange.CodeCancel)
+		}
+		x.mu.Unlock()
+		return answeredIfNil(x.outcome())
+	}
+	if w.Retry == exchange.RetryAlways || w.Status == 504 {
+		return w
+	}
+	err := x.up.Feed(incoming{x})
+	switch {
+	case err == nil:
+		x.drop(exchange.CodeNoError)
+		return exchange.ErrAnswered
+	case errors.Is(err, exchange.ErrAnswered), x.hasAnswer():
+		return err
+	case w.Retry != exchange.RetryNever:
+		return w
+	default:
+		return err
+	}
+}
+
+func answeredIfNil(err error) error {
+	if err == nil {
+		return exchange.ErrAnswered
+	}
+	return err
+}
+
+// hasAnswer reports whether somebody has claimed the answer.
+func (x *state) hasAnswer() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.answered
+}
+
+// giveUp answers for an upstream that failed. If its answer had begun, err goes
+// up, and finish cuts what was begun.
+func (x *state) giveUp(err error) error {
+	x.drop(exchange.CodeCancel)
+	if !x.hasAnswer() {
+		e := asError(err)
+		if e.Side == exchange.ClientSide {
+			return err
+		}
+		return x.answer(statusOf(e), reasonOf(e))
+	}
+	return err
+}
+
+// drop resets the stream, if there is one, and lets go of its connection.
+func (x *state) drop(code exchange.Code) {
+	x.mu.Lock()
+	if x.up != nil {
+		x.up.Reset(code)
+	}
+	x.mu.Unlock()
+	x.closeUpstream()
+}
+
+// closeUpstream gives the connection back; the pool keeps it if it can be used again.
+func (x *state) closeUpstream() {
+	x.mu.Lock()
+	up := x.up
+	x.up = nil
+	x.mu.Unlock()
+	if up != nil {
+		o := &x.out
+		o.endpoint.Live.Active.Add(-1)
+		o.to.Pool.Put(o.endpoint, o.conn)
+		o.conn = nil
+	}
+}
+
+var zeroTime time.Time

@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/route"
+)
+
+// match finds the route of h.
+func (x *state) match(h *exchange.Request) (*Route, bool) {
+	v := route.View(h)
+	return x.snap.Table.Match(&v)
+}
+
+// setRoute makes r the route of the exchange.
+func (x *state) setRoute(r *Route) {
+	x.route = r
+	x.fx.Mu.Lock() // a guest's tick may be looking
+	x.fx.Route = &r.Info
+	x.fx.Mu.Unlock()
+	x.deadline = zeroTime
+	if t := r.timeout(); t > 0 {
+		x.deadline = x.start.Add(t)
+	}
+	x.fx.Deadline = x.deadline
+}
+
+// local answers what needs no upstream: who is not allowed, redirects and fixed
+// answers. They run the response side of the filters and not the request side.
+func (x *state) local(r *Route) (done bool, err error) {
+	switch {
+	case !r.allows(x.fx.ClientAddr):
+		x.reachAll()
+		return true, x.answer(403, "denied")
+	case r.Redirect != nil:
+		x.reachAll()
+		return true, x.redirect(r.Redirect)
+	case r.Respond != nil:
+		x.reachAll()
+		return true, x.respondWith(r.Respond)
+	}
+	return false, nil
+}
+
+// reachAll lets the response side of every filter see an answer of the core.
+func (x *state) reachAll() { x.reached.Store(int32(len(x.filters))) } //nolint:gosec // a handful
+
+// allows says whether a client may use the route. An address that is not known (a
+// unix socket) is allowed only where no address is asked for.
+func (r *Route) allows(a netip.Addr) bool {
+	if len(r.Deny) > 0 && (!a.IsValid() || containsAddr(r.Deny, a)) {
+		return false
+	}
+	return len(r.Allow) == 0 || containsAddr(r.Allow, a)
+}
+
+func containsAddr(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// matched is what a route was found by, kept while filters may change it.
+type matched struct {
+	method, authority, target string
+	fields                    []exchange.Field
+	again                     bool // a filter asked for it
+}
+
+func (m *matched) note(h *exchange.Request) {
+	m.method, m.authority, m.target = h.Method, h.Authority, h.Target
+	m.fields = append(m.fields[:0], h.Fields.List()...)
+}
+
+// changed reports whether h differs. Comparing is cheap: strings that nobody
+// has touched are the same bytes in memory.
+func (m *matched) changed(h *exchange.Request) bool {
+	return m.again || m.method != h.Method || m.authority != h.Authority || m.target != h.Target ||
+		!slices.Equal(m.fields, h.Fields.List())
+}
+
+func (m *matched) reset() {
+	clear(m.fields)
+	*m = matched{fields: m.fields[:0]}
+}
+
+// Reroute implements filter.Engine.
+func (x *state) Reroute(on bool) {
+	x.mu.Lock()
+	x.before.again = on
+	x.mu.Unlock()
+}
+
+// repick matches again if a filter has changed what matching reads, or asked
+// for it. The new route decides about the upstream, the client's address, time
+// and header edits; filters that have run stay as they are. It may not need
+// filters that have not run: a plugin that edits a path must not be a way around
+// the policy of another route.
+func (x *state) repick(h *exchange.Request) error {
+	x.mu.Lock()
+	changed := x.before.changed(h)
+	x.mu.Unlock()
+	if !changed {
+		return nil
+	}
+	if h.Target != x.before.target {
+		if err := h.ParseTarget(h.Target); err != nil {
+			return x.refuseEdit(err)
+		}
+	}
+	if h.Authority != x.before.authority {
+		if err := h.ParseAuthority(h.Authority); err != nil {
+			return x.refuseEdit(err)
+		}
+	}
+	r, ok := x.match(h)
+	if !ok {
+		return x.answer(404, "no_route")
+	}
+	if h.EncodedSlash && !r.KeepSlash {
+		return x.answer(400, "encoded_slash")
+	}
+	if r == x.route {
+		return nil
+	}
+	ran := x.route.Filters
+	if !r.TrustRepick && slices.ContainsFunc(r.Filters, func(f filter.Factory) bool { return !hasFilter(ran, f.Name()) }) {
+		return x.answer(503, "repick_policy")
+	}
+	x.setRoute(r)
+	if _, err := x.local(r); err != nil {
+		return err
+	}
+	return nil
+}
+
+func hasFilter(list []filter.Factory, name string) bool {
+	return slices.ContainsFunc(list, func(f filter.Factory) bool { return f.Name() == name })
+}
+
+// refuseEdit answers for an edit of a filter that is not valid.
+func (x *state) refuseEdit(err error) error {
+	e := asError(err)
+	return x.answer(e.Status, e.Reason)
+}
+
+// target picks the upstream of a route by weight.
+func (r *Route) target() *Upstream {
+	if len(r.Split) == 1 {
+		return r.Split[0].Upstream
+	}
+	total := 0
+	for _, t := range r.Split {
+		total += max(t.Weight, 0)
+	}
+	if total == 0 {
+		return nil
+	}
+	n := rand.IntN(total)
+	for _, t := range r.Split {
+		if n -= max(t.Weight, 0); n < 0 {
+			return t.Upstream
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"errors"
+
+	"wproxy/core/exchange"
+)
+
+// startDuplex starts the goroutine that reads the response while the request is
+// still being sent. It ends with the response or with the reset of the stream;
+// outcome and finish wait for it.
+func (x *state) startDuplex() {
+	x.mu.Lock()
+	up := x.up
+	x.running = true
+	x.mu.Unlock()
+	x.out.duplex = true
+	go x.respond(up)
+}
+
+// respond is the response's goroutine. A failure that the request's goroutine
+// can mend, because it still holds everything, is left to it: it finds it at its
+// next call. Any other is dealt with here, because that call may be long in coming.
+func (x *state) respond(up exchange.Upstream) {
+	err := up.Feed(incoming{x})
+	o := &x.out
+	x.mu.Lock()
+	switch {
+	case err == nil:
+		if !o.sentEnd && !o.tunnel {
+			up.Reset(exchange.CodeNoError) // early response: wakes a blocked Data
+		}
+	case o.claimed:
+		up.Reset(exchange.CodeCancel)
+		if x.headSent.Load() && !x.ended {
+			x.client.Reset(exchange.CodeCancel) // cut, visibly
+		}
+	case errors.Is(err, exchange.ErrAnswered), x.answered, x.gone:
+		up.Reset(exchange.CodeCancel)
+	case !x.retryableLocked(asError(err)):
+		x.mu.Unlock()
+		up.Reset(exchange.CodeCancel)
+		e := asError(err)
+		x.failed(e)
+		err = x.answer(statusOf(e), reasonOf(e))
+		x.mu.Lock()
+	}
+	o.respDone, o.respErr = true, err
+	x.running = false
+	x.cond.Broadcast()
+	x.mu.Unlock()
+}
+
+// outcome waits for the response's goroutine and returns what became of the
+// try: nil when the response was passed on, ErrAnswered when there is another
+// answer or nobody to answer, or the error of the try.
+func (x *state) outcome() error {
+	x.mu.Lock()
+	for x.running {
+		x.cond.Wait()
+	}
+	err, other := x.out.respErr, x.gone || x.answered && !x.out.claimed
+	x.mu.Unlock()
+	switch {
+	case err == nil:
+		x.closeUpstream()
+		return nil
+	case other:
+		return exchange.ErrAnswered
+	default:
+		return err
+	}
+}
+
+// overtaken reports whether the response's goroutine has ended before the
+// request has, and then what pc comes to.
+func (x *state) overtaken(pc piece) (over bool, err error) {
+	x.mu.Lock()
+	done := x.out.respDone
+	tunnel := x.out.tunnel && x.out.respErr == nil // half-closed: our direction is still open
+	x.mu.Unlock()
+	if !done || tunnel {
+		return false, nil
+	}
+	return true, x.resend(answeredIfNil(x.outcome()), pc)
+}
+
+// hold keeps a copy of body bytes that were sent, in case they must be sent
+// again.
+func (x *state) hold(p []byte) {
+	o := &x.out
+	if !o.heldAll || o.tunnel {
+		return
+	}
+	if len(o.held)+len(p) > maxHeldBody {
+		x.letGo()
+		return
+	}
+	o.held = append(o.held, p...)
+}
+
+// flushed notes that what was sent is on the wire. From then on only an
+// idempotent request can be sent again, so that others need not be held.
+func (x *state) flushed() {
+	if x.out.heldAll && !x.idempotent() {
+		x.letGo()
+	}
+}
+
+func (x *state) letGo() {
+	x.mu.Lock()
+	x.out.heldAll = false
+	x.mu.Unlock()
+	x.out.held = x.out.held[:0]
+}

@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"wproxy/core/access"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+)
+
+// statusGone is what the log says of a client that went before its answer, as
+// in nginx. It never goes over a wire.
+const statusGone = 499
+
+// account makes the record final, lets the filters close, and turns it into
+// metrics and a line of the log. It is the one place that watches.
+func (x *state) account(err error) {
+	now := x.p.now()
+	o := &x.out
+	if o.counted {
+		o.to.Cluster.Live.Active.Add(-1)
+	}
+	if o.retried {
+		o.to.Cluster.Live.Retrying.Add(-1)
+	}
+	x.mu.Lock()
+	gone, reason := x.gone, x.reason
+	x.mu.Unlock()
+	x.fill(gone, reason)
+	x.rec.Total = max(now.Sub(x.start), 0)
+
+	if len(x.filters) > 0 {
+		x.fx.Finished, x.fx.Reason = now, x.rec.Reason
+		x.fx.Upstream = x.outcomeOf()
+		x.closeFilters(err)
+	}
+
+	m := x.snap.NoRoute
+	if x.route != nil {
+		m = x.route.Metrics
+	}
+	m.Done(x.listener, x.rec.Status, x.rec.Total)
+	if x.ours && reason != "" {
+		x.p.metrics.Refused(reason)
+	}
+	if o.tries > 0 {
+		if o.claimed {
+			o.to.Metrics.Done(o.firstByte, now.Sub(o.began))
+		}
+		if o.retryReason != "" {
+			o.to.Metrics.Retried(o.retryReason, o.claimed)
+		}
+	}
+	if x.snap.Access != nil {
+		x.tellPlugins()
+		x.snap.Access.Log(&x.rec)
+	}
+}
+
+// fill fills the record, but for the time it took.
+func (x *state) fill(gone bool, reason string) {
+	o, r := &x.out, &x.rec
+	r.Time, r.RequestID, r.Client = x.start, x.fx.RequestID, x.fx.ClientIP
+	r.Protocol = x.req.Version.String()
+	r.BytesIn, r.BytesOut = x.fx.BytesIn, x.fx.BytesOut
+	r.Status, r.Reason = x.status, reason
+	r.Referer, r.UserAgent = x.req.Fields.Value("referer"), x.req.Fields.Value("user-agent")
+	if x.req.Conn != nil {
+		r.Listener = x.req.Conn.Listener
+	}
+	if gone && !x.ended {
+		if !x.headSent.Load() {
+			r.Status = statusGone
+		}
+		r.Reason = "client_gone"
+	}
+	if x.route != nil {
+		r.Route = x.route.Name
+	}
+	if o.tries > 0 {
+		r.Upstream, r.Server, r.Tries = o.to.Cluster.Name, o.endpoint.Name, o.tries
+		r.Connect, r.FirstByte = o.connectTime, o.firstByte
+	}
+}
+
+// outcomeOf tells filters how the last try went.
+func (x *state) outcomeOf() filter.Outcome {
+	o := &x.out
+	if o.to == nil {
+		return filter.Outcome{}
+	}
+	out := filter.Outcome{
+		Cluster: o.to.Cluster.Name, Attempts: o.tries,
+		ConnectTime: o.connectTime, FirstByteTime: o.firstByte, Reused: o.reused,
+	}
+	if o.endpoint != nil {
+		out.Address = o.endpoint.Name
+	}
+	if !o.claimed {
+		out.Failure = o.lastFailure
+	}
+	return out
+}
+
+// closeFilters closes the filters. An exchange that was answered, by whomever,
+// went well.
+func (x *state) closeFilters(err error) {
+	if x.ended {
+		err = nil
+	} else if err == nil {
+		err = exchange.ErrReset
+	}
+	for _, f := range x.filters {
+		f.Close(err)
+	}
+}
+
+// tellPlugins adds what plugins left for the log.
+func (x *state) tellPlugins() {
+	x.rec.Fields = x.fx.LogFields
+	for _, v := range x.fx.Verdicts {
+		x.rec.Plugins = append(x.rec.Plugins, access.Plugin{Name: v.Plugin, Took: v.Took, Verdict: v.Verdict})
+	}
+}

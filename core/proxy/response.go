@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"sync/atomic"
+
+	"wproxy/core/exchange"
+)
+
+// incoming is where an upstream's response enters.
+type incoming struct{ x *state }
+
+// Head claims the answer with a final head and sends it into the filters. Other
+// 1xx heads go to the client at once, unseen by filters.
+func (s incoming) Head(h *exchange.Response, end bool) error {
+	x := s.x
+	if h.Status < 200 && h.Status != 101 {
+		return x.passInterim(h)
+	}
+	if h.Status == 101 && !x.out.upgrade {
+		return &exchange.Error{
+			Op: "read head", Side: exchange.UpstreamSide, Status: 502, Reason: "unexpected_upgrade",
+		}
+	}
+	x.mu.Lock()
+	ok := x.claimLocked()
+	if ok {
+		x.out.claimed = true
+		x.out.tunnel = h.Status == 101
+	}
+	x.mu.Unlock()
+	if !ok {
+		return exchange.ErrAnswered
+	}
+	x.out.firstByte = max(x.p.now().Sub(x.out.began), 0)
+	x.route.ResponseHeaders.apply(&h.Fields)
+	x.showResponse(h)
+	return x.last.Head(h, end)
+}
+
+// Data implements exchange.Sink.
+func (s incoming) Data(p []byte, end bool) error { return s.x.last.Data(p, end) }
+
+// Trailer implements exchange.Sink.
+func (s incoming) Trailer(f *exchange.Fields) error { return s.x.last.Trailer(f) }
+
+// showResponse lets filters see the head of the answer.
+func (x *state) showResponse(h *exchange.Response) {
+	if len(x.filters) == 0 {
+		return
+	}
+	x.fx.Mu.Lock() // a guest's tick may be looking
+	x.fx.Response = h
+	x.fx.Upstream = x.outcomeOf()
+	x.fx.Mu.Unlock()
+}
+
+// passInterim passes a 1xx head on (RFC 9110 15.2), which keeps an answer from
+// being begun meanwhile. A 100 is not passed on: wproxy sent its own.
+func (x *state) passInterim(h *exchange.Response) error {
+	if h.Status == 100 || x.req.Version == exchange.HTTP10 {
+		return nil
+	}
+	x.mu.Lock()
+	if x.answered || x.gone {
+		x.mu.Unlock()
+		return exchange.ErrAnswered
+	}
+	x.interim = true
+	x.mu.Unlock()
+	h.Fields.RemoveFunc(hopByHop)
+	err := x.client.Head(h, false)
+	x.mu.Lock()
+	x.interim = false
+	x.cond.Broadcast()
+	x.mu.Unlock()
+	return err
+}
+
+// outlet is the end of the response's chain: it pushes into the client's stream.
+type outlet struct{ x *state }
+
+// Head implements exchange.Sink.
+func (s outlet) Head(h *exchange.Response, end bool) error {
+	x := s.x
+	if x.headSent.Load() {
+		return exchange.ErrAnswered // a filter that answers twice
+	}
+	if len(x.filters) > 0 {
+		h.Fields.RemoveFunc(hopByHop)
+	}
+	x.status = h.Status
+	x.headSent.Store(true)
+	err := x.client.Head(h, end)
+	if end && err == nil {
+		x.endAnswer()
+	}
+	return err
+}
+
+// Data implements exchange.Sink.
+func (s outlet) Data(p []byte, end bool) error {
+	x := s.x
+	err := x.client.Data(p, end)
+	if err == nil {
+		if len(p) > 0 {
+			atomic.AddInt64(&x.fx.BytesOut, int64(len(p))) // guests read it from the request's side
+		}
+		if end {
+			x.endAnswer()
+		}
+	}
+	return err
+}
+
+// Trailer implements exchange.Sink.
+func (s outlet) Trailer(f *exchange.Fields) error {
+	err := s.x.client.Trailer(f)
+	if err == nil {
+		s.x.endAnswer()
+	}
+	return err
+}
+
+// endAnswer notes that the answer is whole, and lets go of a request that a
+// filter still holds.
+func (x *state) endAnswer() {
+	x.ended = true
+	if len(x.filters) > 0 {
+		x.fx.AnswerEnded()
+	}
+}
+
+// claimLocked takes the exchange's one answer. It is called with mu held and
+// waits for a 1xx that is being passed on.
+func (x *state) claimLocked() bool {
+	for x.interim {
+		x.cond.Wait()
+	}
+	if x.answered || x.gone || !x.live {
+		return false
+	}
+	x.answered = true
+	return true
+}
+
+// claim takes the answer for one of wproxy's own; finish waits until pushed is
+// called.
+func (x *state) claim() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.claimLocked() {
+		return false
+	}
+	x.pushers++
+	return true
+}
+
+func (x *state) pushed() {
+	x.mu.Lock()
+	x.pushers--
+	x.cond.Broadcast()
+	x.mu.Unlock()
+}

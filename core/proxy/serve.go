@@ -1,0 +1,340 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wproxy/core/access"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+)
+
+// A state is one exchange on its way through the engine. It is used again for
+// another exchange once its Handler is over.
+//
+// Two goroutines at most move an exchange: the request's (the Handler's own) and,
+// while a body streams, the response's (duplex.go). Filters may answer, and the
+// codec may report that the client has gone, from others; what those touch is guarded by mu.
+type state struct {
+	// Immutable.
+	p    *Proxy
+	cond *sync.Cond // on mu; told when running, pushers or interim change
+
+	// Set by begin, then immutable until finish.
+	snap   *Snapshot
+	ctx    context.Context
+	client exchange.Client
+	start  time.Time
+
+	// Owned by the request's goroutine; the response's reads what was written before it was started.
+	fx        filter.Exchange
+	req       *exchange.Request
+	listener  int
+	trusted   bool // the peer may speak for the client
+	route     *Route
+	deadline  time.Time
+	before    matched // what the route was found by
+	filters   []filter.Filter
+	requests  []requestLink
+	responses []responseLink
+	first     exchange.Sink[*exchange.Request]  // start of the request's chain
+	last      exchange.Sink[*exchange.Response] // start of the response's chain: the last filter
+	out       outgoing
+	timer     *time.Timer // see guard; nil until needed once
+
+	// Owned by whoever has claimed the answer.
+	own      exchange.Response // head of an answer of ours
+	body     []byte            // and its body; scratch
+	status   int               // sent, or to be
+	ours     bool              // the answer is the engine's: its reason is counted
+	ended    bool              // the response message has been passed on whole
+	headSent atomic.Bool       // its final head has
+	reached  atomic.Int32      // filters whose request head was called
+
+	rec access.Record
+
+	mu sync.Mutex
+	// Guarded by mu.
+	generation uint64            // of the exchange: late calls of a timer or watcher are ignored
+	live       bool              // between begin and finish
+	up         exchange.Upstream // nil: none; may be reset under mu
+	answered   bool              // somebody has claimed the answer
+	interim    bool              // a 1xx is being passed on
+	gone       bool              // the client is
+	aborted    bool              // a filter has reset both sides
+	pushers    int               // answers being passed on by other goroutines
+	running    bool              // the response's goroutine is
+	reason     string            // why wproxy answered itself, or gave up
+}
+
+func newState(p *Proxy) *state {
+	x := &state{p: p}
+	x.cond = sync.NewCond(&x.mu)
+	return x
+}
+
+// begin readies x for an exchange with c.
+func (x *state) begin(ctx context.Context, c exchange.Client) {
+	x.snap, x.ctx, x.client = x.p.acquire(), ctx, c
+	if s, ok := c.(exchange.Starter); ok {
+		x.start = s.Started()
+	}
+	if x.start.IsZero() {
+		x.start = x.p.now()
+	}
+	x.mu.Lock()
+	x.generation++
+	x.live = true
+	generation := x.generation
+	x.mu.Unlock()
+	x.fx.Context, x.fx.Start, x.fx.Engine = ctx, x.start, x
+	if g, ok := c.(exchange.GoneNotifier); ok {
+		g.ResetWhenGone(goneSink{x})
+		return
+	}
+	if ctx.Done() != nil {
+		// A codec without the cheap way. Nobody takes this back: a late call
+		// meets another generation.
+		context.AfterFunc(ctx, func() { x.clientGone(generation) })
+	}
+}
+
+// goneSink is what the codec resets when the client has gone.
+type goneSink struct{ x *state }
+
+// Reset implements exchange.Resetter.
+func (g goneSink) Reset(exchange.Code) {
+	g.x.mu.Lock()
+	generation := g.x.generation // valid: the codec stops before finish goes on
+	g.x.mu.Unlock()
+	g.x.clientGone(generation)
+}
+
+// clientGone gives the exchange up: nobody is there for the answer.
+func (x *state) clientGone(generation uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.live || x.generation != generation {
+		return
+	}
+	x.gone = true
+	if x.up != nil {
+		x.up.Reset(exchange.CodeCancel)
+	}
+	x.fx.AnswerEnded()
+}
+
+// inlet is where the codec pushes the request.
+type inlet struct{ x *state }
+
+// Head finds out what to do with the request and starts doing it.
+func (s inlet) Head(h *exchange.Request, end bool) error {
+	x := s.x
+	x.req, x.fx.Request = h, h
+	x.prepare(h)
+	r, ok := x.match(h)
+	if !ok {
+		return x.refuse(404, "no_route")
+	}
+	if h.EncodedSlash && !r.KeepSlash {
+		return x.refuse(400, "encoded_slash")
+	}
+	x.setRoute(r)
+	if err := x.buildChain(); err != nil {
+		return err
+	}
+	if done, err := x.local(r); done {
+		return err
+	}
+	if len(x.filters) > 0 {
+		x.before.note(h)
+		x.fx.SetRequestRun()
+		if !end {
+			x.guard()
+		}
+	}
+	return x.first.Head(h, end)
+}
+
+// Data implements exchange.Sink.
+func (s inlet) Data(p []byte, end bool) error {
+	if len(p) > 0 {
+		atomic.AddInt64(&s.x.fx.BytesIn, int64(len(p))) // guests read it from the response's side
+	}
+	return s.x.first.Data(p, end)
+}
+
+// Trailer implements exchange.Sink.
+func (s inlet) Trailer(f *exchange.Fields) error { return s.x.first.Trailer(f) }
+
+// guard makes sure that a request whose body a filter collects is over at its
+// deadline. Elsewhere the streams' own deadlines see to it and no timer is needed: a
+// body that is passed on has the upstream's stream to fail.
+func (x *state) guard() {
+	if x.deadline.IsZero() {
+		return
+	}
+	x.mu.Lock()
+	generation := x.generation
+	x.mu.Unlock()
+	x.timer = time.AfterFunc(x.deadline.Sub(x.p.now()), func() { x.expire(generation) })
+}
+
+// expire answers 504 at the deadline, on the timer's goroutine.
+func (x *state) expire(generation uint64) {
+	x.mu.Lock()
+	for x.interim {
+		x.cond.Wait()
+	}
+	over := !x.live || x.generation != generation || x.out.tunnel
+	if over || x.answered {
+		if !over && x.up != nil {
+			x.up.Reset(exchange.CodeTimeout)
+		}
+		x.mu.Unlock()
+		return
+	}
+	if x.up != nil {
+		x.up.Reset(exchange.CodeTimeout)
+	}
+	x.answered = true
+	x.pushers++
+	x.mu.Unlock()
+	x.reply(504, reasonTimeout, nil)
+	x.pushed()
+}
+
+// finish ends the exchange after Feed has returned err: it answers if nobody
+// has, waits for whoever is still at work, and gives everything back.
+func (x *state) finish(err error) {
+	var e *exchange.Error
+	switch {
+	case err == nil || errors.Is(err, exchange.ErrAnswered):
+	case errors.As(err, &e):
+		x.fail(e)
+	default:
+		x.fail(&exchange.Error{Op: "filter", Status: 500, Reason: "internal", Err: err})
+	}
+	if x.timer != nil {
+		x.timer.Stop()
+		x.timer = nil
+	}
+	x.mu.Lock()
+	for x.running || x.pushers > 0 {
+		x.cond.Wait()
+	}
+	gone := x.gone || x.aborted
+	x.answered = true // too late for anybody else
+	x.mu.Unlock()
+
+	if !x.ended && x.req != nil {
+		x.lastResort(gone, err)
+	}
+	if g, ok := x.client.(exchange.GoneNotifier); ok {
+		g.ResetWhenGone(nil)
+	}
+	x.closeUpstream()
+	x.mu.Lock()
+	x.live = false
+	x.mu.Unlock()
+	if x.req != nil {
+		x.account(err)
+	}
+	x.snap.release()
+	x.reset()
+}
+
+// fail deals with an exchange that broke off before its answer was whole.
+func (x *state) fail(e *exchange.Error) {
+	x.mu.Lock()
+	gone := x.gone
+	if x.reason == "" {
+		x.reason = e.Reason
+	}
+	if x.up != nil && (x.running || e.Side != exchange.UpstreamSide) {
+		x.up.Reset(exchange.CodeCancel)
+	}
+	x.mu.Unlock()
+	if gone || e.Status == 0 || x.req == nil || !x.claim() {
+		return
+	}
+	x.reply(e.Status, e.Reason, nil)
+	x.pushed()
+}
+
+// lastResort is for an exchange that nobody has answered to the end. What was
+// begun is cut, visibly; what was not is answered without the filters, whose
+// response side has been used up or has failed.
+func (x *state) lastResort(gone bool, err error) {
+	switch {
+	case x.headSent.Load() || gone:
+		x.client.Reset(exchange.CodeCancel)
+		return
+	case x.ctx.Err() != nil:
+		x.setGone()
+		x.client.Reset(exchange.CodeCancel)
+		return
+	}
+	status, reason := 502, "incomplete"
+	var e *exchange.Error
+	if errors.As(err, &e) {
+		if e.Side == exchange.ClientSide && e.Status == 0 {
+			x.setGone()
+			x.client.Reset(exchange.CodeCancel)
+			return
+		}
+		if e.Status != 0 {
+			status, reason = e.Status, e.Reason
+		}
+	}
+	x.note(reason)
+	x.ours = true
+	x.buildOwn(status, reason, nil)
+	if x.deliver(outlet{x}, &x.own, x.body, nil) != nil {
+		x.client.Reset(exchange.CodeCancel)
+	}
+}
+
+func (x *state) setGone() {
+	x.mu.Lock()
+	x.gone = true
+	x.mu.Unlock()
+}
+
+// setReason notes why wproxy answered itself; the first reason stays.
+func (x *state) setReason(reason string) {
+	x.mu.Lock()
+	if x.reason == "" {
+		x.reason = reason
+	}
+	x.mu.Unlock()
+}
+
+// reset clears x for the next exchange and keeps what has capacity.
+func (x *state) reset() {
+	x.fx.Reset()
+	x.before.reset()
+	x.out.reset()
+	x.own.Reset()
+	clear(x.filters)
+	clear(x.requests)
+	clear(x.responses)
+	x.filters, x.requests, x.responses = x.filters[:0], x.requests[:0], x.responses[:0]
+	x.first, x.last = nil, nil
+	x.snap, x.ctx, x.client, x.req, x.route = nil, nil, nil, nil, nil
+	x.start, x.deadline = time.Time{}, time.Time{}
+	x.listener, x.trusted, x.status, x.ended, x.ours = 0, false, 0, false, false
+	x.body = x.body[:0]
+	x.headSent.Store(false)
+	x.reached.Store(0)
+	plugins := x.rec.Plugins
+	clear(plugins)
+	x.rec = access.Record{Plugins: plugins[:0]}
+
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.up, x.answered, x.interim, x.gone, x.aborted, x.reason = nil, false, false, false, false, ""
+}
