@@ -18,7 +18,31 @@ import (
 // moment.
 //
 // A Stream that implements Failer is told when its VM dies in between.
-type Context struct{}
+type Context struct {
+	// Owned by the caller's goroutine.
+	root *Root // nil: not open
+	vm   *vm   // nil: not bound yet
+	err  error // the answer to everything from now on
+	seen bool  // a callback was asked for, whether or not the guest has it
+
+	// Guarded by vm.mu.
+	id      uint32
+	stream  Stream // nil in a root context
+	base    *rootContext
+	ending  bool // on_done returned false; proxy_done is awaited
+	late    bool // a copy made by Finish, with a reference to root of its own
+	expires time.Time
+	spent   time.Duration
+}
+
+// A rootContext is a Root in one VM.
+type rootContext struct {
+	Context
+	tick    time.Duration // 0: off
+	due     time.Time
+	closing bool
+	props   map[string][]byte
+}
 
 // A Failer is a Stream that wants to hear at once that its VM has died while no
 // callback of its own was running; a stream that a guest has paused would wait for
@@ -28,23 +52,85 @@ type Failer interface{ Failed(err error) }
 
 // RequestHeaders calls on_request_headers. n is the number of header lines, pseudo
 // headers included; end means that neither body nor trailers follow.
-func (c *Context) RequestHeaders(n int, end bool) (abi.Action, error) { panic("todo") }
+func (c *Context) RequestHeaders(n int, end bool) (abi.Action, error) {
+	return c.callback(CallRequestHeaders, n, end)
+}
 
 // RequestBody calls on_request_body. n is the number of bytes that the body buffer
 // holds; end marks the last call of the message.
-func (c *Context) RequestBody(n int, end bool) (abi.Action, error) { panic("todo") }
+func (c *Context) RequestBody(n int, end bool) (abi.Action, error) {
+	return c.callback(CallRequestBody, n, end)
+}
 
 // RequestTrailers calls on_request_trailers. n is the number of trailer lines.
-func (c *Context) RequestTrailers(n int) (abi.Action, error) { panic("todo") }
+func (c *Context) RequestTrailers(n int) (abi.Action, error) {
+	return c.callback(CallRequestTrailers, n, false)
+}
 
 // ResponseHeaders calls on_response_headers, see RequestHeaders.
-func (c *Context) ResponseHeaders(n int, end bool) (abi.Action, error) { panic("todo") }
+func (c *Context) ResponseHeaders(n int, end bool) (abi.Action, error) {
+	return c.callback(CallResponseHeaders, n, end)
+}
 
 // ResponseBody calls on_response_body, see RequestBody.
-func (c *Context) ResponseBody(n int, end bool) (abi.Action, error) { panic("todo") }
+func (c *Context) ResponseBody(n int, end bool) (abi.Action, error) {
+	return c.callback(CallResponseBody, n, end)
+}
 
 // ResponseTrailers calls on_response_trailers, see RequestTrailers.
-func (c *Context) ResponseTrailers(n int) (abi.Action, error) { panic("todo") }
+func (c *Context) ResponseTrailers(n int) (abi.Action, error) {
+	return c.callback(CallResponseTrailers, n, false)
+}
+
+func (c *Context) callback(cb Callback, n int, end bool) (abi.Action, error) {
+	c.seen = true
+	if c.err != nil {
+		return abi.Continue, c.err
+	}
+	if !c.root.p.exports[cb].present {
+		return abi.Continue, nil
+	}
+	v, err := c.lock()
+	if err != nil {
+		return abi.Continue, err
+	}
+	var last uint64
+	if end {
+		last = 1
+	}
+	action, ok := v.call(c, cb, uint64(c.id), uint64(uint32(n)), last)
+	if !ok {
+		c.err = v.dead
+	}
+	v.unlock()
+	return abi.Action(action), c.err
+}
+
+// lock returns the stream's VM, locked and alive. The first call binds the stream
+// to a VM and creates the guest's context.
+func (c *Context) lock() (*vm, error) {
+	v := c.vm
+	if v != nil {
+		v.lock()
+	} else {
+		var base *rootContext
+		var err error
+		if v, base, err = c.root.p.bind(c.root); err != nil {
+			c.err = err
+			return nil, err
+		}
+		c.vm, c.base, c.id = v, base, v.newID()
+		v.contexts[c.id] = c
+		v.bound.Add(1)
+		v.call(c, CallContextCreate, uint64(c.id), uint64(base.id))
+	}
+	if v.dead != nil {
+		c.err = v.dead
+		v.unlock()
+		return nil, c.err
+	}
+	return v, nil
+}
 
 // Finish ends the stream: on_done, on_log, on_delete. It is called exactly once for
 // each Open, also after an error and when no callback was made. The Stream is used
@@ -56,8 +142,89 @@ func (c *Context) ResponseTrailers(n int) (abi.Action, error) { panic("todo") }
 //
 // The error is a *TrapError if the guest died in one of these calls; everything
 // else there is to know about a VM that is gone already is not repeated.
-func (c *Context) Finish(keep func() Stream) error { panic("todo") }
+func (c *Context) Finish(keep func() Stream) error {
+	r := c.root
+	if r == nil {
+		return nil
+	}
+	var err error
+	// A guest that was never asked is not told of the end either, unless it has
+	// nothing but callbacks of the end.
+	if c.err == nil && (c.vm != nil || c.seen && r.p.watchesEnd()) {
+		var v *vm
+		if v, err = c.lock(); err == nil {
+			if v.finish(c, keep); v.dead != nil {
+				err = v.dead
+			}
+			v.unlock()
+		}
+	}
+	if c.vm != nil {
+		c.vm.bound.Add(-1)
+	}
+	*c = Context{spent: c.spent}
+	r.Close()
+	return err
+}
+
+// watchesEnd reports whether the guest wants to know of the end of a stream.
+func (p *Plugin) watchesEnd() bool {
+	return p.exports[CallDone].present || p.exports[CallLog].present
+}
 
 // GuestTime returns the time spent in callbacks of this stream so far. It stays
 // readable after Finish, until the next Open.
-func (c *Context) GuestTime() time.Duration { panic("todo") }
+func (c *Context) GuestTime() time.Duration { return c.spent }
+
+// finish calls on_done and then ends the stream, or leaves a copy of it behind that
+// waits for proxy_done.
+func (v *vm) finish(c *Context, keep func() Stream) {
+	done, ok := v.call(c, CallDone, uint64(c.id))
+	if !ok {
+		return
+	}
+	if done != 0 || keep == nil {
+		v.end(c)
+		return
+	}
+	if len(v.delayed) >= maxDelayedDone {
+		v.warn("more than the allowed number of streams wait for proxy_done: this one is ended without it")
+		v.end(c)
+		return
+	}
+	s := keep()
+	if s == nil {
+		v.end(c)
+		return
+	}
+	late := &Context{
+		root: c.root.Retain(), vm: v, id: c.id, stream: s, base: c.base,
+		ending: true, late: true, expires: v.p.now(v.clock).Add(delayedDone),
+	}
+	v.contexts[c.id] = late
+	v.delayed = append(v.delayed, late)
+	v.kickTimer()
+}
+
+// end makes the last calls of a context: on_log for a stream, never for a root
+// (AssemblyScript's SDK would cast it to a stream), and on_delete.
+func (v *vm) end(c *Context) {
+	root := c.stream == nil
+	if !root {
+		if _, ok := v.call(c, CallLog, uint64(c.id)); !ok {
+			return
+		}
+	}
+	if _, ok := v.call(c, CallDelete, uint64(c.id)); !ok {
+		return
+	}
+	delete(v.contexts, c.id)
+	switch {
+	case root:
+		delete(v.roots, c.root)
+		v.goneAfter(c.root)
+	case c.late:
+		v.releaseAfter(c.root)
+	}
+	c.stream = nil
+}

@@ -31,6 +31,10 @@ type HostOptions struct {
 	// Now is the wall clock of guests. nil means time.Now.
 	Now func() time.Time
 
+	// SharedBytes bounds the shared data of one vm_id, keys and bookkeeping
+	// included; the entries least recently used go first. 0 means 16 MiB.
+	SharedBytes int64
+
 	// ManualTicks keeps timers from running: on_tick is called by
 	// Plugin.RunTicks alone, with due times by Now. For tests of plugins and for
 	// checks of a configuration.

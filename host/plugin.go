@@ -2,13 +2,56 @@ package host
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
 
 	"wproxy/abi"
 )
 
 // A Plugin is a compiled module and the VMs that run it. Its methods are safe for
 // concurrent use.
-type Plugin struct{}
+type Plugin struct {
+	// Immutable after Load.
+	h         *Host
+	o         PluginOptions
+	env       []string // "NAME=value", sorted
+	rt        wazero.Runtime
+	code      wazero.CompiledModule
+	version   abi.Version
+	exports   [callbacks]guestExport
+	imports   []importedFunc
+	start     []startFunc
+	allocator string
+	metrics   *metricSet
+	shared    *sharedSpace
+
+	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
+	waits, misuse, dropped, restarts atomic.Uint64
+
+	stop     chan struct{} // closed by shut
+	freeOnce sync.Once
+
+	// startMu serialises the starting of VMs and roots. It is taken before any
+	// VM's lock and before mu.
+	startMu sync.Mutex
+
+	// Guarded by mu, which is a leaf lock.
+	mu          sync.Mutex
+	closing     bool // Close was called: no new roots
+	stopped     bool // no more VMs
+	maintaining bool // runMaintain is running
+	want        int  // VMs there shall be
+	roots       map[*Root]struct{}
+	lastErr     error // why the last VM died or did not start
+	crash       backoff
+	traps       map[Cause]uint64
+}
 
 // Callbacks says which stream callbacks a guest exports. One that it does not
 // export is never called, and the Context method answers Continue at no cost.
@@ -24,66 +67,154 @@ type Stats struct {
 	MemoryBytes int64            // linear memory of all of them
 	Streams     int              // contexts bound to a VM
 	Traps       map[Cause]uint64 // VMs that died, by cause
-	Restarts    uint64           // VMs started in place of dead ones
-	Waits       uint64           // callbacks that found all VMs busy
-	Misuse      uint64           // host calls answered with a status that means a mistake of the guest
+	Restarts    uint64           // VMs started after the first crash
+	Waits       uint64           // streams that found all VMs busy when they were bound
+	Misuse      uint64           // host calls answered with BadArgument or InvalidMemoryAccess
 	LogDropped  uint64           // log lines over the rate
+	SharedBytes int64            // shared data of the plugin's vm_id
+	Evicted     uint64           // entries of it that had to go for others
+}
+
+func newPlugin(h *Host, o PluginOptions) *Plugin {
+	p := &Plugin{
+		h: h, o: o,
+		stop:  make(chan struct{}),
+		roots: map[*Root]struct{}{},
+		traps: map[Cause]uint64{},
+		crash: backoff{least: o.RestartMin, most: o.RestartMax},
+	}
+	for _, k := range slices.Sorted(maps.Keys(o.Env)) {
+		p.env = append(p.env, k+"="+o.Env[k])
+	}
+	return p
 }
 
 // Name returns PluginOptions.Name.
-func (p *Plugin) Name() string { panic("todo") }
+func (p *Plugin) Name() string { return p.o.Name }
 
 // Version returns the ABI version that the module's marker announces.
-func (p *Plugin) Version() abi.Version { panic("todo") }
+func (p *Plugin) Version() abi.Version { return p.version }
 
 // Callbacks returns which callbacks the guest exports.
-func (p *Plugin) Callbacks() Callbacks { panic("todo") }
+func (p *Plugin) Callbacks() Callbacks {
+	has := func(cb Callback) bool { return p.exports[cb].present }
+	return Callbacks{
+		RequestHeaders: has(CallRequestHeaders), RequestBody: has(CallRequestBody), RequestTrailers: has(CallRequestTrailers),
+		ResponseHeaders: has(CallResponseHeaders), ResponseBody: has(CallResponseBody), ResponseTrailers: has(CallResponseTrailers),
+		NewConnection: has(CallNewConnection), DownstreamData: has(CallDownstreamData), UpstreamData: has(CallUpstreamData),
+	}
+}
 
 // HeadersPause returns what Pause in a headers callback means for this plugin;
 // never HeadersPauseDefault.
-func (p *Plugin) HeadersPause() HeadersPause { panic("todo") }
+func (p *Plugin) HeadersPause() HeadersPause {
+	switch {
+	case p.o.HeadersPause != HeadersPauseDefault:
+		return p.o.HeadersPause
+	case p.version == abi.VersionHigress:
+		return HeadersPauseHold
+	}
+	return HeadersPauseStopAll
+}
 
 // Stats returns a reading of the plugin's counters.
-func (p *Plugin) Stats() Stats { panic("todo") }
+func (p *Plugin) Stats() Stats {
+	s := Stats{
+		Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(), Restarts: p.restarts.Load(),
+	}
+	for _, v := range p.list() {
+		s.Instances++
+		s.MemoryBytes += v.bytes.Load()
+		s.Streams += int(v.bound.Load())
+	}
+	s.SharedBytes, s.Evicted = p.shared.stats()
+	p.mu.Lock()
+	s.Traps = maps.Clone(p.traps)
+	p.mu.Unlock()
+	return s
+}
 
 // RunTicks calls on_tick of every root context whose time has come by
 // HostOptions.Now, once each, on the caller's goroutine, and returns how many
 // there were. It does nothing without HostOptions.ManualTicks.
-func (p *Plugin) RunTicks() int { panic("todo") }
+func (p *Plugin) RunTicks() int {
+	if !p.h.o.ManualTicks {
+		return 0
+	}
+	n := 0
+	for _, v := range p.list() {
+		v.lock()
+		n += v.runDue(p.h.o.Now())
+		v.unlock()
+	}
+	return n
+}
+
+// now is the clock of deadlines: the monotonic one, read as mono, or that of tests.
+func (p *Plugin) now(mono time.Time) time.Time {
+	if p.h.o.ManualTicks {
+		return p.h.o.Now()
+	}
+	return mono
+}
 
 // Close lets go of the plugin: no new roots. When the last root has been closed
 // and drained, the VMs and the compiled code are freed; Host.Close waits for that
 // and does not wait for streams. Closing again has no effect.
-func (p *Plugin) Close() { panic("todo") }
+func (p *Plugin) Close() {
+	p.mu.Lock()
+	p.closing = true
+	idle := len(p.roots) == 0
+	p.mu.Unlock()
+	if idle {
+		p.free()
+	}
+}
 
-// NewRoot starts a root context with a configuration (on_context_create,
-// on_vm_start, on_configure), first in a spare VM: code that has not been tried
-// with these settings never runs in a VM that serves streams. When that went well
-// the spare VM joins the pool if there is room, and the root is started in the
-// VMs there are. The error is a *StartError with the plugin's last log lines, a
-// *ClosedError, or ctx's. The Root has one reference, the caller's. config is
-// copied.
-func (p *Plugin) NewRoot(ctx context.Context, config []byte) (*Root, error) { panic("todo") }
+// shut ends the plugin's goroutines and lets no new ones start.
+func (p *Plugin) shut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing = true
+	if !p.stopped {
+		p.stopped = true
+		close(p.stop)
+	}
+}
 
-// A Root is a plugin with one configuration, present in every VM of the plugin.
-// Its methods are safe for concurrent use.
-type Root struct{}
+// free ends all VMs and gives back what the plugin holds. The compiled module is
+// closed explicitly and first: with a shared cache, closing the runtime alone
+// leaks the machine code.
+func (p *Plugin) free() {
+	p.freeOnce.Do(func() {
+		p.shut()
+		p.startMu.Lock() // nothing is being started
+		defer p.startMu.Unlock()
+		for _, v := range p.list() {
+			v.kill(&ClosedError{Plugin: p.o.Name})
+		}
+		p.vms.Store(nil)
+		p.discard()
+		p.h.shared.release(p.o.VMID)
+		p.h.mu.Lock()
+		delete(p.h.plugins, p)
+		p.h.mu.Unlock()
+	})
+}
 
-// Plugin returns the plugin that r belongs to.
-func (r *Root) Plugin() *Plugin { panic("todo") }
+// discard closes what compile has opened.
+func (p *Plugin) discard() {
+	ctx := context.Background()
+	if p.code != nil {
+		_ = p.code.Close(ctx) // cannot fail
+		_ = p.rt.Close(ctx)   // closes host modules, which cannot fail
+	}
+}
 
-// Retain adds a reference and returns r: whoever keeps a Root across a reload
-// holds a reference of its own and ends it with Close.
-func (r *Root) Retain() *Root { panic("todo") }
+func (p *Plugin) warnf(format string, args ...any) {
+	p.h.log(p.o.Name, abi.LogWarn, fmt.Sprintf(format, args...))
+}
 
-// Close ends one reference. After the last one no new streams can be opened; in
-// each VM the root is drained when its last stream has ended (on_done, proxy_done,
-// on_delete). Close does not wait for streams.
-func (r *Root) Close() { panic("todo") }
-
-// Open makes c the context of a new stream of r. Nothing is called yet: the
-// stream is bound to a VM, and on_context_create called, by the first callback that
-// the guest exports. c must be zero or finished; it belongs to the host until
-// Finish has returned and must not be copied or moved. The error is a
-// *ClosedError.
-func (r *Root) Open(c *Context, s Stream) error { panic("todo") }
+func (p *Plugin) logTrap(t *TrapError) {
+	p.h.logEntry(LogEntry{Plugin: p.o.Name, Level: abi.LogError, Context: t.Context, Message: t.Error(), Trap: t})
+}

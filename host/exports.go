@@ -1,0 +1,187 @@
+package host
+
+import (
+	"fmt"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"wproxy/abi"
+)
+
+// A callbackSpec is what the ABI says about a callback (abi.md 1.3). All
+// parameters and results are i32.
+type callbackSpec struct {
+	name    string
+	params  int
+	short   bool   // may lack its last parameter (ABI 0.1.0)
+	result  bool   // may have a result
+	missing uint32 // what a missing callback, or result, means
+}
+
+var callbackSpecs = [callbacks]callbackSpec{
+	CallContextCreate:    {name: abi.ExportOnContextCreate, params: 2},
+	CallVMStart:          {name: abi.ExportOnVMStart, params: 2, result: true, missing: 1},
+	CallConfigure:        {name: abi.ExportOnConfigure, params: 2, result: true, missing: 1},
+	CallTick:             {name: abi.ExportOnTick, params: 1},
+	CallRequestHeaders:   {name: abi.ExportOnRequestHeaders, params: 3, short: true, result: true},
+	CallRequestBody:      {name: abi.ExportOnRequestBody, params: 3, result: true},
+	CallRequestTrailers:  {name: abi.ExportOnRequestTrailers, params: 2, result: true},
+	CallResponseHeaders:  {name: abi.ExportOnResponseHeaders, params: 3, short: true, result: true},
+	CallResponseBody:     {name: abi.ExportOnResponseBody, params: 3, result: true},
+	CallResponseTrailers: {name: abi.ExportOnResponseTrailers, params: 2, result: true},
+	CallNewConnection:    {name: abi.ExportOnNewConnection, params: 1, result: true},
+	CallDownstreamData:   {name: abi.ExportOnDownstreamData, params: 3, result: true},
+	CallUpstreamData:     {name: abi.ExportOnUpstreamData, params: 3, result: true},
+	CallDownstreamClose:  {name: abi.ExportOnDownstreamConnectionClose, params: 2},
+	CallUpstreamClose:    {name: abi.ExportOnUpstreamConnectionClose, params: 2},
+	CallDone:             {name: abi.ExportOnDone, params: 1, result: true, missing: 1},
+	CallLog:              {name: abi.ExportOnLog, params: 1},
+	CallDelete:           {name: abi.ExportOnDelete, params: 1},
+}
+
+// A guestExport is a callback as the guest declares it.
+type guestExport struct {
+	present bool
+	params  int
+	results int
+}
+
+// A startFunc is one of the functions that run when an instance is made.
+type startFunc struct {
+	name   string
+	params int
+}
+
+// check reads what the module exports and imports into p, and returns what is
+// wrong with it.
+func (p *Plugin) check(info moduleInfo) (problems []string) {
+	add := func(format string, args ...any) {
+		if len(problems) < maxProblems {
+			problems = append(problems, fmt.Sprintf(format, args...))
+		}
+	}
+	defs := p.code.ExportedFunctions()
+	for _, name := range info.exports {
+		if v, ok := abi.MarkerVersion(name); ok {
+			p.version = v
+			break
+		}
+	}
+	if p.version == 0 {
+		add("it exports no ABI marker (such as %s): not a Proxy-Wasm plugin", abi.Marker021)
+	}
+	if !info.memory {
+		add("it has no memory of its own")
+	}
+	p.checkAllocator(defs, add)
+	for cb, spec := range callbackSpecs {
+		def := defs[spec.name]
+		if spec.name == "" || def == nil {
+			continue
+		}
+		e, ok := matchCallback(spec, def)
+		if !ok {
+			add("its %s has type %s, want %s", spec.name, signature(def), spec.signature())
+		}
+		p.exports[cb] = e
+	}
+	p.checkStart(defs, add)
+	p.checkImports(info, add)
+	return problems
+}
+
+func (p *Plugin) checkAllocator(defs map[string]api.FunctionDefinition, add func(string, ...any)) {
+	for _, name := range []string{abi.ExportMemoryAllocate, abi.ExportMalloc} {
+		if def := defs[name]; def != nil {
+			if s := signature(def); s != "i>i" {
+				add("its allocator %s has type %s, want i>i", name, s)
+			}
+			p.allocator = name
+			return
+		}
+	}
+	add("it exports no allocator (%s or %s)", abi.ExportMemoryAllocate, abi.ExportMalloc)
+}
+
+// checkStart picks the start functions: _initialize and, only with it, main; else
+// _start; none is fine.
+func (p *Plugin) checkStart(defs map[string]api.FunctionDefinition, add func(string, ...any)) {
+	pick := func(name string, most int) bool {
+		def := defs[name]
+		if def == nil {
+			return false
+		}
+		params := len(def.ParamTypes())
+		if params > most || !allI32(def.ParamTypes()) || len(def.ResultTypes()) > 1 {
+			add("its start function %s has type %s", name, signature(def))
+		}
+		p.start = append(p.start, startFunc{name: name, params: params})
+		return true
+	}
+	if pick(abi.ExportInitialize, 0) {
+		if !pick(abi.ExportMain, 2) {
+			pick(abi.ExportMainVoid, 0)
+		}
+		return
+	}
+	pick(abi.ExportStart, 0)
+}
+
+func matchCallback(spec callbackSpec, def api.FunctionDefinition) (guestExport, bool) {
+	params, results := len(def.ParamTypes()), len(def.ResultTypes())
+	e := guestExport{present: true, params: params, results: results}
+	ok := params == spec.params || spec.short && params == spec.params-1
+	ok = ok && (results == 0 || spec.result && results == 1)
+	return e, ok && allI32(def.ParamTypes()) && allI32(def.ResultTypes())
+}
+
+func (s callbackSpec) signature() string {
+	const is = "iiiiiiii"
+	sig := is[:s.params]
+	if s.result {
+		sig += ">i"
+	}
+	return sig
+}
+
+func allI32(types []api.ValueType) bool {
+	for _, t := range types {
+		if t != api.ValueTypeI32 {
+			return false
+		}
+	}
+	return true
+}
+
+// signature writes the type of a function: parameters, and after '>' results; i is
+// i32, I i64, f f32, F f64, ? anything else.
+func signature(def api.FunctionDefinition) string {
+	var b []byte
+	for _, t := range def.ParamTypes() {
+		b = append(b, typeLetter(t))
+	}
+	for i, t := range def.ResultTypes() {
+		if i == 0 {
+			b = append(b, '>')
+		}
+		b = append(b, typeLetter(t))
+	}
+	if len(b) == 0 {
+		return "()"
+	}
+	return string(b)
+}
+
+func typeLetter(t api.ValueType) byte {
+	switch t {
+	case api.ValueTypeI32:
+		return 'i'
+	case api.ValueTypeI64:
+		return 'I'
+	case api.ValueTypeF32:
+		return 'f'
+	case api.ValueTypeF64:
+		return 'F'
+	}
+	return '?'
+}

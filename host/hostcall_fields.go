@@ -1,0 +1,217 @@
+package host
+
+import (
+	"strings"
+
+	"wproxy/abi"
+)
+
+// header returns the map that the current stream has of that kind; nil when it is
+// not there.
+func (v *vm) header(kind abi.MapType) Map {
+	if s := v.stream(); s != nil {
+		return s.Map(kind)
+	}
+	return nil
+}
+
+// serialize encodes a map into the scratch buffer; an empty one has no bytes, as
+// SDKs expect.
+func (v *vm) serialize(m Map) []byte {
+	v.pairs = v.pairs[:0]
+	m.All()(v.collect)
+	if len(v.pairs) == 0 {
+		return nil
+	}
+	v.buf = abi.AppendPairs(v.buf[:0], v.pairs)
+	clear(v.pairs) // they hold on to a head that will be reused
+	return v.buf
+}
+
+// hostGetHeaderMapSize is proxy_get_header_map_size(type, *size): of the encoding.
+func hostGetHeaderMapSize(v *vm, a []uint64) abi.Status {
+	kind := abi.MapType(uint32(a[0]))
+	if !v.writable32(a[1]) {
+		return abi.StatusInvalidMemoryAccess
+	}
+	if !kind.Known() {
+		return abi.StatusBadArgument
+	}
+	size := 0
+	if m := v.header(kind); m != nil {
+		size = len(v.serialize(m))
+	}
+	return v.put32(a[1], uint32(size))
+}
+
+// hostGetHeaderMapPairs is proxy_get_header_map_pairs(type, *ptr, *len). A map that
+// is not there is empty.
+func hostGetHeaderMapPairs(v *vm, a []uint64) abi.Status {
+	kind := abi.MapType(uint32(a[0]))
+	if !kind.Known() {
+		return abi.StatusBadArgument
+	}
+	var data []byte
+	if m := v.header(kind); m != nil {
+		data = v.serialize(m)
+	}
+	return v.give(data, a[1], a[2])
+}
+
+// hostSetHeaderMapPairs is proxy_set_header_map_pairs(type, ptr, len). What cannot
+// be decoded leaves the map as it is: the reference host would empty it, and any
+// status but OK kills guests written in Rust.
+func hostSetHeaderMapPairs(v *vm, a []uint64) abi.Status {
+	kind := abi.MapType(uint32(a[0]))
+	data, ok := v.view(a[1], a[2])
+	switch {
+	case !ok:
+		return abi.StatusInvalidMemoryAccess
+	case !kind.Known():
+		return abi.StatusBadArgument
+	}
+	m := v.header(kind)
+	if m == nil {
+		return v.noMap()
+	}
+	pairs, err := ownPairs(data)
+	if err != nil {
+		v.warn("a header map was not replaced: " + err.Error())
+		return abi.StatusOK
+	}
+	if !m.Replace(pairs) {
+		return v.refused()
+	}
+	return abi.StatusOK
+}
+
+// ownPairs decodes borrowed bytes into pairs that own their strings, with names in
+// lower case.
+func ownPairs(data []byte) ([]abi.Pair, error) {
+	if len(data) > abi.MaxPairBytes {
+		return nil, abi.ErrPairsTooLarge
+	}
+	pairs, err := abi.ParsePairs(nil, string(data))
+	for i := range pairs {
+		pairs[i].Name = strings.ToLower(pairs[i].Name)
+	}
+	return pairs, err
+}
+
+// noMap answers a change of a map that is not there. The change is dropped; a
+// status would kill guests written in Rust.
+func (v *vm) noMap() abi.Status {
+	v.warn("a header map was changed that is not there: ignored")
+	return abi.StatusOK
+}
+
+// refused answers a change that would break framing. It is dropped; security wins
+// over guests that cannot bear a status.
+func (v *vm) refused() abi.Status {
+	v.warn("a change of headers was refused: a name or value with CR, LF, NUL or other bytes that a field must not have, or too much of it")
+	return abi.StatusBadArgument
+}
+
+// lowerName returns the name at ptr in lower case, borrowed from guest memory or
+// from the scratch buffer.
+func (v *vm) lowerName(ptr, n uint64) (string, bool) {
+	b, ok := v.view(ptr, n)
+	for i := range b {
+		if 'A' <= b[i] && b[i] <= 'Z' {
+			v.buf = appendLower(v.buf[:0], b)
+			return borrow(v.buf), ok
+		}
+	}
+	return borrow(b), ok
+}
+
+func appendLower(dst, b []byte) []byte {
+	for _, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// hostGetHeaderMapValue is proxy_get_header_map_value(type, name, *ptr, *len): the
+// first value. What is absent is NotFound; in ABI 0.1.0 it is OK and empty.
+func hostGetHeaderMapValue(v *vm, a []uint64) abi.Status {
+	kind := abi.MapType(uint32(a[0]))
+	name, ok := v.lowerName(a[1], a[2])
+	switch {
+	case !ok:
+		return abi.StatusInvalidMemoryAccess
+	case !kind.Known():
+		return abi.StatusBadArgument
+	}
+	var value string
+	found := false
+	if m := v.header(kind); m != nil {
+		value, found = m.Get(name)
+	}
+	if !found && v.p.version != abi.Version010 {
+		return abi.StatusNotFound
+	}
+	return v.giveString(value, a[3], a[4])
+}
+
+// hostAddHeaderMapValue is proxy_add_header_map_value(type, name, value): one line
+// more.
+func hostAddHeaderMapValue(v *vm, a []uint64) abi.Status {
+	return v.edit(a, Map.Add)
+}
+
+// hostReplaceHeaderMapValue is proxy_replace_header_map_value(type, name, value):
+// exactly this line.
+func hostReplaceHeaderMapValue(v *vm, a []uint64) abi.Status {
+	return v.edit(a, Map.Set)
+}
+
+func (v *vm) edit(a []uint64, change func(m Map, name, value string) bool) abi.Status {
+	kind := abi.MapType(uint32(a[0]))
+	name, ok := v.view(a[1], a[2])
+	value, ok2 := v.view(a[3], a[4])
+	switch {
+	case !ok || !ok2:
+		return abi.StatusInvalidMemoryAccess
+	case !kind.Known():
+		return abi.StatusBadArgument
+	}
+	m := v.header(kind)
+	if m == nil {
+		return v.noMap()
+	}
+	if len(name) > abi.MaxPairBytes || len(value) > abi.MaxPairBytes {
+		return v.refused()
+	}
+	// One allocation for both strings, which the map owns.
+	v.buf = append(appendLower(v.buf[:0], name), value...)
+	both := string(v.buf)
+	if !change(m, both[:len(name)], both[len(name):]) {
+		return v.refused()
+	}
+	return abi.StatusOK
+}
+
+// hostRemoveHeaderMapValue is proxy_remove_header_map_value(type, name): all
+// lines. What is absent is fine; a pseudo header stays, with a warning.
+func hostRemoveHeaderMapValue(v *vm, a []uint64) abi.Status {
+	kind := abi.MapType(uint32(a[0]))
+	name, ok := v.lowerName(a[1], a[2])
+	switch {
+	case !ok:
+		return abi.StatusInvalidMemoryAccess
+	case !kind.Known():
+		return abi.StatusBadArgument
+	}
+	m := v.header(kind)
+	if m == nil {
+		return v.noMap()
+	}
+	if !m.Remove(name) {
+		v.warn("a pseudo header, or a header that the proxy needs, was not removed")
+	}
+	return abi.StatusOK
+}

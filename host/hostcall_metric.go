@@ -1,0 +1,176 @@
+package host
+
+import (
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"wproxy/abi"
+)
+
+// A metricSet has the metrics of one plugin name, shared by all its VMs and kept
+// over reloads. An id is an index into list plus one.
+type metricSet struct {
+	plugin string
+	sink   MetricSink
+
+	list atomic.Pointer[[]*metric] // replaced under mu, read without
+
+	mu   sync.Mutex
+	ids  map[string]uint32
+	full [abi.MetricHistogram + 1]uint32 // ids of metrics that count nothing, by kind
+}
+
+type metric struct {
+	kind  abi.MetricKind
+	value atomic.Int64 // not for histograms
+	out   Metric       // nil: not exported
+}
+
+// define returns the id of the metric called name, which is borrowed. overflow
+// tells that the plugin has too many: the id is good, but counts nothing, since the
+// SDKs panic on any status but OK.
+func (s *metricSet) define(kind abi.MetricKind, name string) (id uint32, status abi.Status, overflow bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id, ok := s.ids[name]; ok {
+		if s.at(id).kind != kind {
+			return 0, abi.StatusBadArgument, false
+		}
+		return id, abi.StatusOK, false
+	}
+	if len(s.ids) >= maxMetrics || len(name) > maxNameBytes {
+		if s.full[kind] == 0 {
+			s.full[kind] = s.add(&metric{kind: kind})
+		}
+		return s.full[kind], abi.StatusOK, true
+	}
+	name = strings.Clone(name)
+	m := &metric{kind: kind}
+	if s.sink != nil {
+		m.out = s.sink.Metric(s.plugin, name, kind)
+	}
+	if s.ids == nil {
+		s.ids = map[string]uint32{}
+	}
+	id = s.add(m)
+	s.ids[name] = id
+	return id, abi.StatusOK, false
+}
+
+func (s *metricSet) add(m *metric) uint32 {
+	var list []*metric
+	if old := s.list.Load(); old != nil {
+		list = *old
+	}
+	list = append(list, m) // readers never look beyond the length that they have
+	s.list.Store(&list)
+	return uint32(len(list))
+}
+
+// at returns the metric with that id, or nil.
+func (s *metricSet) at(id uint32) *metric {
+	list := s.list.Load()
+	if list == nil || id == 0 || uint64(id) > uint64(len(*list)) {
+		return nil
+	}
+	return (*list)[id-1]
+}
+
+// hostDefineMetric is proxy_define_metric(kind, name, *id).
+func hostDefineMetric(v *vm, a []uint64) abi.Status {
+	kind := abi.MetricKind(uint32(a[0]))
+	name, ok := v.text(a[1], a[2])
+	switch {
+	case !ok || !v.writable32(a[3]):
+		return abi.StatusInvalidMemoryAccess
+	case !kind.Known():
+		return abi.StatusBadArgument
+	}
+	id, status, overflow := v.p.metrics.define(kind, name)
+	if overflow {
+		v.warn("the plugin defines too many metrics, or one with too long a name: the ones beyond the limit count nothing")
+	}
+	if status != abi.StatusOK {
+		v.warn("a metric was defined twice with different kinds")
+		return status
+	}
+	return v.put32(a[3], id)
+}
+
+// hostIncrementMetric is proxy_increment_metric(id, delta): counters go up, gauges
+// both ways. 0 is fine: the Go SDK panics on a status.
+func hostIncrementMetric(v *vm, a []uint64) abi.Status {
+	m, delta := v.p.metrics.at(uint32(a[0])), int64(a[1])
+	switch {
+	case m == nil:
+		return abi.StatusNotFound
+	case m.kind == abi.MetricHistogram, m.kind == abi.MetricCounter && delta < 0:
+		return abi.StatusBadArgument
+	case delta != 0:
+		v.addMetric(m, delta)
+	}
+	return abi.StatusOK
+}
+
+func (v *vm) addMetric(m *metric, delta int64) {
+	m.value.Add(delta)
+	if m.out != nil {
+		m.out.Add(delta, v.route())
+	}
+}
+
+// hostRecordMetric is proxy_record_metric(id, value): added to a counter, set on a
+// gauge, a sample for a histogram.
+func hostRecordMetric(v *vm, a []uint64) abi.Status {
+	m, value := v.p.metrics.at(uint32(a[0])), int64(a[1])
+	if m == nil {
+		return abi.StatusNotFound
+	}
+	switch m.kind {
+	case abi.MetricCounter:
+		// The ABI has an unsigned value here; half of its range is more than
+		// any counter needs.
+		v.addMetric(m, max(value, 0))
+	case abi.MetricGauge:
+		m.value.Store(value)
+		if m.out != nil {
+			m.out.Set(value, v.route())
+		}
+	case abi.MetricHistogram:
+		if value < 0 {
+			value = math.MaxInt64
+		}
+		if m.out != nil {
+			m.out.Sample(value, v.route())
+		}
+	}
+	return abi.StatusOK
+}
+
+// route returns the name of the route that the current stream is on, borrowed.
+func (v *vm) route() string {
+	s := v.stream()
+	if s == nil {
+		return ""
+	}
+	name, ok := s.Property(v.buf[:0], "route_name")
+	if !ok {
+		return ""
+	}
+	v.buf = name
+	return borrow(name)
+}
+
+// hostGetMetric is proxy_get_metric(id, *out u64).
+func hostGetMetric(v *vm, a []uint64) abi.Status {
+	m := v.p.metrics.at(uint32(a[0]))
+	switch {
+	case m == nil:
+		return abi.StatusNotFound
+	case m.kind == abi.MetricHistogram:
+		return abi.StatusBadArgument
+	}
+	return v.put64(a[1], uint64(m.value.Load()))
+}

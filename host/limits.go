@@ -1,0 +1,71 @@
+package host
+
+import "time"
+
+// Limits of what a guest, or a module, can make the host hold or do. Each has its
+// unit in its name or comment and the reason beside it.
+const (
+	// pageSize is the unit of linear memory (WebAssembly core 4.2.8).
+	pageSize = 65536
+
+	// maxModuleBytes: larger modules are refused unread; the largest plugins
+	// known (a whole WAF in Go) have about 12 MiB.
+	maxModuleBytes = 64 << 20
+	// maxImports and maxExports of a module; the ABI has about 120 names in all.
+	maxImports = 1 << 12
+	maxExports = 1 << 14
+	// maxProblems is how many problems of a module are listed.
+	maxProblems = 50
+
+	// maxLogLine is the longest log line kept, in bytes; the rest is cut off.
+	maxLogLine = 8 << 10
+	// logRate lines a second, with bursts of logBurst, get through for each VM;
+	// a guest that logs every request of a busy route must not fill the disk.
+	logRate  = 200
+	logBurst = 1000
+	// keptLogLines of at most keptLogLine bytes are kept for the error about a
+	// trap.
+	keptLogLines = 16
+	keptLogLine  = 1 << 10
+	// maxPartialLine is how much of an unfinished line, written to fd 1 or 2, is
+	// held until its newline comes.
+	maxPartialLine = maxLogLine
+	// maxIOVecs is how many buffers one fd_write may name (POSIX IOV_MAX).
+	maxIOVecs = 1024
+
+	// maxStackFrames of the guest's stack are reported for a trap.
+	maxStackFrames = 20
+
+	// minTick is the shortest tick period, as in the reference host.
+	minTick = time.Millisecond
+
+	// maxDelayedDone streams of a VM may wait for proxy_done at a time, each for
+	// delayedDone; a guest that forgets them must not hold their heads for ever.
+	maxDelayedDone = 1024
+	delayedDone    = 30 * time.Second
+
+	// maxNameBytes bounds names that outlive a call: properties, metrics.
+	maxNameBytes = 1 << 10
+	// maxPropertyBytes bounds the value of a property that a guest sets.
+	maxPropertyBytes = 64 << 10
+	// maxRootProperties bounds how many properties a root context may hold.
+	maxRootProperties = 64
+
+	// maxMetrics bounds the metrics that one plugin may define: each is a time
+	// series, or several, for whoever collects them.
+	maxMetrics = 1024
+
+	// defaultSharedBytes is the shared data of one vm_id; sharedOverhead is what
+	// an entry costs beside its key and value, in bytes.
+	defaultSharedBytes = 16 << 20
+	sharedOverhead     = 128
+
+	// maxRandomBytes of one random_get, as in the reference host.
+	maxRandomBytes = 64 << 10
+
+	// keptScratch is the largest scratch buffer that a VM keeps between calls.
+	keptScratch = 64 << 10
+
+	// quietTime without a crash resets the back-off of restarts.
+	quietTime = time.Minute
+)

@@ -1,0 +1,321 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
+
+	"wproxy/abi"
+)
+
+// A vm is one instance of a plugin's module. Everything that happens in it, guest
+// code and host functions alike, happens under mu. mu is a leaf lock: under it
+// nothing waits, and effects on the outside are deferred to unlock.
+type vm struct {
+	// Immutable.
+	p   *Plugin
+	ctx *vmContext
+
+	waiting atomic.Int32 // goroutines that wait for mu
+	bound   atomic.Int32 // streams
+	bytes   atomic.Int64 // linear memory, as of the last unlock
+
+	mu sync.Mutex
+
+	// Guarded by mu. While an instance starts it is not shared yet.
+	mod      api.Module
+	mem      api.Memory // nil once dead
+	region   reservation
+	fns      [callbacks]api.Function
+	alloc    api.Function
+	joined   bool  // in the pool, or has been
+	dead     error // why no call is made any more: a *TrapError or *ClosedError
+	stack    [8]uint64
+	allocArg [1]uint64
+
+	contexts map[uint32]*Context
+	roots    map[*Root]*rootContext
+	nextID   uint32
+
+	// The call in progress.
+	starting   bool // a start function
+	allocating bool // the allocator, called by a host function
+	allocFault error
+	callback   Callback
+	active     *Context // whose callback it is; nil between calls
+	effective  *Context // chosen by proxy_set_effective_context; nil: active
+	clock      time.Time
+
+	// Deferred to the end of the outermost call, and to after mu is unlocked.
+	ended []*Context
+	after []func()
+
+	delayed []*Context // streams waiting for proxy_done, oldest first
+	timer   vmTimer
+	logs    logState
+	out     [2]partialLine // what the guest wrote to fd 1 and 2
+	buf     []byte         // scratch of host functions
+	pairs   []abi.Pair     // scratch of host functions
+	collect func(name, value string) bool
+	warned  map[string]struct{}
+}
+
+// A vmContext is the context.Context that host functions get, by which they find
+// their VM: many instances share the host modules of a plugin.
+type vmContext struct {
+	context.Context
+	v *vm
+}
+
+type vmKey struct{}
+
+// Value implements context.Context.
+func (c *vmContext) Value(key any) any {
+	if key == (vmKey{}) {
+		return c.v
+	}
+	return c.Context.Value(key)
+}
+
+func vmOf(ctx context.Context, mod api.Module) *vm {
+	v := ctx.Value(vmKey{}).(*vm)
+	if v.mem == nil { // a start section: the instance does not exist yet
+		v.mem = mod.Memory()
+	}
+	return v
+}
+
+// newVM makes an instance and runs its start functions.
+func (p *Plugin) newVM() (*vm, error) {
+	v := &vm{p: p, contexts: map[uint32]*Context{}, roots: map[*Root]*rootContext{}}
+	v.ctx = &vmContext{Context: context.Background(), v: v}
+	v.collect = func(name, value string) bool {
+		v.pairs = append(v.pairs, abi.Pair{Name: name, Value: value})
+		return true
+	}
+	v.timer.wake = make(chan struct{}, 1)
+	v.clock = time.Now()
+	v.starting = true
+	if err := v.instantiate(); err != nil {
+		return nil, v.startFailed(err)
+	}
+	for _, f := range p.start {
+		if err := v.callStart(f); err != nil {
+			return nil, v.startFailed(err)
+		}
+	}
+	v.starting = false
+	v.bytes.Store(int64(v.mem.Size()))
+	return v, nil
+}
+
+func (v *vm) instantiate() (err error) {
+	defer func() { // wazero panics when the first pages cannot be had
+		if r := recover(); r != nil {
+			err = fmt.Errorf("no memory for an instance: %v", r)
+		}
+	}()
+	ctx := experimental.WithMemoryAllocator(v.ctx, &v.region)
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
+	if v.mod, err = v.p.rt.InstantiateModule(ctx, v.p.code, config); err != nil {
+		return err
+	}
+	v.mem = v.mod.Memory()
+	for cb, spec := range callbackSpecs {
+		if v.p.exports[cb].present {
+			v.fns[cb] = v.mod.ExportedFunction(spec.name)
+		}
+	}
+	v.alloc = v.mod.ExportedFunction(v.p.allocator)
+	return nil
+}
+
+// callStart runs a start function. proc_exit(0) in one is its normal end: wazero
+// has unwound the guest, and the instance is as good as before.
+func (v *vm) callStart(f startFunc) error {
+	clear(v.stack[:])
+	err := v.mod.ExportedFunction(f.name).CallWithStack(v.ctx, v.stack[:max(f.params, 1)])
+	var exit *sys.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 0 {
+		return nil
+	}
+	return err
+}
+
+// startFailed ends an instance that did not start and returns why as a
+// *StartError.
+func (v *vm) startFailed(err error) error {
+	lines := v.logs.kept()
+	trap := v.trapError(CallStart, 0, err)
+	v.close()
+	return &StartError{Plugin: v.p.o.Name, Callback: CallStart, Trap: trap, Log: lines}
+}
+
+// close frees the instance. mu is held, or the instance is not shared.
+func (v *vm) close() {
+	if v.mod != nil {
+		_ = v.mod.Close(context.Background()) // frees the memory; nothing else can fail
+	}
+	v.region.Free() // when instantiation failed half way
+	v.mod, v.mem, v.alloc = nil, nil, nil
+	v.fns = [callbacks]api.Function{}
+	v.bytes.Store(0)
+}
+
+// lock locks the VM; it counts the wait for the choice of the least loaded one.
+func (v *vm) lock() {
+	if !v.mu.TryLock() {
+		v.waiting.Add(1)
+		v.mu.Lock()
+		v.waiting.Add(-1)
+	}
+	v.clock = time.Now()
+}
+
+// unlock lets deferred effects happen and unlocks the VM.
+func (v *vm) unlock() {
+	v.flushLines()
+	for v.dead == nil && len(v.ended) > 0 {
+		c := v.ended[0]
+		v.ended = v.ended[:copy(v.ended, v.ended[1:])]
+		v.end(c)
+	}
+	if v.mem != nil {
+		if n := int64(v.mem.Size()); n != v.bytes.Load() {
+			v.bytes.Store(n)
+		}
+	}
+	if cap(v.buf) > keptScratch {
+		v.buf = nil
+	}
+	after := v.after
+	v.after = nil
+	v.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+}
+
+// call makes an outermost call into the guest. ok is false when the VM is dead
+// afterwards; without the callback the result is what its absence means.
+func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bool) {
+	if v.dead != nil {
+		return 0, false
+	}
+	e, f := v.p.exports[cb], v.fns[cb]
+	if f == nil {
+		return callbackSpecs[cb].missing, true
+	}
+	copy(v.stack[:], args)
+	v.callback, v.active, v.effective = cb, c, nil
+	err := f.CallWithStack(v.ctx, v.stack[:max(e.params, e.results)])
+	v.active, v.effective = nil, nil
+	v.spend(c, cb)
+	if err != nil {
+		v.fail(cb, c, err)
+		return 0, false
+	}
+	if e.results == 0 {
+		return callbackSpecs[cb].missing, true
+	}
+	return api.DecodeU32(v.stack[0]), true
+}
+
+// spend books the time since the clock was read last.
+func (v *vm) spend(c *Context, cb Callback) {
+	now := time.Now()
+	took := now.Sub(v.clock)
+	v.clock = now
+	c.spent += took
+	if v.p.o.OnCall != nil {
+		v.p.o.OnCall(cb, took)
+	}
+}
+
+// allocate calls the guest's allocator from inside a host function; 0 means that
+// the guest has no memory left. A trap in it unwinds the whole guest call.
+func (v *vm) allocate(n uint32) uint32 {
+	v.allocating = true
+	v.allocArg[0] = uint64(n)
+	err := v.alloc.CallWithStack(v.ctx, v.allocArg[:])
+	v.allocating = false
+	if err != nil {
+		v.allocFault = err
+		panic(guestFault("its allocator failed"))
+	}
+	return api.DecodeU32(v.allocArg[0])
+}
+
+// current returns the context that host functions act on.
+func (v *vm) current() *Context {
+	if v.effective != nil {
+		return v.effective
+	}
+	return v.active
+}
+
+// stream returns the Stream of the current context; nil on a root.
+func (v *vm) stream() Stream { return v.current().stream }
+
+// newID returns an id that no live context has.
+func (v *vm) newID() uint32 {
+	for {
+		v.nextID++
+		if _, used := v.contexts[v.nextID]; v.nextID != 0 && !used {
+			return v.nextID
+		}
+	}
+}
+
+// fail ends a VM whose guest has trapped in a callback of c: it is never called
+// again, and everybody who has a stream there is told.
+func (v *vm) fail(cb Callback, c *Context, err error) {
+	trap := v.trapError(cb, c.id, err)
+	v.die(trap, c)
+	if v.joined { // one that is still being tried fails with the root
+		v.after = append(v.after, func() { v.p.vmDied(v, trap) })
+	}
+}
+
+// kill ends a VM from outside.
+func (v *vm) kill(err error) {
+	v.lock()
+	if v.dead == nil {
+		v.die(err, nil)
+	}
+	v.unlock()
+}
+
+// die marks the VM dead, frees it and tells the streams, except for the one
+// that gets the error as a result.
+func (v *vm) die(err error, self *Context) {
+	v.dead = err
+	v.close()
+	v.timer.poke()
+	for _, c := range v.contexts {
+		if f, ok := c.stream.(Failer); ok && c != self && !c.late {
+			f.Failed(err)
+		}
+		if c.late {
+			v.releaseAfter(c.root)
+		}
+	}
+	for r := range v.roots {
+		v.goneAfter(r)
+	}
+	v.contexts, v.roots, v.ended, v.delayed = nil, nil, nil, nil
+}
+
+// releaseAfter and goneAfter defer to after mu is unlocked, because a root that is
+// drained by it locks every VM.
+func (v *vm) releaseAfter(r *Root) { v.after = append(v.after, r.Close) }
+
+func (v *vm) goneAfter(r *Root) { v.after = append(v.after, r.instanceGone) }
