@@ -69,9 +69,10 @@ type Exchange struct {
 
 	// Mu guards what guests may touch from outside their own direction (a
 	// tick, the other half of the exchange): edits of Request and Response by
-	// filters, the bags below, and who is parked. Filters take it for single
-	// accesses and hold it across no call. The engine needs it only for a head that
-	// a filter may still be holding.
+	// filters, the bags below, and who is parked. It is a leaf, taken for single
+	// accesses and held across no call. The engine takes it where it writes
+	// Response, Route, Upstream or Reason once the request is with the filters,
+	// as an answer may come from a filter at any time, and needs it for nothing else.
 	Mu sync.Mutex
 
 	requestRun bool    // the request head has reached a filter

@@ -1,33 +1,153 @@
 package wasmfilter
 
 import (
+	"sync"
+	"time"
+
+	"wproxy/abi"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/host"
 )
 
-type guest interface{}
-type streamView struct{ host.Stream }
+// guest is a stream context: what Filter asks of *host.Context, and of the fakes in
+// tests.
+type guest interface {
+	RequestHeaders(n int, end bool) (abi.Action, error)
+	RequestBody(n int, end bool) (abi.Action, error)
+	RequestTrailers(n int) (abi.Action, error)
+	ResponseHeaders(n int, end bool) (abi.Action, error)
+	ResponseBody(n int, end bool) (abi.Action, error)
+	ResponseTrailers(n int) (abi.Action, error)
+	Finish(keep func() host.Stream) error
+	GuestTime() time.Duration
+}
 
-// A Filter is a plugin's part in one exchange.
+// A Filter is a plugin's part in one exchange. It is pooled: everything that an
+// exchange needs is inside, and reset when it is closed.
 type Filter struct {
-	x       *filter.Exchange
-	guest   guest
-	context host.Context
-	stream  streamView
+	// Immutable.
+	factory *Factory
+	keep    func() host.Stream // f.snapshot, made once
+
+	// Set by New, cleared by Close.
+	x *filter.Exchange
+
+	guest   guest        // nil until opened
+	context host.Context // the memory of guest
+
+	stream stream
+	req    direction[*exchange.Request]
+	resp   direction[*exchange.Response]
+	maps   headerMaps
+	pushes sync.WaitGroup // goroutines started for a push, an answer or a reset
+
+	marks
 }
 
-func (x *Factory) newFilter() *Filter { return &Filter{} }
+// marks is what a guest has asked for and what has become of the plugin. Guarded
+// by Exchange.Mu.
+type marks struct {
+	reply   *host.Reply // to be sent
+	replied bool        // a reply was asked for; further ones are ignored
+	abort   string      // reason for a reset that is to be made; "": none
+	aborted bool        // the reset has been made
 
-// Request implements filter.Filter.
+	failed error // the plugin has failed: callbacks are not made any more
+	closed bool  // the exchange is over: marks are not taken any more
+
+	dirty     bool // the guest has edited the request head
+	reroute   bool // the guest has asked for it
+	noReroute bool // the guest has switched it off
+
+	verdict string
+	limits  [2]int // body buffer limits that the guest has set, by direction; 0: none
+
+	// What properties tell about the upstream: written by the engine before
+	// the response head arrives, copied then, since another goroutine may write
+	// it again.
+	outcome filter.Outcome
+	route   *filter.Route
+	status  int
+	final   bool // the record is final
+}
+
+func (x *Factory) newFilter() *Filter {
+	f := &Filter{factory: x}
+	f.keep = f.snapshot
+	f.stream.f = f
+	f.req.init(f, abi.StreamRequest)
+	f.resp.init(f, abi.StreamResponse)
+	f.maps.init(f)
+	return f
+}
+
+// Request implements filter.Filter. A guest without request callbacks is not in
+// the way of requests.
 func (f *Filter) Request(next exchange.Sink[*exchange.Request]) exchange.Sink[*exchange.Request] {
-	panic("being written")
+	if !f.factory.wantsRequest() {
+		return next
+	}
+	f.req.next = next
+	return &f.req
 }
 
-// Response implements filter.Filter.
+// Response implements filter.Filter. A guest with request callbacks needs to know
+// how far the answer has come, even if it does not look at it.
 func (f *Filter) Response(next exchange.Sink[*exchange.Response]) exchange.Sink[*exchange.Response] {
-	panic("being written")
+	if !f.factory.wantsRequest() && !f.factory.wantsResponse() {
+		return next
+	}
+	f.resp.next = next
+	return &f.resp
 }
 
-// Close implements filter.Filter.
-func (f *Filter) Close(error) { panic("being written") }
+// openGuest opens the stream context, once.
+func (f *Filter) openGuest() error {
+	if f.guest != nil {
+		return nil
+	}
+	return f.factory.open(f)
+}
+
+// seen reports whether the response callbacks of this plugin are made: it has
+// seen the request, has no callbacks that should have, or the answer is one that
+// core made before any filter saw the request (abi.md 5.1, config.md).
+func (f *Filter) seen() bool {
+	return f.guest != nil || !f.factory.wantsRequest() || !f.x.RequestRun()
+}
+
+// Close implements filter.Filter: on_done, on_log, on_delete.
+func (f *Filter) Close(error) {
+	x := f.x
+	x.Mu.Lock()
+	f.closed = true
+	x.Mu.Unlock()
+	// Goroutines started by a tick, of which no more can start now. The
+	// engine has ended or reset both messages, so that none blocks for long.
+	f.pushes.Wait()
+
+	if !f.factory.wantsRequest() && !f.factory.wantsResponse() && f.openGuest() != nil {
+		f.guest = nil // a plugin that only logs, and is closed
+	}
+	if f.guest != nil {
+		x.Mu.Lock()
+		f.outcome, f.route, f.final = x.Upstream, x.Route, true
+		if x.Response != nil {
+			f.status = x.Response.Status
+		}
+		x.Mu.Unlock()
+		// The host has logged it; the exchange is over and cannot fail any more.
+		_ = f.guest.Finish(f.keep)
+		x.Mu.Lock()
+		x.Verdicts = append(x.Verdicts, filter.Verdict{
+			Plugin: f.factory.name, Verdict: f.verdict, Took: f.guest.GuestTime(),
+		})
+		x.Mu.Unlock()
+	}
+	f.x, f.guest = nil, nil
+	f.marks = marks{}
+	f.req.reset()
+	f.resp.reset()
+	f.factory.pool.Put(f)
+}

@@ -1,0 +1,300 @@
+package wasmfilter
+
+import (
+	"wproxy/abi"
+	"wproxy/core/exchange"
+)
+
+// direction is the sink that the filter puts in front of next: it shows the message
+// to the guest and passes it on when the guest lets go of it.
+type direction[H exchange.Head] struct {
+	half
+	next exchange.Sink[H]
+	head H // stage says whether it is there
+}
+
+var (
+	_ exchange.Sink[*exchange.Request] = (*direction[*exchange.Request])(nil)
+	_ exchange.Detacher                = (*direction[*exchange.Request])(nil)
+)
+
+func (d *direction[H]) init(f *Filter, side abi.StreamType) {
+	d.f, d.side = f, side
+	d.wake = make(chan struct{}, 1)
+	d.declared = -1
+}
+
+func (d *direction[H]) reset() {
+	var none H
+	d.next, d.head = nil, none
+	own, store := d.ownTrailer, d.body.recycle()
+	own.Reset()
+	d.flow = flow{declared: -1, ownTrailer: own, body: body{store: store}}
+	select {
+	case <-d.wake:
+	default:
+	}
+}
+
+// Head implements exchange.Sink.
+func (d *direction[H]) Head(h H, end bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r, ok := any(h).(*exchange.Response); ok && r.Status/100 == 1 && r.Status != 101 {
+		return d.next.Head(h, end) // guests do not see these (rule 6)
+	}
+	if d.err != nil {
+		return d.err
+	}
+	f, x := d.f, d.f.x
+	d.endHead = end
+	headers, body, _ := d.wants()
+	if d.side == abi.StreamRequest {
+		x.SetRequestRun()
+	} else {
+		d.skip = !f.factory.wantsResponse() || !f.seen()
+	}
+	x.Mu.Lock()
+	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
+	if d.side == abi.StreamResponse {
+		f.outcome, f.route, f.status = x.Upstream, x.Route, any(h).(*exchange.Response).Status //nolint:errcheck,forcetypeassert // H of the response side
+		d.skip = d.skip || f.failed != nil
+	} else {
+		f.route = x.Route
+	}
+	d.wasNoBody = d.bodylessLocked()
+	x.Mu.Unlock()
+	if d.skip {
+		return d.settle(false)
+	}
+	if err := f.openGuest(); err != nil {
+		f.guest = nil
+		return d.trapped(err)
+	}
+	if !headers {
+		return d.settle(false)
+	}
+	act, err := d.callHeaders(d.lines(), end)
+	if err != nil {
+		return d.trapped(err)
+	}
+	if act == abi.Continue || act == abi.HeadersContinueAndEndStream {
+		return d.settle(false)
+	}
+	kind := holdAll
+	// Without a body callback nothing but a resume could end a hold.
+	if act == abi.Pause && f.factory.hold && body {
+		kind = holdHead
+	}
+	x.Mu.Lock()
+	d.held, d.kind = true, kind
+	x.Mu.Unlock()
+	return d.settle(kind == holdAll || end)
+}
+
+// lines returns the number of lines of the head as the guest counts them.
+func (d *direction[H]) lines() int {
+	switch h := any(d.head).(type) {
+	case *exchange.Request:
+		return h.Fields.Len() + requestPseudos
+	case *exchange.Response:
+		return h.Fields.Len() + responsePseudos
+	}
+	return 0
+}
+
+// Data implements exchange.Sink.
+func (d *direction[H]) Data(p []byte, end bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.enter(); err != nil {
+		return err
+	}
+	_, wanted, _ := d.wants()
+	if d.skip || !wanted {
+		return d.pass(p, end)
+	}
+	if len(p) == 0 && !end {
+		return d.flush()
+	}
+	x := d.f.x
+	x.Mu.Lock()
+	d.ended = end
+	d.body.show(p)
+	n, over := len(d.body.visible), d.body.owned && d.body.size() > d.limitLocked()
+	d.inside = true
+	x.Mu.Unlock()
+	if over {
+		return d.tooLarge()
+	}
+	return d.bodyCall(n, end, end)
+}
+
+// bodyCall makes the body callback for what the body shows, n bytes. end is what the
+// guest is told; wait says that the feeder has nothing more to bring, so that it
+// has to wait for a guest that does not let go.
+func (d *direction[H]) bodyCall(n int, end, wait bool) error {
+	x := d.f.x
+	act, err := d.callBody(n, end)
+	if err != nil {
+		return d.trapped(err)
+	}
+	x.Mu.Lock()
+	if end && d.trailer == nil && d.ownTrailer.Len() > 0 {
+		d.trailer = &d.ownTrailer
+	}
+	d.inTrailer = false
+	if act == abi.Continue {
+		d.held = false
+		x.Mu.Unlock()
+		return d.settle(false)
+	}
+	d.held = true
+	switch act {
+	case abi.BodyStopIterationAndWatermark:
+		d.kind = holdFlow
+		d.body.keep()
+		wait = wait || len(d.body.kept) >= d.limitLocked()
+	case abi.BodyStopIterationNoBuffer:
+		d.kind = holdBody
+		d.body.drop()
+	default: // Pause, and what no ABI knows
+		d.kind = holdBody
+		d.body.own()
+		if d.body.size() > d.limitLocked() {
+			x.Mu.Unlock()
+			return d.tooLarge()
+		}
+	}
+	x.Mu.Unlock()
+	return d.settle(wait)
+}
+
+// Trailer implements exchange.Sink.
+func (d *direction[H]) Trailer(t *exchange.Fields) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.enter(); err != nil {
+		return err
+	}
+	_, body, trailers := d.wants()
+	if d.skip || !body && !trailers {
+		d.finished()
+		if d.drop {
+			return nil
+		}
+		return d.stop(d.next.Trailer(t))
+	}
+	x := d.f.x
+	x.Mu.Lock()
+	d.trailer, d.ended, d.inside = t, true, true
+	n := t.Len()
+	if !trailers {
+		// A guest that waits for the end of the body has to be told of it, or
+		// a body with trailers would pass it unseen.
+		d.body.show(nil)
+		n = len(d.body.visible)
+		x.Mu.Unlock()
+		return d.bodyCall(n, true, true)
+	}
+	d.inTrailer = true
+	if d.held && d.kind == holdBody {
+		d.body.show(nil)
+	}
+	x.Mu.Unlock()
+	act, err := d.callTrailers(n)
+	if err != nil {
+		return d.trapped(err)
+	}
+	x.Mu.Lock()
+	d.inTrailer = false
+	d.held, d.kind = act != abi.Continue, holdAll
+	x.Mu.Unlock()
+	return d.settle(true)
+}
+
+// Detached implements exchange.Detacher.
+func (d *direction[H]) Detached() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.drop || d.declared >= 0 {
+		return false
+	}
+	x := d.f.x
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	if d.stage != stagePassed {
+		return false
+	}
+	// A request that is still on its way may be parked in a pause when the
+	// answer ends: the end has to be seen.
+	if d.side == abi.StreamResponse && !d.f.requestDoneLocked() {
+		return false
+	}
+	_, body, trailers := d.wants()
+	return d.skip || !body && !trailers
+}
+
+// requestDoneLocked reports whether the request cannot be held back by this filter
+// any more.
+func (f *Filter) requestDoneLocked() bool {
+	c := &f.factory.calls
+	return f.req.stage == stageNone || f.req.stage == stagePassed &&
+		(f.req.ended && !f.req.held || !c.RequestBody && !c.RequestTrailers)
+}
+
+// enter begins a call of Data or Trailer: it acts on marks that were set while
+// nobody was here.
+func (d *direction[H]) enter() error {
+	if d.err != nil {
+		return d.err
+	}
+	if d.skip {
+		return nil
+	}
+	f := d.f
+	f.x.Mu.Lock()
+	if d.side == abi.StreamRequest && f.replied {
+		f.x.Mu.Unlock()
+		d.err = exchange.ErrAnswered
+		return d.err
+	}
+	marked := d.resume && d.held || f.failed != nil || f.abort != "" || f.reply != nil
+	d.inside = marked
+	f.x.Mu.Unlock()
+	if marked {
+		return d.settle(false)
+	}
+	return nil
+}
+
+// resumed acts on marks on a goroutine of its own, where no feeder is in the
+// direction.
+func (d *direction[H]) resumed() {
+	defer d.f.pushes.Done()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return
+	}
+	x := d.f.x
+	x.Mu.Lock()
+	d.inside = true
+	was := d.stage
+	held := d.held
+	x.Mu.Unlock()
+	err := d.settle(false)
+	if err == nil && held && !d.endHead {
+		// The feeder has flushed before it blocked on its wire, and nothing
+		// was passed on then (rule 5).
+		x.Mu.Lock()
+		flush := !d.held && !d.ended
+		x.Mu.Unlock()
+		if flush {
+			err = d.stop(d.next.Data(nil, false))
+		}
+	}
+	if err != nil {
+		d.reportAside(err, was)
+	}
+}

@@ -1,0 +1,196 @@
+package wasmfilter
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+)
+
+// stage is how far the head of a message has come.
+type stage uint8
+
+const (
+	stageNone   stage = iota // not here yet
+	stageHere                // in this filter: readable and writable
+	stagePassed              // on its way: readable
+)
+
+// half is what the two directions have in common: everything that does not depend
+// on the type of the head.
+type half struct {
+	// Immutable.
+	f    *Filter
+	side abi.StreamType // StreamRequest or StreamResponse
+	wake chan struct{}  // one token: look at the marks
+
+	// The direction lock: held by whoever is in the direction, the feeder or a
+	// goroutine that pushes for it, also while it is parked and while it pushes.
+	mu sync.Mutex
+
+	timer *time.Timer // of park; made when it is first needed
+	flow
+}
+
+// flow is the part of a half that lives as long as the exchange.
+type flow struct {
+	// Owned by the holder of mu.
+	err      error // what ended the direction; every further call returns it
+	skip     bool  // the guest is not called any more; nothing is held
+	endHead  bool  // the message ended with its head
+	drop     bool  // data go nowhere: the guest made the message one without body
+	declared int64 // length that was announced downstream, while it has to be checked; else -1
+	passed   int64 // bytes passed on so far
+
+	// Guarded by Exchange.Mu.
+	stage      stage
+	held       bool             // the guest holds something back
+	kind       hold             // what it holds back
+	inside     bool             // a goroutine is in the direction and looks at the marks before it leaves or pushes
+	parked     bool             // the goroutine in the direction waits for wake
+	resume     bool             // mark: let go of what is held
+	ended      bool             // the end of the message has been seen
+	lengthSet  bool             // the guest has set the length
+	wasNoBody  bool             // the message could not have a body when it came
+	inTrailer  bool             // trailers are accessible
+	trailer    *exchange.Fields // that have arrived, or that the guest has added
+	ownTrailer exchange.Fields  // room for added ones
+	body       body
+}
+
+// hold is what a guest holds back.
+type hold uint8
+
+const (
+	holdAll  hold = iota // everything: the feeder waits
+	holdHead             // the head; body callbacks go on
+	holdBody             // the body, to look at it as a whole
+	holdFlow             // the body, without looking at it again
+)
+
+var errPauseLimit = errors.New("the plugin has paused for too long")
+
+// goneError is why a held message is given up.
+func (d *half) goneError(cause error) *exchange.Error {
+	side := exchange.ClientSide
+	return &exchange.Error{Op: "wait for plugin " + d.f.factory.name, Side: side, Reason: "client_gone", Err: cause}
+}
+
+// Wake implements filter.Waker.
+func (d *half) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default: // one token is enough: all marks are looked at
+	}
+}
+
+// markLocked makes sure that somebody looks at the marks; false if nobody is in
+// the direction.
+func (d *half) markLocked() bool {
+	if d.parked {
+		d.Wake()
+	}
+	return d.parked || d.inside
+}
+
+// resumeLocked marks what is held to be let go of; it reports whether a goroutine
+// has to be started for it.
+func (d *half) resumeLocked() bool {
+	// inside: the callback that is running may be about to pause.
+	if d.resume || !d.held && !d.inside {
+		return false
+	}
+	d.resume = true
+	return !d.markLocked()
+}
+
+// limit returns how many bytes of the body may be held back.
+func (d *half) limitLocked() int {
+	if n := d.f.limits[d.side]; n > 0 {
+		return n
+	}
+	return d.f.factory.o.BodyBuffer
+}
+
+// wants reports whether the guest exports the callbacks of this direction.
+func (d *half) wants() (headers, body, trailers bool) {
+	c := &d.f.factory.calls
+	if d.side == abi.StreamRequest {
+		return c.RequestHeaders, c.RequestBody, c.RequestTrailers
+	}
+	return c.ResponseHeaders, c.ResponseBody, c.ResponseTrailers
+}
+
+func (d *half) callHeaders(n int, end bool) (abi.Action, error) {
+	if d.side == abi.StreamRequest {
+		return d.f.guest.RequestHeaders(n, end)
+	}
+	return d.f.guest.ResponseHeaders(n, end)
+}
+
+func (d *half) callBody(n int, end bool) (abi.Action, error) {
+	if d.side == abi.StreamRequest {
+		return d.f.guest.RequestBody(n, end)
+	}
+	return d.f.guest.ResponseBody(n, end)
+}
+
+func (d *half) callTrailers(n int) (abi.Action, error) {
+	if d.side == abi.StreamRequest {
+		return d.f.guest.RequestTrailers(n)
+	}
+	return d.f.guest.ResponseTrailers(n)
+}
+
+// park waits for a mark. It is called with parked set. The error is
+// errPauseLimit, exchange.ErrAnswered, or that of the exchange's context.
+func (d *half) park() error {
+	x := d.f.x
+	if d.side == abi.StreamRequest {
+		if !x.Park(d) {
+			return exchange.ErrAnswered
+		}
+		defer x.Unpark(d)
+	}
+	var limit <-chan time.Time
+	if wait := d.pauseLimit(time.Now()); d.timer == nil {
+		d.timer = time.NewTimer(wait)
+		limit = d.timer.C
+	} else {
+		d.timer.Reset(wait)
+		limit = d.timer.C
+	}
+	defer d.timer.Stop()
+	var done <-chan struct{}
+	if x.Context != nil {
+		done = x.Context.Done()
+	}
+	select {
+	case <-d.wake:
+		if d.side == abi.StreamRequest && x.Over() {
+			return exchange.ErrAnswered
+		}
+		return nil
+	case <-done:
+		return x.Context.Err()
+	case <-limit:
+		return errPauseLimit
+	}
+}
+
+// pauseLimit returns how long a pause that begins now may last.
+func (d *half) pauseLimit(now time.Time) time.Duration {
+	wait := d.f.factory.o.Pause
+	if dl := d.f.x.Deadline; !dl.IsZero() {
+		if left := max(dl.Sub(now), 0); wait == 0 || left < wait {
+			wait = left
+		}
+		return wait
+	}
+	if wait == 0 {
+		wait = defaultPause
+	}
+	return wait
+}

@@ -1,0 +1,301 @@
+package wasmfilter
+
+import (
+	"iter"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/host"
+)
+
+// Numbers of pseudo fields, which come first in a map and count as lines.
+const (
+	requestPseudos  = 4
+	responsePseudos = 1
+)
+
+// headerMaps are the header maps of an exchange, as parts of its Filter, so that a host
+// call allocates none.
+type headerMaps struct{ list [4]headerMap }
+
+func (m *headerMaps) init(f *Filter) {
+	for i := range m.list {
+		h := &m.list[i]
+		h.f, h.kind = f, abi.MapType(i)
+		h.all = h.each
+	}
+}
+
+// get returns the map, or nil when that message is not there.
+func (m *headerMaps) get(f *Filter, kind abi.MapType) host.Map {
+	if int(kind) >= len(m.list) {
+		return nil
+	}
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if h := &m.list[kind]; h.fields() != nil {
+		return h
+	}
+	return nil
+}
+
+// headerMap is one header map. Every method takes Exchange.Mu: a guest may look at
+// a message that is in another filter by now.
+type headerMap struct {
+	f    *Filter
+	kind abi.MapType
+	all  iter.Seq2[string, string] // each, made once
+}
+
+var _ host.Map = (*headerMap)(nil)
+
+// fields returns the lines behind the pseudo fields, nil when the message is not
+// there.
+func (m *headerMap) fields() *exchange.Fields {
+	f := m.f
+	switch m.kind {
+	case abi.MapRequestHeaders:
+		return &f.x.Request.Fields
+	case abi.MapResponseHeaders:
+		if f.resp.stage != stageNone {
+			return &f.resp.head.Fields
+		}
+	case abi.MapRequestTrailers:
+		return f.req.trailers()
+	case abi.MapResponseTrailers:
+		return f.resp.trailers()
+	}
+	return nil
+}
+
+// trailers returns the trailers: those that have come, or, in the body callback
+// that sees the end, empty ones to be filled (abi.md 5.7).
+func (d *half) trailers() *exchange.Fields {
+	switch {
+	case d.trailer != nil:
+		return d.trailer
+	case d.ended && d.body.open && d.inside && !d.endHead:
+		return &d.ownTrailer
+	}
+	return nil
+}
+
+// writable reports whether edits still reach the message. After it has been let
+// go of they have no effect, which is no error (abi.md 5.3).
+func (m *headerMap) writable() bool {
+	d := &m.f.req.half
+	if m.kind == abi.MapResponseHeaders || m.kind == abi.MapResponseTrailers {
+		d = &m.f.resp.half
+	}
+	if d.resume && d.parked || d.skip {
+		return false
+	}
+	if m.kind == abi.MapRequestTrailers || m.kind == abi.MapResponseTrailers {
+		return d.inside || d.held
+	}
+	return d.stage == stageHere
+}
+
+// pseudos returns the number of pseudo fields.
+func (m *headerMap) pseudos() int {
+	switch m.kind {
+	case abi.MapRequestHeaders:
+		return requestPseudos
+	case abi.MapResponseHeaders:
+		return responsePseudos
+	}
+	return 0
+}
+
+// Len implements host.Map.
+func (m *headerMap) Len() int {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	if l := m.fields(); l != nil {
+		return l.Len() + m.pseudos()
+	}
+	return 0
+}
+
+// Get implements host.Map.
+func (m *headerMap) Get(name string) (string, bool) {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	if l == nil {
+		return "", false
+	}
+	if m.isPseudo(name) {
+		return m.pseudo(name)
+	}
+	if i := find(l.List(), name); i >= 0 {
+		return l.At(i).Value, true
+	}
+	return "", false
+}
+
+// All implements host.Map.
+func (m *headerMap) All() iter.Seq2[string, string] { return m.all }
+
+func (m *headerMap) each(yield func(string, string) bool) {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	if l == nil || !m.eachPseudo(yield) {
+		return
+	}
+	for _, x := range l.List() {
+		if !yield(x.Name, x.Value) {
+			return
+		}
+	}
+}
+
+// Set implements host.Map: exactly one line called name is left.
+func (m *headerMap) Set(name, value string) bool {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	if l == nil || m.isPseudo(name) {
+		return l != nil && m.setPseudo(name, value)
+	}
+	name, value, ok := cleanField(name, value)
+	switch {
+	case !ok:
+		return false
+	case !m.writable() || hopByHop(name):
+		return true
+	case name == "content-length":
+		return m.setLength(value)
+	case !roomFor(l, name, value):
+		return false
+	}
+	l.Set(name, value)
+	m.edited()
+	return true
+}
+
+// Add implements host.Map.
+func (m *headerMap) Add(name, value string) bool {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	if l == nil || m.isPseudo(name) {
+		return false // there is one of each already
+	}
+	name, value, ok := cleanField(name, value)
+	switch {
+	case !ok:
+		return false
+	case !m.writable() || hopByHop(name):
+		return true
+	case name == "content-length":
+		return !l.Has(name) && m.setLength(value)
+	case !roomFor(l, name, value):
+		return false
+	}
+	l.Add(name, value)
+	m.edited()
+	return true
+}
+
+// Remove implements host.Map.
+func (m *headerMap) Remove(name string) bool {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	if l == nil || m.isPseudo(name) {
+		return false
+	}
+	i := find(l.List(), name)
+	if i < 0 || !m.writable() {
+		return true
+	}
+	// The name as it stands in the list: the argument is borrowed, and in any
+	// case of letters.
+	if name := l.At(i).Name; name == "content-length" {
+		m.removeLength()
+	} else {
+		l.Remove(name)
+	}
+	m.edited()
+	return true
+}
+
+// edited notes an edit of the request head, after which the route is matched
+// again (abi.md 5.7).
+func (m *headerMap) edited() {
+	if m.kind == abi.MapRequestHeaders {
+		m.f.dirty = true
+	}
+}
+
+// Replace implements host.Map. Pseudo fields that are missing keep their values.
+func (m *headerMap) Replace(pairs []abi.Pair) bool {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	if l == nil || !m.replaceable(pairs) {
+		return false
+	}
+	if !m.writable() {
+		return true
+	}
+	for _, p := range pairs {
+		if m.isPseudo(p.Name) && !m.setPseudo(p.Name, p.Value) {
+			return false
+		}
+	}
+	length, hadLength := l.Get("content-length")
+	var kept bool
+	l.Reset()
+	for _, p := range pairs {
+		if m.isPseudo(p.Name) {
+			continue
+		}
+		name, value, _ := cleanField(p.Name, p.Value)
+		switch {
+		case hopByHop(name):
+		case name == "content-length":
+			if hadLength {
+				l.Add(name, length)
+			}
+			kept = m.setLength(value)
+		default:
+			l.Add(name, value)
+		}
+	}
+	if hadLength && !kept {
+		m.removeLength()
+	}
+	m.edited()
+	return true
+}
+
+// replaceable reports whether pairs can be the whole map: valid lines, each
+// pseudo field once at most, one length, and not too much of it.
+func (m *headerMap) replaceable(pairs []abi.Pair) bool {
+	size, lengths := 0, 0
+	for i, p := range pairs {
+		size += len(p.Name) + len(p.Value)
+		if m.isPseudo(p.Name) {
+			for j := range i {
+				if m.samePseudo(pairs[j].Name, p.Name) {
+					return false
+				}
+			}
+			if !m.validPseudo(p.Name, p.Value) {
+				return false
+			}
+			continue
+		}
+		name, _, ok := cleanField(p.Name, p.Value)
+		if !ok {
+			return false
+		}
+		if name == "content-length" {
+			lengths++
+		}
+	}
+	return lengths <= 1 && size <= maxHeadBytes && len(pairs) <= maxHeadFields+requestPseudos
+}

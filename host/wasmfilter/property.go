@@ -1,0 +1,313 @@
+package wasmfilter
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+)
+
+// Property implements host.Stream: the well-known properties (abi.md 6.1), and
+// below them the bag that the plugins of the exchange share. plugin_* are the host's.
+func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
+	x := s.f.x
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	v := view{
+		x: x, outcome: &s.f.outcome, route: s.f.route, status: s.f.status, final: s.f.final,
+		requestTrailers: s.f.req.trailer, responseTrailers: s.f.resp.trailer,
+	}
+	if s.f.resp.stage != stageNone {
+		v.response = s.f.resp.head
+	}
+	return v.property(dst, abi.TrimPath(path))
+}
+
+// property appends the value of the property at path.
+func (v *view) property(dst []byte, path string) ([]byte, bool) {
+	first, rest, more := abi.CutPath(path)
+	if first == "xds" && more { // the newer spelling of what stood at the top
+		first, rest, more = abi.CutPath(rest)
+	}
+	var out []byte
+	var ok bool
+	if more {
+		out, ok = v.group(dst, first, rest)
+	} else {
+		out, ok = v.top(dst, first)
+	}
+	if ok {
+		return out, true
+	}
+	if value, found := v.x.Prop(path); found {
+		return append(dst, value...), true
+	}
+	return dst, false
+}
+
+// group appends a property that has a group in front of its name.
+func (v *view) group(dst []byte, group, name string) ([]byte, bool) {
+	switch group {
+	case "request":
+		return v.request(dst, name)
+	case "response":
+		return v.responseProp(dst, name)
+	case "source", "destination":
+		return v.address(dst, group, name)
+	case "connection":
+		return v.connection(dst, name)
+	case "upstream":
+		return v.upstream(dst, name)
+	case "route_metadata":
+		return v.metadata(dst, name)
+	}
+	return dst, false
+}
+
+// top appends a property that has no group.
+func (v *view) top(dst []byte, name string) ([]byte, bool) {
+	switch name {
+	case "route_name":
+		if v.route != nil {
+			return append(dst, v.route.Name...), true
+		}
+	case "cluster_name":
+		return text(dst, v.outcome.Cluster)
+	case "connection_id":
+		return v.connection(dst, "id")
+	case "listener_direction":
+		return abi.AppendInt(dst, 1), true // inbound
+	case "listener_name":
+		if c := v.x.Request.Conn; c != nil {
+			return text(dst, c.Listener)
+		}
+	}
+	return dst, false
+}
+
+// text appends s if there is any.
+func text(dst []byte, s string) ([]byte, bool) {
+	return append(dst, s...), s != ""
+}
+
+func (v *view) request(dst []byte, name string) ([]byte, bool) {
+	r := v.x.Request
+	switch name {
+	case "path":
+		return append(dst, r.Target...), true
+	case "url_path":
+		return append(dst, r.Path()...), true
+	case "query":
+		q, _ := r.Query()
+		return append(dst, q...), true
+	case "host":
+		return append(dst, r.Authority...), true
+	case "scheme":
+		return append(dst, r.Scheme...), true
+	case "method":
+		return append(dst, r.Method...), true
+	case "protocol":
+		return append(dst, r.Version.String()...), true
+	case "referer":
+		return field(dst, &r.Fields, "referer")
+	case "useragent":
+		return field(dst, &r.Fields, "user-agent")
+	case "id":
+		if out, ok := field(dst, &r.Fields, "x-request-id"); ok {
+			return out, true
+		}
+		return text(dst, v.x.RequestID)
+	case "time":
+		return abi.AppendTime(dst, v.x.Start), true
+	case "duration":
+		return abi.AppendDuration(dst, v.x.Finished.Sub(v.x.Start)), v.final
+	case "size":
+		return v.size(dst, v.x.BytesIn, r.Length)
+	case "headers_bytes":
+		return abi.AppendInt(dst, v.requestHeadBytes()), true
+	case "total_size":
+		return abi.AppendInt(dst, v.requestHeadBytes()+v.x.BytesIn), v.final
+	}
+	return headers(dst, &r.Fields, "headers", name)
+}
+
+func (v *view) requestHeadBytes() int64 {
+	r := v.x.Request
+	return int64(r.Fields.Size() + len(r.Target) + len(r.Authority) + len(r.Method) + len(r.Scheme))
+}
+
+// size appends the size of a body: of all of it once that is known, else what its
+// head has announced.
+func (v *view) size(dst []byte, counted, announced int64) ([]byte, bool) {
+	if v.final {
+		return abi.AppendInt(dst, counted), true
+	}
+	return abi.AppendInt(dst, announced), announced >= 0
+}
+
+func (v *view) responseProp(dst []byte, name string) ([]byte, bool) {
+	r := v.response
+	if name == "backend_latency" {
+		return abi.AppendDuration(dst, v.outcome.FirstByteTime), v.outcome.FirstByteTime > 0
+	}
+	if name == "code" {
+		return abi.AppendInt(dst, int64(v.status)), v.status != 0
+	}
+	if r == nil {
+		return dst, false
+	}
+	switch name {
+	case "code_details":
+		if v.x.Reason == "" {
+			return append(dst, "via_upstream"...), v.final
+		}
+		return append(dst, v.x.Reason...), true
+	case "flags":
+		return abi.AppendInt(dst, 0), true
+	case "grpc_status":
+		return v.grpcStatus(dst)
+	case "size":
+		return v.size(dst, v.x.BytesOut, r.Length)
+	case "headers_bytes":
+		return abi.AppendInt(dst, int64(r.Fields.Size())), true
+	case "total_size":
+		return abi.AppendInt(dst, int64(r.Fields.Size())+v.x.BytesOut), v.final
+	}
+	if v.responseTrailers != nil {
+		if out, ok := headers(dst, v.responseTrailers, "trailers", name); ok {
+			return out, true
+		}
+	}
+	return headers(dst, &r.Fields, "headers", name)
+}
+
+func (v *view) grpcStatus(dst []byte) ([]byte, bool) {
+	s := v.response.Fields.Value("grpc-status")
+	if v.responseTrailers != nil {
+		if t, ok := v.responseTrailers.Get("grpc-status"); ok {
+			s = t
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	return abi.AppendInt(dst, n), err == nil
+}
+
+// field appends the value of a field; lines of the same name are joined.
+func field(dst []byte, f *exchange.Fields, name string) ([]byte, bool) {
+	found := false
+	for _, x := range f.List() {
+		if !sameName(name, x.Name) {
+			continue
+		}
+		if found {
+			dst = append(dst, ',')
+		}
+		dst, found = append(dst, x.Value...), true
+	}
+	return dst, found
+}
+
+// headers appends a whole map, or one field of it: path is its name, or that and
+// the name of a field.
+func headers(dst []byte, f *exchange.Fields, name, path string) ([]byte, bool) {
+	first, key, more := abi.CutPath(path)
+	if first != name {
+		return dst, false
+	}
+	if more {
+		return field(dst, f, key)
+	}
+	pairs := make([]abi.Pair, 0, f.Len())
+	for _, x := range f.List() {
+		pairs = append(pairs, abi.Pair(x))
+	}
+	return abi.AppendPairs(dst, pairs), true
+}
+
+// address appends addresses and ports of the client, after trust_proxy, and of the
+// listener.
+func (v *view) address(dst []byte, group, name string) ([]byte, bool) {
+	c := v.x.Request.Conn
+	if c == nil {
+		return dst, false
+	}
+	a, s := c.Local, c.LocalAddr
+	if group == "source" {
+		a, s = c.Remote, c.RemoteAddr
+		// Compared without the 4-in-6 form, which is the same address.
+		if v.x.ClientAddr.IsValid() && v.x.ClientAddr.Unmap() != a.Addr().Unmap() {
+			a = netip.AddrPortFrom(v.x.ClientAddr, 0) // a proxy in front does not tell the port
+			s = ""
+		}
+	}
+	switch name {
+	case "address":
+		if s == "" {
+			return a.AppendTo(dst), a.IsValid()
+		}
+		return append(dst, s...), true
+	case "port":
+		return abi.AppendInt(dst, int64(a.Port())), true
+	}
+	return dst, false
+}
+
+func (v *view) connection(dst []byte, name string) ([]byte, bool) {
+	c := v.x.Request.Conn
+	if c == nil {
+		return dst, false
+	}
+	switch name {
+	case "id":
+		return abi.AppendUint(dst, c.ID), true
+	case "mtls":
+		return abi.AppendBool(dst, c.TLS != nil && len(c.TLS.PeerCertificates) > 0), true
+	case "requested_server_name":
+		if c.TLS != nil {
+			return text(dst, c.TLS.ServerName)
+		}
+	case "tls_version":
+		if c.TLS != nil {
+			return append(dst, tlsVersion(c.TLS.Version)...), true
+		}
+	}
+	return dst, false
+}
+
+// tlsVersion names a version as Envoy does.
+func tlsVersion(v uint16) string {
+	switch v {
+	case 0x0303:
+		return "TLSv1.2"
+	case 0x0304:
+		return "TLSv1.3"
+	}
+	return "TLSv1." + strconv.Itoa(int(v)-0x0301)
+}
+
+// upstream appends what is known of the upstream: once it has answered, or the
+// engine has answered for it.
+func (v *view) upstream(dst []byte, name string) ([]byte, bool) {
+	o := v.outcome
+	switch name {
+	case "address":
+		return text(dst, o.Address)
+	case "port":
+		i := strings.LastIndexByte(o.Address, ':')
+		n, err := strconv.ParseUint(o.Address[i+1:], 10, 16)
+		return abi.AppendInt(dst, int64(n)), i >= 0 && err == nil
+	case "cluster":
+		return text(dst, o.Cluster)
+	case "attempts", "request_attempt_count":
+		return abi.AppendUint(dst, uint64(max(o.Attempts, 0))), v.status != 0
+	case "failure", "transport_failure_reason":
+		return append(dst, o.Failure...), v.status != 0
+	case "connect_time", "cx_pool_ready_duration":
+		return abi.AppendDuration(dst, o.ConnectTime), o.Attempts > 0
+	case "first_byte_time":
+		return abi.AppendDuration(dst, o.FirstByteTime), o.FirstByteTime > 0
+	}
+	return dst, false
+}

@@ -1,0 +1,238 @@
+package wasmfilter
+
+import (
+	"strconv"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+)
+
+// pseudoHost is the field that :authority stands for. Guests that ask for it, or
+// set it, mean that; a second host beside :authority cannot be made.
+const pseudoHost = "host"
+
+// isPseudo reports whether name is a pseudo field of this map, or would have to be
+// one. Nobody may make other fields that begin with a colon: they are no tokens.
+func (m *headerMap) isPseudo(name string) bool {
+	if name == "" || m.pseudos() == 0 {
+		return false
+	}
+	return name[0] == ':' || m.kind == abi.MapRequestHeaders && sameName(name, pseudoHost)
+}
+
+// pseudo returns the value of a pseudo field.
+func (m *headerMap) pseudo(name string) (string, bool) {
+	if m.kind == abi.MapResponseHeaders {
+		if !sameName(name, ":status") {
+			return "", false
+		}
+		return statusText(m.f.resp.head.Status), true
+	}
+	r := m.f.x.Request
+	switch {
+	case sameName(name, ":path"):
+		return r.Target, true
+	case sameName(name, ":method"):
+		return r.Method, true
+	case sameName(name, ":authority"), sameName(name, pseudoHost):
+		return r.Authority, true
+	case sameName(name, ":scheme"):
+		return r.Scheme, true
+	}
+	return "", false
+}
+
+func (m *headerMap) eachPseudo(yield func(string, string) bool) bool {
+	switch m.kind {
+	case abi.MapRequestHeaders:
+		r := m.f.x.Request
+		return yield(":authority", r.Authority) && yield(":path", r.Target) &&
+			yield(":method", r.Method) && yield(":scheme", r.Scheme)
+	case abi.MapResponseHeaders:
+		return yield(":status", statusText(m.f.resp.head.Status))
+	}
+	return true
+}
+
+// samePseudo reports whether a and b name the same pseudo field.
+func (m *headerMap) samePseudo(a, b string) bool {
+	canonical := func(s string) string {
+		if sameName(s, pseudoHost) {
+			return ":authority"
+		}
+		return s
+	}
+	a, b = canonical(a), canonical(b)
+	for _, name := range [...]string{":authority", ":path", ":method", ":scheme", ":status"} {
+		if sameName(a, name) {
+			return sameName(b, name)
+		}
+	}
+	return a == b
+}
+
+// validPseudo reports whether setPseudo would take value.
+func (m *headerMap) validPseudo(name, value string) bool {
+	if m.kind == abi.MapResponseHeaders {
+		_, ok := m.status(value)
+		return ok && sameName(name, ":status")
+	}
+	r := *m.f.x.Request // a copy: the heads of its Fields are not touched
+	return setRequestPseudo(&r, name, value)
+}
+
+// setPseudo sets a pseudo field; false if the value is not one, or the edit would
+// break the framing of what is on its way already.
+func (m *headerMap) setPseudo(name, value string) bool {
+	if !m.writable() {
+		return true
+	}
+	if m.kind == abi.MapResponseHeaders {
+		status, ok := m.status(value)
+		if ok && sameName(name, ":status") {
+			m.f.resp.head.Status, m.f.status = status, status
+			return true
+		}
+		return false
+	}
+	if old, ok := m.pseudo(name); ok && old == value {
+		return true
+	}
+	if !setRequestPseudo(m.f.x.Request, name, value) {
+		return false
+	}
+	m.edited()
+	return true
+}
+
+// status parses a status that may be set: a final one, and no change to or from a
+// tunnel, which has begun or not.
+func (m *headerMap) status(value string) (int, bool) {
+	n, err := strconv.Atoi(value)
+	if err != nil || len(value) != 3 {
+		return 0, false
+	}
+	was := m.f.resp.head.Status
+	return n, n == was || n >= 200 && n <= 599 && was != 101
+}
+
+// setRequestPseudo edits r through the canonicaliser that clients' requests come
+// through.
+func setRequestPseudo(r *exchange.Request, name, value string) bool {
+	switch {
+	case sameName(name, ":path"):
+		return r.ParseTarget(value) == nil
+	case sameName(name, ":authority"), sameName(name, pseudoHost):
+		return r.ParseAuthority(value) == nil
+	case sameName(name, ":method"):
+		// HEAD and CONNECT decide how the response is framed, and the client
+		// has been told already which it is (RFC 9112 6.3).
+		if !isToken(value) || special(value) != special(r.Method) {
+			return false
+		}
+		r.Method = value
+		return true
+	case sameName(name, ":scheme"):
+		if value != "http" && value != "https" {
+			return false
+		}
+		r.Scheme = value
+		return true
+	}
+	return false
+}
+
+// special returns the method if its responses are framed differently.
+func special(method string) string {
+	if method == "HEAD" || method == "CONNECT" {
+		return method
+	}
+	return ""
+}
+
+// statusText returns a status as text without allocating for those in use.
+func statusText(status int) string {
+	switch status {
+	case 200:
+		return "200"
+	case 204:
+		return "204"
+	case 206:
+		return "206"
+	case 301:
+		return "301"
+	case 302:
+		return "302"
+	case 304:
+		return "304"
+	case 400:
+		return "400"
+	case 401:
+		return "401"
+	case 403:
+		return "403"
+	case 404:
+		return "404"
+	case 429:
+		return "429"
+	case 500:
+		return "500"
+	case 502:
+		return "502"
+	case 503:
+		return "503"
+	case 504:
+		return "504"
+	}
+	return strconv.Itoa(status)
+}
+
+// setLength sets content-length, which guests see as a field and codecs as the
+// length of the message. An edit that cannot be true has no effect: a message
+// that has no body, or whose body this guest does not see, has the length it has.
+func (m *headerMap) setLength(value string) bool {
+	n, err := strconv.ParseUint(value, 10, 62)
+	if err != nil {
+		return false
+	}
+	d, length := m.message()
+	if d == nil || int64(n) == *length {
+		return true
+	}
+	_, body, _ := d.wants()
+	if m.kind == abi.MapResponseHeaders && d.wasNoBody {
+		setLength(length, m.fields(), int64(n)) // of a representation: nothing follows
+		return true
+	}
+	if d.endHead || !body {
+		return true
+	}
+	setLength(length, m.fields(), int64(n))
+	d.lengthSet = true
+	m.edited()
+	return true
+}
+
+// removeLength leaves the length of the message open (rule 10), unless it has no
+// body: then there is nothing to leave open.
+func (m *headerMap) removeLength() {
+	d, length := m.message()
+	m.fields().Remove("content-length")
+	if d == nil || d.endHead && !d.wasNoBody {
+		return
+	}
+	*length = exchange.LengthUnknown
+	d.lengthSet = false
+}
+
+// message returns the direction and length of the message that the map is the head
+// of; nil for trailers.
+func (m *headerMap) message() (*half, *int64) {
+	switch m.kind {
+	case abi.MapRequestHeaders:
+		return &m.f.req.half, &m.f.x.Request.Length
+	case abi.MapResponseHeaders:
+		return &m.f.resp.half, &m.f.resp.head.Length
+	}
+	return nil, nil
+}

@@ -1,0 +1,135 @@
+package wasmfilter
+
+import (
+	"wproxy/abi"
+	"wproxy/core/exchange"
+)
+
+// releaseLocked lets go of the message: the head, if it is still here, what is held of
+// the body, and the end if it has been seen, go to the next sink. It is called with
+// Exchange.Mu locked and unlocks it: nothing of the guest's reaches what is being
+// pushed.
+func (d *direction[H]) releaseLocked() error {
+	f, x := d.f, d.f.x
+	head := d.stage == stageHere
+	if head {
+		d.frameLocked()
+		d.stage = stagePassed
+	}
+	reroute := head && d.side == abi.StreamRequest && (f.reroute || f.dirty && !f.noReroute && !f.factory.o.NoReroute)
+	kept, visible := d.body.take()
+	trailer, ended := d.trailer, d.ended && !d.endHead
+	edited := d.body.edited || d.lengthSet
+	d.held, d.resume, d.inside = false, false, false
+	x.Mu.Unlock()
+
+	if reroute {
+		x.Engine.Reroute(true)
+	}
+	if head {
+		// A status without a body ends with its head, whatever follows here.
+		if err := d.stop(d.next.Head(d.head, d.endHead || d.drop)); err != nil {
+			return err
+		}
+	}
+	if d.drop {
+		return nil
+	}
+	last := ended && trailer == nil
+	if err := d.checkLength(len(kept)+len(visible), ended, edited); err != nil {
+		return err
+	}
+	if len(kept) > 0 {
+		if err := d.stop(d.next.Data(kept, last && len(visible) == 0)); err != nil {
+			return err
+		}
+	}
+	if len(visible) > 0 || last && len(kept) == 0 {
+		if err := d.stop(d.next.Data(visible, last)); err != nil {
+			return err
+		}
+	}
+	if trailer != nil {
+		if err := d.stop(d.next.Trailer(trailer)); err != nil {
+			return err
+		}
+	}
+	if ended {
+		d.finished()
+	}
+	return nil
+}
+
+// pass passes a chunk on that the guest does not look at.
+func (d *direction[H]) pass(p []byte, end bool) error {
+	if d.drop {
+		return nil
+	}
+	if end {
+		// A reset that a plugin causes does not wait for this.
+		x := d.f.x
+		x.Mu.Lock()
+		d.ended = true
+		x.Mu.Unlock()
+	}
+	if err := d.checkLength(len(p), end, d.lengthSet || d.body.edited); err != nil {
+		return err
+	}
+	if err := d.stop(d.next.Data(p, end)); err != nil {
+		return err
+	}
+	if end {
+		d.finished()
+	}
+	return nil
+}
+
+// finished notes that the message has been passed on whole.
+func (d *direction[H]) finished() {
+	if d.side == abi.StreamResponse {
+		d.f.x.AnswerEnded()
+	}
+}
+
+// checkLength counts n bytes that are about to be passed on against the length
+// that was announced, if the guest has changed either: a wrong length must never be
+// on the wire (abi.md 5.5).
+func (d *direction[H]) checkLength(n int, end, edited bool) error {
+	d.passed += int64(n)
+	if d.declared < 0 || d.passed <= d.declared && (!end || d.passed == d.declared) {
+		return nil
+	}
+	if !edited {
+		return nil // the sender's own mistake: the codec's business
+	}
+	reason := "plugin_length:" + d.f.factory.name
+	d.f.x.Engine.Abort(reason)
+	return d.stop(d.f.factory.pluginError(0, reason, errLength))
+}
+
+// frameLocked makes the framing of a head that is about to leave true (abi.md 5.5).
+func (d *direction[H]) frameLocked() {
+	var length *int64
+	var fields *exchange.Fields
+	switch h := any(d.head).(type) {
+	case *exchange.Request:
+		length, fields = &h.Length, &h.Fields
+	case *exchange.Response:
+		length, fields = &h.Length, &h.Fields
+		if d.frameStatusLocked(h) {
+			return
+		}
+	}
+	if d.endHead || d.skip && !d.body.edited && !d.lengthSet {
+		return
+	}
+	switch {
+	case d.ended && d.trailer == nil && d.body.edited:
+		setLength(length, fields, int64(d.body.size()))
+	case d.body.edited, d.trailer == &d.ownTrailer:
+		setLength(length, fields, exchange.LengthUnknown)
+	}
+	if _, body, _ := d.wants(); body || d.lengthSet {
+		d.declared = *length
+	}
+}

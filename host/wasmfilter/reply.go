@@ -1,0 +1,216 @@
+package wasmfilter
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/host"
+)
+
+// answer sends a local reply before there is a response: it claims the answer and
+// goes through the response callbacks of this plugin and of those before it. The
+// result is what the request direction returns.
+func (f *Filter) answer(r *host.Reply) error {
+	h, body := f.replyHead(r)
+	if err := f.send(h, body, reason(r.Details)); err != nil {
+		return err
+	}
+	return exchange.ErrAnswered
+}
+
+// answerWith answers with a status of wproxy's own.
+func (f *Filter) answerWith(status int, reason string) error {
+	h, body := statusHead(status, reason)
+	return f.send(h, body, reason)
+}
+
+func (f *Filter) send(h *exchange.Response, body []byte, reason string) error {
+	err := f.x.Engine.Answer(f, &filter.Answer{Head: h, Body: body, Reason: reason})
+	f.x.AnswerEnded()
+	return err
+}
+
+// answerAside sends a local reply where no direction is there to do it: the
+// request has been passed on, or its feeder waits for the client.
+func (f *Filter) answerAside() {
+	defer f.pushes.Done()
+	x := f.x
+	x.Mu.Lock()
+	r := f.reply
+	if r == nil || f.resp.stage != stageNone {
+		f.dispatchLocked() // an answer has come in between
+		x.Mu.Unlock()
+		return
+	}
+	f.reply = nil
+	x.Mu.Unlock()
+	h, body := f.replyHead(r)
+	if !errors.Is(f.send(h, body, reason(r.Details)), exchange.ErrAnswered) {
+		return
+	}
+	// Somebody else was first, or a filter in front has replaced the reply.
+	x.Mu.Lock()
+	late := f.resp.stage == stagePassed && f.resp.head != h
+	x.Mu.Unlock()
+	if late {
+		x.Engine.Abort("late_local_reply:" + f.factory.name)
+	}
+}
+
+// replace sends a local reply in place of the response that is held here. The
+// response callbacks of this plugin are not made for it (abi.md 5.8).
+func (f *Filter) replace(r *host.Reply) error {
+	h, body := f.replyHead(r)
+	return f.push(h, body, reason(r.Details))
+}
+
+// replaceWith sends a status of wproxy's own in place of the response.
+func (f *Filter) replaceWith(status int, reason string) error {
+	h, body := statusHead(status, reason)
+	return f.push(h, body, reason)
+}
+
+// push pushes h in place of the response that the direction holds.
+func (f *Filter) push(h *exchange.Response, body []byte, reason string) error {
+	x := f.x
+	x.Mu.Lock()
+	f.resp.skip = true
+	x.Reason = reason
+	x.Mu.Unlock()
+	h.Length = int64(len(body))
+	end := len(body) == 0 || x.Request.Method == "HEAD"
+	err := f.resp.next.Head(h, end)
+	if err == nil && !end {
+		err = f.resp.next.Data(body, true)
+	}
+	x.AnswerEnded()
+	if err != nil {
+		return err
+	}
+	return exchange.ErrAnswered
+}
+
+// statusHead makes an answer of wproxy's own.
+func statusHead(status int, reason string) (h *exchange.Response, body []byte) {
+	body = []byte(reason + "\n")
+	h = &exchange.Response{Status: status}
+	h.Fields.Add("content-length", strconv.Itoa(len(body)))
+	h.Fields.Add("content-type", "text/plain; charset=utf-8")
+	return h, body
+}
+
+// replyHead makes the head of a local reply (abi.md 5.8).
+func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
+	h = &exchange.Response{Status: r.Status}
+	if r.Status < 200 || r.Status > 599 {
+		h.Status = 500 // 1xx is no answer, and nothing else is HTTP
+	}
+	if f.isGRPC() {
+		grpcHead(h, r)
+		return h, nil
+	}
+	if !noBody(h.Status) {
+		body = r.Body[:min(len(r.Body), maxReplyBody)]
+	}
+	addReplyFields(h, r.Fields)
+	if len(body) > 0 {
+		h.Fields.Add("content-length", strconv.Itoa(len(body)))
+		if !h.Fields.Has("content-type") {
+			h.Fields.Add("content-type", "text/plain")
+		}
+	}
+	return h, body
+}
+
+// addReplyFields adds the guest's fields, but for those that would be a second
+// status or framing.
+func addReplyFields(h *exchange.Response, pairs []abi.Pair) {
+	size := 0
+	for _, p := range pairs {
+		name, value, ok := cleanField(p.Name, p.Value)
+		size += len(name) + len(value)
+		if !ok || hopByHop(name) || name == "content-length" ||
+			size > maxHeadBytes || h.Fields.Len() >= maxHeadFields {
+			continue
+		}
+		h.Fields.Add(name, value)
+	}
+}
+
+// isGRPC reports whether the client speaks gRPC and so expects an answer in it.
+func (f *Filter) isGRPC() bool {
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	rest, ok := strings.CutPrefix(f.x.Request.Fields.Value("content-type"), "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// grpcHead makes a trailers-only answer: the status travels in the fields of a
+// head that ends the message.
+func grpcHead(h *exchange.Response, r *host.Reply) {
+	code := r.GRPCStatus
+	if code < 0 || code > 16 {
+		code = grpcCode(h.Status)
+	}
+	h.Status = 200
+	h.Fields.Add("content-type", "application/grpc")
+	h.Fields.Add("grpc-status", strconv.Itoa(int(code)))
+	if len(r.Body) > 0 {
+		h.Fields.Add("grpc-message", percentEncode(r.Body[:min(len(r.Body), maxLogValue)]))
+	}
+	extra := r.Fields[:0:0]
+	for _, p := range r.Fields {
+		switch strings.ToLower(p.Name) {
+		case "content-type", "grpc-status", "grpc-message":
+		default:
+			extra = append(extra, p)
+		}
+	}
+	addReplyFields(h, extra)
+}
+
+// percentEncode encodes a grpc-message (gRPC over HTTP2, "Responses").
+func percentEncode(p []byte) string {
+	const hex = "0123456789ABCDEF"
+	out := make([]byte, 0, len(p))
+	for _, c := range p {
+		if c < ' ' || c > '~' || c == '%' {
+			out = append(out, '%', hex[c>>4], hex[c&15])
+			continue
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
+
+// grpcCode maps an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
+func grpcCode(status int) int32 {
+	switch status {
+	case 400:
+		return 13
+	case 401:
+		return 16
+	case 403:
+		return 7
+	case 404:
+		return 12
+	case 429, 502, 503, 504:
+		return 14
+	}
+	return 2
+}
+
+// reason makes the log's reason of a local reply's details: one word.
+func reason(details string) string {
+	details = details[:min(len(details), maxDetails)]
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f {
+			return '_'
+		}
+		return r
+	}, details)
+}

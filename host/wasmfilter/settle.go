@@ -1,0 +1,203 @@
+package wasmfilter
+
+import (
+	"errors"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/host"
+)
+
+// settle acts on what the guest has asked for and lets go of the message if the
+// guest does. If the guest does not, and wait is set because the feeder has nothing
+// more to bring, or must not, it parks until the guest does. It is called with
+// inside set, and clears it.
+func (d *direction[H]) settle(wait bool) error {
+	f, x := d.f, d.f.x
+	for {
+		x.Mu.Lock()
+		switch {
+		case f.abort != "":
+			d.inside = false
+			return d.abortLocked()
+		case f.failed != nil && !d.skip:
+			x.Mu.Unlock()
+			return d.trapped(f.failed)
+		case f.reply != nil && d.side == abi.StreamRequest:
+			return d.replyLocked()
+		case f.reply != nil && d.stage == stageHere:
+			r := f.reply
+			f.reply, d.inside = nil, false
+			d.stage = stagePassed
+			x.Mu.Unlock()
+			return d.stop(f.replace(r))
+		case f.reply != nil:
+			f.dispatchLocked() // too late: becomes a reset
+			x.Mu.Unlock()
+			continue
+		case !d.held || d.resume:
+			return d.releaseLocked()
+		case !wait:
+			d.inside = false
+			x.Mu.Unlock()
+			return nil
+		}
+		d.parked = true
+		x.Mu.Unlock()
+		err := d.park()
+		x.Mu.Lock()
+		d.parked = false
+		x.Mu.Unlock()
+		if err != nil {
+			return d.unheld(err)
+		}
+	}
+}
+
+// replyLocked sends the local reply that was asked for, as the request direction.
+func (d *direction[H]) replyLocked() error {
+	f := d.f
+	if f.resp.stage == stageNone {
+		r := f.reply
+		f.reply, d.inside = nil, false
+		f.x.Mu.Unlock()
+		return d.stop(f.answer(r))
+	}
+	f.dispatchLocked() // there is a response already: the other direction's business
+	d.inside = false
+	if f.abort != "" {
+		return d.abortLocked()
+	}
+	f.x.Mu.Unlock()
+	return d.stop(exchange.ErrAnswered)
+}
+
+// abortLocked makes the reset that was asked for.
+func (d *direction[H]) abortLocked() error {
+	f := d.f
+	reason := f.abort
+	f.abort, f.aborted = "", true
+	f.x.Mu.Unlock()
+	f.x.Engine.Abort(reason)
+	return d.stop(f.factory.pluginError(0, reason, exchange.ErrReset))
+}
+
+// stop remembers the error that ends the direction.
+func (d *direction[H]) stop(err error) error {
+	if err != nil && d.err == nil {
+		d.err = err
+	}
+	return err
+}
+
+// unheld gives up a message whose pause has ended without the guest.
+func (d *direction[H]) unheld(err error) error {
+	d.f.x.Mu.Lock()
+	d.inside = false
+	d.f.x.Mu.Unlock()
+	switch {
+	case errors.Is(err, exchange.ErrAnswered):
+		return d.stop(exchange.ErrAnswered)
+	case errors.Is(err, errPauseLimit):
+		if d.kind == holdAll && !d.endHead && !d.f.factory.hold && d.stage == stageHere {
+			err = errors.New("the plugin has paused in a headers callback for too long; " +
+				"one that waits for the body there needs sandbox.headers_pause = \"hold\"")
+		}
+		return d.fail(504, "plugin_timeout:"+d.f.factory.name, err)
+	default:
+		return d.stop(d.goneError(err))
+	}
+}
+
+// tooLarge gives up a message of which more would have to be held back than may be.
+func (d *direction[H]) tooLarge() error {
+	d.f.x.Mu.Lock()
+	d.inside = false
+	d.f.x.Mu.Unlock()
+	if d.side == abi.StreamRequest {
+		return d.fail(413, "request_payload_too_large", nil)
+	}
+	return d.fail(502, "response_payload_too_large", nil)
+}
+
+// trapped goes on after the guest has failed, as OnError says.
+func (d *direction[H]) trapped(err error) error {
+	f, x := d.f, d.f.x
+	x.Mu.Lock()
+	if f.failed == nil {
+		f.failed = err
+	}
+	// What the guest asked for before it failed is void.
+	f.reply, f.abort = nil, ""
+	d.skip = true
+	f.nudgeLocked()
+	if f.factory.o.OnError == OnErrorOpen {
+		d.held = false
+		return d.releaseLocked()
+	}
+	d.held, d.inside = false, false
+	x.Mu.Unlock()
+	var closed *host.ClosedError
+	if errors.As(err, &closed) {
+		return d.fail(503, "plugin_closed:"+f.factory.name, err)
+	}
+	return d.fail(503, "plugin_failed:"+f.factory.name, err)
+}
+
+// fail ends the exchange with status, or with a reset when the head of the answer
+// has gone out already.
+func (d *direction[H]) fail(status int, reason string, err error) error {
+	f, x := d.f, d.f.x
+	e := f.factory.pluginError(status, reason, err)
+	x.Mu.Lock()
+	stage := f.resp.stage
+	if d.side == abi.StreamResponse && stage == stageHere {
+		f.resp.stage = stagePassed
+	}
+	x.Mu.Unlock()
+	switch {
+	case d.side == abi.StreamResponse && stage == stageHere:
+		return d.stop(f.replaceWith(status, reason))
+	case d.side == abi.StreamRequest && stage != stagePassed:
+		return d.stop(e) // the engine answers
+	}
+	x.Engine.Abort(reason)
+	e.Status = 0
+	return d.stop(e)
+}
+
+// reportAside does with an error what the feeder would have done, had it been in
+// the direction: it answers, or gives up the exchange. was is the stage before.
+func (d *direction[H]) reportAside(err error, was stage) {
+	x := d.f.x
+	if errors.Is(err, exchange.ErrAnswered) {
+		return
+	}
+	var e *exchange.Error
+	if !errors.As(err, &e) {
+		e = d.f.factory.pluginError(502, "internal", err)
+	}
+	if d.side == abi.StreamRequest && e.Status != 0 {
+		// Loses against an answer that is on its way.
+		_ = d.f.answerWith(e.Status, e.Reason)
+		return
+	}
+	reason := e.Reason
+	if reason == "" {
+		reason = e.Op
+	}
+	x.Engine.Abort(reason)
+}
+
+// flush passes on that the feeder has nothing more at hand, unless there is
+// something held that is to stay in front of it.
+func (d *direction[H]) flush() error {
+	x := d.f.x
+	x.Mu.Lock()
+	through := d.stage == stagePassed && !d.held
+	x.Mu.Unlock()
+	if !through || d.drop {
+		return nil
+	}
+	return d.stop(d.next.Data(nil, false))
+}

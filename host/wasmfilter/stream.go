@@ -1,0 +1,238 @@
+package wasmfilter
+
+import (
+	"strconv"
+
+	"wproxy/abi"
+	"wproxy/core/filter"
+	"wproxy/host"
+)
+
+// stream is the exchange as the guest's host functions see it. All of it is called
+// under the VM's lock: it sets marks, wakes, and starts goroutines at most.
+type stream struct{ f *Filter }
+
+var (
+	_ host.Stream = (*stream)(nil)
+	_ host.Failer = (*stream)(nil)
+)
+
+// Map implements host.Stream.
+func (s *stream) Map(kind abi.MapType) host.Map { return s.f.maps.get(s.f, kind) }
+
+// Buffer implements host.Stream.
+func (s *stream) Buffer(kind abi.BufferType) host.Buffer {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	switch {
+	case kind == abi.BufferRequestBody && f.req.body.open:
+		return &f.req.half
+	case kind == abi.BufferResponseBody && f.resp.body.open:
+		return &f.resp.half
+	}
+	return nil
+}
+
+// Resume implements host.Stream. It has no effect on a direction that is not held
+// back (abi.md 5.3).
+func (s *stream) Resume(side abi.StreamType) {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if f.closed {
+		return
+	}
+	switch side {
+	case abi.StreamRequest:
+		if f.req.resumeLocked() {
+			f.pushes.Add(1)
+			go f.req.resumed() // ends when what is held has been pushed; Close waits
+		}
+	case abi.StreamResponse:
+		if f.resp.resumeLocked() {
+			f.pushes.Add(1)
+			go f.resp.resumed() // as above
+		}
+	}
+}
+
+// Close implements host.Stream: both sides are reset, whichever is named, as one
+// half of an exchange is of no use without the other.
+func (s *stream) Close(abi.StreamType) {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	f.abortLocked("closed_by_plugin:" + f.factory.name)
+}
+
+// Reply implements host.Stream.
+func (s *stream) Reply(r host.Reply) {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if f.closed || f.replied || f.failed != nil {
+		return
+	}
+	f.replied, f.reply = true, &r
+	f.dispatchLocked()
+}
+
+// ClearRouteCache implements host.Stream.
+func (s *stream) ClearRouteCache() {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	f.reroute = true
+}
+
+// Failed implements host.Failer: the VM has died while no callback of this stream
+// was running.
+func (s *stream) Failed(err error) {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if f.closed || f.failed != nil {
+		return
+	}
+	f.failed = err
+	f.nudgeLocked()
+}
+
+// nudgeLocked has both directions look at what has become of the plugin: what they
+// hold back is let go of, or given up.
+func (f *Filter) nudgeLocked() {
+	if f.req.held && !f.req.markLocked() {
+		f.pushes.Add(1)
+		go f.req.resumed() // ends when what is held has been pushed; Close waits
+	}
+	if f.resp.held && !f.resp.markLocked() {
+		f.pushes.Add(1)
+		go f.resp.resumed() // as above
+	}
+}
+
+// SetProperty implements host.Stream. Some names mean something to the host; all
+// are kept in the bag that the plugins of the exchange share (abi.md 6.2).
+func (s *stream) SetProperty(path string, value []byte) {
+	f := s.f
+	path = abi.TrimPath(path)
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if first, rest, more := abi.CutPath(path); first == "wproxy" && more {
+		f.setOwnLocked(rest, value)
+		return
+	}
+	switch path {
+	case "clear_route_cache":
+		f.noReroute = string(value) == "off"
+	case "set_decoder_buffer_limit":
+		f.setLimitLocked(abi.StreamRequest, value)
+	case "set_encoder_buffer_limit":
+		f.setLimitLocked(abi.StreamResponse, value)
+	}
+	if roomForProp(f.x.Props(), path, value) {
+		f.x.SetProp(path, value)
+	}
+}
+
+// roomForProp reports whether the bag stays within its bounds with the property at
+// path set to value.
+func roomForProp(props []filter.Prop, path string, value []byte) bool {
+	n, bytes := 1, len(path)+len(value)
+	for i := range props {
+		if props[i].Path != path {
+			n++
+			bytes += len(props[i].Path) + len(props[i].Value)
+		}
+	}
+	return n <= maxProps && bytes <= maxPropBytes
+}
+
+// setOwnLocked takes what a plugin says about itself (config.md): a field of the
+// access log line, or its verdict.
+func (f *Filter) setOwnLocked(path string, value []byte) {
+	first, key, more := abi.CutPath(path)
+	value = value[:min(len(value), maxLogValue)]
+	switch {
+	case first == "verdict" && !more:
+		f.verdict = string(value)
+	case first == "log" && more && key != "" && len(key) <= maxLogKey:
+		if len(f.x.LogFields) < maxLogFields || f.hasLogField(key) {
+			f.x.SetLogField(key, string(value))
+		}
+	}
+}
+
+func (f *Filter) hasLogField(key string) bool {
+	for i := range f.x.LogFields {
+		if f.x.LogFields[i].Name == key {
+			return true
+		}
+	}
+	return false
+}
+
+// setLimitLocked sets how much of a body may be held back: decimal text, as
+// Higress plugins write it.
+func (f *Filter) setLimitLocked(side abi.StreamType, value []byte) {
+	if n, err := strconv.ParseUint(string(value), 10, 32); err == nil && n > 0 {
+		f.limits[side] = int(min(n, maxBodyBuffer))
+	}
+}
+
+// abortLocked asks for a reset of the exchange.
+func (f *Filter) abortLocked(reason string) {
+	if f.closed || f.aborted || f.abort != "" {
+		return
+	}
+	f.abort = reason
+	f.dispatchLocked()
+}
+
+// dispatchLocked finds somebody to act on the marks reply and abort: a goroutine
+// that is in the right direction and will look at the marks, or one that is
+// started.
+func (f *Filter) dispatchLocked() {
+	if f.reply != nil {
+		switch f.resp.stage {
+		case stageHere: // replaces the response that is held
+			if f.resp.markLocked() {
+				return
+			}
+			f.pushes.Add(1)
+			go f.resp.resumed() // ends when the reply has been pushed; Close waits
+			return
+		case stagePassed: // too late (abi.md 5.8)
+			f.reply = nil
+			if f.abort == "" && !f.aborted {
+				f.abort = "late_local_reply:" + f.factory.name
+			}
+		default:
+			if f.req.markLocked() {
+				return
+			}
+			f.pushes.Add(1)
+			go f.answerAside() // ends when the reply has been pushed; Close waits
+			return
+		}
+	}
+	if f.abort != "" && !f.req.markLocked() && !f.resp.markLocked() {
+		f.pushes.Add(1)
+		go f.abortAside() // ends at once: a reset does not block
+	}
+}
+
+// abortAside makes a reset that no direction is there to make.
+func (f *Filter) abortAside() {
+	defer f.pushes.Done()
+	x := f.x
+	x.Mu.Lock()
+	reason := f.abort
+	f.abort = ""
+	f.aborted = f.aborted || reason != ""
+	x.Mu.Unlock()
+	if reason != "" {
+		x.Engine.Abort(reason)
+	}
+}
