@@ -178,6 +178,15 @@ func (o *Origin) Take() (complete, partial []*Request, violations []string) {
 	return complete, partial, violations
 }
 
+// Return puts back what Take has taken, before what has come in since.
+func (o *Origin) Return(complete, partial []*Request, violations []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.requests = append(complete, o.requests...)
+	o.partial = append(partial, o.partial...)
+	o.faults = append(violations, o.faults...)
+}
+
 // Open returns how many connections are open.
 func (o *Origin) Open() int {
 	o.mu.Lock()
