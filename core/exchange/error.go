@@ -81,3 +81,7 @@ var ErrAnswered = errors.New("exchange: already answered")
 
 // ErrReset is the cause of errors from a stream on which Reset was called.
 var ErrReset = errors.New("exchange: stream was reset")
+
+// ErrClientGone is the cause of a connection's context (context.Cause) when the
+// client has gone while its answer was due: status 499 in the log.
+var ErrClientGone = errors.New("exchange: client has gone")

@@ -26,3 +26,10 @@ type Resetter interface{ Reset(c Code) }
 // once the call that ends the response message has returned, or the Handler
 // has, r is not touched any more.
 type GoneNotifier interface{ ResetWhenGone(r Resetter) }
+
+// A Releaser lets a codec use an upstream's stream, and the response heads that
+// came from it, for another exchange. The engine calls Release, if the stream has
+// it, at the very end of its Handler, after the last look at such a head. Not
+// calling it is correct and leaves them to the garbage collector. Until then,
+// calls on a stream whose messages have ended are harmless, Reset above all.
+type Releaser interface{ Release() }

@@ -81,3 +81,7 @@ const (
 	// writev, which costs more than copying this much.
 	maxCoalesce = 4 << 10
 )
+
+// maxRefusedText is how many bytes of a target or host a Refusal reports:
+// enough to see what it was, too little to fill a log with.
+const maxRefusedText = 256

@@ -1,0 +1,120 @@
+package h1
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"wproxy/core/exchange"
+)
+
+// A ClientConn is a connection to an upstream, with one slot. It implements
+// pool.Conn; its methods are safe for concurrent use.
+//
+// It serves another exchange only if nothing about the last one was odd: it is
+// closed after bad framing, an upstream's "connection: close" or early close, an
+// answer that was not read to its end, an answer that came before the request
+// was complete, and bytes behind the answer.
+type ClientConn struct {
+	conn
+
+	// Immutable.
+	o     *ClientOptions
+	watch watchID
+
+	state  atomic.Int32
+	reused atomic.Bool
+	fin    atomic.Bool // the upstream has closed
+}
+
+// States of a ClientConn.
+const (
+	clientIdle = iota
+	clientBusy
+	clientClosed
+)
+
+// NewClientConn takes over nc, an established connection. o may be nil, and must
+// not change afterwards.
+func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
+	if o == nil {
+		o = new(ClientOptions)
+	}
+	c := &ClientConn{o: o}
+	c.attach(nc)
+	c.watch = o.Watcher.add(c.raw, c)
+	return c
+}
+
+// Reserve takes the slot. False: it is taken, or the connection is closed.
+func (c *ClientConn) Reserve() bool { return c.state.CompareAndSwap(clientIdle, clientBusy) }
+
+// Open returns the stream of the exchange that Reserve has taken the slot for.
+// It never blocks and does not look at ctx: who wants the stream to end calls
+// Reset.
+//
+// The stream is an exchange.Deadliner and an exchange.Releaser. The slot is given
+// back when the request has ended and Feed has returned nil; after an error of
+// Feed, or Reset, the connection is closed. After an error of a Sink method the
+// stream can still be fed, since the upstream may have answered early; whoever
+// does not, calls Reset.
+func (c *ClientConn) Open(context.Context) (exchange.Upstream, error) {
+	x, _ := clientStreams.Get().(*clientStream)
+	if x == nil {
+		x = new(clientStream)
+	}
+	x.open(c)
+	return x, nil
+}
+
+// clientStreams holds released streams.
+var clientStreams sync.Pool
+
+// Reused reports whether an exchange has completed on c before.
+func (c *ClientConn) Reused() bool { return c.reused.Load() }
+
+// Idle reports whether c is alive, at rest and may serve another exchange.
+func (c *ClientConn) Idle() bool { return c.state.Load() == clientIdle }
+
+// Close closes the connection; a stream on it fails. Only the first call has an
+// effect.
+func (c *ClientConn) Close() error {
+	if !c.retire() {
+		return nil
+	}
+	return c.nc.Close()
+}
+
+// retire makes c unusable for ever and reports whether it was usable before.
+func (c *ClientConn) retire() bool {
+	if c.state.Swap(clientClosed) == clientClosed {
+		return false
+	}
+	c.o.Watcher.remove(c.watch)
+	return true
+}
+
+// giveBack gives the slot back.
+func (c *ClientConn) giveBack() {
+	c.reused.Store(true)
+	if !c.state.CompareAndSwap(clientBusy, clientIdle) {
+		return // closed meanwhile
+	}
+	if c.fin.Load() {
+		c.closeIdle()
+	}
+}
+
+// otherEndGone implements watched. During an exchange the reader sees for itself.
+func (c *ClientConn) otherEndGone(bool) {
+	c.fin.Store(true)
+	c.closeIdle()
+}
+
+func (c *ClientConn) closeIdle() {
+	if c.state.CompareAndSwap(clientIdle, clientClosed) {
+		c.o.Watcher.remove(c.watch)
+		_ = c.nc.Close() // the upstream has closed it already
+	}
+}

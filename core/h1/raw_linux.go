@@ -1,0 +1,219 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"syscall"
+	"unsafe"
+
+	"wproxy/core/internal/buf"
+)
+
+// rawIO: conns that are sockets make their own system calls.
+const rawIO = true
+
+var errWouldBlock = errors.New("would block")
+
+// A readOp holds what rawRead is to do and what came out.
+type readOp struct {
+	limit limit
+	block bool
+	begun bool // the wait has begun
+	err   error
+}
+
+// rawFill is fill and tryFill for sockets.
+func (c *conn) rawFill(l limit, block bool) error {
+	op := &c.rdOp
+	op.limit, op.block, op.begun = l, block, false
+	for {
+		if c.stopped.Load() {
+			return errStopped
+		}
+		op.err = nil
+		err := c.raw.Read(c.reads)
+		if err == nil {
+			return op.err
+		}
+		if !op.begun {
+			// The timer had fired before we came: start anew with a fresh one.
+			c.begin(&c.rd, l)
+			op.begun = true
+		}
+		if err := c.expired(&c.rd, l, err); err != nil {
+			return err
+		}
+		c.arm(&c.rd, c.nc.SetReadDeadline)
+	}
+}
+
+// rawRead is the callback of RawConn.Read: it tries to read, and returns false
+// to be called again when there is something. It has to try first: waiting
+// before the attempt would miss the edge-triggered event that came already.
+func (c *conn) rawRead(fd uintptr) bool {
+	op := &c.rdOp
+	if c.in == nil {
+		c.in = buf.Get(c.size)
+	}
+	for {
+		n, err := syscall.Read(int(fd), c.in.Bytes()[c.w:])
+		switch {
+		case n > 0:
+			c.w += n
+			return true
+		case err == nil:
+			op.err = io.EOF
+		case err == syscall.EINTR: //nolint:errorlint // an Errno is not wrapped here
+			continue
+		case err == syscall.EAGAIN: //nolint:errorlint // an Errno is not wrapped here
+			c.release() // an idle connection holds no buffer
+			if !op.block {
+				op.err = errWouldBlock
+				return true
+			}
+			if !op.begun {
+				op.begun = true
+				c.begin(&c.rd, op.limit)
+			}
+			c.arm(&c.rd, c.nc.SetReadDeadline)
+			return false
+		default:
+			op.err = err
+		}
+		return true
+	}
+}
+
+// A writeOp holds what rawWrite is to do and what came out.
+type writeOp struct {
+	v     *[3][]byte
+	limit limit
+	begun bool // a wait has begun, and no byte has gone out since
+	iov   [3]syscall.Iovec
+	err   error
+}
+
+// rawFlush is write for sockets.
+func (c *conn) rawFlush(v *[3][]byte, l limit) error {
+	op := &c.wrOp
+	op.v, op.limit, op.begun = v, l, false
+	for {
+		op.err = nil
+		err := c.raw.Write(c.writes)
+		if err == nil {
+			return op.err
+		}
+		if !op.begun {
+			c.begin(&c.wr, l)
+			op.begun = true
+		}
+		if err := c.expired(&c.wr, l, err); err != nil {
+			return err
+		}
+		c.arm(&c.wr, c.nc.SetWriteDeadline)
+	}
+}
+
+// rawWrite is the callback of RawConn.Write.
+func (c *conn) rawWrite(fd uintptr) bool {
+	op := &c.wrOp
+	for {
+		n, errno := writev(fd, op.v, &op.iov)
+		switch errno {
+		case 0:
+			op.begun = false
+			c.wrote += int64(n)
+			if consume(op.v, n) {
+				return true
+			}
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			if !op.begun {
+				op.begun = true
+				c.begin(&c.wr, op.limit)
+			}
+			c.arm(&c.wr, c.nc.SetWriteDeadline)
+			return false
+		default:
+			op.err = errno
+			return true
+		}
+	}
+}
+
+// writev writes v with one system call. net.Buffers would do it too, but not
+// from inside a RawConn callback, where we know whether we would have to wait.
+func writev(fd uintptr, v *[3][]byte, iov *[3]syscall.Iovec) (int, syscall.Errno) {
+	count := 0
+	for _, p := range v {
+		if len(p) > 0 {
+			iov[count].Base = unsafe.SliceData(p)
+			iov[count].SetLen(len(p))
+			count++
+		}
+	}
+	if count == 0 {
+		return 0, 0
+	}
+	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(iov)), uintptr(count))
+	*iov = [3]syscall.Iovec{} // hold on to nobody's bytes
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// consume takes the first n bytes from v and reports whether that was all.
+func consume(v *[3][]byte, n int) bool {
+	rest := 0
+	for i := range v {
+		m := min(n, len(v[i]))
+		v[i] = v[i][m:]
+		n -= m
+		rest += len(v[i])
+	}
+	return rest == 0
+}
+
+// A peeked is what is behind the bytes that were read from a socket.
+type peeked uint8
+
+const (
+	peekUnknown peeked = iota
+	peekNothing        // the other end may send more
+	peekBytes
+	peekEnd // FIN or reset
+)
+
+// peek looks, without waiting. It may be called from any goroutine.
+func (c *conn) peek() peeked {
+	if c.raw == nil {
+		return peekUnknown
+	}
+	var p pkt
+	if c.raw.Control(p.peek) != nil {
+		return peekEnd
+	}
+	return p.found
+}
+
+type pkt struct{ found peeked }
+
+func (p *pkt) peek(fd uintptr) {
+	var b [1]byte
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1,
+			syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			p.found = peekNothing
+		case errno != 0 || n == 0:
+			p.found = peekEnd
+		default:
+			p.found = peekBytes
+		}
+		return
+	}
+}

@@ -1,0 +1,29 @@
+//go:build !linux
+
+package h1
+
+import "errors"
+
+// rawIO: elsewhere conns use the net.Conn's own methods.
+const rawIO = false
+
+var errWouldBlock = errors.New("would block")
+
+type (
+	readOp  struct{}
+	writeOp struct{}
+	peeked  uint8
+)
+
+const (
+	peekUnknown peeked = iota
+	peekNothing
+	peekBytes
+	peekEnd
+)
+
+func (*conn) rawFill(limit, bool) error        { return errWouldBlock }
+func (*conn) rawRead(uintptr) bool             { return true }
+func (*conn) rawFlush(*[3][]byte, limit) error { return errWouldBlock }
+func (*conn) rawWrite(uintptr) bool            { return true }
+func (*conn) peek() peeked                     { return peekUnknown }

@@ -1,0 +1,150 @@
+package h1
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// A Watcher notices connections whose other end has gone, with one goroutine
+// for all of them. One per process is enough. A nil Watcher notices nothing.
+type Watcher struct {
+	epoll *os.File
+	raw   syscall.RawConn
+	done  chan struct{} // closed when the goroutine has ended
+
+	mu sync.Mutex
+	// Guarded by mu.
+	slots []slot
+	free  int32 // first free slot + 1; 0: none
+}
+
+// A slot is a connection being watched. Its generation tells events of the
+// connection from late ones of an earlier one.
+type slot struct {
+	w    watched
+	gen  uint32
+	next int32 // next free slot + 1
+}
+
+// A watched is told, once per event and on the Watcher's goroutine, that the
+// other end has closed (FIN), or that the connection is dead.
+type watched interface{ otherEndGone(dead bool) }
+
+// A watchID names a slot and its generation; 0: not watched.
+type watchID uint64
+
+// NewWatcher starts a Watcher. On systems without epoll it returns one that
+// notices nothing.
+func NewWatcher() (*Watcher, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	// Non-blocking, so that os.File puts it into the runtime's poller: the
+	// goroutine waits there and no thread is blocked.
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), syscall.Close(fd))
+	}
+	w := &Watcher{epoll: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
+	if w.raw, err = w.epoll.SyscallConn(); err != nil {
+		return nil, errors.Join(err, w.epoll.Close())
+	}
+	go w.run() // ends with Close, which waits
+	return w, nil
+}
+
+// Close ends the goroutine and waits for it.
+func (w *Watcher) Close() error {
+	if w == nil {
+		return nil
+	}
+	err := w.epoll.Close()
+	<-w.done
+	return err
+}
+
+// add watches the socket behind raw until it is closed.
+func (w *Watcher) add(raw syscall.RawConn, t watched) watchID {
+	if w == nil || raw == nil {
+		return 0
+	}
+	id := w.take(t)
+	var failed, closed error
+	err := raw.Control(func(fd uintptr) {
+		ev := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | edgeTriggered}
+		ev.Fd, ev.Pad = int32(uint32(id)), int32(uint32(id>>32))
+		closed = w.raw.Control(func(epfd uintptr) {
+			failed = syscall.EpollCtl(int(epfd), syscall.EPOLL_CTL_ADD, int(fd), &ev)
+		})
+	})
+	if err != nil || closed != nil || failed != nil {
+		w.remove(id) // closed already, or out of watches: it goes unwatched
+		return 0
+	}
+	return id
+}
+
+// edgeTriggered is EPOLLET, whose constant in package syscall has the wrong sign.
+const edgeTriggered = 1 << 31
+
+func (w *Watcher) take(t watched) watchID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := w.free - 1
+	if i < 0 {
+		i = int32(len(w.slots))
+		w.slots = append(w.slots, slot{gen: 1})
+	}
+	s := &w.slots[i]
+	w.free, s.next, s.w = s.next, 0, t
+	return watchID(s.gen)<<32 | watchID(uint32(i))
+}
+
+// remove forgets a connection. The kernel forgets its socket when it is closed.
+func (w *Watcher) remove(id watchID) {
+	if id == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := int32(uint32(id))
+	s := &w.slots[i]
+	s.w, s.next = nil, w.free
+	if s.gen++; s.gen == 0 {
+		s.gen = 1
+	}
+	w.free = i + 1
+}
+
+func (w *Watcher) run() {
+	defer close(w.done)
+	events := make([]syscall.EpollEvent, 128)
+	for {
+		n := 0
+		err := w.raw.Read(func(fd uintptr) bool {
+			n, _ = syscall.EpollWait(int(fd), events, 0) // fails with EINTR only
+			return n > 0
+		})
+		if err != nil {
+			return // closed
+		}
+		for _, ev := range events[:n] {
+			w.tell(ev)
+		}
+	}
+}
+
+func (w *Watcher) tell(ev syscall.EpollEvent) {
+	i, gen := ev.Fd, uint32(ev.Pad)
+	w.mu.Lock()
+	var t watched
+	if s := &w.slots[i]; s.gen == gen {
+		t = s.w
+	}
+	w.mu.Unlock()
+	if t != nil {
+		t.otherEndGone(ev.Events&(syscall.EPOLLERR|syscall.EPOLLHUP) != 0)
+	}
+}
