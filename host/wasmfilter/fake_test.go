@@ -177,7 +177,7 @@ func body(c *call, kind abi.BufferType) string {
 	return string(b.Bytes())
 }
 
-func pause(*call, int, bool) abi.Action     { return abi.Pause }
-func cont(*call, int, bool) abi.Action      { return abi.Continue }
-func contTrailers(*call, int) abi.Action    { return abi.Continue }
+func pause(*call, int, bool) abi.Action      { return abi.Pause }
+func cont(*call, int, bool) abi.Action       { return abi.Continue }
+func contTrailers(*call, int) abi.Action     { return abi.Continue }
 func resume(side abi.StreamType) func(*call) { return func(c *call) { c.Resume(side) } }
