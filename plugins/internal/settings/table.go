@@ -210,7 +210,7 @@ func (t *Table) Names() []string {
 
 // nearest returns the candidate that a misspelt word most likely means, or "".
 func nearest(word string, candidates []string) string {
-	best, least := "", 1+max(1, len(word)/3)
+	best, least := "", 1+(len(word)+2)/3
 	for _, c := range candidates {
 		if d := distance(word, c); d < least {
 			best, least = c, d

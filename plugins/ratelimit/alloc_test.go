@@ -1,0 +1,50 @@
+//go:build !race
+
+package main
+
+import (
+	"net/netip"
+	"testing"
+)
+
+// onePage is a store that allocates nothing.
+type onePage struct {
+	data [pageBuckets * bucketSize]byte
+	n    int
+}
+
+func (s *onePage) Get([]byte) ([]byte, uint32, bool) { return s.data[:s.n], 1, s.n > 0 }
+
+func (s *onePage) Set(_, value []byte, _ uint32) bool {
+	s.n = copy(s.data[:], value)
+	return true
+}
+
+// fixedRequest is a request without a map.
+type fixedRequest struct{ client netip.Addr }
+
+func (r *fixedRequest) Header(string) (string, bool) { return "value", true }
+func (r *fixedRequest) Client() (netip.Addr, bool)   { return r.client, true }
+
+func TestCheckAllocs(t *testing.T) {
+	c, err := parseConfig([]byte(`{"rate":"1000000/s","burst":1000000,"key":["client-ip/64","header:x"],"scope":"plugin","exempt":{"clients":"10.0.0.0/8","headers":{"x":"y"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &checker{config: c, limiter: newLimiter(c.limit, &onePage{}, newFakeClock().now), seed: &seed{1, 2}}
+	r := &fixedRequest{netip.MustParseAddr("2001:db8::1")}
+	k.check(r, "") // makes the scratch buffer and the bucket
+	if n := testing.AllocsPerRun(100, func() {
+		if v := k.check(r, ""); v.outcome != allowed {
+			t.Fatalf("got %s", v.outcome)
+		}
+	}); n != 0 {
+		t.Errorf("check: %v allocations, want 0", n)
+	}
+	var buf [64]byte
+	if n := testing.AllocsPerRun(100, func() {
+		appendLimitField(buf[:0], decision{remaining: 123456, full: 5e9})
+	}); n != 0 {
+		t.Errorf("appendLimitField: %v allocations, want 0", n)
+	}
+}
