@@ -1,0 +1,505 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"wproxy/core/access"
+	"wproxy/core/balance"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/metrics"
+	"wproxy/core/pool"
+	"wproxy/core/proxy"
+	"wproxy/core/route"
+	"wproxy/core/upstream"
+)
+
+// A client is a scripted exchange.Client that records the answer.
+type client struct {
+	req     exchange.Request
+	body    []string // "" is a flush
+	trailer *exchange.Fields
+	feed    func(c *client, dst exchange.Sink[*exchange.Request]) error // instead of body
+	gate    chan struct{}                                               // if set, the answer's Data waits for it
+
+	answered chan struct{} // closed when the answer has ended
+
+	mu       sync.Mutex
+	interim  []int
+	status   int
+	fields   exchange.Fields
+	length   int64
+	got      bytes.Buffer
+	trailed  []exchange.Field
+	flushes  int
+	ended    bool
+	reset    bool
+	resetter exchange.Resetter
+}
+
+func newClient(method, target string) *client {
+	c := &client{answered: make(chan struct{})}
+	c.req.Method, c.req.Scheme, c.req.Authority = method, "http", "a.example.com"
+	if err := c.req.ParseTarget(target); err != nil {
+		panic(err)
+	}
+	c.req.Conn = &exchange.Conn{
+		ID: 1, Listener: "http", Remote: netip.MustParseAddrPort("192.0.2.1:1234"), RemoteIP: "192.0.2.1",
+	}
+	return c
+}
+
+func (c *client) from(ip string) *client {
+	conn := *c.req.Conn
+	conn.Remote, conn.RemoteIP = netip.AddrPortFrom(netip.MustParseAddr(ip), 1234), ip
+	c.req.Conn = &conn
+	return c
+}
+
+func (c *client) with(pairs ...string) *client {
+	for i := 0; i < len(pairs); i += 2 {
+		c.req.Fields.Add(pairs[i], pairs[i+1])
+	}
+	return c
+}
+
+func (c *client) sending(pieces ...string) *client {
+	c.body, c.req.Length = pieces, exchange.LengthUnknown
+	return c
+}
+
+func (c *client) Feed(dst exchange.Sink[*exchange.Request]) error {
+	if c.feed != nil {
+		return c.feed(c, dst)
+	}
+	if err := dst.Head(&c.req, c.body == nil && c.trailer == nil); err != nil || c.body == nil && c.trailer == nil {
+		return err
+	}
+	for i, p := range c.body {
+		if err := dst.Data([]byte(p), i == len(c.body)-1 && c.trailer == nil); err != nil {
+			return err
+		}
+	}
+	if c.trailer != nil {
+		return dst.Trailer(c.trailer)
+	}
+	return nil
+}
+
+func (c *client) Head(h *exchange.Response, end bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reset {
+		return &exchange.Error{Op: "write", Side: exchange.ClientSide, Reason: "reset"}
+	}
+	if h.Status < 200 && h.Status != 101 {
+		c.interim = append(c.interim, h.Status)
+		return nil
+	}
+	if c.status != 0 {
+		panic("two final heads")
+	}
+	c.status, c.length = h.Status, h.Length
+	c.fields.CopyFrom(&h.Fields)
+	c.endLocked(end)
+	return nil
+}
+
+func (c *client) Data(p []byte, end bool) error {
+	if c.gate != nil {
+		<-c.gate
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reset {
+		return &exchange.Error{Op: "write", Side: exchange.ClientSide, Reason: "reset"}
+	}
+	if c.status == 0 || c.ended {
+		panic("data outside a message")
+	}
+	if len(p) == 0 && !end {
+		c.flushes++
+	}
+	c.got.Write(p)
+	c.endLocked(end)
+	return nil
+}
+
+func (c *client) Trailer(f *exchange.Fields) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trailed = append(c.trailed, f.List()...)
+	c.endLocked(true)
+	return nil
+}
+
+func (c *client) endLocked(end bool) {
+	if end {
+		c.ended = true
+		close(c.answered)
+	}
+}
+
+func (c *client) Reset(exchange.Code) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reset = true
+}
+
+func (c *client) ResetWhenGone(r exchange.Resetter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resetter = r
+}
+
+// leave is what the codec does when the client has gone.
+func (c *client) leave() {
+	c.mu.Lock()
+	r := c.resetter
+	c.mu.Unlock()
+	r.Reset(exchange.CodeCancel)
+}
+
+// An origin is a scripted upstream: how each try goes, by its number from 0.
+type origin struct {
+	dial func(n int) error
+	feed func(n int, s *stream, dst exchange.Sink[*exchange.Response]) error // nil: 200 "ok"
+	data func(n int, s *stream, p []byte) error
+
+	mu      sync.Mutex
+	dials   int
+	streams []*stream
+}
+
+// A stream is one try at an origin and what it got.
+type stream struct {
+	o       *origin
+	conn    *conn
+	n       int
+	done    chan struct{} // closed by Reset
+	headed  chan struct{} // closed when the head has come
+	got     chan struct{} // closed when the request has ended
+	mu      sync.Mutex
+	head    exchange.Request
+	body    bytes.Buffer
+	trailed []exchange.Field
+	flushes int
+	ended   bool
+	fed     bool
+	reset   bool
+	code    exchange.Code
+}
+
+func (s *stream) Head(h *exchange.Request, end bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.head = *h
+	s.head.Fields = exchange.Fields{}
+	s.head.Fields.CopyFrom(&h.Fields)
+	close(s.headed)
+	return s.endLocked(end)
+}
+
+func (s *stream) Data(p []byte, end bool) error {
+	if s.o.data != nil {
+		if err := s.o.data(s.n, s, p); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reset {
+		return &exchange.Error{Op: "write", Side: exchange.UpstreamSide, Status: 502, Reason: "reset", Err: exchange.ErrReset}
+	}
+	if len(p) == 0 && !end {
+		s.flushes++
+	}
+	s.body.Write(p)
+	return s.endLocked(end)
+}
+
+func (s *stream) Trailer(f *exchange.Fields) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trailed = append(s.trailed, f.List()...)
+	return s.endLocked(true)
+}
+
+func (s *stream) endLocked(end bool) error {
+	if end {
+		s.ended = true
+		close(s.got)
+	}
+	return nil
+}
+
+func (s *stream) Feed(dst exchange.Sink[*exchange.Response]) error {
+	var err error
+	if s.o.feed != nil {
+		err = s.o.feed(s.n, s, dst)
+	} else {
+		err = answer(dst, 200, "ok")
+	}
+	s.mu.Lock()
+	s.fed = err == nil
+	s.mu.Unlock()
+	return err
+}
+
+func (s *stream) Reset(c exchange.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.reset {
+		s.reset, s.code = true, c
+		close(s.done)
+	}
+}
+
+// hang waits for Reset, as a read from a silent server would.
+func (s *stream) hang() error {
+	<-s.done
+	return &exchange.Error{Op: "read head", Side: exchange.UpstreamSide, Status: 502, Reason: "reset", Err: exchange.ErrReset}
+}
+
+func answer(dst exchange.Sink[*exchange.Response], status int, body string) error {
+	h := &exchange.Response{Status: status, Length: int64(len(body))}
+	if body == "" {
+		return dst.Head(h, true)
+	}
+	if err := dst.Head(h, false); err != nil {
+		return err
+	}
+	return dst.Data([]byte(body), true)
+}
+
+// A conn is a connection to an origin.
+type conn struct {
+	o      *origin
+	mu     sync.Mutex
+	busy   bool
+	served int
+	closed bool
+	last   *stream
+}
+
+func (c *conn) Reserve() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy || c.closed {
+		return false
+	}
+	c.busy = true
+	return true
+}
+
+func (c *conn) Open(context.Context) (exchange.Upstream, error) {
+	c.o.mu.Lock()
+	defer c.o.mu.Unlock()
+	s := &stream{
+		o: c.o, conn: c, n: len(c.o.streams),
+		done: make(chan struct{}), got: make(chan struct{}), headed: make(chan struct{}),
+	}
+	c.o.streams = append(c.o.streams, s)
+	c.last = s
+	return s, nil
+}
+
+func (c *conn) Reused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.served > 0
+}
+
+func (c *conn) Idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.last
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.closed || s.reset || !s.ended || !s.fed {
+		return false
+	}
+	c.busy = false
+	c.served++
+	return true
+}
+
+func (c *conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return nil
+}
+
+// An engine is a Proxy with one route "r" to one upstream "u".
+type engine struct {
+	*proxy.Proxy
+	t        testing.TB
+	origin   *origin
+	route    *proxy.Route
+	snapshot *proxy.Snapshot
+	upstream *proxy.Upstream
+	pool     *pool.Pool
+	metrics  *metrics.Metrics
+	log      *bytes.Buffer
+	logger   *access.Logger
+}
+
+type config struct {
+	servers int // 0: one
+	routes  []route.Entry[*proxy.Route]
+	trust   []netip.Prefix
+	edit    func(*proxy.Route)
+	noLog   bool
+}
+
+func newEngine(t testing.TB, o *origin, cfg config) *engine {
+	t.Helper()
+	e := &engine{t: t, origin: o, metrics: metrics.New(), log: new(bytes.Buffer)}
+	var endpoints []*upstream.Endpoint
+	for i := range max(cfg.servers, 1) {
+		ep, err := upstream.NewEndpoint("127.0.0.1:"+string(rune('1'+i))+"0", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		endpoints = append(endpoints, ep)
+	}
+	cluster, err := upstream.NewCluster("u", endpoints, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.pool = pool.New(pool.Options{Dial: func(context.Context, *upstream.Endpoint) (pool.Conn, error) {
+		o.mu.Lock()
+		n := o.dials
+		o.dials++
+		o.mu.Unlock()
+		if o.dial != nil {
+			if err := o.dial(n); err != nil {
+				return nil, err
+			}
+		}
+		return &conn{o: o}, nil
+	}})
+	e.upstream = &proxy.Upstream{
+		Cluster: cluster, Picker: balance.NewRoundRobin(endpoints), Pool: e.pool, Metrics: e.metrics.Upstream("u"),
+	}
+	e.route = e.newRoute("r")
+	if cfg.edit != nil {
+		cfg.edit(e.route)
+	}
+	entries := append([]route.Entry[*proxy.Route]{{Spec: route.Spec{Name: "r", Paths: []string{"/*"}}, Value: e.route}}, cfg.routes...)
+	for i := range cfg.routes {
+		r := cfg.routes[i].Value
+		r.Metrics = e.metrics.Route(r.Name, []string{"http"})
+		if r.Split == nil && r.Redirect == nil && r.Respond == nil {
+			r.Split = []proxy.Target{{Upstream: e.upstream, Weight: 1}}
+		}
+	}
+	table, err := route.New(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !cfg.noLog {
+		if e.logger, err = access.Open(access.Options{Writer: e.log}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.snapshot = &proxy.Snapshot{
+		Table: table, Listeners: []*proxy.Listener{{Name: "http", TrustProxy: cfg.trust}},
+		NoRoute: e.metrics.Route("", []string{"http"}), Access: e.logger,
+	}
+	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics}, e.snapshot)
+	t.Cleanup(func() { e.logger.Close(); e.pool.Close() })
+	return e
+}
+
+func (e *engine) newRoute(name string) *proxy.Route {
+	return &proxy.Route{
+		Name: name, Info: filter.Route{Name: name}, Metrics: e.metrics.Route(name, []string{"http"}),
+		Split: []proxy.Target{{Upstream: e.upstream, Weight: 1}},
+	}
+}
+
+// do serves one exchange and checks what holds for every one.
+func (e *engine) do(c *client) *client {
+	e.t.Helper()
+	e.Serve(e.t.Context(), c)
+	if !c.ended && !c.reset {
+		e.t.Errorf("the answer is neither whole nor cut")
+	}
+	if n := e.upstream.Cluster.Live.Active.Load(); n != 0 {
+		e.t.Errorf("%d exchanges are still counted as live", n)
+	}
+	if n := e.upstream.Cluster.Live.Retrying.Load(); n != 0 {
+		e.t.Errorf("%d retries are still counted as live", n)
+	}
+	st := e.pool.Stats()
+	if st.Open != st.Idle {
+		e.t.Errorf("%d connections open, %d at rest", st.Open, st.Idle)
+	}
+	return c
+}
+
+// line returns the last line of the access log.
+func (e *engine) line() map[string]any {
+	e.t.Helper()
+	if err := e.logger.Flush(); err != nil {
+		e.t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(e.log.String()), "\n")
+	var m map[string]any
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &m); err != nil {
+		e.t.Fatal(err)
+	}
+	return m
+}
+
+// metric returns the sum of the samples of a metric whose labels include pairs.
+func (e *engine) metric(name string, pairs ...string) float64 {
+	e.t.Helper()
+	all, err := e.metrics.Gatherer().Gather()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range all {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			match := 0
+			for i := 0; i < len(pairs); i += 2 {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == pairs[i] && l.GetValue() == pairs[i+1] {
+						match++
+					}
+				}
+			}
+			if match*2 == len(pairs) {
+				sum += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return sum
+}
+
+func (e *engine) wantStatus(c *client, status int, reason string) {
+	e.t.Helper()
+	if c.status != status {
+		e.t.Errorf("status: got %d, want %d", c.status, status)
+	}
+	m := e.line()
+	got, _ := m["reason"].(string)
+	if got != reason {
+		e.t.Errorf("reason: got %q, want %q", got, reason)
+	}
+	if m["status"] != float64(status) {
+		e.t.Errorf("logged status: got %v, want %d", m["status"], status)
+	}
+}
