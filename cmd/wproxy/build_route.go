@@ -48,7 +48,6 @@ func newRoute(f *config.File, r *config.Route) (*proxy.Route, error) {
 		Allow:           r.Allow,
 		Deny:            r.Deny,
 		Timeout:         orNone(r.Timeout),
-		WebSocketIdle:   orNone(r.WebSocket.Idle),
 		RequestHeaders:  headerEdits(r.RequestHeaders),
 		ResponseHeaders: headerEdits(r.ResponseHeaders),
 		Retry:           retry(r.Retry),
