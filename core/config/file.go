@@ -64,9 +64,6 @@ type Listener struct {
 	// TrustProxy lists the peers whose X-Forwarded-* and Forwarded fields are
 	// believed: addresses or CIDRs. Default: nobody's.
 	TrustProxy []netip.Prefix `toml:"trust_proxy"`
-	// Redirect "https" answers every request on this door with 308 to the
-	// same host and target under https; "": no redirect.
-	Redirect string `toml:"redirect" oneof:"https"`
 }
 
 // Limits bound what one client may make wproxy hold.
@@ -132,7 +129,8 @@ type Test struct {
 	Request string `toml:"request"`
 	// Headers of the request.
 	Headers map[string]string `toml:"headers"`
-	// Listener the request comes in by; "": any that no route asks for.
+	// Listener the request comes in by; "": the one with the port of the URL,
+	// else the only one, else the first by name.
 	Listener string `toml:"listener"`
 	// Expect is what must come out; keys that are absent are not compared.
 	Expect Expect `toml:"expect"`

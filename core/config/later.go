@@ -8,9 +8,11 @@ func later(table string) []string {
 	case "File":
 		return []string{"stores", "metrics", "tracing"}
 	case "Listener":
-		return []string{"tls", "proxy_protocol"}
+		return []string{"tls", "proxy_protocol", "redirect"}
 	case "Route":
 		return []string{"mirror"}
+	case "Retry":
+		return []string{"on", "per_try"}
 	case "Upstream":
 		return []string{"tls", "discover", "hash", "health", "outlier", "send_proxy"}
 	case "ServerEntry":

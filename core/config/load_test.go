@@ -51,7 +51,6 @@ limits      = { header = "32KiB", fields = 100, header_time = "5s", idle = "1m30
 
 [listeners.door]
 address  = "unix:/run/door.sock"
-redirect = "https"
 
 [routes.api]
 host     = ["API.example.com", "*.api.example.com", "[::1]"]
@@ -72,7 +71,7 @@ use      = ["headers", "limit"]
 metadata = { team = "a", tags = ["x", 1, 2.5, true] }
 request_headers  = { set = { X-Proxy-By = "wproxy" }, add = { via = "1.1 w" }, remove = ["Cookie"] }
 response_headers = { remove = ["server"] }
-retry    = { attempts = 2, on = "connect", idempotent = true, budget = "12.5%", per_try = "3s" }
+retry    = { attempts = 2, idempotent = true, budget = "12.5%" }
 websocket.idle = "1h"
 
 [routes.api.with.limit]
@@ -118,7 +117,7 @@ root_id   = "root"
 vm_id     = "shared"
 vm_config = { a = 1 }
 env       = { LEVEL = "debug" }
-grant     = ["log"]
+grant     = ["log", "metrics", "shared-data", "env"]
 sandbox   = { on_error = "open", restart = "2s..1m" }
 
 [sandbox]
@@ -179,8 +178,8 @@ func TestLoad(t *testing.T) {
 	check("request_headers", r.RequestHeaders, config.HeaderEdit{
 		Set: map[string]config.Value{"x-proxy-by": config.Plain("wproxy")}, Add: map[string]config.Value{"via": config.Plain("1.1 w")}, Remove: []string{"cookie"},
 	})
-	check("retry", r.Retry, config.Retry{2, []string{"connect"}, true, 3 * time.Second, 0.125})
-	check("default retry", f.Routes["to"].Retry, config.Retry{1, []string{"connect", "reset"}, false, 0, 0.2})
+	check("retry", r.Retry, config.Retry{2, true, 0.125})
+	check("default retry", f.Routes["to"].Retry, config.Retry{1, false, 0.2})
 	check("websocket", []time.Duration{r.WebSocket.Idle, f.Routes["to"].WebSocket.Idle}, []time.Duration{time.Hour, 5 * time.Minute})
 	check("merged", r.Plugins[1].Config, map[string]any{
 		"rate": "20/s", "burst": int64(50), "since": "2026-01-02T03:04:05Z",
@@ -204,7 +203,7 @@ func TestLoad(t *testing.T) {
 	p := f.Plugins["limit"]
 	check("plugin path", p.Path, filepath.Join(filepath.Dir(f.Path), "limit.wasm"))
 	check("plugin ids", []string{p.RootID, p.VMID, p.Kind, f.Plugins["headers"].VMID}, []string{"root", "shared", "http", "headers"})
-	check("grant", [][]string{p.Grant, f.Plugins["headers"].Grant}, [][]string{{"log"}, nil})
+	check("grant", [][]string{p.Grant, f.Plugins["headers"].Grant}, [][]string{{"log", "metrics", "shared-data", "env"}, nil})
 	check("sandbox", p.Sandbox, config.Sandbox{Memory: 64 << 20, OnError: "open", Restart: config.Backoff{2 * time.Second, time.Minute}, BodyBuffer: 2 << 20})
 	check("built-in", f.Plugins["headers"].Builtin, "securityheaders")
 	check("built-in memory", f.Plugins["headers"].Sandbox.Memory, config.Size(16<<20))
@@ -214,9 +213,9 @@ func TestLoad(t *testing.T) {
 	check("test", *f.Tests[0].Expect.UpstreamPath, "/users")
 	check("test plugins", *f.Tests[0].Expect.Plugins, []string{})
 	check("test upstream", f.Tests[0].Expect.Upstream, (*string)(nil))
-	check("place", f.At("routes.api.retry.budget").Line, 33)
-	check("near place", f.At("routes.api.retry.nothing").Line, 33)
-	check("pos", []int{r.Pos.Line, r.Pos.Col, f.Upstreams["http://origin.example"].Pos.Line}, []int{14, 1, 54})
+	check("place", f.At("routes.api.retry.budget").Line, 32)
+	check("near place", f.At("routes.api.retry.nothing").Line, 32)
+	check("pos", []int{r.Pos.Line, r.Pos.Col, f.Upstreams["http://origin.example"].Pos.Line}, []int{13, 1, 53})
 }
 
 func TestDefaults(t *testing.T) {
@@ -345,7 +344,7 @@ func TestHash(t *testing.T) {
 		{`deny     = ["10.1.0.0/16"]`, `deny     = ["10.1.0.0/17"]`, "route api"},
 		{`servers = "10.0.0.2:80"`, `servers = ["10.0.0.3:80"]`, "upstream api-next"},
 		{`connections = 20_000`, `connections = 20_001`, "listener http"},
-		{`wasm = "builtin:securityheaders"`, "wasm = \"builtin:securityheaders\"\ngrant = []", "plugin headers"},
+		{`wasm = "builtin:securityheaders"`, "wasm = \"builtin:securityheaders\"\nroot_id = \"r\"", "plugin headers"},
 	} {
 		text := strings.Replace(full, c.from, c.to, 1)
 		if text == full {

@@ -35,9 +35,9 @@ type Plugin struct {
 	Env map[string]Value `toml:"env"`
 	// Kind: "http", the default and only one so far.
 	Kind string `toml:"kind" default:"http" oneof:"http" later:"tcp|service"`
-	// Grant is what the guest may use beyond its own stream. nil (absent): log,
-	// metrics and shared-data, or what the manifest of a built-in asks for;
-	// an empty list grants nothing.
+	// Grant is what the guest may use beyond its own stream. nil (absent) and
+	// the only list so far: log, metrics and shared-data; env is granted by
+	// setting one.
 	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|env" later:"queue|objects|counters|call:|upstream:"`
 	// Sandbox is its sandbox, over the defaults of [sandbox].
 	Sandbox Sandbox `toml:"sandbox"`

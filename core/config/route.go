@@ -161,18 +161,15 @@ type HeaderEdit struct {
 	Remove []string `toml:"remove"`
 }
 
-// Retry says when a request is tried again, on another server where there is one.
+// Retry says when a request is tried again, on another server where there is
+// one: when no connection was made, and when a reused connection broke before a
+// byte of the answer.
 type Retry struct {
 	// Attempts is the number of extra tries; 0: never. Default 1.
 	Attempts int `toml:"attempts" default:"1" range:"0..10"`
-	// On: "connect" (no connection was made) and "reset" (a reused connection
-	// broke before a byte of the answer). Default both.
-	On []string `toml:"on" default:"connect,reset" oneof:"connect|reset"`
 	// Idempotent declares every method of this route safe to repeat; by
 	// default only GET, HEAD, OPTIONS, TRACE, QUERY, PUT and DELETE are.
 	Idempotent bool `toml:"idempotent"`
-	// PerTry is the most time for one try up to the response head; 0, the default: what is left of timeout.
-	PerTry time.Duration `toml:"per_try" default:"0" range:"0..24h"`
 	// Budget is the most retries as a share of the live requests of the upstream. Default 20%.
 	Budget Percent `toml:"budget" default:"20%" range:"0%..100%"`
 }

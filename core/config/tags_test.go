@@ -54,7 +54,7 @@ func TestTags(t *testing.T) {
 		}
 	}
 	visit(reflect.TypeFor[File]())
-	for _, name := range []string{"File", "Listener", "Route", "Upstream", "ServerEntry", "Connect", "Plugin", "Sandbox", "Server", "Admin", "Access"} {
+	for _, name := range []string{"File", "Listener", "Route", "Retry", "Upstream", "ServerEntry", "Connect", "Plugin", "Sandbox", "Server", "Admin", "Access"} {
 		found := false
 		for typ := range seen {
 			found = found || typ.Name() == name

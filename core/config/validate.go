@@ -135,6 +135,13 @@ func (v *validator) plugin(p *Plugin) {
 			v.addf(key+".env."+name, "%s: env: %q is not a name of an environment variable", lb, name)
 		}
 	}
+	if p.Grant != nil && !v.reported(key+".grant") {
+		for _, name := range []string{"log", "metrics", "shared-data"} {
+			if !slices.Contains(p.Grant, name) {
+				v.addf(key+".grant", "%s: grant: %q cannot be withheld by this version yet", lb, name)
+			}
+		}
+	}
 	if p.VMID == "" {
 		v.addf(key+".vm_id", "%s: vm_id: is empty; leave it out for the plugin's name", lb)
 	}
