@@ -1,0 +1,192 @@
+package proxy_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"wproxy/core/exchange"
+	"wproxy/core/proxy"
+)
+
+func upstreamError(op string, r exchange.Retry, reason string) error {
+	return &exchange.Error{Op: op, Side: exchange.UpstreamSide, Retry: r, Status: 502, Reason: reason}
+}
+
+// stale fails every stream of a connection that has served an exchange, as one
+// that the server has closed meanwhile does.
+func stale(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+	if s.conn.Reused() {
+		return upstreamError("read head", exchange.RetryIfReused, "closed")
+	}
+	if s.ended {
+		return answer(dst, 200, "ok")
+	}
+	select {
+	case <-s.got:
+		return answer(dst, 200, "ok")
+	case <-s.done:
+		return upstreamError("read head", exchange.RetryNever, "reset")
+	}
+}
+
+func TestStaleConnection(t *testing.T) {
+	t.Parallel()
+	big := strings.Repeat("x", 65<<10)
+	tests := []struct {
+		name   string
+		c      *client
+		edit   func(*proxy.Route)
+		status int
+		tries  float64
+	}{
+		{name: "GET", c: newClient("GET", "/"), status: 200, tries: 2},
+		{name: "HEAD", c: newClient("HEAD", "/"), status: 200, tries: 2},
+		{name: "PUT with a body in one piece", c: newClient("PUT", "/").sending("body"), status: 200, tries: 2},
+		{name: "PUT with a streaming body", c: newClient("PUT", "/").sending("bo", "", "dy", ""), status: 200, tries: 2},
+		{name: "PUT with more than is held", c: newClient("PUT", "/").sending(big, "", "dy"), status: 502, tries: 1},
+		{name: "POST", c: newClient("POST", "/").sending("body"), status: 502, tries: 1},
+		{name: "POST, streaming", c: newClient("POST", "/").sending("bo", "", "dy"), status: 502, tries: 1},
+		{
+			name: "POST on a route that is idempotent", c: newClient("POST", "/").sending("bo", "", "dy"),
+			edit: func(r *proxy.Route) { r.Retry.Idempotent = true }, status: 200, tries: 2,
+		},
+		{
+			name: "GET without retries", c: newClient("GET", "/"),
+			edit: func(r *proxy.Route) { r.Retry.Attempts = -1 }, status: 502, tries: 1,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := &origin{feed: stale}
+			e := newEngine(t, o, config{edit: tt.edit})
+			e.do(newClient("GET", "/first"))
+			e.do(tt.c)
+			if tt.c.status != tt.status {
+				t.Errorf("status: got %d, want %d", tt.c.status, tt.status)
+			}
+			if got := e.line()["tries"]; got != tt.tries {
+				t.Errorf("tries: got %v, want %v", got, tt.tries)
+			}
+			last := o.streams[len(o.streams)-1]
+			if want := strings.Join(tt.c.body, ""); tt.status == 200 && last.body.String() != want {
+				t.Errorf("the upstream got %d bytes of body, want %d", last.body.Len(), len(want))
+			}
+			if got := e.metric("wproxy_retries_total", "reason", "reset", "outcome", "ok"); got != tt.tries-1 {
+				t.Errorf("retries: got %v, want %v", got, tt.tries-1)
+			}
+		})
+	}
+}
+
+func TestNothingWritten(t *testing.T) {
+	t.Parallel()
+	for _, c := range []*client{newClient("POST", "/").sending("bo", "dy"), newClient("POST", "/").sending("", "body")} {
+		first := true
+		o := &origin{data: func(_ int, s *stream, _ []byte) error {
+			if s.conn.Reused() && first {
+				first = false
+				return upstreamError("write", exchange.RetryAlways, "closed")
+			}
+			return nil
+		}}
+		o.feed = func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+			<-s.got
+			return answer(dst, 200, "ok")
+		}
+		e := newEngine(t, o, config{})
+		e.do(newClient("GET", "/"))
+		e.do(c)
+		last := o.streams[len(o.streams)-1]
+		if c.status != 200 || last.body.String() != "body" {
+			t.Errorf("status %d, upstream got %q: no byte was written, so it may be sent again", c.status, last.body.String())
+		}
+	}
+}
+
+func TestConnectFailure(t *testing.T) {
+	t.Parallel()
+	failing := func(times int) func(int) error {
+		return func(n int) error {
+			if n < times {
+				return upstreamError("dial", exchange.RetryAlways, "upstream_refused")
+			}
+			return nil
+		}
+	}
+	tests := []struct {
+		name             string
+		servers, failing int
+		method           string
+		status           int
+		tries            float64
+	}{
+		{"the other server answers", 2, 1, "GET", 200, 2},
+		{"for a POST too", 2, 1, "POST", 200, 2},
+		{"both down", 2, 2, "GET", 502, 2},
+		{"three down, one more try only", 3, 2, "GET", 502, 2},
+		{"the only server is down", 1, 1, "GET", 502, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			e := newEngine(t, &origin{dial: failing(tt.failing)}, config{servers: tt.servers})
+			c := newClient(tt.method, "/")
+			if tt.method == "POST" {
+				c.sending("x")
+			}
+			e.do(c)
+			if c.status != tt.status || e.line()["tries"] != tt.tries {
+				t.Errorf("got %d after %v tries, want %d after %v", c.status, e.line()["tries"], tt.status, tt.tries)
+			}
+			if got := e.metric("wproxy_upstream_failures_total", "reason", "connect"); got != float64(min(tt.failing, int(tt.tries))) {
+				t.Errorf("failures: got %v", got)
+			}
+			outcome := "failed"
+			if tt.status == 200 {
+				outcome = "ok"
+			}
+			if got := e.metric("wproxy_retries_total", "reason", "connect", "outcome", outcome); got != tt.tries-1 {
+				t.Errorf("retries: got %v, want %v", got, tt.tries-1)
+			}
+		})
+	}
+}
+
+func TestNoRetryAfterTheAnswerHasBegun(t *testing.T) {
+	t.Parallel()
+	o := &origin{feed: func(n int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+		if n > 0 && s.conn.Reused() {
+			return errors.Join(dst.Head(&exchange.Response{Status: 200, Length: 5}, false), upstreamError("read body", exchange.RetryIfReused, "closed"))
+		}
+		return answer(dst, 200, "ok")
+	}}
+	e := newEngine(t, o, config{})
+	e.do(newClient("GET", "/"))
+	c := e.do(newClient("GET", "/"))
+	if !c.reset || len(o.streams) != 2 {
+		t.Errorf("reset %v after %d tries, want true after 2", c.reset, len(o.streams))
+	}
+}
+
+func TestRetryBudget(t *testing.T) {
+	t.Parallel()
+	const retrying = 3 // minBudget
+	o := &origin{dial: func(int) error { return upstreamError("dial", exchange.RetryAlways, "upstream_refused") }}
+	e := newEngine(t, o, config{servers: 2})
+	e.upstream.Cluster.Live.Retrying.Add(retrying)
+	c := newClient("GET", "/")
+	e.Serve(t.Context(), c)
+	if o.dials != 1 || c.status != 502 {
+		t.Errorf("got %d tries beyond the budget, want 1", o.dials)
+	}
+	e.upstream.Cluster.Live.Active.Add(100)
+	e.Serve(t.Context(), newClient("GET", "/"))
+	if o.dials != 3 {
+		t.Errorf("got %d tries within 20%% of 100, want 2", o.dials-1)
+	}
+	if got := e.upstream.Cluster.Live.Retrying.Load(); got != retrying {
+		t.Errorf("the budget was not given back: %d", got)
+	}
+}
