@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// cmdHTTP sends one request on a connection of its own and prints the answer:
+// the status line, the fields in lower case sorted by name, and the body.
+func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 2)
+	s := stateOf(ts)
+	background := args[0] == "-bg"
+	if background {
+		args = args[1:]
+	}
+	noNeg(ts, neg, args, 2)
+	method, target, rest := args[0], args[1], args[2:]
+	var body []byte
+	if n := len(rest); n > 0 && strings.HasPrefix(rest[n-1], "@") {
+		body = []byte(ts.ReadFile(rest[n-1][1:]))
+		rest = rest[:n-1]
+	}
+	if background {
+		s.answers = make(chan string, 1)
+		go func() { s.answers <- roundTrip(method, target, rest, body) }() // ends with its deadline
+		return
+	}
+	put(ts, roundTrip(method, target, rest, body))
+}
+
+// cmdAnswer waits for the answer to http -bg.
+func cmdAnswer(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 0)
+	s := stateOf(ts)
+	if s.answers == nil {
+		ts.Fatalf("no request is under way")
+	}
+	put(ts, <-s.answers)
+	s.answers = nil
+}
+
+// roundTrip returns the answer as text, or "error: ...".
+func roundTrip(method, target string, fields []string, body []byte) string {
+	u, err := url.Parse(target)
+	if err != nil {
+		return "error: " + err.Error() + "\n"
+	}
+	c, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		return "error: " + err.Error() + "\n"
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, u.RequestURI())
+	host := false
+	for _, f := range fields {
+		host = host || strings.HasPrefix(strings.ToLower(f), "host:")
+		b.WriteString(f + "\r\n")
+	}
+	if !host {
+		fmt.Fprintf(&b, "host: %s\r\n", u.Host)
+	}
+	if body != nil {
+		fmt.Fprintf(&b, "content-length: %d\r\n", len(body))
+	}
+	b.WriteString("connection: close\r\n\r\n")
+	b.Write(body)
+	if _, err := c.Write(b.Bytes()); err != nil {
+		return "error: " + err.Error() + "\n"
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		return "error: no answer: " + err.Error() + "\n"
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+
+	var out strings.Builder
+	fmt.Fprintf(&out, "%d %s\n", resp.StatusCode, http.StatusText(resp.StatusCode))
+	for _, name := range slices.Sorted(maps.Keys(resp.Header)) {
+		for _, v := range resp.Header[name] {
+			fmt.Fprintf(&out, "%s: %s\n", strings.ToLower(name), v)
+		}
+	}
+	out.WriteString("\n")
+	out.Write(answer)
+	if len(answer) > 0 && answer[len(answer)-1] != '\n' {
+		out.WriteString("\n")
+	}
+	if err != nil {
+		fmt.Fprintf(&out, "error: the answer is cut: %v\n", err)
+	}
+	return out.String()
+}
+
+// cmdReadme runs the console blocks of a Markdown file in the script's
+// directory: a line that begins with "$ " is a command for sh, what follows is
+// what it prints, where a line "..." stands for any lines. Addresses of the
+// README, which are those of wproxy.toml, become those of the wproxy that runs.
+func cmdReadme(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 1)
+	replace := strings.NewReplacer("127.0.0.1:8080", ts.Getenv("HTTP_ADDR"), "127.0.0.1:9901", ts.Getenv("ADMIN_ADDR"),
+		"./bin/wproxy", "wproxy")
+	ran := 0
+	for _, block := range consoleBlocks(ts.ReadFile(args[0])) {
+		command := replace.Replace(block.command)
+		err := ts.Exec("sh", "-c", command+" 2>&1")
+		got := ts.ReadFile("stdout")
+		if (err != nil) != block.fails {
+			ts.Fatalf("$ %s\n%s%v", command, got, err)
+		}
+		if !matchLines(strings.Split(strings.TrimSpace(replace.Replace(block.output)), "\n"), strings.Split(strings.TrimSpace(got), "\n")) {
+			ts.Fatalf("$ %s\ngot:\n%s\nthe file says:\n%s", command, got, block.output)
+		}
+		ran++
+	}
+	if ran == 0 {
+		ts.Fatalf("%s has no console lines", args[0])
+	}
+}
+
+type consoleBlock struct {
+	command, output string
+	fails           bool // the command is expected to end with a code other than 0
+}
+
+// consoleBlocks returns the commands in the ```console blocks of a Markdown
+// file. Blocks that start something and do not end are marked ```sh instead.
+func consoleBlocks(markdown string) []consoleBlock {
+	var blocks []consoleBlock
+	inside := false
+	for line := range strings.Lines(markdown) {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = strings.TrimSpace(line) == "```console"
+		case !inside:
+		case strings.HasPrefix(line, "$ "):
+			command := strings.TrimSpace(line[2:])
+			command, fails := strings.CutSuffix(command, "   # exit code 1")
+			blocks = append(blocks, consoleBlock{command: command, fails: fails})
+		case len(blocks) > 0:
+			blocks[len(blocks)-1].output += line
+		}
+	}
+	return blocks
+}
+
+// matchLines matches lines against a pattern in which "..." stands for any number of lines,
+// and "…" within a line for anything.
+func matchLines(pattern, lines []string) bool {
+	if len(pattern) == 0 {
+		return len(lines) == 0
+	}
+	if strings.TrimSpace(pattern[0]) == "..." {
+		for i := range len(lines) + 1 {
+			if matchLines(pattern[1:], lines[i:]) {
+				return true
+			}
+		}
+		return false
+	}
+	return len(lines) > 0 && matchLine(strings.TrimRight(pattern[0], " \r"), strings.TrimRight(lines[0], " \r")) &&
+		matchLines(pattern[1:], lines[1:])
+}
+
+func matchLine(pattern, line string) bool {
+	parts := strings.Split(pattern, "…")
+	if len(parts) == 1 {
+		return pattern == line
+	}
+	line, ok := strings.CutPrefix(line, parts[0])
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(line, p)
+		if !ok || i < 0 {
+			return false
+		}
+		line = line[i+len(p):]
+	}
+	return ok && strings.HasSuffix(line, parts[len(parts)-1])
+}

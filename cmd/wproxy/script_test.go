@@ -1,0 +1,387 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"wproxy/plugins"
+)
+
+// patience is how long a script waits for something that has to happen. It
+// is only ever used up by a failure.
+const patience = 20 * time.Second
+
+// TestMain makes wproxy a command that scripts run in a process of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"wproxy": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScript runs the whole-proxy tests in testdata/script: one behaviour a
+// file. Besides testscript's own commands there are
+//
+//	expand FILE...           replace @NAME@ in files by the script's $NAME
+//	serve [ARG...]           start `wproxy run ARG...` and wait until it serves; $NAME_ADDR is the
+//	                         address of each listener, $ADMIN_ADDR of the admin server
+//	signal HUP|TERM|INT      send it a signal
+//	ended CODE               wait for its end
+//	exits CODE COMMAND...    run a command that ends with this code
+//	origin NAME KIND [ARG]   start a scripted upstream; $NAME is its address (origin_test.go)
+//	received NAME N          it got so many requests
+//	share NAME LEAST MOST    it got about so many requests
+//	release NAME             let an upstream of kind gate answer
+//	http [-bg] METHOD URL [field: value]... [@FILE]
+//	                         send a request; the answer becomes stdout
+//	answer                   wait for the answer to http -bg
+//	repeat N COMMAND...      run a command of this list N times, outputs together
+//	count N PATTERN          so many lines of stdout match
+//	raw ADDRESS FILE         send bytes (LF becomes CRLF); what comes back until the close is stdout
+//	eventually FILE PATTERN  wait until a file matches
+//	readme FILE              run the console lines of a Markdown file and compare
+//
+// The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
+// help to skip what a machine lacks.
+func TestScript(t *testing.T) {
+	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join(root, "testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}}
+			repository, err := filepath.Abs(root)
+			if err != nil {
+				return err
+			}
+			// Sockets have short names at most, so not below $WORK.
+			dir, err := os.MkdirTemp("", "wp")
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { _ = os.RemoveAll(dir) })
+			e.Setenv("XDG_RUNTIME_DIR", dir)
+			e.Setenv("XDG_CACHE_HOME", cache)
+			e.Setenv("ROOT", repository)
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "builtin" {
+				_, err := plugins.Builtin("ratelimit")
+				return err == nil, nil
+			}
+			return false, fmt.Errorf("there is no condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"expand":     cmdExpand,
+			"serve":      cmdServe,
+			"signal":     cmdSignal,
+			"ended":      cmdEnded,
+			"exits":      cmdExits,
+			"origin":     cmdOrigin,
+			"received":   cmdReceived,
+			"share":      cmdShare,
+			"release":    cmdRelease,
+			"http":       cmdHTTP,
+			"answer":     cmdAnswer,
+			"repeat":     cmdRepeat,
+			"count":      cmdCount,
+			"raw":        cmdRaw,
+			"eventually": cmdEventually,
+			"readme":     cmdReadme,
+		},
+	})
+}
+
+// A script is the state of one script.
+type script struct {
+	wproxy  *process // what serve started last
+	origins map[string]*origin
+	answers chan string // of http -bg
+}
+
+type scriptKey struct{}
+
+func stateOf(ts *testscript.TestScript) *script {
+	s, ok := ts.Value(scriptKey{}).(*script)
+	if !ok {
+		ts.Fatalf("no state")
+	}
+	return s
+}
+
+// noNeg refuses "! command" where it has no meaning, and wrong numbers of arguments.
+func noNeg(ts *testscript.TestScript, neg bool, args []string, least int) {
+	if neg {
+		ts.Fatalf("this command cannot be negated")
+	}
+	if len(args) < least {
+		ts.Fatalf("%d arguments needed, got %d", least, len(args))
+	}
+}
+
+// put adds text to the stdout that the next commands look at.
+func put(ts *testscript.TestScript, text string) {
+	_, err := io.WriteString(ts.Stdout(), text)
+	ts.Check(err)
+}
+
+// cmdExpand fills addresses into configurations.
+func cmdExpand(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 1)
+	name := regexp.MustCompile(`@([A-Z_]+)@`)
+	for _, file := range args {
+		text := name.ReplaceAllStringFunc(ts.ReadFile(file), func(s string) string {
+			v := ts.Getenv(strings.Trim(s, "@"))
+			if v == "" {
+				ts.Fatalf("%s: %s is not set", file, s)
+			}
+			return v
+		})
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+	}
+}
+
+// A process is a wproxy that serves.
+type process struct {
+	cmd    *exec.Cmd
+	stderr string // the file
+	ended  chan struct{}
+	once   sync.Once
+}
+
+// cmdServe starts wproxy, with its outputs in the files stdout.log and stderr.log.
+func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 0)
+	s := stateOf(ts)
+	dir := ts.Getenv("WORK")
+	p := &process{stderr: filepath.Join(dir, "stderr.log"), ended: make(chan struct{})}
+	stdout, err := os.Create(filepath.Join(dir, "stdout.log"))
+	ts.Check(err)
+	defer stdout.Close()
+	stderr, err := os.Create(p.stderr)
+	ts.Check(err)
+	defer stderr.Close()
+
+	bin := lookPath(ts, "wproxy")
+	p.cmd = exec.Command(bin, append([]string{"run"}, args...)...)
+	p.cmd.Dir = dir
+	p.cmd.Env = environ(ts)
+	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
+	ts.Check(p.cmd.Start())
+	go func() { // ends with the process, which ts.Defer ends at the latest
+		_ = p.cmd.Wait() // ended looks at the code
+		close(p.ended)
+	}()
+	ts.Defer(func() { p.finish(ts) })
+	s.wproxy = p
+
+	deadline := time.Now().Add(patience)
+	for {
+		select {
+		case <-p.ended:
+			ts.Fatalf("wproxy run ended with code %d:\n%s", p.cmd.ProcessState.ExitCode(), ts.ReadFile("stderr.log"))
+		default:
+		}
+		st, err := fetchStatus(ts, bin, args)
+		if err == nil && st.PID == p.cmd.Process.Pid {
+			for _, l := range st.Listeners {
+				name := strings.ToUpper(strings.ReplaceAll(l.Name, "-", "_"))
+				ts.Setenv(name+"_ADDR", strings.Replace(l.Address, "[::]", "127.0.0.1", 1))
+			}
+			for _, a := range st.Admin {
+				if path, ok := strings.CutPrefix(a, "unix:"); ok {
+					ts.Setenv("ADMIN_SOCKET", path)
+				} else {
+					ts.Setenv("ADMIN_ADDR", a)
+				}
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("wproxy run does not serve: %v\n%s", err, ts.ReadFile("stderr.log"))
+		}
+		time.Sleep(20 * time.Millisecond) // polling another process
+	}
+}
+
+// fetchStatus asks the wproxy that was started with args for its status.
+func fetchStatus(ts *testscript.TestScript, bin string, args []string) (*Status, error) {
+	cmd := exec.Command(bin, append([]string{"status", "--json"}, args...)...)
+	cmd.Dir = ts.Getenv("WORK")
+	cmd.Env = environ(ts)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	var st Status
+	return &st, json.Unmarshal(out, &st)
+}
+
+// environ is the script's environment, as far as wproxy needs it.
+func environ(ts *testscript.TestScript) []string {
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
+		return strings.HasPrefix(s, "XDG_") || strings.HasPrefix(s, "HOME=")
+	})
+	for _, k := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "TMPDIR", "GREETING", "TOKEN"} {
+		if v := ts.Getenv(k); v != "" {
+			env = append(env, k+"="+v)
+		}
+	}
+	return env
+}
+
+func lookPath(ts *testscript.TestScript, name string) string {
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		path := filepath.Join(dir, name)
+		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() {
+			return path
+		}
+	}
+	ts.Fatalf("no %s on the PATH", name)
+	return ""
+}
+
+// finish ends the process if it still runs, and checks what it said.
+func (p *process) finish(ts *testscript.TestScript) {
+	p.once.Do(func() {
+		select {
+		case <-p.ended:
+		default:
+			_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended just now
+			_ = p.cmd.Process.Signal(syscall.SIGINT)
+		}
+		select {
+		case <-p.ended:
+		case <-time.After(patience):
+			_ = p.cmd.Process.Signal(syscall.SIGQUIT) // prints all goroutines
+			<-p.ended
+			ts.Fatalf("wproxy did not end when told twice:\n%s", ts.ReadFile(p.stderr))
+		}
+		log := ts.ReadFile(p.stderr)
+		if strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") {
+			ts.Fatalf("wproxy's log has a bug:\n%s", log)
+		}
+	})
+}
+
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 1)
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+	sig, ok := signals[args[0]]
+	if !ok {
+		ts.Fatalf("signal %s?", args[0])
+	}
+	ts.Check(stateOf(ts).wproxy.cmd.Process.Signal(sig))
+}
+
+func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 1)
+	p := stateOf(ts).wproxy
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		ts.Fatalf("wproxy still runs:\n%s", ts.ReadFile(p.stderr))
+	}
+	if code := strconv.Itoa(p.cmd.ProcessState.ExitCode()); code != args[0] {
+		ts.Fatalf("exit code %s, want %s", code, args[0])
+	}
+}
+
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 2)
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var ee *exec.ExitError
+	if errors.As(err, &ee) {
+		code = ee.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// cmdRepeat runs one of our commands several times and joins what they print.
+func cmdRepeat(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 2)
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if args[1] != "http" {
+		ts.Fatalf("only http can be repeated")
+	}
+	for range n {
+		cmdHTTP(ts, false, args[2:])
+	}
+}
+
+// cmdCount counts lines of what our last command printed.
+func cmdCount(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 2)
+	re, err := regexp.Compile(args[1])
+	ts.Check(err)
+	n, all := 0, ts.ReadFile("stdout")
+	for line := range strings.Lines(all) {
+		if re.MatchString(line) {
+			n++
+		}
+	}
+	if strconv.Itoa(n) != args[0] {
+		ts.Fatalf("%d lines match %s, want %s:\n%s", n, args[1], args[0], all)
+	}
+}
+
+func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 2)
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	file := ts.MkAbs(args[0])
+	deadline := time.Now().Add(patience)
+	for {
+		b, err := os.ReadFile(file)
+		if err == nil && re.Match(b) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s never matched %s:\n%s", args[0], args[1], b)
+		}
+		time.Sleep(20 * time.Millisecond) // polling a file
+	}
+}
+
+// cmdRaw sends a file's bytes and reads until the other side closes, or says
+// nothing for a while.
+func cmdRaw(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 2)
+	c, err := net.Dial("tcp", args[0])
+	ts.Check(err)
+	defer c.Close()
+	text := strings.ReplaceAll(ts.ReadFile(args[1]), "\n", "\r\n")
+	_, err = io.WriteString(c, text)
+	ts.Check(err)
+	ts.Check(c.SetReadDeadline(time.Now().Add(patience)))
+	b, err := io.ReadAll(c)
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		ts.Fatalf("the connection stays open; so far came\n%s", b)
+	}
+	put(ts, strings.ReplaceAll(string(b), "\r\n", "\n"))
+}
