@@ -57,7 +57,8 @@ type export struct {
 // without memory.
 type Module struct {
 	// MinPages and MaxPages are the limits of the memory; MaxPages 0 means
-	// none. There is a memory if one of them is not 0 or Memory is set.
+	// none. There is a memory if one of them is not 0 or Memory is set. It starts
+	// with more than MinPages if the data need it.
 	MinPages, MaxPages uint32
 	Memory             bool
 	// NoMemoryExport leaves the memory without its export "memory".
@@ -251,10 +252,11 @@ func (m *Module) memorySection() []byte {
 	if !m.hasMemory() {
 		return nil
 	}
+	least := max(uint64(m.MinPages), (uint64(m.next)+PageSize-1)/PageSize)
 	if m.MaxPages > 0 {
-		return uleb(uleb([]byte{1, 1}, uint64(m.MinPages)), uint64(m.MaxPages))
+		return uleb(uleb([]byte{1, 1}, least), uint64(m.MaxPages))
 	}
-	return uleb([]byte{1, 0}, uint64(m.MinPages))
+	return uleb([]byte{1, 0}, least)
 }
 
 func (m *Module) exportSection() []byte {
