@@ -38,6 +38,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "serve a configuration", runServe},
+		{"check", "say what is wrong with a configuration", runCheck},
+		{"explain", "say what would become of a request", runExplain},
 		{"reload", "make the running wproxy read its configuration again", runReload},
 		{"stop", "make the running wproxy drain and end", runStop},
 		{"status", "show what the running wproxy is doing", runStatus},

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"wproxy/core/config"
+	"wproxy/core/exchange"
+	"wproxy/core/proxy"
+	"wproxy/core/route"
+)
+
+// A plan is what a configuration would do with a request, as far as that can be
+// said without running plugins. It is made by the functions that serve: the
+// codec's parsers, the route table, the route's rewrite and redirect.
+type plan struct {
+	listener string
+	head     *exchange.Request // as plugins would see it
+
+	route      *proxy.Route // nil: none matches
+	conf       *config.Route
+	candidates []route.Candidate[*proxy.Route] // the winner first, if there is one
+
+	status   int    // of the answer that wproxy would make itself; 0: it would go to an upstream
+	reason   string // why
+	location string // of a redirect
+
+	upstreamPath string // with query; "" unless it would go to an upstream
+}
+
+// A planner makes plans for one configuration.
+type planner struct {
+	file  *config.File
+	table *route.Table[*proxy.Route]
+}
+
+// newPlanner builds the route table of f with the functions that build the one
+// that serves; routes have all but what runs. The error is a config.Problems list.
+func newPlanner(f *config.File) (*planner, error) {
+	var problems config.Problems
+	var entries []route.Entry[*proxy.Route]
+	for _, name := range slices.Sorted(maps.Keys(f.Routes)) {
+		r, err := newRoute(f, f.Routes[name])
+		if err != nil {
+			p, ok := asType[config.Problem](err)
+			if !ok {
+				return nil, err
+			}
+			problems = append(problems, p)
+			continue
+		}
+		entries = append(entries, route.Entry[*proxy.Route]{Spec: routeSpec(f.Routes[name]), Value: r})
+	}
+	t, err := route.New(entries)
+	if err != nil {
+		problems = append(problems, routeProblems(f, err)...)
+	}
+	if len(problems) > 0 {
+		problems.Sort()
+		return nil, problems
+	}
+	return &planner{f, t}, nil
+}
+
+// A question is a request as people write it.
+type question struct {
+	method, url string
+	headers     []exchange.Field // names in any case
+	listener    string           // "": see pickListener
+}
+
+// plan says what becomes of q. limit bounds the candidates. The error says what
+// is wrong with the question itself.
+func (pl *planner) plan(q question, limit int) (*plan, error) {
+	p := &plan{}
+	var err error
+	if p.head, err = q.head(); err != nil {
+		var bad *exchange.Error
+		if !errors.As(err, &bad) || p.head == nil {
+			return nil, err
+		}
+		p.status, p.reason = bad.Status, bad.Reason
+		return p, nil
+	}
+	if p.listener, err = pl.pickListener(q); err != nil {
+		return nil, err
+	}
+	p.head.Conn = &exchange.Conn{Listener: p.listener}
+	view := route.View(p.head)
+	p.candidates = pl.table.Explain(&view, limit)
+	r, ok := pl.table.Match(&view)
+	switch {
+	case !ok:
+		p.status, p.reason = 404, "no_route"
+		return p, nil
+	case p.head.EncodedSlash && !r.KeepSlash:
+		p.status, p.reason = 400, "encoded_slash"
+	}
+	p.route, p.conf = r, pl.file.Routes[r.Name]
+	if p.status == 0 {
+		p.act()
+	}
+	return p, nil
+}
+
+// act fills in what the route does.
+func (p *plan) act() {
+	switch r := p.route; {
+	case r.Redirect != nil:
+		p.status, p.reason, p.location = r.Redirect.Status(), "redirect", r.Redirect.Location(p.head)
+	case r.Respond != nil:
+		p.status, p.reason = r.Respond.Status, "respond"
+	default:
+		out := *p.head // the connector edits a copy, too
+		if err := r.Rewrite.Apply(&out); err != nil {
+			var bad *exchange.Error
+			if errors.As(err, &bad) {
+				p.status, p.reason = bad.Status, bad.Reason
+			}
+			return
+		}
+		p.upstreamPath = out.Target
+	}
+}
+
+// head parses q with the parsers of the codec. A request that the codec would
+// refuse is an *exchange.Error, and the head is returned all the same.
+func (q question) head() (*exchange.Request, error) {
+	scheme, rest, ok := strings.Cut(q.url, "://")
+	if !ok || scheme != "http" && scheme != "https" {
+		return nil, fmt.Errorf("%q is not an absolute URL such as https://example.com/path", q.url)
+	}
+	rest, _, _ = strings.Cut(rest, "#") // never sent
+	authority, target := rest, "/"
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		authority, target = rest[:i], rest[i:]
+		if target[0] == '?' {
+			target = "/" + target
+		}
+	}
+	h := &exchange.Request{Method: q.method, Scheme: scheme, Length: 0}
+	for _, f := range q.headers {
+		if name := strings.ToLower(f.Name); name == "host" {
+			authority = f.Value
+		} else {
+			h.Fields.Add(name, f.Value)
+		}
+	}
+	if err := h.ParseAuthority(authority); err != nil {
+		return h, err
+	}
+	return h, h.ParseTarget(target)
+}
+
+// pickListener returns the listener that q names, else the one with the port
+// of its URL, else the only one, else the first by name.
+func (pl *planner) pickListener(q question) (string, error) {
+	names := slices.Sorted(maps.Keys(pl.file.Listeners))
+	if q.listener != "" {
+		if pl.file.Listeners[q.listener] == nil {
+			return "", fmt.Errorf("there is no listener %q; there is %s", q.listener, strings.Join(names, ", "))
+		}
+		return q.listener, nil
+	}
+	scheme, rest, _ := strings.Cut(q.url, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	_, port, err := net.SplitHostPort(authority)
+	if err != nil {
+		port = strconv.Itoa(map[string]int{"http": 80, "https": 443}[scheme])
+	}
+	for _, name := range names {
+		if _, p, err := net.SplitHostPort(pl.file.Listeners[name].Address); err == nil && p == port {
+			return name, nil
+		}
+	}
+	return names[0], nil
+}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"wproxy/core/config"
+	"wproxy/core/exchange"
+)
+
+// explainLost is how many routes that lost `explain` shows.
+const explainLost = 10
+
+// An explanation is a plan as `wproxy explain` shows it.
+type explanation struct {
+	Request  explainedRequest `json:"request"`
+	Listener string           `json:"listener"`
+	Route    *explainedRoute  `json:"route,omitempty"`
+	Lost     []explainedRoute `json:"lost,omitempty"`
+	Answer   *explainedAnswer `json:"answer,omitempty"` // made by wproxy itself
+	Allow    []string         `json:"allow,omitempty"`
+	Deny     []string         `json:"deny,omitempty"`
+	Plugins  []explainedUse   `json:"plugins,omitempty"`
+	Upstream []explainedShare `json:"upstream,omitempty"`
+	Path     string           `json:"upstream_path,omitempty"`
+	Timeout  string           `json:"timeout,omitempty"`
+}
+
+// explainedRequest is the request in the one canonical form.
+type explainedRequest struct {
+	Method string `json:"method"`
+	Scheme string `json:"scheme"`
+	Host   string `json:"host"`
+	Target string `json:"target"`
+}
+
+type explainedRoute struct {
+	Name    string     `json:"name"`
+	Pattern string     `json:"pattern"`
+	Pos     config.Pos `json:"pos"`
+	Lost    string     `json:"lost,omitempty"` // the condition that did not hold
+}
+
+type explainedAnswer struct {
+	Status   int    `json:"status"`
+	Reason   string `json:"reason"`
+	Location string `json:"location,omitempty"`
+}
+
+type explainedUse struct {
+	Plugin string         `json:"plugin"`
+	Wasm   string         `json:"wasm"`
+	Config map[string]any `json:"config,omitempty"` // merged; secrets as they were written
+}
+
+type explainedShare struct {
+	Name    string   `json:"name"`
+	Share   string   `json:"share"`
+	Servers []string `json:"servers"`
+}
+
+// runExplain is `wproxy explain`.
+func runExplain(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := newFlags("explain", `Usage: wproxy explain [-c FILE] [-H "NAME: VALUE"]... [--listener NAME] [--json] METHOD URL
+
+Says what would become of a request: its route and why the others lost, the
+plugins with their settings, the upstream and the path that it sees. Nothing is
+sent, and no plugin runs. Fields that wproxy sets itself (x-forwarded-*,
+forwarded, x-request-id) are looked at as given.`, stderr)
+	find := sourceFlags(fs)
+	var headers fieldFlags
+	fs.Var(&headers, "H", "a header field of the request, \"`NAME: VALUE`\"; repeatable")
+	listener := fs.String("listener", "", "the `NAME` of the listener; else the one with the port of the URL, else the first by name")
+	asJSON := fs.Bool("json", false, "write JSON")
+	rest, code, done := parseMixed(fs, args, stdout)
+	if done {
+		return code
+	}
+	if len(rest) != 2 {
+		fmt.Fprint(stderr, "wproxy explain: needs a method and a URL, e.g. wproxy explain GET https://example.com/path\n")
+		return exitFailed
+	}
+	src, err := find()
+	if err != nil {
+		return fail(stderr, "explain", err)
+	}
+	f, err := src.load()
+	if err == nil {
+		var pl *planner
+		if pl, err = newPlanner(f); err == nil {
+			q := question{method: rest[0], url: rest[1], headers: headers, listener: *listener}
+			var p *plan
+			if p, err = pl.plan(q, explainLost+1); err == nil {
+				return writeExplanation(explain(f, p), *asJSON, stdout, stderr)
+			}
+		}
+	}
+	if isRefusal(err) {
+		fmt.Fprintf(stderr, "%v\n", err)
+		return exitRefused
+	}
+	return fail(stderr, "explain", err)
+}
+
+// writeExplanation writes e; the exit code is that of the command.
+func writeExplanation(e *explanation, asJSON bool, stdout, stderr io.Writer) int {
+	var err error
+	if asJSON {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(e)
+	} else {
+		_, err = io.WriteString(stdout, e.String())
+	}
+	if err != nil {
+		return fail(stderr, "explain", err)
+	}
+	return exitOK
+}
+
+// parseMixed is parseFlags for a command whose flags may stand behind its
+// arguments, which it returns: `explain GET URL -H ...` is how one types it.
+func parseMixed(fs *flag.FlagSet, args []string, stdout io.Writer) (rest []string, code int, done bool) {
+	for {
+		if code, done := parseFlags(fs, args, len(args), stdout); done {
+			return nil, code, true
+		}
+		if fs.NArg() == 0 {
+			return rest, exitOK, false
+		}
+		rest = append(rest, fs.Arg(0))
+		args = fs.Args()[1:]
+	}
+}
+
+// fieldFlags collects -H flags.
+type fieldFlags []exchange.Field
+
+// String implements flag.Value.
+func (h *fieldFlags) String() string { return "" }
+
+// Set implements flag.Value.
+func (h *fieldFlags) Set(s string) error {
+	name, value, ok := strings.Cut(s, ":")
+	if !ok || name == "" {
+		return fmt.Errorf("%q is not \"NAME: VALUE\"", s)
+	}
+	*h = append(*h, exchange.Field{Name: name, Value: strings.Trim(value, " \t")})
+	return nil
+}
+
+// explain turns p into what is shown.
+func explain(f *config.File, p *plan) *explanation {
+	e := &explanation{
+		Listener: p.listener,
+		Request:  explainedRequest{p.head.Method, p.head.Scheme, p.head.Authority, p.head.Target},
+	}
+	for _, c := range p.candidates {
+		r := explainedRoute{c.Name, c.Pattern, f.Routes[c.Name].Pos, c.Lost}
+		if c.Lost == "" {
+			e.Route = &r
+		} else {
+			e.Lost = append(e.Lost, r)
+		}
+	}
+	if p.status != 0 {
+		e.Answer = &explainedAnswer{p.status, p.reason, p.location}
+	}
+	if p.conf == nil {
+		return e
+	}
+	for _, a := range p.conf.Allow {
+		e.Allow = append(e.Allow, a.String())
+	}
+	for _, d := range p.conf.Deny {
+		e.Deny = append(e.Deny, d.String())
+	}
+	for _, u := range p.conf.Plugins {
+		e.Plugins = append(e.Plugins, explainedUse{u.Plugin, f.Plugins[u.Plugin].Wasm, u.Config})
+	}
+	if p.status != 0 {
+		return e
+	}
+	e.Path = p.upstreamPath
+	e.Timeout = "none"
+	if p.conf.Timeout > 0 {
+		e.Timeout = p.conf.Timeout.Round(time.Millisecond).String()
+	}
+	e.Upstream = shares(f, p.conf)
+	return e
+}
+
+// shares lists the upstreams of a route with what goes to each.
+func shares(f *config.File, r *config.Route) []explainedShare {
+	sum := 0
+	for _, t := range r.Upstream {
+		sum += t.Weight
+	}
+	var list []explainedShare
+	for _, t := range r.Upstream {
+		s := explainedShare{Name: t.Upstream, Share: config.Percent(float64(t.Weight) / float64(sum)).String()}
+		for _, server := range f.Upstreams[t.Upstream].Servers {
+			s.Servers = append(s.Servers, server.Address)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// String lays e out for people.
+func (e *explanation) String() string {
+	var b strings.Builder
+	line := func(key, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s %s\n", key, fmt.Sprintf(format, args...))
+	}
+	line("request", "%s %s://%s%s", e.Request.Method, e.Request.Scheme, e.Request.Host, e.Request.Target)
+	line("listener", "%s", e.Listener)
+	if e.Route != nil {
+		line("route", "%s  (%s, %s)", e.Route.Name, e.Route.Pattern, e.Route.Pos)
+	} else {
+		line("route", "none")
+	}
+	for _, l := range e.Lost {
+		line("", "not %s  (%s): %s", l.Name, l.Pattern, l.Lost)
+	}
+	if len(e.Deny) > 0 {
+		line("deny", "clients in %s get 403", strings.Join(e.Deny, ", "))
+	}
+	if len(e.Allow) > 0 {
+		line("allow", "clients not in %s get 403", strings.Join(e.Allow, ", "))
+	}
+	for i, u := range e.Plugins {
+		key := ""
+		if i == 0 {
+			key = "plugins"
+		}
+		line(key, "%s  (%s)%s", u.Plugin, u.Wasm, settingsText(u.Config))
+	}
+	if a := e.Answer; a != nil {
+		text := fmt.Sprintf("%d by wproxy itself: %s", a.Status, a.Reason)
+		if a.Location != "" {
+			text += " to " + a.Location
+		}
+		line("answer", "%s", text)
+		return b.String()
+	}
+	for i, u := range e.Upstream {
+		key := ""
+		if i == 0 {
+			key = "upstream"
+		}
+		line(key, "%s  %s of requests  (%s)", u.Name, u.Share, strings.Join(u.Servers, ", "))
+	}
+	line("path", "%s", e.Path)
+	line("timeout", "%s", e.Timeout)
+	return b.String()
+}
+
+// settingsText writes settings one a line, secrets as they were written.
+func settingsText(config map[string]any) string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(config)) {
+		v, err := json.Marshal(config[k])
+		if err != nil {
+			v = []byte(err.Error())
+		}
+		fmt.Fprintf(&b, "\n%13s%s = %s", "", k, v)
+	}
+	return b.String()
+}
