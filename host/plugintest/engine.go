@@ -72,6 +72,7 @@ func newEngine(factories []filter.Factory, route *filter.Route, deadline time.Du
 	for i := len(e.filters) - 1; i >= 0; i-- {
 		e.request.sink = e.filters[i].Request(e.request.sink)
 	}
+	x.SetRequestRun()
 	e.request.failed, e.response.failed = e.requestFailed, e.responseFailed
 	return e, nil
 }

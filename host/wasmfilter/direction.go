@@ -49,15 +49,13 @@ func (d *direction[H]) Head(h H, end bool) error {
 	f, x := d.f, d.f.x
 	d.endHead = end
 	headers, body, _ := d.wants()
-	if d.side == abi.StreamRequest {
-		x.SetRequestRun()
-	} else {
+	if d.side == abi.StreamResponse {
 		d.skip = !f.factory.wantsResponse() || !f.seen()
 	}
 	x.Mu.Lock()
 	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
 	if d.side == abi.StreamResponse {
-		f.outcome, f.route, f.status = x.Upstream, x.Route, any(h).(*exchange.Response).Status //nolint:errcheck,forcetypeassert // H of the response side
+		f.noteLocked()
 		d.skip = d.skip || f.failed != nil
 	} else {
 		f.route = x.Route
@@ -179,7 +177,6 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 	}
 	_, body, trailers := d.wants()
 	if d.skip || !body && !trailers {
-		d.finished()
 		if d.drop {
 			return nil
 		}
@@ -226,21 +223,8 @@ func (d *direction[H]) Detached() bool {
 	if d.stage != stagePassed {
 		return false
 	}
-	// A request that is still on its way may be parked in a pause when the
-	// answer ends: the end has to be seen.
-	if d.side == abi.StreamResponse && !d.f.requestDoneLocked() {
-		return false
-	}
 	_, body, trailers := d.wants()
 	return d.skip || !body && !trailers
-}
-
-// requestDoneLocked reports whether the request cannot be held back by this filter
-// any more.
-func (f *Filter) requestDoneLocked() bool {
-	c := &f.factory.calls
-	return f.req.stage == stageNone || f.req.stage == stagePassed &&
-		(f.req.ended && !f.req.held || !c.RequestBody && !c.RequestTrailers)
 }
 
 // enter begins a call of Data or Trailer: it acts on marks that were set while

@@ -69,6 +69,7 @@ type marks struct {
 	outcome filter.Outcome
 	route   *filter.Route
 	status  int
+	reason  string
 	final   bool // the record is final
 }
 
@@ -117,6 +118,18 @@ func (f *Filter) seen() bool {
 	return f.guest != nil || !f.factory.wantsRequest() || !f.x.RequestRun()
 }
 
+// noteLocked copies what properties tell about the answer.
+func (f *Filter) noteLocked() {
+	x := f.x
+	f.outcome, f.route, f.reason = x.Upstream, x.Route, x.Reason
+	switch {
+	case f.resp.stage == stageHere:
+		f.status = f.resp.head.Status
+	case x.Response != nil:
+		f.status = x.Response.Status
+	}
+}
+
 // Close implements filter.Filter: on_done, on_log, on_delete.
 func (f *Filter) Close(error) {
 	x := f.x
@@ -132,10 +145,8 @@ func (f *Filter) Close(error) {
 	}
 	if f.guest != nil {
 		x.Mu.Lock()
-		f.outcome, f.route, f.final = x.Upstream, x.Route, true
-		if x.Response != nil {
-			f.status = x.Response.Status
-		}
+		f.final = true
+		f.noteLocked()
 		x.Mu.Unlock()
 		// The host has logged it; the exchange is over and cannot fail any more.
 		_ = f.guest.Finish(f.keep)

@@ -145,22 +145,18 @@ func (d *half) callTrailers(n int) (abi.Action, error) {
 }
 
 // park waits for a mark. It is called with parked set. The error is
-// errPauseLimit, exchange.ErrAnswered, or that of the exchange's context.
+// errPauseLimit, that of the exchange's context, or exchange.ErrAnswered: the
+// answer has ended, or the exchange was given up.
 func (d *half) park() error {
 	x := d.f.x
-	if d.side == abi.StreamRequest {
-		if !x.Park(d) {
-			return exchange.ErrAnswered
-		}
-		defer x.Unpark(d)
+	if !x.Park(d) {
+		return exchange.ErrAnswered
 	}
-	var limit <-chan time.Time
+	defer x.Unpark(d)
 	if wait := d.pauseLimit(time.Now()); d.timer == nil {
 		d.timer = time.NewTimer(wait)
-		limit = d.timer.C
 	} else {
 		d.timer.Reset(wait)
-		limit = d.timer.C
 	}
 	defer d.timer.Stop()
 	var done <-chan struct{}
@@ -169,13 +165,13 @@ func (d *half) park() error {
 	}
 	select {
 	case <-d.wake:
-		if d.side == abi.StreamRequest && x.Over() {
+		if x.Over() {
 			return exchange.ErrAnswered
 		}
 		return nil
 	case <-done:
 		return x.Context.Err()
-	case <-limit:
+	case <-d.timer.C:
 		return errPauseLimit
 	}
 }
@@ -184,7 +180,8 @@ func (d *half) park() error {
 func (d *half) pauseLimit(now time.Time) time.Duration {
 	wait := d.f.factory.o.Pause
 	if dl := d.f.x.Deadline; !dl.IsZero() {
-		if left := max(dl.Sub(now), 0); wait == 0 || left < wait {
+		left := max(dl.Sub(now)-deadlineMargin, 0)
+		if wait == 0 || left < wait {
 			wait = left
 		}
 		return wait

@@ -16,6 +16,10 @@ const (
 	// guest that forgets a stream does not keep it for ever.
 	defaultPause = 5 * time.Minute
 
+	// deadlineMargin is how long before the deadline of the exchange a pause
+	// ends, so that the answer names the plugin and is not the engine's own.
+	deadlineMargin = 20 * time.Millisecond
+
 	// maxHeadBytes and maxHeadFields bound a head (and trailers) after edits: the bytes
 	// of all names and values, and the number of lines. Twice what a listener
 	// lets in by default, so that a plugin always has room to add.

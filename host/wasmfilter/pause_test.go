@@ -205,12 +205,12 @@ func TestPauseLimit(t *testing.T) {
 				if !s.Paused() {
 					s.Respond(plugintest.Response{Body: []byte("ok")})
 				}
-				time.Sleep(tt.wait - time.Millisecond)
+				time.Sleep(tt.wait - 30*time.Millisecond)
 				synctest.Wait()
 				if c := s.Client(); !s.Paused() {
 					t.Fatalf("before the limit the client has got %+v", c)
 				}
-				time.Sleep(2 * time.Millisecond)
+				time.Sleep(31 * time.Millisecond)
 				synctest.Wait()
 				defer s.Finish()
 				if tt.status == 0 { // the head has gone

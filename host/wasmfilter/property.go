@@ -16,7 +16,7 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 	x.Mu.Lock()
 	defer x.Mu.Unlock()
 	v := view{
-		x: x, outcome: &s.f.outcome, route: s.f.route, status: s.f.status, final: s.f.final,
+		x: x, outcome: &s.f.outcome, route: s.f.route, status: s.f.status, reason: s.f.reason, final: s.f.final,
 		requestTrailers: s.f.req.trailer, responseTrailers: s.f.resp.trailer,
 	}
 	if s.f.resp.stage != stageNone {
@@ -160,10 +160,10 @@ func (v *view) responseProp(dst []byte, name string) ([]byte, bool) {
 	}
 	switch name {
 	case "code_details":
-		if v.x.Reason == "" {
+		if v.reason == "" {
 			return append(dst, "via_upstream"...), v.final
 		}
-		return append(dst, v.x.Reason...), true
+		return append(dst, v.reason...), true
 	case "flags":
 		return abi.AppendInt(dst, 0), true
 	case "grpc_status":

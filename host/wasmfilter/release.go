@@ -54,9 +54,6 @@ func (d *direction[H]) releaseLocked() error {
 			return err
 		}
 	}
-	if ended {
-		d.finished()
-	}
 	return nil
 }
 
@@ -65,30 +62,10 @@ func (d *direction[H]) pass(p []byte, end bool) error {
 	if d.drop {
 		return nil
 	}
-	if end {
-		// A reset that a plugin causes does not wait for this.
-		x := d.f.x
-		x.Mu.Lock()
-		d.ended = true
-		x.Mu.Unlock()
-	}
 	if err := d.checkLength(len(p), end, d.lengthSet || d.body.edited); err != nil {
 		return err
 	}
-	if err := d.stop(d.next.Data(p, end)); err != nil {
-		return err
-	}
-	if end {
-		d.finished()
-	}
-	return nil
-}
-
-// finished notes that the message has been passed on whole.
-func (d *direction[H]) finished() {
-	if d.side == abi.StreamResponse {
-		d.f.x.AnswerEnded()
-	}
+	return d.stop(d.next.Data(p, end))
 }
 
 // checkLength counts n bytes that are about to be passed on against the length

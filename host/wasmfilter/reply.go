@@ -29,9 +29,7 @@ func (f *Filter) answerWith(status int, reason string) error {
 }
 
 func (f *Filter) send(h *exchange.Response, body []byte, reason string) error {
-	err := f.x.Engine.Answer(f, &filter.Answer{Head: h, Body: body, Reason: reason})
-	f.x.AnswerEnded()
-	return err
+	return f.x.Engine.Answer(f, &filter.Answer{Head: h, Body: body, Reason: reason})
 }
 
 // answerAside sends a local reply where no direction is there to do it: the
@@ -79,7 +77,8 @@ func (f *Filter) push(h *exchange.Response, body []byte, reason string) error {
 	x := f.x
 	x.Mu.Lock()
 	f.resp.skip = true
-	x.Reason = reason
+	f.resp.head, x.Response, x.Reason = h, h, reason
+	f.status, f.reason = h.Status, reason
 	x.Mu.Unlock()
 	h.Length = int64(len(body))
 	end := len(body) == 0 || x.Request.Method == "HEAD"
@@ -87,7 +86,6 @@ func (f *Filter) push(h *exchange.Response, body []byte, reason string) error {
 	if err == nil && !end {
 		err = f.resp.next.Data(body, true)
 	}
-	x.AnswerEnded()
 	if err != nil {
 		return err
 	}

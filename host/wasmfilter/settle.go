@@ -96,7 +96,7 @@ func (d *direction[H]) unheld(err error) error {
 	d.inside = false
 	d.f.x.Mu.Unlock()
 	switch {
-	case errors.Is(err, exchange.ErrAnswered):
+	case errors.Is(err, exchange.ErrAnswered) && d.side == abi.StreamRequest:
 		return d.stop(exchange.ErrAnswered)
 	case errors.Is(err, errPauseLimit):
 		if d.kind == holdAll && !d.endHead && !d.f.factory.hold && d.stage == stageHere {

@@ -18,6 +18,7 @@ type view struct {
 	route    *filter.Route
 	response *exchange.Response
 	status   int
+	reason   string
 	final    bool
 
 	requestTrailers, responseTrailers *exchange.Fields
@@ -32,14 +33,14 @@ func (f *Filter) snapshot() host.Stream {
 	s := &frozen{outcome: f.outcome}
 	s.x.Start, s.x.Finished, s.x.RequestID = x.Start, x.Finished, x.RequestID
 	s.x.ClientAddr, s.x.ClientIP = x.ClientAddr, x.ClientIP
-	s.x.BytesIn, s.x.BytesOut, s.x.Reason = x.BytesIn, x.BytesOut, x.Reason
+	s.x.BytesIn, s.x.BytesOut = x.BytesIn, x.BytesOut
 	for _, p := range x.Props() {
 		s.x.SetProp(p.Path, slices.Clone(p.Value))
 	}
 	s.request = *x.Request
 	s.request.Fields = copyFields(&x.Request.Fields)
 	s.x.Request = &s.request
-	s.view = view{x: &s.x, outcome: &s.outcome, route: f.route, status: f.status, final: true}
+	s.view = view{x: &s.x, outcome: &s.outcome, route: f.route, status: f.status, reason: f.reason, final: true}
 	if f.resp.stage != stageNone {
 		s.response = *f.resp.head
 		s.response.Fields = copyFields(&f.resp.head.Fields)
