@@ -1,21 +1,22 @@
 package main
 
-// An outcome is what becomes of a request. Its text is the label `decision` of the metric
-// wproxy_limit_total.
-type outcome string
+// An outcome is what becomes of a request.
+type outcome uint8
 
 const (
-	allowed   outcome = "allowed"
-	limited   outcome = "limited"   // refused: the bucket is empty
-	contended outcome = "contended" // refused: the bucket could not be changed
-	keyless   outcome = "keyless"   // refused or let through without a bucket: the key is missing
-	reported  outcome = "reported"  // let through, but mode "enforce" would have refused it
-	exempted  outcome = "exempt"    // let through without a bucket
+	allowed   outcome = iota
+	limited           // refused: the bucket is empty
+	contended         // refused: the bucket could not be changed
+	keyless           // refused or let through without a bucket: the key is missing
+	reported          // let through, but mode "enforce" would have refused it
+	exempted          // let through without a bucket
+
+	outcomes // how many there are
 )
 
-// outcomes are all outcomes.
-func outcomes() []outcome {
-	return []outcome{allowed, limited, contended, keyless, reported, exempted}
+// String returns the outcome as the label `decision` of the metric wproxy_limit_total.
+func (o outcome) String() string {
+	return [outcomes]string{"allowed", "limited", "contended", "keyless", "reported", "exempt"}[o]
 }
 
 // A verdict is the outcome of a request and what led to it.

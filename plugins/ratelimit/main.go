@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
 
+	"wproxy/abi"
 	"wproxy/plugins/internal/hostcall"
 )
 
@@ -66,7 +67,7 @@ type plugin struct {
 	types.DefaultPluginContext
 	vm       *vm
 	checker  checker
-	counters map[outcome]hostcall.Counter
+	counters [outcomes]hostcall.Counter
 	evicted  hostcall.Counter
 	request  currentRequest
 	scratch  []byte // for field values
@@ -95,9 +96,8 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		limiter: newLimiter(c.limit, sharedData{}, hostcall.Now),
 		seed:    &p.vm.seed,
 	}
-	p.counters = map[outcome]hostcall.Counter{}
-	for _, o := range outcomes() {
-		p.counters[o] = hostcall.NewCounter("wproxy_limit_total;decision=" + string(o))
+	for o := range outcomes {
+		p.counters[o] = hostcall.NewCounter("wproxy_limit_total;decision=" + o.String())
 	}
 	p.evicted = hostcall.NewCounter("wproxy_limit_evicted_total")
 	return types.OnPluginStartStatusOK
@@ -142,18 +142,18 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 
 // refuse answers the request.
 func (p *plugin) refuse(v verdict) {
-	fields := [][2]string{
-		{"content-type", "text/plain; charset=utf-8"},
-		{retryAfterName, string(appendRetryAfter(nil, v.decision))},
-		{policyName, p.checker.policyField},
-		{limitName, string(appendLimitField(nil, v.decision))},
+	fields := []abi.Pair{
+		{Name: "content-type", Value: "text/plain; charset=utf-8"},
+		{Name: retryAfterName, Value: string(appendRetryAfter(nil, v.decision))},
+		{Name: policyName, Value: p.checker.policyField},
+		{Name: limitName, Value: string(appendLimitField(nil, v.decision))},
 	}
 	details := "rate_limited"
 	if !v.decided {
 		details = "rate_limit_key_missing"
 		fields = fields[:1] // waiting does not help
 	}
-	p.scratch = hostcall.AppendPairs(p.scratch[:0], fields)
+	p.scratch = abi.AppendPairs(p.scratch[:0], fields)
 	hostcall.Reply(p.checker.status, details, p.checker.body, p.scratch)
 }
 

@@ -52,7 +52,7 @@ func field(r plugintest.Response, name string) string {
 
 func metric(t *testing.T, p *plugintest.Plugin, o outcome, want int64) {
 	t.Helper()
-	if got, ok := p.Metric("wproxy_limit_total;decision=" + string(o)); !ok || got != want {
+	if got, ok := p.Metric("wproxy_limit_total;decision=" + o.String()); !ok || got != want {
 		t.Errorf("metric %s: got %d, %t, want %d", o, got, ok, want)
 	}
 }

@@ -113,7 +113,7 @@ func SetSharedData(key, value []byte, cas uint32) Status {
 }
 
 // Reply answers the request. details is the reason, for logs; pairs are header fields
-// as AppendPairs encodes them.
+// as abi.AppendPairs encodes them.
 func Reply(status uint32, details, body string, pairs []byte) {
 	sendLocalResponse(status, textPtr(details), uint32(len(details)), textPtr(body), uint32(len(body)),
 		bytesPtr(pairs), uint32(len(pairs)), -1)

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wproxy/abi"
+	"wproxy/host"
+)
+
+// fakeStream is an exchange as the host sees it, with the few things the plugin asks for.
+type fakeStream struct {
+	replied bool
+	fields  fakeMap
+}
+
+func (s *fakeStream) Map(abi.MapType) host.Map          { return s.fields }
+func (s *fakeStream) Buffer(abi.BufferType) host.Buffer { return nil }
+func (s *fakeStream) SetProperty(string, []byte)        {}
+func (s *fakeStream) Resume(abi.StreamType)             {}
+func (s *fakeStream) Close(abi.StreamType)              {}
+func (s *fakeStream) Reply(host.Reply)                  { s.replied = true }
+func (s *fakeStream) ClearRouteCache()                  {}
+
+func (s *fakeStream) Property(dst []byte, path string) ([]byte, bool) {
+	switch path {
+	case "route_name":
+		return append(dst, "api"...), true
+	case "source\x00address":
+		return append(dst, "192.0.2.1:4711"...), true
+	case "request\x00scheme":
+		return append(dst, "https"...), true
+	}
+	return dst, false
+}
+
+// fakeMap has no fields and takes any.
+type fakeMap struct{}
+
+func (fakeMap) Len() int                       { return 0 }
+func (fakeMap) Get(string) (string, bool)      { return "", false }
+func (fakeMap) Set(string, string) bool        { return true }
+func (fakeMap) Add(string, string) bool        { return true }
+func (fakeMap) Remove(string) bool             { return true }
+func (fakeMap) Replace([]abi.Pair) bool        { return true }
+func (fakeMap) All() iter.Seq2[string, string] { return func(func(string, string) bool) {} }
+
+// open starts the plugin with as many VMs as instances.
+func open(t testing.TB, config string, instances int) *host.Root {
+	t.Helper()
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := host.NewHost(host.HostOptions{Log: func(e host.LogEntry) { t.Log(e.Message) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p, err := h.Load(context.Background(), wasm, host.PluginOptions{Name: "limit", Instances: instances})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	root, err := p.NewRoot(context.Background(), []byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(root.Close)
+	return root
+}
+
+// exchange runs one exchange through the plugin and reports whether it was admitted.
+func exchange(t testing.TB, root *host.Root, c *host.Context, s *fakeStream) bool {
+	*c, s.replied = host.Context{}, false
+	if err := root.Open(c, s); err != nil {
+		t.Error(err)
+		return false
+	}
+	if _, err := c.RequestHeaders(4, true); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.ResponseHeaders(3, false); err != nil {
+		t.Error(err)
+	}
+	if err := c.Finish(nil); err != nil {
+		t.Error(err)
+	}
+	return !s.replied
+}
+
+// TestWasmContention: goroutines push requests of one key through all VMs at once, for real;
+// what is admitted stays within rate * time + burst, and is not much less either.
+func TestWasmContention(t *testing.T) {
+	const burst, rate, workers, each = 200, 1000, 8, 250
+	root := open(t, `{"rate":"1000/s","burst":200,"key":"client-ip"}`, 4)
+	start := time.Now()
+	var admitted atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			var c host.Context
+			var s fakeStream
+			for range each {
+				if exchange(t, root, &c, &s) {
+					admitted.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	most := burst + int64(rate*elapsed.Seconds()) + 1
+	got := admitted.Load()
+	if got > most {
+		t.Errorf("%d admitted in %v, more than rate * time + burst = %d", got, elapsed, most)
+	}
+	if got < min(burst, workers*each) {
+		t.Errorf("%d admitted, less than the burst of %d", got, burst)
+	}
+}
+
+func BenchmarkWasm(b *testing.B) {
+	for name, config := range map[string]string{
+		"admitted": `{"rate":"1000000/s","burst":1000000000}`,
+		"refused":  `{"rate":"1/h"}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			root := open(b, config, 1)
+			var c host.Context
+			var s fakeStream
+			b.ReportAllocs()
+			for b.Loop() {
+				exchange(b, root, &c, &s)
+			}
+		})
+	}
+}
