@@ -30,7 +30,7 @@ type Context struct {
 	stream  Stream // nil in a root context
 	base    *rootContext
 	ending  bool // on_done returned false; proxy_done is awaited
-	late    bool // a copy made by Finish, with a reference to root of its own
+	late    bool // a copy made by Finish, which counts in root.refs by itself
 	expires time.Time
 	spent   time.Duration
 }
@@ -163,7 +163,7 @@ func (c *Context) Finish(keep func() Stream) error {
 		c.vm.bound.Add(-1)
 	}
 	*c = Context{spent: c.spent}
-	r.Close()
+	r.streamEnded()
 	return err
 }
 
@@ -197,8 +197,9 @@ func (v *vm) finish(c *Context, keep func() Stream) {
 		v.end(c)
 		return
 	}
+	c.root.refs.Add(1)
 	late := &Context{
-		root: c.root.Retain(), vm: v, id: c.id, stream: s, base: c.base,
+		root: c.root, vm: v, id: c.id, stream: s, base: c.base,
 		ending: true, late: true, expires: v.p.now(v.clock).Add(delayedDone),
 	}
 	v.contexts[c.id] = late

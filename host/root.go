@@ -13,9 +13,14 @@ type Root struct {
 	p      *Plugin
 	config []byte
 
-	refs      atomic.Int64 // handles, open streams, and streams that wait for proxy_done
+	refs      atomic.Int64 // handles, in units of handle, and streams
 	instances atomic.Int64 // root contexts alive
 }
+
+// handle is what a handle counts in Root.refs, and an open stream counts 1: with the
+// two in one word, a stream can be refused as soon as the last handle is gone, and
+// the end of both is one event.
+const handle = 1 << 32
 
 // NewRoot starts a root context with a configuration (on_context_create,
 // on_vm_start, on_configure), first in a spare VM: code that has not been tried
@@ -31,7 +36,7 @@ func (p *Plugin) NewRoot(ctx context.Context, config []byte) (*Root, error) {
 		return nil, err
 	}
 	r := &Root{p: p, config: slices.Clone(config)}
-	r.refs.Store(1)
+	r.refs.Store(handle)
 	p.mu.Lock()
 	closing := p.closing
 	others := p.liveRootsLocked()
@@ -174,15 +179,20 @@ func (r *Root) Plugin() *Plugin { return r.p }
 // Retain adds a reference and returns r: whoever keeps a Root across a reload
 // holds a reference of its own and ends it with Close.
 func (r *Root) Retain() *Root {
-	r.refs.Add(1)
+	r.refs.Add(handle)
 	return r
 }
 
 // Close ends one reference. After the last one no new streams can be opened; in
 // each VM the root is drained when its last stream has ended (on_done, proxy_done,
 // on_delete). Close does not wait for streams.
-func (r *Root) Close() {
-	if r.refs.Add(-1) != 0 {
+func (r *Root) Close() { r.drop(handle) }
+
+// streamEnded takes back what Open, or a stream that waits for proxy_done, counts.
+func (r *Root) streamEnded() { r.drop(1) }
+
+func (r *Root) drop(n int64) {
+	if r.refs.Add(-n) != 0 {
 		return
 	}
 	for _, v := range r.p.list() {
@@ -199,7 +209,7 @@ func (r *Root) Close() {
 func (r *Root) Open(c *Context, s Stream) error {
 	for {
 		n := r.refs.Load()
-		if n <= 0 {
+		if n < handle {
 			return &ClosedError{Plugin: r.p.o.Name}
 		}
 		if r.refs.CompareAndSwap(n, n+1) {

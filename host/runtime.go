@@ -21,7 +21,7 @@ type Host struct {
 	disk   wazero.CompilationCache // nil: no usable directory
 	memory wazero.CompilationCache // for all plugins without disk, or when it fails
 
-	wg sync.WaitGroup // every goroutine of the host, started by spawn
+	wg sync.WaitGroup // every goroutine of the host, and every Load
 
 	// Guarded by mu, which is a leaf lock.
 	mu      sync.Mutex
@@ -111,6 +111,16 @@ func (h *Host) spawn(f func()) bool {
 	return true
 }
 
+// begin keeps Close from going on until wg.Done; false when the host is closed.
+func (h *Host) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.wg.Add(1)
+	}
+	return !h.closed
+}
+
 // log writes a line of the host's own.
 func (h *Host) log(plugin string, level abi.LogLevel, message string) {
 	h.logEntry(LogEntry{Plugin: plugin, Level: level, Message: message})
@@ -131,6 +141,10 @@ func (h *Host) Load(ctx context.Context, wasm []byte, o PluginOptions) (*Plugin,
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	if !h.begin() {
+		return nil, &ClosedError{Plugin: o.Name}
+	}
+	defer h.wg.Done()
 	p := newPlugin(h, o.withDefaults())
 	if err := p.load(ctx, wasm); err != nil {
 		p.discard()

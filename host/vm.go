@@ -316,6 +316,6 @@ func (v *vm) die(err error, self *Context) {
 
 // releaseAfter and goneAfter defer to after mu is unlocked, because a root that is
 // drained by it locks every VM.
-func (v *vm) releaseAfter(r *Root) { v.after = append(v.after, r.Close) }
+func (v *vm) releaseAfter(r *Root) { v.after = append(v.after, r.streamEnded) }
 
 func (v *vm) goneAfter(r *Root) { v.after = append(v.after, r.instanceGone) }
