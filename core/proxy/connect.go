@@ -320,7 +320,10 @@ func (x *state) salvage(writeErr error) error {
 		x.mu.Unlock()
 		return answeredIfNil(x.outcome())
 	}
-	if w.Retry == exchange.RetryAlways || w.Status == 504 {
+	switch {
+	case x.hasAnswer(): // by somebody else, who has reset the stream
+		return exchange.ErrAnswered
+	case w.Retry == exchange.RetryAlways, w.Status == 504:
 		return w
 	}
 	err := x.up.Feed(incoming{x})
