@@ -340,7 +340,7 @@ func cmdCount(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	n, all := 0, ts.ReadFile("stdout")
 	for line := range strings.Lines(all) {
-		if re.MatchString(line) {
+		if re.MatchString(strings.TrimSuffix(line, "\n")) {
 			n++
 		}
 	}
