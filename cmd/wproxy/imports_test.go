@@ -51,7 +51,7 @@ var importRules = []struct {
 	{"core/admin", []string{"core/metrics"}, "what it shows and does is passed in"},
 	{"host", []string{"abi", "host/..."}, "the host knows no network"},
 	{"host/wasmfilter", []string{"abi", "host", "core/exchange", "core/filter"}, "it is the one bridge between host and core"},
-	{"host/plugintest", []string{"abi", "host", "host/wasmfilter", "core/exchange", "core/filter"}, "it drives a guest without a proxy"},
+	{"host/plugintest", []string{"abi", "host", "host/wasmfilter", "core/exchange", "core/filter", "plugins/guestbuild"}, "it drives a guest without a proxy"},
 	{"host/wasmtest", nil, "it assembles modules, of which it knows nothing"},
 	{"plugins", nil, "it embeds files"},
 	{"plugins/guestbuild", []string{"plugins/internal/adapter"}, "it runs the go command"},
