@@ -18,7 +18,9 @@ func (x *state) match(h *exchange.Request) (*Route, bool) {
 
 // setRoute makes r the route of the exchange.
 func (x *state) setRoute(r *Route) {
+	x.mu.Lock() // a deadline may be answering
 	x.route = r
+	x.mu.Unlock()
 	x.fx.Mu.Lock() // a guest's tick may be looking
 	x.fx.Route = &r.Info
 	x.fx.Mu.Unlock()

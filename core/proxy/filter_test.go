@@ -445,7 +445,9 @@ func TestRepick(t *testing.T) {
 		{name: "header that matching reads", edit: func(h *exchange.Request) { h.Fields.Set("x-canary", "1") }, status: 200, route: "canary", target: "/"},
 		{
 			name: "not allowed there", edit: func(h *exchange.Request) { h.SetTarget("/other", 6) },
-			other:  func(r *proxy.Route, _ []filter.Factory) { r.Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")} },
+			other: func(r *proxy.Route, _ []filter.Factory) {
+				r.Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
+			},
 			status: 403, reason: "denied", route: "other",
 		},
 		{

@@ -122,8 +122,11 @@ func (x *state) push(body []byte) {
 	if x.last == nil {
 		x.last = outlet{x}
 	}
-	if x.route != nil {
-		x.route.ResponseHeaders.apply(&x.own.Fields)
+	x.mu.Lock() // a re-pick may be going on
+	r := x.route
+	x.mu.Unlock()
+	if r != nil {
+		r.ResponseHeaders.apply(&x.own.Fields)
 	}
 	x.showResponse(&x.own)
 	_ = x.deliver(x.last, &x.own, body, nil)

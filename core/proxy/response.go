@@ -33,6 +33,7 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 	}
 	x.out.firstByte = max(x.p.now().Sub(x.out.began), 0)
 	x.route.ResponseHeaders.apply(&h.Fields)
+	x.showOutcome()
 	x.showResponse(h)
 	return x.last.Head(h, end)
 }
@@ -50,6 +51,16 @@ func (x *state) showResponse(h *exchange.Response) {
 	}
 	x.fx.Mu.Lock() // a guest's tick may be looking
 	x.fx.Response = h
+	x.fx.Mu.Unlock()
+}
+
+// showOutcome lets filters see how the try went. Only who moves the try may
+// call it, not who answers from elsewhere.
+func (x *state) showOutcome() {
+	if len(x.filters) == 0 {
+		return
+	}
+	x.fx.Mu.Lock()
 	x.fx.Upstream = x.outcomeOf()
 	x.fx.Mu.Unlock()
 }

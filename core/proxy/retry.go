@@ -108,6 +108,7 @@ func (x *state) failed(e *exchange.Error) {
 	o.endpoint.Live.Failures.Add(1)
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
+	x.showOutcome()
 }
 
 // withinBudget takes a retry from the upstream's budget.

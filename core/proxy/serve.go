@@ -210,13 +210,8 @@ func (x *state) expire(generation uint64) {
 // finish ends the exchange after Feed has returned err: it answers if nobody
 // has, waits for whoever is still at work, and gives everything back.
 func (x *state) finish(err error) {
-	var e *exchange.Error
-	switch {
-	case err == nil || errors.Is(err, exchange.ErrAnswered):
-	case errors.As(err, &e):
-		x.fail(e)
-	default:
-		x.fail(&exchange.Error{Op: "filter", Status: 500, Reason: "internal", Err: err})
+	if err != nil && !errors.Is(err, exchange.ErrAnswered) {
+		x.fail(asError(err))
 	}
 	if x.timer != nil {
 		x.timer.Stop()
