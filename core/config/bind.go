@@ -297,7 +297,7 @@ func (b *binder) checkRange(sc scope, n *node, v reflect.Value, r string) {
 func show(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case time.Duration:
-		return formatDuration(x)
+		return FormatDuration(x)
 	case fmt.Stringer:
 		return x.String()
 	default:

@@ -114,7 +114,7 @@ func TestUnits(t *testing.T) {
 		}
 	}
 	for d, want := range map[time.Duration]string{0: "0", time.Second: "1s", 90 * time.Second: "1m30s", 10 * time.Minute: "10m", 24 * time.Hour: "24h"} {
-		if got := formatDuration(d); got != want {
+		if got := FormatDuration(d); got != want {
 			t.Errorf("%v: got %s, want %s", d, got, want)
 		}
 	}

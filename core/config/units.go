@@ -77,8 +77,8 @@ func parseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// formatDuration writes d without the zero units that time.Duration prints ("10m0s").
-func formatDuration(d time.Duration) string {
+// FormatDuration writes d as it would stand in the file, without the zero units that time.Duration prints ("10m0s").
+func FormatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]
@@ -123,4 +123,4 @@ func parseBackoff(s string) (Backoff, error) {
 }
 
 // String writes the back-off as in the file.
-func (b Backoff) String() string { return formatDuration(b.Min) + ".." + formatDuration(b.Max) }
+func (b Backoff) String() string { return FormatDuration(b.Min) + ".." + FormatDuration(b.Max) }

@@ -101,7 +101,7 @@ func (v *validator) upstream(u *Upstream) {
 	}
 	if u.Connect.Timeout > u.Connect.Total {
 		v.addf(key+".connect", "%s: connect: one attempt (timeout, %s) is longer than all together (total, %s)",
-			lb, formatDuration(u.Connect.Timeout), formatDuration(u.Connect.Total))
+			lb, FormatDuration(u.Connect.Timeout), FormatDuration(u.Connect.Total))
 	}
 }
 
