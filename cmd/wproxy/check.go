@@ -226,7 +226,7 @@ func compareTest(e *config.Expect, p *plan) (failures []string) {
 		got := name
 		for _, c := range p.candidates {
 			if c.Name == *e.Route {
-				got += fmt.Sprintf(" (%s lost by %s)", c.Name, c.Lost)
+				got += fmt.Sprintf(" (%s lost: %s)", c.Name, c.Lost)
 			}
 		}
 		differ("route", got, *e.Route)

@@ -19,6 +19,7 @@ import (
 // said without running plugins. It is made by the functions that serve: the
 // codec's parsers, the route table, the route's rewrite and redirect.
 type plan struct {
+	url      string // as it was asked
 	listener string
 	head     *exchange.Request // as plugins would see it
 
@@ -77,8 +78,11 @@ type question struct {
 // plan says what becomes of q. limit bounds the candidates. The error says what
 // is wrong with the question itself.
 func (pl *planner) plan(q question, limit int) (*plan, error) {
-	p := &plan{}
+	p := &plan{url: q.url}
 	var err error
+	if p.listener, err = pl.pickListener(q); err != nil {
+		return nil, err
+	}
 	if p.head, err = q.head(); err != nil {
 		var bad *exchange.Error
 		if !errors.As(err, &bad) || p.head == nil {
@@ -86,9 +90,6 @@ func (pl *planner) plan(q question, limit int) (*plan, error) {
 		}
 		p.status, p.reason = bad.Status, bad.Reason
 		return p, nil
-	}
-	if p.listener, err = pl.pickListener(q); err != nil {
-		return nil, err
 	}
 	p.head.Conn = &exchange.Conn{Listener: p.listener}
 	view := route.View(p.head)

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"wproxy/core/config"
 	"wproxy/core/exchange"
@@ -36,9 +35,7 @@ type explanation struct {
 // explainedRequest is the request in the one canonical form.
 type explainedRequest struct {
 	Method string `json:"method"`
-	Scheme string `json:"scheme"`
-	Host   string `json:"host"`
-	Target string `json:"target"`
+	URL    string `json:"url"`
 }
 
 type explainedRoute struct {
@@ -158,9 +155,11 @@ func (h *fieldFlags) Set(s string) error {
 
 // explain turns p into what is shown.
 func explain(f *config.File, p *plan) *explanation {
-	e := &explanation{
-		Listener: p.listener,
-		Request:  explainedRequest{p.head.Method, p.head.Scheme, p.head.Authority, p.head.Target},
+	e := &explanation{Listener: p.listener, Request: explainedRequest{Method: p.head.Method}}
+	if p.head.Target == "" { // refused before it was parsed: as it was given
+		e.Request.URL = p.url
+	} else {
+		e.Request.URL = p.head.Scheme + "://" + p.head.Authority + p.head.Target
 	}
 	for _, c := range p.candidates {
 		r := explainedRoute{c.Name, c.Pattern, f.Routes[c.Name].Pos, c.Lost}
@@ -191,7 +190,7 @@ func explain(f *config.File, p *plan) *explanation {
 	e.Path = p.upstreamPath
 	e.Timeout = "none"
 	if p.conf.Timeout > 0 {
-		e.Timeout = p.conf.Timeout.Round(time.Millisecond).String()
+		e.Timeout = config.FormatDuration(p.conf.Timeout)
 	}
 	e.Upstream = shares(f, p.conf)
 	return e
@@ -220,7 +219,7 @@ func (e *explanation) String() string {
 	line := func(key, format string, args ...any) {
 		fmt.Fprintf(&b, "%-10s %s\n", key, fmt.Sprintf(format, args...))
 	}
-	line("request", "%s %s://%s%s", e.Request.Method, e.Request.Scheme, e.Request.Host, e.Request.Target)
+	line("request", "%s %s", e.Request.Method, e.Request.URL)
 	line("listener", "%s", e.Listener)
 	if e.Route != nil {
 		line("route", "%s  (%s, %s)", e.Route.Name, e.Route.Pattern, e.Route.Pos)
