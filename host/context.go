@@ -14,7 +14,7 @@ import (
 //
 // After an error no callback is made for this stream any more. The errors are:
 // *TrapError when the VM has died, in this callback or in one of another stream;
-// *ClosedError when the host is closing; *NoVMError when no VM is alive at the
+// *ClosedError when the host is closing, or c is not open; *NoVMError when no VM is alive at the
 // moment.
 //
 // A Stream that implements Failer is told when its VM dies in between.
@@ -83,6 +83,9 @@ func (c *Context) ResponseTrailers(n int) (abi.Action, error) {
 }
 
 func (c *Context) callback(cb Callback, n int, end bool) (abi.Action, error) {
+	if c.root == nil {
+		return abi.Continue, &ClosedError{}
+	}
 	c.seen = true
 	if c.err != nil {
 		return abi.Continue, c.err

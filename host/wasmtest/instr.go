@@ -50,12 +50,14 @@ func SetLocal(i int, v Instr) Instr {
 
 // Get pushes a global variable; Set evaluates v and stores it.
 func Get(g *Global) Instr {
-	return func(_ *Module, d []byte) []byte { return uleb(append(d, 0x23), uint64(g.index)) }
+	return func(m *Module, d []byte) []byte { return uleb(append(d, 0x23), uint64(m.importedGlobals+g.index)) }
 }
 
 // Set is described at Get.
 func Set(g *Global, v Instr) Instr {
-	return func(m *Module, d []byte) []byte { return uleb(append(v(m, d), 0x24), uint64(g.index)) }
+	return func(m *Module, d []byte) []byte {
+		return uleb(append(v(m, d), 0x24), uint64(m.importedGlobals+g.index))
+	}
 }
 
 // Load32 pushes the i32 at the address that addr pushes.

@@ -72,7 +72,10 @@ type Module struct {
 	custom  []section
 	extra   [][]byte // encoded imports that are no functions
 	start   *Func
-	next    int32 // next free address
+
+	importedGlobals int
+
+	next int32 // next free address
 }
 
 type segment struct {
@@ -105,6 +108,7 @@ func (m *Module) ImportMemory(module, name string) {
 // ImportGlobal is described at ImportMemory.
 func (m *Module) ImportGlobal(module, name string) {
 	m.extra = append(m.extra, append(str(str(nil, module), name), 3, 0x7f, 0))
+	m.importedGlobals++
 }
 
 // Func defines a function with the given body and, unless name is "", exports it
