@@ -285,7 +285,9 @@ func (a *app) beginStop(drained chan<- struct{}) context.CancelFunc {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	go func() { // ends soon after wait, or cancel; loop waits for it
 		defer close(drained)
-		a.server.Stop(ctx)
+		if err := a.server.Stop(ctx); err != nil {
+			a.log.Error("stopping", zap.Error(err))
+		}
 	}()
 	return cancel
 }

@@ -228,6 +228,22 @@ func (l *Listener) Wait(ctx context.Context) error {
 	}
 }
 
+// HangUp makes every connection look as if its client had gone: the context
+// of the connections is done, and reads end. A codec that serves somebody who has
+// gone gives up what it does for them, which closing the socket under it would
+// not tell it: a closed descriptor sends no event. It stops accepting and does not wait.
+func (l *Listener) HangUp() {
+	_ = l.Close() // the socket is gone either way
+	l.cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := l.head; c != nil; c = c.next {
+		if r, ok := c.Conn.(interface{ CloseRead() error }); ok {
+			_ = r.CloseRead() // it may have ended just now
+		}
+	}
+}
+
 // Abort closes the sockets of all connections, so that whoever serves them
 // fails at the next read or write. It stops accepting and does not wait.
 func (l *Listener) Abort() {

@@ -190,6 +190,30 @@ func TestAbort(t *testing.T) {
 	}
 }
 
+// TestHangUp checks that reads end while the connection can still be written to.
+func TestHangUp(t *testing.T) {
+	l := start(t, Options{Serve: func(ctx context.Context, c net.Conn, _ *exchange.Conn) {
+		_, err := io.Copy(io.Discard, c)
+		if err == nil && ctx.Err() != nil {
+			_, _ = c.Write([]byte("bye"))
+		}
+	}})
+	c := dial(t, l)
+	if _, err := c.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	for open, _ := l.Open(); open == 0; open, _ = l.Open() {
+		time.Sleep(time.Millisecond) // polling
+	}
+	l.HangUp()
+	if b, err := io.ReadAll(c); string(b) != "bye" || err != nil {
+		t.Errorf("got %q, %v", b, err)
+	}
+	if err := l.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCloseBeforeStart(t *testing.T) {
 	l, err := Listen(t.Context(), Options{Address: "127.0.0.1:0", Serve: echo})
 	if err != nil {

@@ -94,6 +94,9 @@ type Server struct {
 // ErrDraining is returned by Reload once Stop was called.
 var ErrDraining = errors.New("wproxy is stopping")
 
+// ErrStuck is returned by Stop when an exchange does not end when it is reset.
+var ErrStuck = errors.New("an exchange did not end when it was reset")
+
 // Start binds g's listeners and serves. If one of them cannot be bound nothing
 // is left behind, and g is still the caller's.
 func Start(ctx context.Context, o Options, g Generation) (*Server, error) {
@@ -138,18 +141,20 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 
 // Stop ends everything in order: stop accepting, let exchanges finish until ctx
 // is done, reset the rest, release the generations. It returns when all of that
-// has happened; called again it waits for the first.
-func (s *Server) Stop(ctx context.Context) {
+// has happened; called again it waits for the first. Should an exchange not end
+// even then, which would be a bug, Stop returns ErrStuck and releases nothing.
+func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	if s.draining {
 		s.mu.Unlock()
 		<-s.stopped
-		return
+		return nil
 	}
 	s.draining = true
 	doors := slices.Concat(s.doors, s.leaving)
 	s.doors, s.leaving = nil, doors
 	s.mu.Unlock()
+	defer close(s.stopped)
 
 	for _, d := range doors {
 		_ = d.listener.Close() // the socket is gone either way
@@ -157,17 +162,38 @@ func (s *Server) Stop(ctx context.Context) {
 	for _, d := range doors {
 		d.drain()
 	}
-	for _, d := range doors {
-		if d.listener.Wait(ctx) != nil {
-			d.listener.Abort()
+	if wait(ctx, doors) != nil {
+		for _, d := range doors {
+			d.listener.HangUp()
 		}
-	}
-	for _, d := range doors {
-		_ = d.listener.Wait(context.Background()) // never fails; soon, after Abort
+		if waitFor(hangUpTime, doors) != nil {
+			for _, d := range doors {
+				d.listener.Abort()
+			}
+			if waitFor(abortTime, doors) != nil {
+				return ErrStuck
+			}
+		}
 	}
 	s.retired.Wait()
 	s.release()
-	close(s.stopped)
+	return nil
+}
+
+// wait waits for the end of all connections, or of ctx.
+func wait(ctx context.Context, doors []*door) error {
+	for _, d := range doors {
+		if err := d.listener.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func waitFor(d time.Duration, doors []*door) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return wait(ctx, doors)
 }
 
 // Draining reports whether Stop was called.
