@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,7 +43,9 @@ func startInstance(t testing.TB, toml string) *instance {
 		stderr: &syncBuffer{}, exited: make(chan int, 1),
 	}
 	t.Setenv("XDG_RUNTIME_DIR", dir) // the admin socket, away from others'
+	t.Setenv("XDG_CACHE_HOME", dir)  // compiled plugins
 	in.write(t, toml)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGWINCH) // its one goroutine stays for ever: not a leak
 	before := runtime.NumGoroutine()
 	ctx, cancel := context.WithCancel(context.Background())
 	in.cancel = cancel
@@ -52,7 +56,7 @@ func startInstance(t testing.TB, toml string) *instance {
 		// moment later; what stays is a leak.
 		strict.Eventually(t, "back at the goroutines from before the start", func() bool { return runtime.NumGoroutine() <= before })
 		if runtime.NumGoroutine() > before {
-			buf := make([]byte, 1<<20)
+			buf := make([]byte, 16<<10)
 			t.Logf("%s", buf[:runtime.Stack(buf, true)])
 		}
 	})
@@ -94,7 +98,7 @@ func (in *instance) stop(t testing.TB) {
 			t.Errorf("wproxy ended with %d: %s", code, in.stderr)
 		}
 	case <-time.After(20 * time.Second):
-		buf := make([]byte, 1<<20)
+		buf := make([]byte, 16<<10)
 		t.Fatalf("wproxy does not end:\n%s", buf[:runtime.Stack(buf, true)])
 	}
 }
