@@ -22,11 +22,14 @@ func (x *serverStream) refuse(f fault) {
 	b = append(b, "content-type: text/plain\r\nconnection: close\r\n"...)
 	b = appendLength(b, int64(len(text)))
 	b = append(b, crlf...)
-	if x.req.Method != "HEAD" {
-		b = append(b, text...)
+	err := w.commit(b, from, 6)
+	if err == nil && x.req.Method != "HEAD" {
+		err = w.emit([]byte(text), nil, false)
 	}
-	lines := bytes.Count(b, newline) // nothing in here came from outside
-	if w.commit(b, from, lines) == nil && w.flush() == nil {
+	if err == nil {
+		err = w.flush()
+	}
+	if err == nil {
 		x.tell(f)
 		x.c.linger(x.c.s.o.DrainBytes, x.c.s.o.DrainTime)
 		return
