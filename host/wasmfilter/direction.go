@@ -66,7 +66,6 @@ func (d *direction[H]) Head(h H, end bool) error {
 		return d.settle(false)
 	}
 	if err := f.openGuest(); err != nil {
-		f.guest = nil
 		return d.trapped(err)
 	}
 	if !headers {

@@ -7,8 +7,8 @@
 // one for the response; each is a sink that calls the guest and then, when the
 // guest lets go of the message, the next sink.
 //
-// The one rule of use: locks are taken in the order direction lock, VM lock,
-// Exchange.Mu (architecture, rule 3). A direction lock is held while a message is
+// The one rule of use: locks are taken in the order direction lock, call lock, VM
+// lock, Exchange.Mu (architecture, rule 3). A direction lock is held while a message is
 // pushed on; the VM lock is the host's and is held while the guest runs; under
 // Exchange.Mu nothing is called. What a guest asks for (resume, reply, close) is
 // a mark that is set under Exchange.Mu and acted on when the callback is over, by

@@ -33,7 +33,11 @@ type Filter struct {
 	// Set by New, cleared by Close.
 	x *filter.Exchange
 
-	guest   guest        // nil until opened
+	// calls makes the calls into the guest one at a time, as host.Context
+	// wants it: the two directions run on two goroutines when a request body is
+	// still on its way. It is between the direction locks and the VM lock.
+	calls   sync.Mutex
+	guest   guest        // guarded by calls; nil until opened
 	context host.Context // the memory of guest
 
 	stream stream
@@ -105,17 +109,26 @@ func (f *Filter) Response(next exchange.Sink[*exchange.Response]) exchange.Sink[
 
 // openGuest opens the stream context, once.
 func (f *Filter) openGuest() error {
+	f.calls.Lock()
+	defer f.calls.Unlock()
 	if f.guest != nil {
 		return nil
 	}
-	return f.factory.open(f)
+	err := f.factory.open(f)
+	if err != nil {
+		f.guest = nil
+	}
+	return err
 }
 
 // seen reports whether the response callbacks of this plugin are made: it has
 // seen the request, has no callbacks that should have, or the answer is one that
 // core made before any filter saw the request (abi.md 5.1, config.md).
 func (f *Filter) seen() bool {
-	return f.guest != nil || !f.factory.wantsRequest() || !f.x.RequestRun()
+	f.calls.Lock()
+	opened := f.guest != nil
+	f.calls.Unlock()
+	return opened || !f.factory.wantsRequest() || !f.x.RequestRun()
 }
 
 // noteLocked copies what properties tell about the answer.
@@ -140,8 +153,8 @@ func (f *Filter) Close(error) {
 	// engine has ended or reset both messages, so that none blocks for long.
 	f.pushes.Wait()
 
-	if !f.factory.wantsRequest() && !f.factory.wantsResponse() && f.openGuest() != nil {
-		f.guest = nil // a plugin that only logs, and is closed
+	if !f.factory.wantsRequest() && !f.factory.wantsResponse() {
+		_ = f.openGuest() // a plugin that only logs; one that is closed does not
 	}
 	if f.guest != nil {
 		x.Mu.Lock()

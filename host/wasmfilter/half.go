@@ -123,7 +123,11 @@ func (d *half) wants() (headers, body, trailers bool) {
 	return c.ResponseHeaders, c.ResponseBody, c.ResponseTrailers
 }
 
+// The calls into the guest, one at a time for both directions.
+
 func (d *half) callHeaders(n int, end bool) (abi.Action, error) {
+	d.f.calls.Lock()
+	defer d.f.calls.Unlock()
 	if d.side == abi.StreamRequest {
 		return d.f.guest.RequestHeaders(n, end)
 	}
@@ -131,6 +135,8 @@ func (d *half) callHeaders(n int, end bool) (abi.Action, error) {
 }
 
 func (d *half) callBody(n int, end bool) (abi.Action, error) {
+	d.f.calls.Lock()
+	defer d.f.calls.Unlock()
 	if d.side == abi.StreamRequest {
 		return d.f.guest.RequestBody(n, end)
 	}
@@ -138,6 +144,8 @@ func (d *half) callBody(n int, end bool) (abi.Action, error) {
 }
 
 func (d *half) callTrailers(n int) (abi.Action, error) {
+	d.f.calls.Lock()
+	defer d.f.calls.Unlock()
 	if d.side == abi.StreamRequest {
 		return d.f.guest.RequestTrailers(n)
 	}

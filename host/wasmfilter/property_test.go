@@ -1,0 +1,313 @@
+package wasmfilter_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/host"
+)
+
+// sinks end a chain of filters and forget what they get.
+type (
+	requestEnd  struct{}
+	responseEnd struct{}
+)
+
+func (requestEnd) Head(*exchange.Request, bool) error   { return nil }
+func (requestEnd) Data([]byte, bool) error              { return nil }
+func (requestEnd) Trailer(*exchange.Fields) error       { return nil }
+func (responseEnd) Head(*exchange.Response, bool) error { return nil }
+func (responseEnd) Data([]byte, bool) error             { return nil }
+func (responseEnd) Trailer(*exchange.Fields) error      { return nil }
+
+type noEngine struct{}
+
+func (noEngine) Answer(filter.Filter, *filter.Answer) error { return exchange.ErrAnswered }
+func (noEngine) Abort(string)                               {}
+func (noEngine) Reroute(bool)                               {}
+
+// newExchange returns an exchange as an engine would make it.
+func newExchange(t testing.TB) *filter.Exchange {
+	t.Helper()
+	remote := netip.MustParseAddrPort("192.0.2.7:5555")
+	r := &exchange.Request{Method: "PUT", Scheme: "https", Length: 12, Conn: &exchange.Conn{
+		ID: 9, Listener: "main", Remote: remote, RemoteAddr: remote.String(),
+		Local: netip.MustParseAddrPort("[2001:db8::1]:443"), LocalAddr: "[2001:db8::1]:443",
+	}}
+	if err := r.ParseAuthority("api.example:8443"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ParseTarget("/v1/x?a=b&c"); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []exchange.Field{{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}, {Name: "user-agent", Value: "ua"}} {
+		r.Fields.Add(f.Name, f.Value)
+	}
+	start := time.Unix(1700000000, 5).UTC()
+	return &filter.Exchange{
+		Context: context.Background(), Start: start, Finished: start.Add(3 * time.Second), RequestID: "rid",
+		Request: r, ClientAddr: remote.Addr(), ClientIP: "192.0.2.7", Engine: noEngine{},
+		Route: &filter.Route{Name: "api", Metadata: map[string]any{
+			"auth": map[string]any{"issuer": "idp", "level": int64(2), "roles": []any{"a", "b"}, "on": true},
+		}},
+		Upstream: filter.Outcome{Cluster: "backend", Address: "10.0.0.1:9000", Attempts: 2, ConnectTime: time.Millisecond, FirstByteTime: 2 * time.Millisecond},
+		BytesIn:  12, BytesOut: 34,
+	}
+}
+
+func path(s string) string { return strings.ReplaceAll(s, ".", "\x00") }
+
+// read renders a property for comparison.
+func read(s host.Stream, p string) string {
+	b, ok := s.Property([]byte("<"), path(p))
+	if !ok {
+		return "none"
+	}
+	b = b[1:]
+	if n, is := abi.ParseInt(b); is && strings.ContainsAny(string(b), "\x00\xff") {
+		return fmt.Sprint(n)
+	}
+	return string(b)
+}
+
+func TestProperties(t *testing.T) {
+	pairs := func(kv ...string) string {
+		var p []abi.Pair
+		for i := 0; i < len(kv); i += 2 {
+			p = append(p, abi.Pair{Name: kv[i], Value: kv[i+1]})
+		}
+		return string(abi.AppendPairs(nil, p))
+	}
+	tests := []struct{ path, request, response, log string }{
+		{"request.path", "/v1/x?a=b&c", "", ""},
+		{"request.url_path", "/v1/x", "", ""},
+		{"request.query", "a=b&c", "", ""},
+		{"request.host", "api.example:8443", "", ""},
+		{"request.scheme", "https", "", ""},
+		{"request.method", "PUT", "", ""},
+		{"request.protocol", "HTTP/1.1", "", ""},
+		{"request.headers.x-a", "1,2", "", ""},
+		{"request.headers.X-A", "1,2", "", ""},
+		{"request.headers.none", "none", "", ""},
+		{"request.headers", pairs("x-a", "1", "x-a", "2", "user-agent", "ua"), "", ""},
+		{"request.useragent", "ua", "", ""},
+		{"request.referer", "none", "", ""},
+		{"request.id", "rid", "", ""},
+		{"request.time", fmt.Sprint(time.Unix(1700000000, 5).UnixNano()), "", ""},
+		{"request.size", "12", "", ""},
+		{"request.headers_bytes", fmt.Sprint(3 + 1 + 3 + 1 + 10 + 2 + 11 + 16 + 3 + 5), "", ""},
+		{"request.total_size", "none", "none", fmt.Sprint(55 + 12)},
+		{"request.duration", "none", "none", fmt.Sprint(int64(3 * time.Second))},
+		{"request.nothing", "none", "", ""},
+		{"request", "none", "", ""},
+		{"response.code", "none", "404", "404"},
+		{"response.code_details", "none", "none", "via_upstream"},
+		{"response.headers.y", "none", "z", "z"},
+		{"response.grpc_status", "none", "7", "7"},
+		{"response.size", "none", "none", "34"},
+		{"response.backend_latency", "none", fmt.Sprint(int64(2 * time.Millisecond)), "2000000"},
+		{"response.flags", "none", "0", "0"},
+		{"source.address", "192.0.2.7:5555", "", ""},
+		{"source.port", "5555", "", ""},
+		{"destination.address", "[2001:db8::1]:443", "", ""},
+		{"destination.port", "443", "", ""},
+		{"connection.id", "9", "", ""},
+		{"connection.mtls", "\x00", "", ""},
+		{"connection.tls_version", "none", "", ""},
+		{"connection_id", "9", "", ""},
+		{"listener_direction", "1", "", ""},
+		{"listener_name", "main", "", ""},
+		{"route_name", "api", "", ""},
+		{"xds.route_name", "api", "", ""},
+		{"cluster_name", "none", "backend", "backend"},
+		{"xds.cluster_name", "none", "backend", "backend"},
+		{"upstream.address", "none", "10.0.0.1:9000", ""},
+		{"upstream.port", "none", "9000", ""},
+		{"upstream.cluster", "none", "backend", ""},
+		{"upstream.attempts", "none", "2", ""},
+		{"upstream.failure", "none", "", ""},
+		{"upstream.connect_time", "none", "1000000", ""},
+		{"route_metadata.filter_metadata.auth.issuer", "idp", "", ""},
+		{"route_metadata.filter_metadata.auth.level", string(abi.AppendDouble(nil, 2)), "", ""},
+		{"route_metadata.filter_metadata.auth.on", "\x01", "", ""},
+		{"route_metadata.filter_metadata.auth.roles.1", "b", "", ""},
+		{"route_metadata.filter_metadata.auth.roles.2", "none", "", ""},
+		{"route_metadata.filter_metadata.auth.roles", pairs("a", "", "b", ""), "", ""},
+		{"xds.route_metadata.filter_metadata.auth.issuer", "idp", "", ""},
+		{"route_metadata.filter_metadata.auth.issuer.x", "none", "", ""},
+		{"route_metadata", "none", "", ""},
+		{"mine", "value", "", ""},
+		{"mine.deep\x00", "", "", ""},
+		{"", "none", "", ""},
+	}
+	check := func(phase string, s host.Stream) {
+		for _, tt := range tests {
+			want := tt.request
+			if phase == "response" && tt.response != "" {
+				want = tt.response
+			}
+			if phase == "log" && (tt.log != "" || tt.response != "") {
+				if want = tt.log; want == "" {
+					want = tt.response
+				}
+			}
+			if tt.path == "upstream.failure" && phase != "request" {
+				want = ""
+			}
+			// Doubles are 8 bytes, like integers.
+			if len(want) == 8 {
+				if n, ok := abi.ParseInt([]byte(want)); ok && strings.ContainsAny(want, "\x00") {
+					want = fmt.Sprint(n)
+				}
+			}
+			if got := read(s, tt.path); got != want {
+				t.Errorf("%s: %q: got %q, want %q", phase, tt.path, got, want)
+			}
+		}
+	}
+	p := newPlugin("p", script{
+		onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
+			c.SetProperty("mine", []byte("value"))
+			c.SetProperty("mine\x00deep", nil)
+			c.SetProperty("request\x00path", []byte("not this"))
+			check("request", c)
+			return abi.Continue
+		},
+		onRespHeaders: func(c *call, _ int, _ bool) abi.Action { check("response", c); return abi.Continue },
+		onLog:         func(c *call) { check("log", c) },
+	}, fakeOptions{})
+	x := newExchange(t)
+	resp := &exchange.Response{Status: 404, Length: -1}
+	resp.Fields.Add("y", "z")
+	resp.Fields.Add("grpc-status", "7")
+	run(t, p.Factory, x, resp)
+}
+
+// run takes x through a filter of f.
+func run(t testing.TB, f filter.Factory, x *filter.Exchange, resp *exchange.Response) {
+	t.Helper()
+	g, err := f.New(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, back := g.Request(requestEnd{}), g.Response(responseEnd{})
+	if err := req.Head(x.Request, true); err != nil {
+		t.Fatal(err)
+	}
+	x.Response = resp
+	if err := back.Head(resp, true); err != nil {
+		t.Fatal(err)
+	}
+	g.Close(nil)
+}
+
+// The client behind a trusted proxy has an address but no port.
+func TestSourceBehindProxy(t *testing.T) {
+	var got string
+	p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
+		got = read(c, "source.address") + " " + read(c, "source.port")
+		return abi.Continue
+	}}, fakeOptions{})
+	x := newExchange(t)
+	x.ClientAddr = netip.MustParseAddr("2001:db8::7")
+	run(t, p.Factory, x, &exchange.Response{Status: 200})
+	if want := "[2001:db8::7]:0 0"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// The bag of properties is bounded, and later plugins see it.
+func TestPropertyBag(t *testing.T) {
+	p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
+		for i := range 1000 {
+			c.SetProperty(fmt.Sprintf("p%d", i), []byte("x"))
+		}
+		c.SetProperty("big", make([]byte, 1<<20))
+		c.SetProperty("p0", []byte("again"))
+		return abi.Continue
+	}}, fakeOptions{})
+	x := newExchange(t)
+	run(t, p.Factory, x, &exchange.Response{Status: 200})
+	if n := len(x.Props()); n != 64 {
+		t.Errorf("properties: got %d, want 64", n)
+	}
+	if v, _ := x.Prop("p0"); string(v) != "again" {
+		t.Errorf("p0: got %q", v)
+	}
+	if _, ok := x.Prop("big"); ok {
+		t.Error("a property beyond the bound was kept")
+	}
+}
+
+// Answers that core makes before the request side runs pass the response
+// callbacks of all plugins.
+func TestAnswersOfCore(t *testing.T) {
+	p := newPlugin("p", script{onReqHeaders: pause, onRespHeaders: cont}, fakeOptions{})
+	x := newExchange(t)
+	g, err := p.New(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Request(requestEnd{})
+	if err := g.Response(responseEnd{}).Head(&exchange.Response{Status: 403}, true); err != nil {
+		t.Fatal(err)
+	}
+	g.Close(nil)
+	if got, want := p.log(), "response_headers log"; got != want {
+		t.Errorf("callbacks: got %q, want %q", got, want)
+	}
+}
+
+// A guest is in nobody's way where it has no callbacks.
+func TestUnwrapped(t *testing.T) {
+	tests := []struct {
+		name              string
+		script            script
+		request, response bool // wrapped
+		detached          bool
+	}{
+		{"none", script{}, false, false, false},
+		{"response headers", script{onRespHeaders: cont}, false, true, true},
+		{"request headers", script{onReqHeaders: cont}, true, true, true},
+		{"response body", script{onRespBody: cont}, false, true, false},
+		{"response trailers", script{onRespTrailers: contTrailers}, false, true, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlugin("p", tt.script, fakeOptions{})
+			x := newExchange(t)
+			g, err := p.New(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req, resp := g.Request(requestEnd{}), g.Response(responseEnd{})
+			if got := req != exchange.Sink[*exchange.Request](requestEnd{}); got != tt.request {
+				t.Errorf("request wrapped: %v, want %v", got, tt.request)
+			}
+			if got := resp != exchange.Sink[*exchange.Response](responseEnd{}); got != tt.response {
+				t.Errorf("response wrapped: %v, want %v", got, tt.response)
+			}
+			if tt.request {
+				if err := req.Head(x.Request, false); err != nil || !req.(exchange.Detacher).Detached() {
+					t.Errorf("request: %v, not detached", err)
+				}
+			}
+			if tt.response {
+				if err := resp.Head(&exchange.Response{Status: 200, Length: 5}, false); err != nil {
+					t.Fatal(err)
+				}
+				if got := resp.(exchange.Detacher).Detached(); got != tt.detached {
+					t.Errorf("detached: %v, want %v", got, tt.detached)
+				}
+			}
+			g.Close(nil)
+		})
+	}
+}
