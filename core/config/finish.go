@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // finish fills in what follows from other settings: the default listener,
 // upstreams from `to`, merged plugin settings, names in one case.
@@ -11,8 +15,8 @@ func (f *File) finish() {
 		l.Address = DefaultAddress
 		f.Listeners[l.Name] = l
 	}
-	for _, r := range f.Routes {
-		f.finishRoute(r)
+	for _, name := range slices.Sorted(maps.Keys(f.Routes)) { // in order: the first that has a `to` is its place
+		f.finishRoute(f.Routes[name])
 	}
 }
 

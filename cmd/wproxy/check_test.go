@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	accessLog := filepath.Join(dir, "access.log")
+	for name, c := range map[string]struct {
+		text           string
+		code           int
+		stdout, stderr string // @ is the file; lines of stderr must be equal
+	}{
+		"fine": {
+			text: `
+[routes.a]
+host = "a.example"
+path = "/v1/*"
+to   = "builtin:httpbin"
+strip = "/v1"
+[routes.b]
+redirect = "https://b.example"
+[log]
+access.to = "` + accessLog + `"
+[[tests]]
+request = "GET http://a.example/v1/x?y"
+expect  = { route = "a", plugins = [], upstream = "builtin:httpbin", upstream_path = "/x" }
+[[tests]]
+request = "GET https://a.example/"
+expect  = { route = "b", status = 307, location = "https://b.example/" }
+[[tests]]
+request = "GET https://a.example/a%2fb"
+expect  = { status = 400 }
+`,
+			stdout: "@ is fine: 1 listener, 2 routes, 1 upstream, 0 plugins, 3 tests\n",
+		},
+		"warnings": {
+			text: `
+[routes.a]
+to = "127.0.0.1:1"
+priority = 1
+[routes.b]
+to = "127.0.0.1:1"
+[upstreams.u]
+servers = ["127.0.0.1:1"]
+`,
+			stdout: "@ is fine: 1 listener, 2 routes, 2 upstreams, 0 plugins, 0 tests\n",
+			stderr: `@:5:1  warning: route "b" can never match: "a" covers */* with no extra condition
+@:7:1  warning: upstream "u" is used by no route
+`,
+		},
+		"tests": {
+			text: `
+[routes.a]
+to = "127.0.0.1:1"
+[routes.b]
+host    = "b"
+respond = { status = 204 }
+when.header.x-a = "1"
+[[tests]]
+request = "GET http://b/"
+expect  = { route = "b", status = 204, upstream = "127.0.0.1:1", upstream_path = "/x", plugins = ["p"], location = "/y" }
+[[tests]]
+request = "GET http://b/"
+headers = { X-A = "1" }
+expect  = { route = "b", status = 200 }
+[[tests]]
+request = "GET http://b/%zz"
+expect  = { status = 404 }
+`,
+			code: exitRefused,
+			stderr: `@:8:1  test 1: GET http://b/: location is none, expected /y
+@:8:1  test 1: GET http://b/: plugins is [], expected ["p"]
+@:8:1  test 1: GET http://b/: route is a (b lost: header x-a: is not there), expected b
+@:8:1  test 1: GET http://b/: status is the upstream's, expected 204
+@:8:1  test 1: GET http://b/: upstream_path is /, expected /x
+@:11:1  test 2: GET http://b/: status is 204 (respond), expected 200
+@:15:1  test 3: GET http://b/%zz: status is 400 (bad_escape), expected 404
+`,
+		},
+		"tie": {
+			text: `
+[routes.a]
+to = "127.0.0.1:1"
+[routes.b]
+to = "127.0.0.1:1"
+[plugins.p]
+wasm = "missing.wasm"
+`,
+			code: exitRefused,
+			stderr: `@:4:1  route "b": is as specific as route "a" for */*, and a request can meet both: give one of them a further condition or a priority
+@:7:1  plugin "p" (missing.wasm): there is no file DIR/missing.wasm
+`,
+		},
+		"load": {
+			text:   "[routes.a]\nto = \"127.0.0.1:1\"\npaht = \"/\"\n",
+			code:   exitRefused,
+			stderr: "@:3:1  route \"a\": unknown key \"paht\" (did you mean \"path\"?)\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := writeConfig(t, c.text)
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), []string{"check", "-c", file}, &stdout, &stderr)
+			got := [2]string{strings.ReplaceAll(stdout.String(), file, "@"), strings.ReplaceAll(strings.ReplaceAll(stderr.String(), file, "@"), filepath.Dir(file), "DIR")}
+			if code != c.code || got[0] != c.stdout || got[1] != c.stderr {
+				t.Errorf("code %d, want %d\ngot\n%s%s\nwant\n%s%s", code, c.code, got[0], got[1], c.stdout, c.stderr)
+			}
+			stdout.Reset()
+			var r report
+			if code := run(t.Context(), []string{"check", "--json", "-c", file}, &stdout, &stderr); code != c.code {
+				t.Errorf("--json: code %d, want %d", code, c.code)
+			}
+			if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || r.OK != (c.code == exitOK) || r.OK != (len(r.Problems) == 0) {
+				t.Errorf("--json: %v, %s", err, stdout.String())
+			}
+			if len(r.Problems) > 0 && (r.Problems[0].Pos.Line == 0 || r.Problems[0].Key == "") {
+				t.Errorf("--json: a problem without a place: %s", stdout.String())
+			}
+		})
+	}
+	if _, err := os.Stat(accessLog); err == nil {
+		t.Error("check has made the access log")
+	}
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"check", "-c", filepath.Join(dir, "none.toml")}, &stdout, &stderr); code != exitRefused || !strings.HasSuffix(stderr.String(), "none.toml  file not found\n") {
+		t.Errorf("code %d: %s", code, stderr.String())
+	}
+}
