@@ -44,11 +44,7 @@ func (c *checker) check(r request, route string) verdict {
 	if c.exempt.match(r) {
 		return verdict{outcome: exempted}
 	}
-	scope := "plugin"
-	if !c.scopePlugin {
-		scope = "route:" + route
-	}
-	key, ok := appendKey(c.scratch[:0], scope, c.parts, r)
+	key, ok := appendKey(c.scratch[:0], !c.scopePlugin, route, c.parts, r)
 	if !ok && c.missing != missingShare {
 		return c.enforce(verdict{outcome: keyless, refuse: c.missing == missingDeny})
 	}

@@ -26,15 +26,29 @@ func policyField(c *config) string {
 // token comes before the last.)
 func appendLimitField(dst []byte, d decision) []byte {
 	dst = append(dst, `"default";r=`...)
-	dst = strconv.AppendInt(dst, d.remaining, 10)
+	dst = appendDecimal(dst, d.remaining)
 	dst = append(dst, ";t="...)
-	return strconv.AppendInt(dst, seconds(max(d.full, d.retry)), 10)
+	return appendDecimal(dst, seconds(max(d.full, d.retry)))
 }
 
 // appendRetryAfter appends the value of retry-after, at least 1.
 func appendRetryAfter(dst []byte, d decision) []byte {
-	return strconv.AppendInt(dst, max(1, seconds(d.retry)), 10)
+	return appendDecimal(dst, max(1, seconds(d.retry)))
 }
 
 // seconds rounds nanoseconds up.
 func seconds(ns int64) int64 { return (ns + 1e9 - 1) / 1e9 }
+
+// appendDecimal appends a number that is not negative: strconv.AppendInt, at a third of
+// its price in a guest.
+func appendDecimal(dst []byte, n int64) []byte {
+	var digits [20]byte
+	i := len(digits)
+	for {
+		i--
+		digits[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return append(dst, digits[i:]...)
+		}
+	}
+}

@@ -151,10 +151,15 @@ func (p *part) appendClient(dst []byte, r request) ([]byte, bool) {
 }
 
 // appendKey appends the key of a request: the scope and each part with its value, such
-// that no two different keys give the same bytes. The result is false if a part is
-// missing; then the key is that of all requests without a key.
-func appendKey(dst []byte, scope string, parts []part, r request) ([]byte, bool) {
-	dst = appendCounted(dst, scope)
+// that no two different keys give the same bytes. perRoute says whether route is the
+// scope, or all routes together are. The result is false if a part is missing;
+// then the key is that of all requests without a key.
+func appendKey(dst []byte, perRoute bool, route string, parts []part, r request) ([]byte, bool) {
+	if perRoute {
+		dst = appendCounted(append(dst, 1), route)
+	} else {
+		dst = append(dst, 0)
+	}
 	start := len(dst)
 	for i := range parts {
 		p := &parts[i]
@@ -254,9 +259,44 @@ func isToken(s string) bool {
 
 // clientAddr reads the property source.address, an address and a port.
 func clientAddr(text string) (netip.Addr, bool) {
+	if a, ok := clientAddr4(text); ok {
+		return a, true
+	}
 	ap, err := netip.ParseAddrPort(text)
 	if err != nil {
 		return netip.Addr{}, false
 	}
 	return ap.Addr().Unmap().WithZone(""), true
+}
+
+// clientAddr4 reads an IPv4 address and a port, in the form hosts write them. It takes a
+// fifth of the time of netip's parser in a guest, and is asked for every request; what it
+// does not take is left to that.
+func clientAddr4(text string) (netip.Addr, bool) {
+	var a [4]byte
+	at := 0
+	for i := range a {
+		n, start := 0, at
+		for ; at < len(text) && at < start+3 && '0' <= text[at] && text[at] <= '9'; at++ {
+			n = 10*n + int(text[at]-'0')
+		}
+		end := byte('.')
+		if i == 3 {
+			end = ':'
+		}
+		if at == start || n > 255 || at > start+1 && text[start] == '0' || at >= len(text) || text[at] != end {
+			return netip.Addr{}, false
+		}
+		a[i] = byte(n)
+		at++
+	}
+	if at == len(text) || len(text) > at+5 {
+		return netip.Addr{}, false
+	}
+	for ; at < len(text); at++ {
+		if text[at] < '0' || text[at] > '9' {
+			return netip.Addr{}, false
+		}
+	}
+	return netip.AddrFrom4(a), true
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -76,8 +77,8 @@ func TestKeys(t *testing.T) {
 		{"list, shifted border", []string{"header:a", "header:b"}, fakeRequest{headers: h("a", "xy", "b", "z")}, fakeRequest{headers: h("a", "x", "b", "yz")}, false},
 	} {
 		p := parts(t, tc.keys...)
-		a, okA := appendKey(nil, "s", p, tc.a)
-		b, okB := appendKey(nil, "s", p, tc.b)
+		a, okA := appendKey(nil, true, "s", p, tc.a)
+		b, okB := appendKey(nil, true, "s", p, tc.b)
 		if !okA || !okB {
 			t.Errorf("%s: key missing: %t, %t", tc.name, !okA, !okB)
 		}
@@ -91,9 +92,9 @@ func TestKeys(t *testing.T) {
 func TestKeysOfDifferentKinds(t *testing.T) {
 	r := fakeRequest{headers: h("k", "v", "l", "v", "cookie", "k=v", ":path", "/?k=v", ":authority", "v", ":method", "v")}
 	seen := map[string]string{}
-	for _, scope := range []string{"route:a", "route:b", "plugin"} {
+	for _, scope := range []string{"a", "b", ""} {
 		for _, key := range []string{"header:k", "header:l", "cookie:k", "query:k", "host", "method", "global"} {
-			b, ok := appendKey(nil, scope, parts(t, key), r)
+			b, ok := appendKey(nil, scope != "", scope, parts(t, key), r)
 			if !ok {
 				t.Fatalf("%s: missing", key)
 			}
@@ -120,12 +121,12 @@ func TestMissingKey(t *testing.T) {
 		{[]string{"client-ip"}, fakeRequest{client: "unix:/run/x"}},
 		{[]string{"method", "header:k"}, fakeRequest{headers: h(":method", "GET")}},
 	} {
-		a, ok := appendKey(nil, "s", parts(t, tc.keys...), tc.r)
+		a, ok := appendKey(nil, true, "s", parts(t, tc.keys...), tc.r)
 		if ok {
 			t.Errorf("%q of %v: got key %x, want none", tc.keys, tc.r, a)
 		}
 		// What was read before the missing part must not tell requests apart.
-		b, _ := appendKey(nil, "s", parts(t, "header:none"), fakeRequest{})
+		b, _ := appendKey(nil, true, "s", parts(t, "header:none"), fakeRequest{})
 		if string(a) != string(b) {
 			t.Errorf("%q of %v: got %x, want the one bucket of requests without a key, %x", tc.keys, tc.r, a, b)
 		}
@@ -147,12 +148,33 @@ func FuzzKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cookies, path, header string) {
 		r := fakeRequest{headers: h("cookie", cookies, ":path", path, "k", header), client: header}
 		p := []part{{kind: byCookie, name: "k"}, {kind: byQuery, name: "k"}, {kind: byHeader, name: "k"}, {kind: byPath}}
-		full, ok := appendKey(nil, "s", p, r)
+		full, ok := appendKey(nil, true, "s", p, r)
 		if most := len(cookies) + 2*len(path) + len(header) + 64; len(full) > most {
 			t.Errorf("key of %d bytes from %d", len(full), most-64)
 		}
-		if again, ok2 := appendKey(nil, "s", p, r); ok2 != ok || string(again) != string(full) {
+		if again, ok2 := appendKey(nil, true, "s", p, r); ok2 != ok || string(again) != string(full) {
 			t.Error("the same request has two keys")
+		}
+	})
+}
+
+func FuzzClientAddr(f *testing.F) {
+	for _, s := range []string{"192.0.2.1:4711", "0.0.0.0:0", "255.255.255.255:65535", "[2001:db8::1]:1", "01.2.3.4:5", "1.2.3:4", "256.1.1.1:1", "1.2.3.4:", "1.2.3.4"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, ok := clientAddr4(text)
+		want, err := netip.ParseAddrPort(text)
+		switch {
+		case ok && err != nil:
+			// A port above 65535 is the one thing that is not looked at.
+			if want, err := netip.ParseAddr(text[:strings.LastIndexByte(text, ':')]); err != nil || want != got {
+				t.Errorf("%q: got %v, which netip refuses", text, got)
+			}
+		case ok && want.Addr() != got:
+			t.Errorf("%q: got %v, want %v", text, got, want.Addr())
+		case !ok && err == nil && want.Addr().Is4() && len(text) <= len("255.255.255.255:65535"):
+			t.Errorf("%q: left to netip, which reads %v", text, want)
 		}
 	})
 }

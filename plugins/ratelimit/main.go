@@ -71,6 +71,7 @@ type plugin struct {
 	evicted  hostcall.Counter
 	request  currentRequest
 	scratch  []byte // for field values
+	free     []*httpContext
 }
 
 func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
@@ -103,12 +104,27 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	return types.OnPluginStartStatusOK
 }
 
-func (p *plugin) NewHttpContext(uint32) types.HttpContext { return &httpContext{plugin: p} }
+// NewHttpContext returns a context that an earlier exchange has done with, if there is
+// one: in a guest, an allocation costs as much as the whole decision.
+func (p *plugin) NewHttpContext(uint32) types.HttpContext {
+	n := len(p.free)
+	if n == 0 {
+		return &httpContext{plugin: p, inUse: true}
+	}
+	c := p.free[n-1]
+	p.free = p.free[:n-1]
+	c.inUse = true
+	return c
+}
+
+// maxFree is how many contexts are kept for later exchanges.
+const maxFree = 256
 
 // httpContext is the context of one exchange.
 type httpContext struct {
 	types.DefaultHttpContext
 	plugin   *plugin
+	inUse    bool // not in plugin.free
 	announce bool // the answer gets the fields of decision
 	decision decision
 }
@@ -158,15 +174,21 @@ func (p *plugin) refuse(v verdict) {
 }
 
 // OnHttpResponseHeaders announces the limit on answers to requests that it let through;
-// refusals have the fields already.
+// refusals have the fields already. It is the last callback that uses the context. (An
+// exchange that ends without an answer leaves its context to the collector.)
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
+	p := c.plugin
 	if c.announce {
-		p := c.plugin
+		c.announce = false
 		p.scratch = appendLimitField(p.scratch[:0], c.decision)
 		// Added, not set: another limit on the way may have put its own, and the
 		// fields are lists.
 		add(policyName, p.checker.policyField)
 		add(limitName, unsafe.String(unsafe.SliceData(p.scratch), len(p.scratch)))
+	}
+	if c.inUse && len(p.free) < maxFree {
+		c.inUse = false
+		p.free = append(p.free, c)
 	}
 	return types.ActionContinue
 }
