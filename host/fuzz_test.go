@@ -1,0 +1,64 @@
+package host_test
+
+import (
+	"errors"
+	"testing"
+
+	"wproxy/host"
+	"wproxy/host/wasmtest"
+)
+
+// FuzzLoad feeds modules that are not quite right: they load, or are refused with a
+// LoadError, and one that loads starts or fails with a StartError.
+func FuzzLoad(f *testing.F) {
+	f.Add(wasmtest.NewGuest().Bytes())
+	f.Add(crasher().Bytes())
+	m := wasmtest.NewGuest()
+	m.ImportGlobal("env", "g")
+	f.Add(m.Bytes())
+	h, err := host.NewHost(host.HostOptions{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = h.Close() })
+	f.Fuzz(func(t *testing.T, wasm []byte) {
+		if len(wasm) > 1<<14 {
+			t.Skip("the compiler's speed is not what is tested")
+		}
+		p, err := h.Load(t.Context(), wasm, host.PluginOptions{Name: "fuzz", Memory: 1 << 20})
+		if err != nil {
+			var le *host.LoadError
+			if !errors.As(err, &le) || len(le.Problems) == 0 {
+				t.Fatalf("Load() = %v, want a LoadError", err)
+			}
+			return
+		}
+		// Not started: a mutant may loop for ever, and nothing ends it yet.
+		p.Close()
+	})
+}
+
+// FuzzScanModule reads any bytes; truncations of what is good must not be.
+func FuzzScanModule(f *testing.F) {
+	f.Add(wasmtest.NewGuest().Bytes())
+	f.Fuzz(func(_ *testing.T, wasm []byte) { _ = host.ScanModule(wasm) })
+}
+
+func TestScanModuleTruncated(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.ImportGlobal("env", "g")
+	m.ImportMemory("env", "m")
+	wasm := m.Bytes()
+	if err := host.ScanModule(wasm); err != nil {
+		t.Fatal(err)
+	}
+	bad := 0
+	for n := range wasm {
+		if host.ScanModule(wasm[:n]) != nil {
+			bad++
+		}
+	}
+	if whole := len(wasm) - bad; whole > 12 { // a module that ends between sections is whole
+		t.Errorf("%d of %d truncated modules are taken for whole ones", whole, len(wasm))
+	}
+}
