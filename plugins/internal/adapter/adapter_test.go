@@ -58,11 +58,11 @@ func TestEverything(t *testing.T) {
 			lines = append(lines, e.Message)
 		}
 		for _, want := range []string{
-			"main runs", `vm 11 "vm settings" <nil>`, `plugin "settings" <nil>`, "queue <nil>", "tick",
+			"main runs", `vm 11 "vm settings" <nil>`, `plugin "settings" <nil>`, "tick",
 			"headers true <nil>", "missing: error status returned by host: not found",
 			`shared "one" true <nil>`, "cas: error status returned by host: cas mismatch",
 			"no shared: error status returned by host: not found",
-			`property "POST" <nil>`, `own property "value" <nil>`, "metrics 3 -5", "resolved true <nil>", "effective context: <nil>",
+			`property "POST" <nil>`, `own property "value" <nil>`, "metrics 3 -5", "effective context: <nil>",
 			`trailers 1 "v" <nil>`, "stream done",
 		} {
 			if n := count(lines, want); n != 1 {
