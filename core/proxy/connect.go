@@ -24,6 +24,7 @@ type outgoing struct {
 	// Of the current try.
 	endpoint *upstream.Endpoint
 	conn     pool.Conn
+	stream   exchange.Upstream // kept until its heads are not looked at any more
 	reused   bool // conn has served an exchange before
 	began    time.Time
 	upgrade  bool // the head asked for one
@@ -156,7 +157,8 @@ func (x *state) open() error {
 		o.to.Pool.Put(e, c)
 		return err
 	}
-	o.conn, o.pushed, o.duplex = c, 0, false
+	x.releaseStream() // of the try before
+	o.conn, o.stream, o.pushed, o.duplex = c, up, 0, false
 	o.began = x.start
 	if o.tries > 1 || took > 0 || len(x.filters) > 0 { // else so little has passed that the clock is not asked
 		o.began = x.p.now()
@@ -323,8 +325,8 @@ func (x *state) salvage(writeErr error) error {
 	switch {
 	case x.hasAnswer(): // by somebody else, who has reset the stream
 		return exchange.ErrAnswered
-	case w.Retry == exchange.RetryAlways, w.Status == 504:
-		return w
+	case w.Retry == exchange.RetryAlways, w.Status == 504, w.Side != exchange.UpstreamSide:
+		return w // there is nothing to read, or what failed was not the upstream
 	}
 	err := x.up.Feed(incoming{x})
 	switch {
@@ -390,6 +392,14 @@ func (x *state) closeUpstream() {
 		o.to.Pool.Put(o.endpoint, o.conn)
 		o.conn = nil
 	}
+}
+
+// releaseStream lets the codec use the stream of a try that is over again.
+func (x *state) releaseStream() {
+	if r, ok := x.out.stream.(exchange.Releaser); ok {
+		r.Release()
+	}
+	x.out.stream = nil
 }
 
 var zeroTime time.Time

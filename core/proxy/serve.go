@@ -238,6 +238,7 @@ func (x *state) finish(err error) {
 	if x.req != nil {
 		x.account(err)
 	}
+	x.releaseStream()
 	x.snap.release()
 	x.reset()
 }
