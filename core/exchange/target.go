@@ -83,7 +83,11 @@ func (r *Request) ParseTarget(s string) error {
 	b := removeDotSegments(appendPath(scratch[:0], s[:pathLen]))
 	n := len(b)
 	b = append(b, s[pathLen:]...)
-	r.Target, r.pathLen, r.EncodedSlash = string(b), n, slash
+	r.Target, r.pathLen = string(b), n
+	if slash { // it may have gone with its segment
+		_, _, slash, _ = scanPath(r.Path())
+	}
+	r.EncodedSlash = slash
 	return nil
 }
 
