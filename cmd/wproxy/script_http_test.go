@@ -117,14 +117,18 @@ func cmdReadme(ts *testscript.TestScript, neg bool, args []string) {
 		"./bin/wproxy", "wproxy")
 	ran := 0
 	for _, block := range consoleBlocks(ts.ReadFile(args[0])) {
-		command := replace.Replace(block.command)
-		err := ts.Exec("sh", "-c", command+" 2>&1")
-		got := ts.ReadFile("stdout")
-		if (err != nil) != block.fails {
-			ts.Fatalf("$ %s\n%s%v", command, got, err)
-		}
-		if !matchLines(strings.Split(strings.TrimSpace(replace.Replace(block.output)), "\n"), strings.Split(strings.TrimSpace(got), "\n")) {
-			ts.Fatalf("$ %s\ngot:\n%s\nthe file says:\n%s", command, got, block.output)
+		command, want := replace.Replace(block.command), replace.Replace(block.output)
+		deadline := time.Now().Add(patience)
+		for {
+			err := ts.Exec("sh", "-c", command+" 2>&1")
+			got := ts.ReadFile("stdout")
+			if (err != nil) == block.fails && matchText(want, got) {
+				break
+			}
+			// An exchange is counted a moment after its answer has arrived.
+			if !strings.Contains(command, "/metrics") || time.Now().After(deadline) {
+				ts.Fatalf("$ %s\ngot:\n%s\nthe file says:\n%s\n%v", command, got, want, err)
+			}
 		}
 		ran++
 	}
@@ -157,6 +161,11 @@ func consoleBlocks(markdown string) []consoleBlock {
 		}
 	}
 	return blocks
+}
+
+// matchText matches a text; see matchLines.
+func matchText(pattern, text string) bool {
+	return matchLines(strings.Split(strings.TrimSpace(pattern), "\n"), strings.Split(strings.TrimSpace(text), "\n"))
 }
 
 // matchLines matches lines against a pattern in which "..." stands for any number of lines,

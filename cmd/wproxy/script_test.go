@@ -52,6 +52,8 @@ func TestMain(m *testing.M) {
 //	                         send a request; the answer becomes stdout
 //	answer                   wait for the answer to http -bg
 //	repeat N COMMAND...      run a command of this list N times, outputs together
+//	until PATTERN http ARG...  send a request again and again until the answer matches: an
+//	                         exchange is accounted for a moment after its answer has arrived
 //	count N PATTERN          so many lines of stdout match
 //	raw ADDRESS FILE         send bytes (LF becomes CRLF); what comes back until the close is stdout
 //	eventually FILE PATTERN  wait until a file matches
@@ -102,6 +104,7 @@ func TestScript(t *testing.T) {
 			"http":       cmdHTTP,
 			"answer":     cmdAnswer,
 			"repeat":     cmdRepeat,
+			"until":      cmdUntil,
 			"count":      cmdCount,
 			"raw":        cmdRaw,
 			"eventually": cmdEventually,
@@ -330,6 +333,26 @@ func cmdRepeat(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for range n {
 		cmdHTTP(ts, false, args[2:])
+	}
+}
+
+// cmdUntil repeats a request until the answer matches.
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 4)
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	if args[1] != "http" {
+		ts.Fatalf("only http can be repeated")
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		answer := roundTrip(args[2], args[3], args[4:], nil)
+		if re.MatchString(answer) {
+			put(ts, answer)
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the answer never matched:\n%s", answer)
+		}
 	}
 }
 
