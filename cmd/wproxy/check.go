@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"wproxy/core/config"
 	"wproxy/core/exchange"
+
+	"go.uber.org/zap"
 )
 
 // A report is what `wproxy check` found.
@@ -226,7 +226,7 @@ func compareTest(e *config.Expect, p *plan) (failures []string) {
 		got := name
 		for _, c := range p.candidates {
 			if c.Name == *e.Route {
-				got += fmt.Sprintf(" (%s lost: %s)", c.Name, c.Lost)
+				got = fmt.Sprintf("%s (%s lost: %s)", name, c.Name, c.Lost)
 			}
 		}
 		differ("route", got, *e.Route)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -84,8 +83,8 @@ func (pl *planner) plan(q question, limit int) (*plan, error) {
 		return nil, err
 	}
 	if p.head, err = q.head(); err != nil {
-		var bad *exchange.Error
-		if !errors.As(err, &bad) || p.head == nil {
+		bad, ok := asType[*exchange.Error](err)
+		if !ok {
 			return nil, err
 		}
 		p.status, p.reason = bad.Status, bad.Reason
@@ -118,11 +117,8 @@ func (p *plan) act() {
 		p.status, p.reason = r.Respond.Status, "respond"
 	default:
 		out := *p.head // the connector edits a copy, too
-		if err := r.Rewrite.Apply(&out); err != nil {
-			var bad *exchange.Error
-			if errors.As(err, &bad) {
-				p.status, p.reason = bad.Status, bad.Reason
-			}
+		if bad, ok := asType[*exchange.Error](r.Rewrite.Apply(&out)); ok {
+			p.status, p.reason = bad.Status, bad.Reason
 			return
 		}
 		p.upstreamPath = out.Target

@@ -83,7 +83,11 @@ func buildRandom(t *testing.T, r *rand.Rand, origin, access string) (string, *pl
 		if err == nil {
 			return text, pl
 		}
-		for _, p := range err.(config.Problems) {
+		problems, _ := asType[config.Problems](err)
+		if len(problems) == 0 {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
 			name := strings.TrimPrefix(p.Key, "routes.")
 			if routes[name] == "" || !strings.Contains(p.Text, "as specific as") {
 				t.Fatalf("unexpected: %v", p)

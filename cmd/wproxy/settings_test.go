@@ -52,8 +52,7 @@ func TestEverySettingIsUsed(t *testing.T) {
 			return
 		}
 		seen[typ] = true
-		for i := range typ.NumField() {
-			f := typ.Field(i)
+		for f := range typ.Fields() {
 			if key := f.Tag.Get("toml"); key == "" || key == "-" || resolved(typ.Name(), key) {
 				continue
 			}

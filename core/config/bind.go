@@ -5,6 +5,7 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,11 +44,9 @@ func (b *binder) addf(sc scope, n *node, format string, args ...any) {
 func (b *binder) unknown(sc scope, parent, n *node, name string, t reflect.Type) {
 	at := *parent
 	at.pos = n.pos
-	for _, k := range later(t.Name()) {
-		if k == name {
-			b.addf(sc, &at, "key %q is not supported by this version yet", name)
-			return
-		}
+	if slices.Contains(later(t.Name()), name) {
+		b.addf(sc, &at, "key %q is not supported by this version yet", name)
+		return
 	}
 	b.addf(sc, &at, "unknown key %q%s", name, suggest(name, keysOf(t)))
 	b.problems[len(b.problems)-1].Key = n.key
@@ -56,8 +55,8 @@ func (b *binder) unknown(sc scope, parent, n *node, name string, t reflect.Type)
 // keysOf returns the keys of a struct type.
 func keysOf(t reflect.Type) []string {
 	var keys []string
-	for i := range t.NumField() {
-		if k := t.Field(i).Tag.Get("toml"); k != "" && k != "-" {
+	for field := range t.Fields() {
+		if k := field.Tag.Get("toml"); k != "" && k != "-" {
 			keys = append(keys, k)
 		}
 	}
@@ -220,11 +219,11 @@ func (b *binder) tree(sc scope, n *node) any {
 	}
 	switch x := n.val.(type) {
 	case string:
-		if v := b.text(sc, n); v.text != v.content {
+		v := b.text(sc, n)
+		if v.text != v.content {
 			return v
-		} else {
-			return v.content
 		}
+		return v.content
 	case float64:
 		if math.IsInf(x, 0) || math.IsNaN(x) {
 			b.addf(sc, n, "%v cannot be handed on: JSON has no such number", x)
@@ -240,10 +239,8 @@ func (b *binder) tree(sc scope, n *node) any {
 // checkChoice checks a string, or each of a list, against what is allowed.
 func (b *binder) checkChoice(sc scope, n *node, v reflect.Value, known, notYet []string) {
 	check := func(n *node, s string) {
-		for _, k := range known {
-			if s == k {
-				return
-			}
+		if slices.Contains(known, s) {
+			return
 		}
 		quoted := `"` + strings.Join(known, `", "`) + `"`
 		for _, k := range notYet {
@@ -279,7 +276,7 @@ func (b *binder) checkRange(sc scope, n *node, v reflect.Value, r string) {
 	a, z, x := reflect.New(v.Type()).Elem(), reflect.New(v.Type()).Elem(), v
 	setScalar(a, lo)
 	setScalar(z, hi)
-	outside := false
+	var outside bool
 	if v.Kind() == reflect.Float64 {
 		outside = x.Float() < a.Float() || x.Float() > z.Float()
 	} else {

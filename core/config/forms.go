@@ -160,9 +160,7 @@ func (b *binder) servers(sc scope, n *node) []ServerEntry {
 		at := e
 		if e.table != nil {
 			b.bindStruct(sc, e, v)
-			if a := e.table["address"]; a != nil {
-				at = a
-			} else {
+			if at = e.table["address"]; at == nil {
 				b.addf(sc, e, "needs an address")
 				continue
 			}

@@ -57,11 +57,11 @@ func hashValue(h hash.Hash, v reflect.Value) {
 	case reflect.Pointer, reflect.Interface:
 		hashValue(h, v.Elem())
 	case reflect.Struct:
-		if s, ok := v.Interface().(Value); ok {
+		if s, ok := reflect.TypeAssert[Value](v); ok {
 			hashString(h, s.content)
 			return
 		}
-		if s, ok := v.Interface().(fmt.Stringer); ok && v.NumField() > 0 && !v.Type().Field(0).IsExported() {
+		if s, ok := reflect.TypeAssert[fmt.Stringer](v); ok && v.NumField() > 0 && !v.Type().Field(0).IsExported() {
 			hashString(h, s.String()) // netip.Prefix
 			return
 		}

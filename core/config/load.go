@@ -101,8 +101,7 @@ func bare(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("file not found")
 	}
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("cannot be read: %w", pe.Err)
 	}
 	return err

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,27 +16,27 @@ import (
 )
 
 // write writes files into a directory and returns the path of the first.
-func write(t testing.TB, files ...string) string {
-	t.Helper()
-	dir := t.TempDir()
+func write(tb testing.TB, files ...string) string {
+	tb.Helper()
+	dir := tb.TempDir()
 	for i := 0; i < len(files); i += 2 {
 		path := filepath.Join(dir, files[i])
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := os.WriteFile(path, []byte(files[i+1]), 0o600); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return filepath.Join(dir, files[0])
 }
 
 // load loads what must be right.
-func load(t testing.TB, files ...string) *config.File {
-	t.Helper()
-	f, err := config.Load(write(t, files...))
+func load(tb testing.TB, files ...string) *config.File {
+	tb.Helper()
+	f, err := config.Load(write(tb, files...))
 	if err != nil {
-		t.Fatalf("refused:\n%v", err)
+		tb.Fatalf("refused:\n%v", err)
 	}
 	return f
 }
@@ -393,7 +394,11 @@ func FuzzParse(f *testing.F) {
 		if err == nil {
 			return
 		}
-		for _, p := range err.(config.Problems) {
+		for _, p := range func() config.Problems {
+			var target config.Problems
+			_ = errors.As(err, &target)
+			return target
+		}() {
 			if p.Text == "" || strings.ContainsAny(p.Text, "\n\r") || p.Pos.File != "w.toml" {
 				t.Errorf("problem %#v", p)
 			}

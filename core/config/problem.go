@@ -52,7 +52,7 @@ func (p Problem) Error() string {
 
 // Problems is all that is wrong with a configuration, sorted by place. It is
 // the error type of Load.
-type Problems []Problem
+type Problems []Problem //nolint:recvcheck // Sort shortens the list; Error is of the value, which errors.As looks for
 
 // Error returns one line per problem.
 func (ps Problems) Error() string {

@@ -30,7 +30,7 @@ func checkHostPattern(h string) error {
 	case strings.HasSuffix(h, "."):
 		return fmt.Errorf("%q: write it without the dot at the end; requests are matched without it", h)
 	case !isASCII(h):
-		return fmt.Errorf("%q: write an internationalised name as it is on the wire, xn--...", h)
+		return fmt.Errorf("%q: write an internationalised name in its ASCII form (xn--)", h)
 	}
 	return fmt.Errorf("%q is not a host name", h)
 }
@@ -105,7 +105,7 @@ func isASCII(s string) bool {
 func isToken(s string) bool {
 	for i := range len(s) {
 		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
 			return false
 		}
 	}

@@ -68,8 +68,7 @@ func parseTree(file string, content []byte) (*node, *Problem) {
 	var root map[string]any
 	if _, err := toml.Decode(string(content), &root); err != nil {
 		p := &Problem{Pos: Pos{File: file}, Text: "syntax: " + err.Error()}
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			// From the offset: the decoder's own line is that of the token after.
 			p.Pos = b.pos(min(max(pe.Position.Start, 0), len(content)))
 			p.Text = "syntax: " + strings.TrimSuffix(pe.Message, ".")

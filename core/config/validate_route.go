@@ -46,7 +46,7 @@ func (c *routeCheck) exclusive(a, b string) {
 // elem is the key of element i of a list, and whether it has no problem yet.
 func (c *routeCheck) elem(key string, i int) (string, bool) {
 	at := fmt.Sprintf("%s[%d]", key, i)
-	return at, !c.v.reported(c.key+"."+at) && !(i == 0 && c.v.reported(c.key+"."+key) && !c.has(at))
+	return at, !c.v.reported(c.key+"."+at) && (i != 0 || !c.v.reported(c.key+"."+key) || c.has(at))
 }
 
 // stem is key without a trailing index: messages quote the element instead.

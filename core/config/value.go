@@ -1,6 +1,9 @@
 package config
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+)
 
 // A Value is a string setting that may hold a secret: it remembers the text as
 // written, with ${env:NAME} and ${file:/path} in it, and what that resolved to.
@@ -60,9 +63,7 @@ func Merge(base, over map[string]any) map[string]any {
 		return nil
 	}
 	m := make(map[string]any, len(base)+len(over))
-	for k, v := range base {
-		m[k] = v
-	}
+	maps.Copy(m, base)
 	for k, v := range over {
 		bt, ok1 := m[k].(map[string]any)
 		ot, ok2 := v.(map[string]any)

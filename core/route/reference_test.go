@@ -174,8 +174,8 @@ func randomConditions(r *rand.Rand, names ...string) (list []route.Condition) {
 
 // randomTable returns a table of random routes, dropping those that New
 // refuses for a tie.
-func randomTable(t testing.TB, r *rand.Rand) ([]route.Spec, *route.Table[string]) {
-	t.Helper()
+func randomTable(tb testing.TB, r *rand.Rand) ([]route.Spec, *route.Table[string]) {
+	tb.Helper()
 	var entries []route.Entry[string]
 	for i := range 1 + r.IntN(24) {
 		s := route.Spec{
@@ -205,7 +205,7 @@ func randomTable(t testing.TB, r *rand.Rand) ([]route.Spec, *route.Table[string]
 		}
 		var e *route.Error
 		if !errors.As(err, &e) || e.Other == "" {
-			t.Fatalf("unexpected error: %v", err)
+			tb.Fatalf("unexpected error: %v", err)
 		}
 		entries = slices.DeleteFunc(entries, func(x route.Entry[string]) bool { return x.Name == e.Route })
 	}

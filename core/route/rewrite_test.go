@@ -55,8 +55,15 @@ func TestRewrite(t *testing.T) {
 
 func TestRewriteErrors(t *testing.T) {
 	for _, s := range []route.RewriteSpec{
-		{Strip: "v1"}, {Strip: "/v1/"}, {Strip: "/v1/*"}, {Strip: "/"}, {Path: "x"}, {Path: "/a/../b"}, {Path: "/x?y"},
-		{Regex: "(", To: "/"}, {Path: "/x", Regex: "^/", To: "/"},
+		{Strip: "v1"},
+		{Strip: "/v1/"},
+		{Strip: "/v1/*"},
+		{Strip: "/"},
+		{Path: "x"},
+		{Path: "/a/../b"},
+		{Path: "/x?y"},
+		{Regex: "(", To: "/"},
+		{Path: "/x", Regex: "^/", To: "/"},
 	} {
 		if _, err := route.NewRewrite(s); err == nil {
 			t.Errorf("%+v was accepted", s)

@@ -11,8 +11,8 @@ import (
 )
 
 // table builds a table whose values are the names.
-func table(t testing.TB, specs ...route.Spec) (*route.Table[string], error) {
-	t.Helper()
+func table(tb testing.TB, specs ...route.Spec) (*route.Table[string], error) {
+	tb.Helper()
 	entries := make([]route.Entry[string], len(specs))
 	for i, s := range specs {
 		entries[i] = route.Entry[string]{Spec: s, Value: s.Name}
