@@ -149,14 +149,17 @@ func (b *builder) compile(ctx context.Context, main listed, exports []string, ou
 	cmd := b.command(ctx, "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false",
 		"-overlay", overlay, "-o", built, ".")
 	cmd.Stdout, cmd.Stderr = b.stderr, b.stderr
-	if err := cmd.Run(); err != nil {
-		return runError(ctx, err)
+	if err := runError(ctx, cmd.Run()); err != nil {
+		return err
 	}
 	return move(built, out)
 }
 
-// runError is what a failed run of the go command means.
+// runError is what the end of a run of the go command means.
 func runError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -36,10 +36,14 @@ func (p *listed) sdk() bool {
 func (b *builder) list(ctx context.Context) ([]listed, error) {
 	cmd := b.command(ctx, "list", "-e", "-deps",
 		"-json=Dir,ImportPath,Name,Standard,GoFiles,Imports,Module,Error", ".")
-	cmd.Stderr = b.stderr
+	var said strings.Builder
+	cmd.Stderr = io.MultiWriter(b.stderr, &said)
 	out, err := cmd.Output()
-	if err != nil {
-		return nil, runError(ctx, err)
+	if err = runError(ctx, err); errors.Is(err, ErrCompile) {
+		// With -e it fails only where there is nothing to list: no go.mod, mostly.
+		return nil, &SourceError{b.dir, "is not a package the go command can find (" + strings.TrimSpace(said.String()) + ")"}
+	} else if err != nil {
+		return nil, err
 	}
 	var pkgs []listed
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
@@ -61,9 +65,6 @@ func (b *builder) list(ctx context.Context) ([]listed, error) {
 func (b *builder) check(pkgs []listed) error {
 	main := &pkgs[len(pkgs)-1]
 	switch {
-	case main.Module == nil && main.Error != nil && strings.Contains(main.Error.Err, "go.mod"):
-		// Shown as the go command says it: it also names the way out.
-		return &SourceError{b.dir, main.Error.Err}
 	case main.Name == "" || len(main.GoFiles) == 0 && main.Name == "main":
 		return &SourceError{b.dir, "has no Go files for GOOS=wasip1 GOARCH=wasm" + because(main)}
 	case main.Name != "main":

@@ -114,7 +114,10 @@ func machineType(e ast.Expr) string {
 	return "?"
 }
 
-// difference names the methods that only one of the two sorted lists has.
+// maxDifferences is how many methods an error names.
+const maxDifferences = 4
+
+// difference names methods that only one of the two lists has.
 func difference(have, want []string) string {
 	var d []string
 	for _, m := range have {
@@ -126,6 +129,9 @@ func difference(have, want []string) string {
 		if !slices.Contains(have, m) {
 			d = append(d, "it lacks "+m)
 		}
+	}
+	if len(d) > maxDifferences {
+		d = append(d[:maxDifferences], "and more")
 	}
 	return strings.Join(d, ", ")
 }
