@@ -43,7 +43,7 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 	}
 	c := &ClientConn{o: o}
 	c.attach(nc)
-	c.watch = o.Watcher.add(c.raw, c)
+	o.Watcher.add(c.raw, c, &c.watch)
 	return c
 }
 

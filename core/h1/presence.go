@@ -22,19 +22,20 @@ const (
 	presFIN   = 1 << iota // the client has sent a FIN
 	presHUP               // the connection is dead in both directions
 	presArmed             // a request is complete and nothing but its answer is due
-	presAlone             // nothing was pipelined in front of that request
+	presAlone             // it was pipelined neither behind nor in front of another one
 )
 
 // requestComplete is called by the reader when it has read a whole request. A
-// FIN now means that the client is gone, unless more requests were in front of it
-// or this one was itself pipelined: those are still answered, because clients
-// such as "printf ... | nc" send them so.
+// FIN now means that the client is gone, unless the request is one of several
+// that were pipelined: those are still answered, because clients such as
+// "printf ... | nc" send them so, and are given up only when the connection is
+// dead in both directions.
 func (c *serverConn) requestComplete() {
-	if c.watch == 0 || len(c.buffered()) > 0 {
+	if c.watch == 0 {
 		return
 	}
 	set := uint32(presArmed)
-	if !c.pipelined {
+	if !c.pipelined && len(c.buffered()) == 0 {
 		set |= presAlone
 	}
 	if bits := c.presence.bits.Or(set) | set; bits&(presFIN|presHUP) != 0 {

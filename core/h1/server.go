@@ -103,7 +103,7 @@ func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn) *s
 	}
 	c.attach(nc)
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
-	c.watch = s.o.Watcher.add(c.raw, c)
+	s.o.Watcher.add(c.raw, c, &c.watch)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.next = s.head; c.next != nil {

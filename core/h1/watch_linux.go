@@ -65,12 +65,13 @@ func (w *Watcher) Close() error {
 	return err
 }
 
-// add watches the socket behind raw until it is closed.
-func (w *Watcher) add(raw syscall.RawConn, t watched) watchID {
+// add watches the socket behind raw until it is closed. It stores the name of
+// the watch in *dst before t can be told anything; 0 if there is no watch.
+func (w *Watcher) add(raw syscall.RawConn, t watched, dst *watchID) {
 	if w == nil || raw == nil {
-		return 0
+		return
 	}
-	id := w.take(t)
+	id := w.take(t, dst)
 	var failed, closed error
 	err := raw.Control(func(fd uintptr) {
 		ev := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | edgeTriggered}
@@ -81,15 +82,14 @@ func (w *Watcher) add(raw syscall.RawConn, t watched) watchID {
 	})
 	if err != nil || closed != nil || failed != nil {
 		w.remove(id) // closed already, or out of watches: it goes unwatched
-		return 0
+		*dst = 0
 	}
-	return id
 }
 
 // edgeTriggered is EPOLLET, whose constant in package syscall has the wrong sign.
 const edgeTriggered = 1 << 31
 
-func (w *Watcher) take(t watched) watchID {
+func (w *Watcher) take(t watched, dst *watchID) watchID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i := w.free - 1
@@ -99,7 +99,8 @@ func (w *Watcher) take(t watched) watchID {
 	}
 	s := &w.slots[i]
 	w.free, s.next, s.w = s.next, 0, t
-	return watchID(s.gen)<<32 | watchID(uint32(i))
+	*dst = watchID(s.gen)<<32 | watchID(uint32(i))
+	return *dst
 }
 
 // remove forgets a connection. The kernel forgets its socket when it is closed.

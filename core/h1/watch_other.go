@@ -19,6 +19,6 @@ func NewWatcher() (*Watcher, error) { return new(Watcher), nil }
 // Close ends the goroutine and waits for it.
 func (w *Watcher) Close() error { return nil }
 
-func (w *Watcher) add(syscall.RawConn, watched) watchID { return 0 }
+func (w *Watcher) add(syscall.RawConn, watched, *watchID) {}
 
 func (w *Watcher) remove(watchID) {}

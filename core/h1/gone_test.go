@@ -1,0 +1,265 @@
+//go:build linux
+
+package h1_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/exchange/exchangetest"
+	"wproxy/core/h1"
+)
+
+// reset is an exchange.Resetter that tells.
+type reset chan exchange.Code
+
+func (r reset) Reset(c exchange.Code) { r <- c }
+
+// serveSocket serves one end of a TCP connection and returns the other.
+func serveSocket(t *testing.T, o h1.ServerOptions, h exchange.Handler) *net.TCPConn {
+	t.Helper()
+	client, server := tcpPair(t)
+	served := make(chan struct{})
+	go func() { // ends with the connection, which the cleanup closes
+		defer close(served)
+		h1.NewServer(o, h).ServeConn(context.Background(), server, nil)
+	}()
+	t.Cleanup(func() {
+		client.Close()
+		server.Close()
+		<-served
+	})
+	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	return client.(*net.TCPConn)
+}
+
+func answer(c exchange.Client, body string) error {
+	if err := c.Head(&exchange.Response{Status: 200, Length: int64(len(body))}, body == ""); err != nil || body == "" {
+		return err
+	}
+	return c.Data([]byte(body), true)
+}
+
+const patience = 5 * time.Second
+
+// TestClientGone: a client that goes away while its answer is due cancels the
+// context and resets the registered stream, however it goes.
+func TestClientGone(t *testing.T) {
+	w := newWatcher(t)
+	for _, tt := range []struct {
+		name string
+		send string
+		go_  func(c *net.TCPConn) error
+	}{
+		{"FIN", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", (*net.TCPConn).CloseWrite},
+		{"close", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", (*net.TCPConn).Close},
+		{"reset", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() }},
+		{"FIN behind a body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", (*net.TCPConn).CloseWrite},
+		{"reset with a pipelined request", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+			func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			started, result := make(chan struct{}), make(chan error, 1)
+			c := serveSocket(t, h1.ServerOptions{Watcher: w}, func(ctx context.Context, c exchange.Client) {
+				r := make(reset, 1)
+				c.(exchange.GoneNotifier).ResetWhenGone(r)
+				var rec exchangetest.Recorder[*exchange.Request]
+				if err := c.Feed(&rec); err != nil {
+					result <- err
+					return
+				}
+				close(started)
+				select {
+				case <-r:
+				case <-time.After(patience):
+					result <- errors.New("the stream was not reset")
+					return
+				}
+				<-ctx.Done()
+				result <- context.Cause(ctx)
+			})
+			if _, err := io.WriteString(c, tt.send); err != nil {
+				t.Fatal(err)
+			}
+			<-started
+			if err := tt.go_(c); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-result; !errors.Is(err, exchange.ErrClientGone) {
+				t.Errorf("got %v, want ErrClientGone", err)
+			}
+		})
+	}
+}
+
+// TestGoneBeforeStart: the FIN may be noticed before the request is read.
+func TestGoneBeforeStart(t *testing.T) {
+	w := newWatcher(t)
+	result := make(chan error, 1)
+	c := serveSocket(t, h1.ServerOptions{Watcher: w}, func(ctx context.Context, c exchange.Client) {
+		var rec exchangetest.Recorder[*exchange.Request]
+		_ = c.Feed(&rec)
+		select {
+		case <-ctx.Done():
+			result <- context.Cause(ctx)
+		case <-time.After(patience):
+			result <- errors.New("not cancelled")
+		}
+	})
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; !errors.Is(err, exchange.ErrClientGone) {
+		t.Errorf("got %v, want ErrClientGone", err)
+	}
+}
+
+// TestPipelinedBeforeFIN: what came before a FIN is still answered.
+func TestPipelinedBeforeFIN(t *testing.T) {
+	w := newWatcher(t)
+	c := serveSocket(t, h1.ServerOptions{Watcher: w}, func(ctx context.Context, c exchange.Client) {
+		var rec exchangetest.Recorder[*exchange.Request]
+		_ = c.Feed(&rec)
+		time.Sleep(20 * time.Millisecond) // long enough for the FIN to be noticed
+		req, _, _, _ := rec.Message()
+		if err := answer(c, req.Target); err != nil {
+			t.Error(err)
+		}
+	})
+	const n = 3
+	if _, err := io.WriteString(c, strings.Repeat("GET /x HTTP/1.1\r\nHost: a\r\n\r\n", n)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(c)
+	if got := strings.Count(string(b), "HTTP/1.1 200 OK"); got != n || err != nil {
+		t.Errorf("got %d answers, %v; want %d: %q", got, err, n, b)
+	}
+}
+
+// TestHalfClosedTunnelIsNotGone: tunnels keep half-close.
+func TestHalfClosedTunnelIsNotGone(t *testing.T) {
+	w := newWatcher(t)
+	c := serveSocket(t, h1.ServerOptions{Watcher: w}, func(ctx context.Context, c exchange.Client) {
+		rec := exchangetest.Recorder[*exchange.Request]{OnHead: func(*exchange.Request, bool) error {
+			go func() { _ = c.Head(&exchange.Response{Status: 101, Upgrade: "x"}, false) }() // ends with the write
+			return nil
+		}}
+		if err := c.Feed(&rec); err != nil {
+			t.Errorf("Feed: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond) // long enough for the FIN to be noticed
+		if ctx.Err() != nil {
+			t.Errorf("a half-closed tunnel was taken for a client gone")
+		}
+		if err := c.Data([]byte("bye"), true); err != nil {
+			t.Errorf("Data: %v", err)
+		}
+	})
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+	br := bufio.NewReader(c)
+	for {
+		l, err := br.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l == "\r\n" {
+			break
+		}
+	}
+	_ = c.CloseWrite()
+	if b, err := io.ReadAll(br); string(b) != "bye" || err != nil {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+// TestIdleUpstreamDies: a Watcher notices an upstream that closes an idle
+// connection, and one that does so during an exchange is not idle afterwards.
+func TestIdleUpstreamDies(t *testing.T) {
+	w := newWatcher(t)
+	client, upstream := tcpPair(t)
+	defer upstream.Close()
+	cc := h1.NewClientConn(client, &h1.ClientOptions{Watcher: w})
+	defer cc.Close()
+	if !cc.Idle() {
+		t.Fatal("a new connection is not idle")
+	}
+	upstream.Close()
+	for start := time.Now(); cc.Idle(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > patience {
+			t.Fatal("still idle")
+		}
+	}
+	if cc.Reserve() {
+		t.Errorf("a dead connection has a slot")
+	}
+}
+
+// TestStaleConnection: what a reused connection that the upstream has closed
+// says, and that a request that must not be repeated is not sent into it.
+func TestStaleConnection(t *testing.T) {
+	for _, tt := range []struct {
+		name, method string
+		behind       string // bytes that nobody asked for
+		retry        exchange.Retry
+	}{
+		{"idempotent", "GET", "", exchange.RetryIfReused},
+		{"not idempotent", "POST", "", exchange.RetryAlways},
+		{"not idempotent, garbage", "POST", "HTTP/1.1 200 OK\r\n\r\n", exchange.RetryAlways},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			client, upstream := tcpPair(t)
+			defer upstream.Close()
+			cc := h1.NewClientConn(client, nil) // no Watcher: the close is not noticed in time
+			defer cc.Close()
+			go func() { // ends with the write
+				_, _ = upstream.Read(make([]byte, 1000))
+				_, _ = io.WriteString(upstream, "HTTP/1.1 204 No Content\r\n\r\n")
+			}()
+			if err := roundTrip(cc, "GET"); err != nil {
+				t.Fatal(err)
+			}
+			if !cc.Idle() || !cc.Reused() {
+				t.Fatalf("idle %v, reused %v", cc.Idle(), cc.Reused())
+			}
+			_, _ = io.WriteString(upstream, tt.behind)
+			_ = upstream.(*net.TCPConn).CloseWrite()
+			time.Sleep(10 * time.Millisecond) // over loopback it has arrived by then
+			err := roundTrip(cc, tt.method)
+			var e *exchange.Error
+			if !errors.As(err, &e) || e.Retry != tt.retry || e.Status != 502 {
+				t.Errorf("got %v, want retry %v", err, tt.retry)
+			}
+			if cc.Idle() {
+				t.Errorf("still idle")
+			}
+		})
+	}
+}
+
+func roundTrip(cc *h1.ClientConn, method string) error {
+	cc.Reserve()
+	s, err := cc.Open(context.Background())
+	if err != nil {
+		return err
+	}
+	defer s.(exchange.Releaser).Release()
+	req := &exchange.Request{Method: method, Authority: "a"}
+	req.SetTarget("/", 1)
+	if err := s.Head(req, true); err != nil {
+		return err
+	}
+	return s.Feed(new(exchangetest.Recorder[*exchange.Response]))
+}
