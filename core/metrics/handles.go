@@ -38,10 +38,10 @@ func (m *Metrics) Route(name string, listeners []string) *Route {
 	return r
 }
 
-// Done counts an exchange that came through listener (an index, see
+// Done counts an exchange that came through listener (an index, -1: unknown; see
 // [Metrics.Route]), was answered with status and took took.
 func (r *Route) Done(listener, status int, took time.Duration) {
-	if listener < len(r.requests) {
+	if listener >= 0 && listener < len(r.requests) {
 		r.requests[listener][class(status)].Inc()
 	}
 	r.seconds.Observe(took.Seconds())
