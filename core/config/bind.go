@@ -37,7 +37,7 @@ func (b *binder) addf(sc scope, n *node, format string, args ...any) {
 	if sc.label != "" {
 		text = sc.label + ": " + text
 	}
-	b.problems = append(b.problems, Problem{Pos: n.pos, Key: n.key, Text: text})
+	b.problems = append(b.problems, Problem{Pos: n.pos, Key: n.key, Text: oneLine(text)})
 }
 
 // unknown records the key of n, which parent's type does not have.

@@ -37,8 +37,9 @@ type Problem struct {
 	Pos Pos `json:"pos"`
 	// Key is its full key, e.g. "routes.api.retry.on"; "" for a whole file.
 	Key string `json:"key,omitempty"`
-	// Text says what is wrong and what would be right, in one line, beginning
-	// with the object it is about: `route "api": unknown key "upstreem" ...`.
+	// Text says what is wrong and what would be right, beginning with the
+	// object it is about: `route "api": unknown key "upstreem" ...`. Load's are
+	// one line each.
 	Text string `json:"text"`
 }
 
@@ -79,6 +80,24 @@ func (ps *Problems) Sort() {
 // For what only the builder of a running proxy can find out.
 func (f *File) Problemf(key, format string, args ...any) Problem {
 	return Problem{Pos: f.At(key), Key: key, Text: fmt.Sprintf(format, args...)}
+}
+
+// oneLine escapes control characters: quoted keys may have them, and so may
+// messages of the decoder, which show what they stumbled over.
+func oneLine(s string) string {
+	control := func(r rune) bool { return r < ' ' || r == 0x7f }
+	if !strings.ContainsFunc(s, control) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if control(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // At returns the place of key, a dotted path such as "routes.api.upstream", or

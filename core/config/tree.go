@@ -71,7 +71,7 @@ func parseTree(file string, content []byte) (*node, *Problem) {
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			// From the offset: the decoder's own line is that of the token after.
 			p.Pos = b.pos(min(max(pe.Position.Start, 0), len(content)))
-			p.Text = "syntax: " + strings.TrimSuffix(pe.Message, ".")
+			p.Text = "syntax: " + oneLine(strings.TrimSuffix(pe.Message, "."))
 		}
 		return nil, p
 	}

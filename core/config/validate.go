@@ -16,7 +16,9 @@ type validator struct {
 
 // addf records a problem at key, under the object's label.
 func (v *validator) addf(key, format string, args ...any) {
-	v.problems = append(v.problems, v.f.Problemf(key, format, args...))
+	p := v.f.Problemf(key, format, args...)
+	p.Text = oneLine(p.Text)
+	v.problems = append(v.problems, p)
 }
 
 // file checks everything.
