@@ -77,7 +77,10 @@ type Exchange struct {
 
 	requestRun bool    // the request head has reached a filter
 	over       bool    // the answer has ended
-	parked     []Waker // filters whose feeder waits in a request call
+	parked     []Waker // filters whose feeder waits
+
+	closing bool // Quiesce was called
+	pushers sync.WaitGroup
 
 	props     []Prop
 	LogFields []exchange.Field // filled through SetLogField; order kept
@@ -142,11 +145,39 @@ type Engine interface {
 	Reroute(on bool)
 }
 
-// A Waker is a filter that holds a request back with its feeder parked.
+// StartLocked counts a goroutine that a filter is about to start because nobody is
+// in the direction that it has something to push into; the goroutine ends with
+// Pushed. False once filters are being closed: it must not be started then. The
+// caller holds Mu.
+func (x *Exchange) StartLocked() bool {
+	if x.closing {
+		return false
+	}
+	x.pushers.Add(1)
+	return true
+}
+
+// Pushed ends what StartLocked began.
+func (x *Exchange) Pushed() { x.pushers.Done() }
+
+// Quiesce waits for the goroutines that filters have started, and keeps them from
+// starting more. A filter calls it first when it is closed, as the goroutine of
+// another may be pushing through it. Both messages have ended or been reset by
+// then, so none blocks for long.
+func (x *Exchange) Quiesce() {
+	x.Mu.Lock()
+	x.closing = true
+	x.Mu.Unlock()
+	x.pushers.Wait()
+}
+
+// ClosingLocked reports whether Quiesce was called. The caller holds Mu.
+func (x *Exchange) ClosingLocked() bool { return x.closing }
+
+// A Waker is a filter that holds a message back with its feeder parked.
 type Waker interface{ Wake() }
 
-// Park registers w, which is about to park the goroutine that feeds it the
-// request. False if the answer has ended already: then there is nothing to wait for.
+// Park registers w, which is about to park the goroutine that feeds it. False if the answer has ended already: then there is nothing to wait for.
 func (x *Exchange) Park(w Waker) bool {
 	x.Mu.Lock()
 	defer x.Mu.Unlock()
@@ -171,7 +202,7 @@ func (x *Exchange) Unpark(w Waker) {
 
 // AnswerEnded says that the answer has been passed on whole, or that the
 // exchange was given up: what is left of the request is not wanted any more, and
-// filters that hold it return exchange.ErrAnswered to their feeder. The
+// filters that hold a message back give it up. The
 // engine calls it whoever made the answer; more than once and from any goroutine.
 func (x *Exchange) AnswerEnded() {
 	x.Mu.Lock()

@@ -49,21 +49,23 @@ func (d *direction[H]) Head(h H, end bool) error {
 	f, x := d.f, d.f.x
 	d.endHead = end
 	headers, body, _ := d.wants()
-	if d.side == abi.StreamResponse {
-		d.skip = !f.factory.wantsResponse() || !f.seen()
-	}
+	skip := d.side == abi.StreamResponse && (!f.factory.wantsResponse() || !f.seen())
 	x.Mu.Lock()
 	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
+	d.skip = skip || f.gaveUp
 	if d.side == abi.StreamResponse {
 		f.noteLocked()
-		d.skip = d.skip || f.failed != nil
 	} else {
 		f.route = x.Route
 	}
 	d.wasNoBody = d.bodylessLocked()
+	failed := f.failed
 	x.Mu.Unlock()
-	if d.skip {
+	switch {
+	case d.skip:
 		return d.settle(false)
+	case failed != nil: // the VM has died since the request was here
+		return d.trapped(failed)
 	}
 	if err := f.openGuest(); err != nil {
 		return d.trapped(err)
@@ -254,13 +256,13 @@ func (d *direction[H]) enter() error {
 // resumed acts on marks on a goroutine of its own, where no feeder is in the
 // direction.
 func (d *direction[H]) resumed() {
-	defer d.f.pushes.Done()
+	x := d.f.x
+	defer x.Pushed()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err != nil {
 		return
 	}
-	x := d.f.x
 	x.Mu.Lock()
 	d.inside = true
 	was := d.stage

@@ -69,6 +69,16 @@ func TestTrap(t *testing.T) {
 	}
 }
 
+// fail is what a host does with a stream whose VM has died.
+func fail(c *call) {
+	c.dead = true
+	f, ok := c.Stream.(host.Failer)
+	if !ok {
+		panic("the stream is no host.Failer")
+	}
+	f.Failed(errTrap)
+}
+
 // The VM dies in the callback of another stream while this one is held.
 func TestFailedWhileHeld(t *testing.T) {
 	more := post
@@ -80,14 +90,6 @@ func TestFailedWhileHeld(t *testing.T) {
 	}{
 		{"feeder parked", script{onReqHeaders: pause}, post},
 		{"feeder elsewhere", script{onReqBody: pause}, more},
-	}
-	fail := func(c *call) {
-		c.dead = true
-		f, ok := c.Stream.(host.Failer)
-		if !ok {
-			panic("the stream is no host.Failer")
-		}
-		f.Failed(errTrap)
 	}
 	for _, tt := range tests {
 		t.Run("close/"+tt.name, func(t *testing.T) {
@@ -117,6 +119,26 @@ func TestFailedWhileHeld(t *testing.T) {
 				}
 				s.Finish()
 			})
+		})
+	}
+}
+
+// The VM dies after the request has been passed on: with OnErrorClose no response
+// may pass a plugin that cannot look at it any more.
+func TestFailedBeforeResponse(t *testing.T) {
+	for onError, want := range map[wasmfilter.OnError]int{wasmfilter.OnErrorClose: 503, wasmfilter.OnErrorOpen: 200} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlugin("p", script{onReqHeaders: cont, onRespHeaders: cont}, fakeOptions{Options: wasmfilter.Options{OnError: onError}})
+			s := open(t, post, p)
+			p.tick(fail)
+			s.Respond(plugintest.Response{Body: []byte("secret")})
+			s.Finish()
+			if c := s.Client(); c.Status != want || !c.Ended {
+				t.Errorf("OnError %d: client has got %+v, want %d", onError, c, want)
+			}
+			if got, want := p.log(), "request_headers log"; got != want {
+				t.Errorf("callbacks: got %q, want %q", got, want)
+			}
 		})
 	}
 }

@@ -2,6 +2,7 @@ package wasmfilter_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,7 +137,7 @@ func (c *call) Finish(keep func() host.Stream) error {
 		c.p.late = keep()
 	}
 	c.p.calls = append(c.p.calls, "log")
-	c.p.open = nil
+	c.p.open = slices.DeleteFunc(c.p.open, func(o *call) bool { return o == c })
 	return nil
 }
 

@@ -44,7 +44,6 @@ type Filter struct {
 	req    direction[*exchange.Request]
 	resp   direction[*exchange.Response]
 	maps   headerMaps
-	pushes sync.WaitGroup // goroutines started for a push, an answer or a reset
 
 	marks
 }
@@ -58,7 +57,7 @@ type marks struct {
 	aborted bool        // the reset has been made
 
 	failed error // the plugin has failed: callbacks are not made any more
-	closed bool  // the exchange is over: marks are not taken any more
+	gaveUp bool  // and has ended the exchange for it: the answer is not its business
 
 	dirty     bool // the guest has edited the request head
 	reroute   bool // the guest has asked for it
@@ -146,13 +145,7 @@ func (f *Filter) noteLocked() {
 // Close implements filter.Filter: on_done, on_log, on_delete.
 func (f *Filter) Close(error) {
 	x := f.x
-	x.Mu.Lock()
-	f.closed = true
-	x.Mu.Unlock()
-	// Goroutines started by a tick, of which no more can start now. The
-	// engine has ended or reset both messages, so that none blocks for long.
-	f.pushes.Wait()
-
+	x.Quiesce()
 	if !f.factory.wantsRequest() && !f.factory.wantsResponse() {
 		_ = f.openGuest() // a plugin that only logs; one that is closed does not
 	}

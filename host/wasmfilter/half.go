@@ -43,6 +43,7 @@ type flow struct {
 	drop     bool  // data go nowhere: the guest made the message one without body
 	declared int64 // length that was announced downstream, while it has to be checked; else -1
 	passed   int64 // bytes passed on so far
+	sent     bool  // the end has been passed on by release
 
 	// Guarded by Exchange.Mu.
 	stage      stage

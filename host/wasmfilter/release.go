@@ -18,7 +18,8 @@ func (d *direction[H]) releaseLocked() error {
 	}
 	reroute := head && d.side == abi.StreamRequest && (f.reroute || f.dirty && !f.noReroute && !f.factory.o.NoReroute)
 	kept, visible := d.body.take()
-	trailer, ended := d.trailer, d.ended && !d.endHead
+	trailer, ended := d.trailer, d.ended && !d.endHead && !d.sent
+	d.sent = d.sent || ended
 	edited := d.body.edited || d.lengthSet
 	d.held, d.resume, d.inside = false, false, false
 	x.Mu.Unlock()
@@ -49,7 +50,7 @@ func (d *direction[H]) releaseLocked() error {
 			return err
 		}
 	}
-	if trailer != nil {
+	if ended && trailer != nil {
 		if err := d.stop(d.next.Trailer(trailer)); err != nil {
 			return err
 		}

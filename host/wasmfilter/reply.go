@@ -35,7 +35,7 @@ func (f *Filter) send(h *exchange.Response, body []byte, reason string) error {
 // answerAside sends a local reply where no direction is there to do it: the
 // request has been passed on, or its feeder waits for the client.
 func (f *Filter) answerAside() {
-	defer f.pushes.Done()
+	defer f.x.Pushed()
 	x := f.x
 	x.Mu.Lock()
 	r := f.reply

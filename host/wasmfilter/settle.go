@@ -135,7 +135,7 @@ func (d *direction[H]) trapped(err error) error {
 		d.held = false
 		return d.releaseLocked()
 	}
-	d.held, d.inside = false, false
+	d.held, d.inside, f.gaveUp = false, false, true
 	x.Mu.Unlock()
 	var closed *host.ClosedError
 	if errors.As(err, &closed) {

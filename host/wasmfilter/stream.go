@@ -40,18 +40,16 @@ func (s *stream) Resume(side abi.StreamType) {
 	f := s.f
 	f.x.Mu.Lock()
 	defer f.x.Mu.Unlock()
-	if f.closed {
+	if f.x.ClosingLocked() {
 		return
 	}
 	switch side {
 	case abi.StreamRequest:
-		if f.req.resumeLocked() {
-			f.pushes.Add(1)
+		if f.req.resumeLocked() && f.x.StartLocked() {
 			go f.req.resumed() // ends when what is held has been pushed; Close waits
 		}
 	case abi.StreamResponse:
-		if f.resp.resumeLocked() {
-			f.pushes.Add(1)
+		if f.resp.resumeLocked() && f.x.StartLocked() {
 			go f.resp.resumed() // as above
 		}
 	}
@@ -71,7 +69,7 @@ func (s *stream) Reply(r host.Reply) {
 	f := s.f
 	f.x.Mu.Lock()
 	defer f.x.Mu.Unlock()
-	if f.closed || f.replied || f.failed != nil {
+	if f.x.ClosingLocked() || f.replied || f.failed != nil {
 		return
 	}
 	f.replied, f.reply = true, &r
@@ -92,7 +90,7 @@ func (s *stream) Failed(err error) {
 	f := s.f
 	f.x.Mu.Lock()
 	defer f.x.Mu.Unlock()
-	if f.closed || f.failed != nil {
+	if f.x.ClosingLocked() || f.failed != nil {
 		return
 	}
 	f.failed = err
@@ -102,12 +100,10 @@ func (s *stream) Failed(err error) {
 // nudgeLocked has both directions look at what has become of the plugin: what they
 // hold back is let go of, or given up.
 func (f *Filter) nudgeLocked() {
-	if f.req.held && !f.req.markLocked() {
-		f.pushes.Add(1)
+	if f.req.held && !f.req.markLocked() && f.x.StartLocked() {
 		go f.req.resumed() // ends when what is held has been pushed; Close waits
 	}
-	if f.resp.held && !f.resp.markLocked() {
-		f.pushes.Add(1)
+	if f.resp.held && !f.resp.markLocked() && f.x.StartLocked() {
 		go f.resp.resumed() // as above
 	}
 }
@@ -183,7 +179,7 @@ func (f *Filter) setLimitLocked(side abi.StreamType, value []byte) {
 
 // abortLocked asks for a reset of the exchange.
 func (f *Filter) abortLocked(reason string) {
-	if f.closed || f.aborted || f.abort != "" {
+	if f.x.ClosingLocked() || f.aborted || f.abort != "" {
 		return
 	}
 	f.abort = reason
@@ -197,11 +193,9 @@ func (f *Filter) dispatchLocked() {
 	if f.reply != nil {
 		switch f.resp.stage {
 		case stageHere: // replaces the response that is held
-			if f.resp.markLocked() {
-				return
+			if !f.resp.markLocked() && f.x.StartLocked() {
+				go f.resp.resumed() // ends when the reply has been pushed; Close waits
 			}
-			f.pushes.Add(1)
-			go f.resp.resumed() // ends when the reply has been pushed; Close waits
 			return
 		case stagePassed: // too late (abi.md 5.8)
 			f.reply = nil
@@ -209,23 +203,20 @@ func (f *Filter) dispatchLocked() {
 				f.abort = "late_local_reply:" + f.factory.name
 			}
 		default:
-			if f.req.markLocked() {
-				return
+			if !f.req.markLocked() && f.x.StartLocked() {
+				go f.answerAside() // ends when the reply has been pushed; Close waits
 			}
-			f.pushes.Add(1)
-			go f.answerAside() // ends when the reply has been pushed; Close waits
 			return
 		}
 	}
-	if f.abort != "" && !f.req.markLocked() && !f.resp.markLocked() {
-		f.pushes.Add(1)
+	if f.abort != "" && !f.req.markLocked() && !f.resp.markLocked() && f.x.StartLocked() {
 		go f.abortAside() // ends at once: a reset does not block
 	}
 }
 
 // abortAside makes a reset that no direction is there to make.
 func (f *Filter) abortAside() {
-	defer f.pushes.Done()
+	defer f.x.Pushed()
 	x := f.x
 	x.Mu.Lock()
 	reason := f.abort
