@@ -104,7 +104,8 @@ type When struct {
 }
 
 // A Match is a condition on one field or parameter: "v" or ["v", "w"] (one of
-// these, exactly), true (there, whatever its value), false (not there).
+// these, exactly), true (there, whatever its value), false (not there). What is
+// there more than once has no one value and meets true only.
 type Match struct {
 	// Values: one of these; nil when the condition is about presence.
 	Values []string

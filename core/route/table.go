@@ -41,9 +41,6 @@ func (t *Table[T]) Match(q *Request) (v T, ok bool) {
 	return v, false
 }
 
-// Len returns the number of routes.
-func (t *Table[T]) Len() int { return len(t.entries) }
-
 // An Error is what is wrong with a spec, or with two.
 type Error struct {
 	// Route is the name of the spec.
