@@ -46,6 +46,7 @@ type Options struct {
 type Plugin struct {
 	t       *testing.T
 	o       Options
+	host    *host.Host
 	sink    *sink
 	plugin  *host.Plugin
 	root    *host.Root
@@ -112,7 +113,7 @@ func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin,
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{t: t, o: o, sink: s, plugin: hp}
+	p := &Plugin{t: t, o: o, host: h, sink: s, plugin: hp}
 	if err := p.configure(); err != nil {
 		hp.Close()
 		return nil, err
@@ -172,12 +173,27 @@ func configBytes(config any) ([]byte, error) {
 // plugin keeps in shared data. It ends with p.
 func (p *Plugin) With(route string, config any) *Plugin {
 	p.t.Helper()
-	q := &Plugin{t: p.t, o: p.o, sink: p.sink, plugin: p.plugin}
+	q := &Plugin{t: p.t, o: p.o, host: p.host, sink: p.sink, plugin: p.plugin}
 	q.o.Route, q.o.Config = route, config
 	if err := q.configure(); err != nil {
 		p.t.Fatal(err)
 	}
 	p.sink.addCloser(q.root.Close)
+	return q
+}
+
+// Load starts another plugin beside p, for a Chain. Logs and metrics of the two are
+// kept together. It ends with p.
+func (p *Plugin) Load(wasm []byte, o Options) *Plugin {
+	p.t.Helper()
+	q, err := load(p.t, p.host, p.sink, wasm, o)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.sink.addCloser(func() {
+		q.root.Close()
+		q.plugin.Close()
+	})
 	return q
 }
 

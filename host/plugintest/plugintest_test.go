@@ -82,6 +82,26 @@ func TestWithOtherSettings(t *testing.T) {
 	})
 }
 
+// Two plugins in one exchange: the one behind pauses, the one in front does not
+// see the rest of the request before it is resumed.
+func TestChainOfPlugins(t *testing.T) {
+	plugintest.Run(t, marker(), plugintest.Options{Config: "a"}, func(t *testing.T, p *plugintest.Plugin) {
+		q := p.Load(pauser(), plugintest.Options{Name: "pauser"})
+		s := plugintest.Chain{p, q}.Open(plugintest.Request{Body: []byte("x")})
+		if s.Upstream().Method != "" || !s.Paused() {
+			t.Fatalf("upstream has got %+v", s.Upstream())
+		}
+		p.Advance(time.Second)
+		if up := s.Upstream(); up.Get("x-seen") != "yes" || string(up.Body) != "x" {
+			t.Errorf("upstream has got %+v", up)
+		}
+		s.Respond(plugintest.Response{})
+		if c := s.Client(); c.Get("x-p") != "a" {
+			t.Errorf("client has got %+v", c)
+		}
+	})
+}
+
 func TestStart(t *testing.T) {
 	var start *host.StartError
 	if err := plugintest.Start(t, marker(), plugintest.Options{}); !errors.As(err, &start) || !strings.Contains(err.Error(), "configured") {
