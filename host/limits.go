@@ -14,6 +14,19 @@ const (
 	// maxImports and maxExports of a module; the ABI has about 120 names in all.
 	maxImports = 1 << 12
 	maxExports = 1 << 14
+	// maxModuleItems is the most types, functions, globals, segments or names of
+	// one kind. A standard-Go guest has 1,300 functions, a WAF 20,000.
+	maxModuleItems = 1 << 17
+	// maxTypeItems is the most parameters, or results, of a function type;
+	// maxFuncLocals the most local variables of a function; both are those of the
+	// JavaScript interface of WebAssembly. maxLocals is their sum in a module.
+	maxTypeItems  = 1000
+	maxFuncLocals = 50_000
+	maxLocals     = 1 << 22
+	// maxTables, and maxTableEntries in all of them and in all segments; an entry
+	// is 8 bytes of Go's heap, for each instance.
+	maxTables       = 16
+	maxTableEntries = 1 << 20
 	// maxProblems is how many problems of a module are listed.
 	maxProblems = 50
 
