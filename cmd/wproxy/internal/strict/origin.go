@@ -95,6 +95,15 @@ func (c *originConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// CloseWrite sends a FIN.
+func (c *originConn) CloseWrite() error {
+	tcp, ok := c.Conn.(*net.TCPConn)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return tcp.CloseWrite()
+}
+
 func (c *originConn) note(p []byte) {
 	c.o.mu.Lock()
 	defer c.o.mu.Unlock()

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"wproxy/cmd/wproxy/internal/strict"
+)
+
+// mutants is how many random inputs are sent in CI; with WPROXY_LONG set there
+// are fifty times as many.
+const mutants = 1500
+
+// TestMutatedRequests sends the hostile inputs again, each changed at random.
+// Nobody knows what should come of one, but this holds for all: what the origin
+// receives is beyond reproach, and the next request is served.
+func TestMutatedRequests(t *testing.T) {
+	origin := strict.NewOrigin(t, echo)
+	in := startInstance(t, strings.ReplaceAll(hostileConfig, "@ORIGIN", origin.Addr()))
+	h := &hostile{in: in, origin: origin}
+	var inputs []string
+	for _, cases := range [][]hostileCase{framingCases, chunkCases, lineCases, targetCases, hostCases, fieldCases, hopCases, trustCases} {
+		for _, c := range cases {
+			if len(c.in) <= slowLimit {
+				inputs = append(inputs, c.in)
+			}
+		}
+	}
+	n, seed := mutants, uint64(1)
+	if os.Getenv("WPROXY_LONG") != "" {
+		n, seed = n*50, rand.Uint64()
+		t.Logf("seed %d", seed)
+	}
+	r := rand.New(rand.NewPCG(seed, 0))
+	for i := range n {
+		s := mutate(r, inputs[r.IntN(len(inputs))], inputs)
+		if knownFailures["TestUpgradeThenGone"] != "" && strings.Contains(strings.ToLower(s), "upgrade") {
+			continue // would leave its goroutine behind
+		}
+		w := in.dial(t)
+		sendAndDrain(w, s)
+		if i%50 != 0 && i != n-1 {
+			continue
+		}
+		strict.Eventually(t, "at the end of all requests to the origin", origin.Idle)
+		_, _, violations := origin.Take()
+		for _, v := range violations {
+			t.Errorf("within the 50 inputs before %d: %s", i, v)
+		}
+		h.healthy(t, true)
+		if t.Failed() {
+			t.Fatalf("the last of them was %q", s)
+		}
+	}
+	strict.Eventually(t, "without client connections", func() bool { return in.sum(t, "wproxy_connections") == 0 })
+	if strings.Contains(in.stderr.String(), "panic") {
+		t.Errorf("panic: %s", in.stderr)
+	}
+}
+
+// sendAndDrain sends s, half-closes, and reads whatever comes back.
+func sendAndDrain(w *wire, s string) {
+	defer w.Close()
+	_ = w.SetDeadline(time.Now().Add(wireTimeout))
+	go w.send(s, true, false) // ends with the connection
+	_, _ = io.Copy(io.Discard, w)
+}
+
+// mutate changes s in one to four places.
+func mutate(r *rand.Rand, s string, others []string) string {
+	pieces := []string{
+		"\r\n", "\n", "\r", " ", "\t", "\x00", ":", ",", ";", "0", "5", "f", "%2e", "%00", "\x0b", "\xff", "\r\n ", "\r\n\r\n",
+		"Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "Host: b.test\r\n", "Connection: close\r\n", "HTTP/1.1", "HTTP/1.0", "0\r\n\r\n",
+		"Expect: 100-continue\r\n", "Connection: upgrade\r\nUpgrade: x\r\n",
+	}
+	for range 1 + r.IntN(4) {
+		if s == "" {
+			return s
+		}
+		i := r.IntN(len(s))
+		j := min(len(s), i+1+r.IntN(8))
+		switch r.IntN(6) {
+		case 0:
+			s = s[:i] + s[j:]
+		case 1:
+			s = s[:i] + pieces[r.IntN(len(pieces))] + s[i:]
+		case 2:
+			s = s[:i] + pieces[r.IntN(len(pieces))] + s[j:]
+		case 3:
+			s = s[:i] + string([]byte{byte(r.IntN(256))}) + s[i+1:]
+		case 4: // a line twice
+			lines := strings.SplitAfter(s, "\r\n")
+			k := r.IntN(len(lines))
+			s = strings.Join(lines[:k+1], "") + strings.Join(lines[k:], "")
+		case 5: // the end of another
+			o := others[r.IntN(len(others))]
+			s = s[:i] + o[r.IntN(len(o)):]
+		}
+	}
+	return s
+}
+
+// TestMutatedResponses does the same to what origins send: the client never
+// sees anything but a good answer or a cut one, and the next request is served.
+func TestMutatedResponses(t *testing.T) {
+	var current string
+	origin := strict.NewOrigin(t, func(r *strict.Request) strict.Answer {
+		if r.Target != "/bad" {
+			return echo(r)
+		}
+		return strict.Answer{Raw: []byte(current), Then: func(c net.Conn, _ io.Reader) {
+			_ = c.(interface{ CloseWrite() error }).CloseWrite()
+		}}
+	})
+	in := startInstance(t, strings.ReplaceAll(hostileConfig, "@ORIGIN", origin.Addr()))
+	h := &hostile{in: in, origin: origin}
+	var inputs []string
+	for _, c := range upstreamCases {
+		if len(c.raw) <= slowLimit && c.raw != "" {
+			inputs = append(inputs, c.raw)
+		}
+	}
+	n, seed := mutants, uint64(2)
+	if os.Getenv("WPROXY_LONG") != "" {
+		n, seed = n*50, rand.Uint64()
+		t.Logf("seed %d", seed)
+	}
+	r := rand.New(rand.NewPCG(seed, 0))
+	for i := range n {
+		current = mutate(r, inputs[r.IntN(len(inputs))], inputs) // nothing is under way to the origin now
+		w := in.dial(t)
+		if _, err := io.WriteString(w, msg("GET /bad HTTP/1.1", hostLine)); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := w.r.ReadResponse("GET")
+		if err != nil && !isClosed(err) {
+			t.Errorf("the client sees %v (status %d)", err, resp.Status)
+		}
+		if resp.Status == 101 {
+			t.Error("the client sees 101")
+		}
+		_ = w.Close()
+		if i%50 == 0 || i == n-1 || t.Failed() {
+			_, _, _ = origin.Take()
+			h.healthy(t, true)
+		}
+		if t.Failed() {
+			t.Fatalf("the origin sent %q", current)
+		}
+	}
+	if strings.Contains(in.stderr.String(), "panic") {
+		t.Errorf("panic: %s", in.stderr)
+	}
+}
