@@ -16,26 +16,32 @@ func TestScan(t *testing.T) {
 	for _, tc := range []struct {
 		name, source string
 		want         []string
+		direct       bool
 	}{
-		{"nothing", `func F() {}`, nil},
-		{"methods", `func (c *ctx) OnHttpRequestHeaders(n int, end bool) int { return 0 }; func (ctx) OnTick() {}`, []string{"proxy_on_request_headers", "proxy_on_tick"}},
-		{"one parameter list", `func (*ctx) OnHttpResponseBody(_, _ int) {}`, []string{"proxy_on_response_body"}},
-		{"unnamed parameters", `func (*ctx) OnHttpResponseBody(int, bool) {}`, []string{"proxy_on_response_body"}},
-		{"either kind of end", `func (*ctx) OnStreamDone() {}`, []string{"proxy_on_log"}},
-		{"other parameters", `func (*ctx) OnTick(n int) {}; func (*ctx) OnHttpRequestBody() {}`, nil},
-		{"a function, not a method", `func OnTick() {}`, nil},
-		{"generic receiver", `func (*ctx[T]) OnTick() {}`, []string{"proxy_on_tick"}},
-		{"a call", `func F() { proxywasm.DispatchHttpCall() }`, []string{"proxy_on_http_call_response"}},
-		{"a function value", `var f = proxywasm.DispatchHttpCall`, []string{"proxy_on_http_call_response"}},
+		{"nothing", `func F() {}`, nil, true},
+		{"methods", `func (c *ctx) OnHttpRequestHeaders(n int, end bool) int { return 0 }; func (ctx) OnTick() {}`, []string{"proxy_on_request_headers", "proxy_on_tick"}, true},
+		{"one parameter list", `func (*ctx) OnHttpResponseBody(_, _ int) {}`, []string{"proxy_on_response_body"}, true},
+		{"unnamed parameters", `func (*ctx) OnHttpResponseBody(int, bool) {}`, []string{"proxy_on_response_body"}, true},
+		{"either kind of end", `func (*ctx) OnStreamDone() {}`, []string{"proxy_on_log"}, false},
+		{"other parameters", `func (*ctx) OnTick(n int) {}; func (*ctx) OnHttpRequestBody() {}`, nil, true},
+		{"a function, not a method", `func OnTick() {}`, nil, true},
+		{"generic receiver", `func (*ctx[T]) OnTick() {}`, []string{"proxy_on_tick"}, true},
+		{"a call", `func F() { proxywasm.DispatchHttpCall() }`, []string{"proxy_on_http_call_response"}, false},
+		{"a function value", `var f = proxywasm.DispatchHttpCall`, []string{"proxy_on_http_call_response"}, false},
+		{"TCP", `func (*ctx) OnDownstreamData(int, bool) int { return 0 }`, []string{"proxy_on_downstream_data"}, false},
+		{"a TCP context without callbacks", `func (*ctx) NewTcpContext(uint32) any { return nil }`, nil, false},
 	} {
 		f, err := parser.ParseFile(token.NewFileSet(), "x.go", "package main\n"+tc.source, parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := map[string]bool{}
-		scan(f, found)
-		if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, tc.want) {
+		u := uses{exports: map[string]bool{}}
+		u.scan(f)
+		if got := slices.Sorted(maps.Keys(u.exports)); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
+		}
+		if got := u.direct(); got != tc.direct {
+			t.Errorf("%s: direct: got %t, want %t", tc.name, got, tc.direct)
 		}
 	}
 }

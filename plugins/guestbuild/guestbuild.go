@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,18 +98,19 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err := checkSDK(dir, pkgs); err != nil {
 		return Result{}, err
 	}
-	exports, err := callbacks(pkgs)
+	u, err := callbacks(pkgs)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := b.compile(ctx, pkgs[len(pkgs)-1], exports, out); err != nil {
+	exports := slices.Sorted(maps.Keys(u.exports))
+	direct := u.direct() && sdkStateFits(pkgs)
+	if err := b.compile(ctx, pkgs[len(pkgs)-1], exports, direct, out); err != nil {
 		return Result{}, err
 	}
 	info, err := os.Stat(out)
 	if err != nil {
 		return Result{}, fmt.Errorf("built module: %w", err)
 	}
-	slices.Sort(exports)
 	return Result{Out: o.Out, Size: info.Size(), Exports: exports}, nil
 }
 
@@ -130,13 +132,13 @@ func (b *builder) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // compile builds the package main with the adapter laid over it.
-func (b *builder) compile(ctx context.Context, main listed, exports []string, out string) error {
+func (b *builder) compile(ctx context.Context, main listed, exports []string, direct bool, out string) error {
 	tmp, err := os.MkdirTemp("", "wproxy-plugin-")
 	if err != nil {
 		return fmt.Errorf("directory for the adapter: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	overlay, err := writeOverlay(tmp, main, exports)
+	overlay, err := writeOverlay(tmp, main, exports, direct)
 	if err != nil {
 		return err
 	}

@@ -25,9 +25,9 @@ const (
 	exportDirective = "//go:wasmexport "
 )
 
-// writeOverlay writes the adapter with the given optional exports to tmp, and the
-// file for -overlay that places it in the plugin's tree, whose name it returns.
-func writeOverlay(tmp string, main listed, exports []string) (string, error) {
+// writeOverlay writes the adapter with the given optional exports to tmp, direct or not
+// (adapter.Mode), and the file for -overlay that places it in the plugin's tree, whose name it returns.
+func writeOverlay(tmp string, main listed, exports []string, direct bool) (string, error) {
 	replace := map[string]string{}
 	add := func(path, name string, data []byte) error {
 		file := filepath.Join(tmp, name)
@@ -45,6 +45,9 @@ func writeOverlay(tmp string, main listed, exports []string) (string, error) {
 		src, err := adapter.Files.ReadFile(e.Name())
 		if err == nil && e.Name() == adapter.Exports {
 			src, err = cutExports(src, exports)
+		}
+		if direct && e.Name() == adapter.Mode {
+			src = []byte(adapter.Direct)
 		}
 		if err != nil {
 			return "", fmt.Errorf("adapter: %w", err)

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +35,41 @@ func checkSDK(dir string, pkgs []listed) error {
 			difference(have, want) + "); run `go get " + strings.TrimSuffix(sdkPath, "/proxywasm") + "@" + sdkVersion + "` there"}
 	}
 	return nil
+}
+
+// sdkStateFits reports whether the SDK's state begins as the adapter's copy of it does
+// (streams.go). Where it does not, the SDK keeps the streams.
+func sdkStateFits(pkgs []listed) bool {
+	i := slices.IndexFunc(pkgs, func(p listed) bool { return p.ImportPath == sdkPath+"/internal" })
+	if i < 0 {
+		return false
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(pkgs[i].Dir, "vmstate.go"), nil, parser.SkipObjectResolution)
+	if err != nil {
+		return false
+	}
+	return strings.HasPrefix(structFields(f, "state"), "vmContext types.VMContext;pluginContexts map[uint32]*pluginContextState;") &&
+		strings.HasPrefix(structFields(f, "pluginContextState"), "context types.PluginContext;")
+}
+
+// structFields prints the fields of a struct declared in f, each "name type;".
+func structFields(f *ast.File, name string) string {
+	var out strings.Builder
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok || spec.Name.Name != name {
+			return true
+		}
+		if st, ok := spec.Type.(*ast.StructType); ok {
+			for _, field := range st.Fields.List {
+				for _, n := range field.Names {
+					out.WriteString(n.Name + " " + types.ExprString(field.Type) + ";")
+				}
+			}
+		}
+		return false
+	})
+	return out.String()
 }
 
 // sdkHostMethods returns the methods of the SDK's ProxyWasmHost, sorted.

@@ -1,7 +1,7 @@
 package adapter_test
 
 import (
-	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,24 +14,24 @@ import (
 	"wproxy/plugins/guestbuild"
 )
 
-// guest builds the plugin in testdata/name and returns the .wasm and its callbacks.
-func guest(t *testing.T, name string) ([]byte, []string) {
+// guest builds the plugin in testdata/name.
+func guest(t *testing.T, name string) []byte {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "plugin.wasm")
-	r, err := guestbuild.Build(context.Background(), guestbuild.Options{Dir: filepath.Join("testdata", name), Out: out, Stderr: os.Stderr})
-	if err != nil {
+	o := guestbuild.Options{Dir: filepath.Join("testdata", name), Out: out, Stderr: os.Stderr}
+	if _, err := guestbuild.Build(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	wasm, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wasm, r.Exports
+	return wasm
 }
 
 // TestEverything: each host function of the SDK, through the adapter, in the real host.
 func TestEverything(t *testing.T) {
-	wasm, _ := guest(t, "everything")
+	wasm := guest(t, "everything")
 	o := plugintest.Options{Config: "settings", VMConfig: []byte("vm settings")}
 	plugintest.Run(t, wasm, o, func(t *testing.T, p *plugintest.Plugin) {
 		s := p.Do(plugintest.Request{
@@ -96,16 +96,55 @@ func count(lines []string, want string) int {
 
 // TestInits: SetVMContext in init, host calls before that, and a main that does nothing.
 func TestInits(t *testing.T) {
-	wasm, exports := guest(t, "inits")
-	if want := []string{"proxy_on_response_headers"}; !slices.Equal(exports, want) {
-		t.Errorf("callbacks: got %v, want %v", exports, want)
-	}
+	wasm := guest(t, "inits")
 	plugintest.Run(t, wasm, plugintest.Options{}, func(t *testing.T, p *plugintest.Plugin) {
-		if s := p.Do(plugintest.Request{}, plugintest.Response{}); s.Client().Get("x-ready") != "true" {
-			t.Errorf("got %v, want x-ready", s.Client().Fields)
+		s := p.Do(plugintest.Request{
+			Method: "POST", Body: []byte("a"), Trailers: plugintest.Fields("t", "v"),
+		}, plugintest.Response{Body: []byte("b"), Trailers: plugintest.Fields("t", "v")})
+		if got := s.Client().Get("x-calls"); got != "hbtH" {
+			t.Errorf("callbacks up to the response: got %q, want hbtH", got)
 		}
-		if !p.Logged("package variables are initialised") {
-			t.Error("the log line from before main is missing")
+		for _, want := range []string{"package variables are initialised", "done hbtHBT"} {
+			if !p.Logged(want) {
+				t.Errorf("the log line %q is missing", want)
+			}
+		}
+	})
+}
+
+// TestStreams opens many streams, and ends them in another order:
+// each callback must reach the context that was made for its stream.
+func TestStreams(t *testing.T) {
+	wasm := guest(t, "inits")
+	plugintest.Run(t, wasm, plugintest.Options{}, func(t *testing.T, p *plugintest.Plugin) {
+		rng := rand.New(rand.NewPCG(1, 2))
+		var open []*plugintest.Stream
+		seen := map[string]bool{}
+		end := func(i int) {
+			s := open[i]
+			open = slices.Delete(open, i, i+1)
+			s.Respond(plugintest.Response{})
+			id := s.Upstream().Get("x-id")
+			if got := s.Client().Get("x-id"); got == "" || got != id || seen[id] {
+				t.Errorf("response of context %q, request of %q, seen before: %t", got, id, seen[id])
+			}
+			if got := s.Client().Get("x-calls"); got != "hH" {
+				t.Errorf("context %s: got calls %q, want hH", id, got)
+			}
+			seen[id] = true
+			s.Finish()
+		}
+		for range 1000 {
+			open = append(open, p.Open(plugintest.Request{}))
+			for len(open) > 0 && rng.IntN(300) < len(open) {
+				end(rng.IntN(len(open)))
+			}
+		}
+		if len(open) < 64 {
+			t.Errorf("%d streams were open at the end: too few to test the table's growth", len(open))
+		}
+		for len(open) > 0 {
+			end(rng.IntN(len(open)))
 		}
 	})
 }
@@ -113,7 +152,7 @@ func TestInits(t *testing.T) {
 // TestMemory: values that a plugin keeps stay what they were while thousands of others
 // come and go, and those leave nothing behind: 16 MiB are enough for any number.
 func TestMemory(t *testing.T) {
-	wasm, _ := guest(t, "everything")
+	wasm := guest(t, "everything")
 	o := plugintest.Options{Memory: 16 << 20}
 	plugintest.Run(t, wasm, o, func(t *testing.T, p *plugintest.Plugin) {
 		n := 2000

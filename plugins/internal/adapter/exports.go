@@ -39,6 +39,10 @@ func sdkOnContextCreate(id, parent uint32)
 //go:wasmexport proxy_on_context_create
 func proxyOnContextCreate(id, parent uint32) {
 	start()
+	if direct && parent != 0 {
+		createStream(id, parent)
+		return
+	}
 	sdkOnContextCreate(id, parent)
 }
 
@@ -120,6 +124,9 @@ func sdkOnRequestHeaders(id uint32, n int, end bool) types.Action
 
 //go:wasmexport proxy_on_request_headers
 func proxyOnRequestHeaders(id uint32, n, end int32) uint32 {
+	if direct {
+		return uint32(stream(id).OnHttpRequestHeaders(int(n), end != 0))
+	}
 	return uint32(sdkOnRequestHeaders(id, int(n), end != 0))
 }
 
@@ -128,6 +135,9 @@ func sdkOnRequestBody(id uint32, size int, end bool) types.Action
 
 //go:wasmexport proxy_on_request_body
 func proxyOnRequestBody(id uint32, size, end int32) uint32 {
+	if direct {
+		return uint32(stream(id).OnHttpRequestBody(int(size), end != 0))
+	}
 	return uint32(sdkOnRequestBody(id, int(size), end != 0))
 }
 
@@ -136,6 +146,9 @@ func sdkOnRequestTrailers(id uint32, n int) types.Action
 
 //go:wasmexport proxy_on_request_trailers
 func proxyOnRequestTrailers(id uint32, n int32) uint32 {
+	if direct {
+		return uint32(stream(id).OnHttpRequestTrailers(int(n)))
+	}
 	return uint32(sdkOnRequestTrailers(id, int(n)))
 }
 
@@ -144,6 +157,9 @@ func sdkOnResponseHeaders(id uint32, n int, end bool) types.Action
 
 //go:wasmexport proxy_on_response_headers
 func proxyOnResponseHeaders(id uint32, n, end int32) uint32 {
+	if direct {
+		return uint32(stream(id).OnHttpResponseHeaders(int(n), end != 0))
+	}
 	return uint32(sdkOnResponseHeaders(id, int(n), end != 0))
 }
 
@@ -152,6 +168,9 @@ func sdkOnResponseBody(id uint32, size int, end bool) types.Action
 
 //go:wasmexport proxy_on_response_body
 func proxyOnResponseBody(id uint32, size, end int32) uint32 {
+	if direct {
+		return uint32(stream(id).OnHttpResponseBody(int(size), end != 0))
+	}
 	return uint32(sdkOnResponseBody(id, int(size), end != 0))
 }
 
@@ -160,6 +179,9 @@ func sdkOnResponseTrailers(id uint32, n int) types.Action
 
 //go:wasmexport proxy_on_response_trailers
 func proxyOnResponseTrailers(id uint32, n int32) uint32 {
+	if direct {
+		return uint32(stream(id).OnHttpResponseTrailers(int(n)))
+	}
 	return uint32(sdkOnResponseTrailers(id, int(n)))
 }
 
@@ -184,6 +206,12 @@ func sdkOnLog(id uint32)
 
 //go:wasmexport proxy_on_log
 func proxyOnLog(id uint32) {
+	if direct {
+		if hasStream(id) {
+			stream(id).OnHttpStreamDone()
+		}
+		return
+	}
 	sdkOnLog(id)
 }
 
@@ -192,5 +220,12 @@ func sdkOnDelete(id uint32)
 
 //go:wasmexport proxy_on_delete
 func proxyOnDelete(id uint32) {
+	if direct {
+		if hasStream(id) {
+			deleteStream(id)
+			return
+		}
+		forgetRoot(id)
+	}
 	sdkOnDelete(id)
 }

@@ -12,7 +12,8 @@
 // the adapter: Files is what is injected.
 //
 // What it owns, in a guest: the host functions behind the SDK's interface
-// (hostcalls.go), the exported callbacks (exports.go), the allocator (memory.go)
+// (hostcalls.go), the exported callbacks (exports.go), the allocator (memory.go),
+// the stream contexts of plugins that need no more of the SDK (streams.go),
 // and the one run of the plugin's main. It knows nothing of wproxy: the guest runs
 // on any Proxy-Wasm host.
 package adapter
@@ -24,8 +25,16 @@ import "embed"
 // declarations without a body that have a go:linkname, and the assembler, unlike the
 // compiler, cannot work in a directory that exists only in an overlay.)
 //
-//go:embed exports.go hostcalls.go keep.go memory.go
+//go:embed exports.go hostcalls.go keep.go memory.go mode.go streams.go
 var Files embed.FS
+
+// Mode names the file in Files that declares the constant direct, and Direct is what to put
+// in its place for a plugin that has HTTP contexts only and never calls
+// DispatchHttpCall.
+const (
+	Mode   = "mode.go"
+	Direct = "package adapter\n\nconst direct = true\n"
+)
 
 // Exports names the file in Files that declares the exported callbacks, one
 // function with a go:wasmexport directive each. A function may be cut out when the

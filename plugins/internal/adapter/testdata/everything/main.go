@@ -119,6 +119,8 @@ func (s *stream) OnHttpRequestHeaders(n int, end bool) types.Action {
 	proxywasm.LogInfof("resolved %t %v", q == p.queue, err)
 	proxywasm.EnqueueSharedQueue(q, []byte("item"))
 
+	// No such upstream. That the SDK's function is named at all has the SDK keep the streams.
+	proxywasm.DispatchHttpCall("none", nil, nil, nil, 1000, func(int, int, int) {})
 	_, err = proxywasm.CallForeignFunction("none", []byte("x"))
 	proxywasm.LogInfof("foreign: %v", err)
 	proxywasm.LogInfof("effective context: %v", proxywasm.SetEffectiveContext(s.id))
