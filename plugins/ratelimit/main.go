@@ -71,6 +71,7 @@ type plugin struct {
 	evicted  hostcall.Counter
 	request  currentRequest
 	scratch  []byte // for field values
+	encoded  []byte // for the fields of a reply
 	free     []*httpContext
 }
 
@@ -136,7 +137,7 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	route := ""
 	if !p.checker.scopePlugin {
 		name, _ := hostcall.Property(routeProperty)
-		route = unsafe.String(unsafe.SliceData(name), len(name))
+		route = text(name)
 	}
 	v := p.checker.check(&p.request, route)
 	p.counters[v.outcome].Inc()
@@ -156,22 +157,27 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	return types.ActionContinue
 }
 
-// refuse answers the request.
+// refuse answers the request. It is what a flood is met with: it allocates nothing.
 func (p *plugin) refuse(v verdict) {
-	fields := []abi.Pair{
+	p.scratch = appendRetryAfter(p.scratch[:0], v.decision)
+	n := len(p.scratch)
+	p.scratch = appendLimitField(p.scratch, v.decision)
+	fields := [...]abi.Pair{
 		{Name: "content-type", Value: "text/plain; charset=utf-8"},
-		{Name: retryAfterName, Value: string(appendRetryAfter(nil, v.decision))},
+		{Name: retryAfterName, Value: text(p.scratch[:n])},
 		{Name: policyName, Value: p.checker.policyField},
-		{Name: limitName, Value: string(appendLimitField(nil, v.decision))},
+		{Name: limitName, Value: text(p.scratch[n:])},
 	}
-	details := "rate_limited"
+	send, details := fields[:], "rate_limited"
 	if !v.decided {
-		details = "rate_limit_key_missing"
-		fields = fields[:1] // waiting does not help
+		send, details = fields[:1], "rate_limit_key_missing" // waiting does not help
 	}
-	p.scratch = abi.AppendPairs(p.scratch[:0], fields)
-	hostcall.Reply(p.checker.status, details, p.checker.body, p.scratch)
+	p.encoded = abi.AppendPairs(p.encoded[:0], send)
+	hostcall.Reply(p.checker.status, details, p.checker.body, p.encoded)
 }
+
+// text returns bytes as a string without a copy; they must not change while it is used.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // OnHttpResponseHeaders announces the limit on answers to requests that it let through;
 // refusals have the fields already. It is the last callback that uses the context. (An
@@ -184,7 +190,7 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 		// Added, not set: another limit on the way may have put its own, and the
 		// fields are lists.
 		add(policyName, p.checker.policyField)
-		add(limitName, unsafe.String(unsafe.SliceData(p.scratch), len(p.scratch)))
+		add(limitName, text(p.scratch))
 	}
 	if c.inUse && len(p.free) < maxFree {
 		c.inUse = false
@@ -211,8 +217,8 @@ func (r *currentRequest) Header(name string) (string, bool) { return hostcall.Re
 func (r *currentRequest) Client() (netip.Addr, bool) {
 	if !r.known {
 		r.known = true
-		if text, ok := hostcall.Property(clientProperty); ok {
-			r.client, _ = clientAddr(unsafe.String(unsafe.SliceData(text), len(text)))
+		if b, ok := hostcall.Property(clientProperty); ok {
+			r.client, _ = clientAddr(text(b))
 		}
 	}
 	return r.client, r.client.IsValid()
