@@ -25,7 +25,7 @@ type outgoing struct {
 	endpoint *upstream.Endpoint
 	conn     pool.Conn
 	stream   exchange.Upstream // kept until its heads are not looked at any more
-	reused   bool // conn has served an exchange before
+	reused   bool              // conn has served an exchange before
 	began    time.Time
 	upgrade  bool // the head asked for one
 	pushed   int64

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
+	"runtime/debug"
 
 	"wproxy/core/exchange"
 )
@@ -22,6 +24,7 @@ func (x *state) startDuplex() {
 // can mend, because it still holds everything, is left to it: it finds it at its
 // next call. Any other is dealt with here, because that call may be long in coming.
 func (x *state) respond(up exchange.Upstream) {
+	defer x.handPanicOver(up)
 	err := up.Feed(incoming{x})
 	o := &x.out
 	x.mu.Lock()
@@ -46,6 +49,24 @@ func (x *state) respond(up exchange.Upstream) {
 		x.mu.Lock()
 	}
 	o.respDone, o.respErr = true, err
+	x.running = false
+	x.cond.Broadcast()
+	x.mu.Unlock()
+}
+
+// handPanicOver moves a panic of a filter to the request's goroutine, whose
+// owner, unlike this one's, can do something about it: here it would end the process.
+func (x *state) handPanicOver(up exchange.Upstream) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	up.Reset(exchange.CodeInternal)
+	x.client.Reset(exchange.CodeInternal)
+	stack := debug.Stack()
+	x.mu.Lock()
+	x.answered, x.panicked = true, fmt.Sprintf("%v\n\n%s", v, stack)
+	x.out.respDone, x.out.respErr = true, exchange.ErrAnswered
 	x.running = false
 	x.cond.Broadcast()
 	x.mu.Unlock()
@@ -89,7 +110,7 @@ func (x *state) overtaken(pc piece) (over bool, err error) {
 // again.
 func (x *state) hold(p []byte) {
 	o := &x.out
-	if !o.heldAll || o.tunnel {
+	if !o.heldAll || o.upgrade { // tunnels are not sent again
 		return
 	}
 	if len(o.held)+len(p) > maxHeldBody {

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -540,5 +541,40 @@ func TestPluginsInTheLog(t *testing.T) {
 	m := e.line()
 	if m["cache"] != "hit" || len(m["plugins"].([]any)) != 1 {
 		t.Errorf("log: %v", m)
+	}
+}
+
+func TestPanicLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"request", "response", "response of a streaming request"} {
+		bomb := func(*probeFilter, *exchange.Response, bool) error { panic("a bug") }
+		p := &probe{name: "a", log: &events{}, response: bomb}
+		if where == "request" {
+			p.response, p.head = nil, func(*probeFilter, *exchange.Request, bool) error { panic("a bug") }
+		}
+		e := newEngine(t, &origin{}, config{edit: func(r *proxy.Route) { r.Filters = []filter.Factory{p} }})
+		c := newClient("GET", "/")
+		if strings.Contains(where, "streaming") {
+			c.sending("a", "", "b", "c")
+		}
+		func() {
+			defer func() {
+				if v := recover(); v == nil || !strings.Contains(fmt.Sprint(v), "a bug") {
+					t.Errorf("%s: recovered %v", where, v)
+				}
+			}()
+			e.Serve(t.Context(), c)
+		}()
+		if !c.reset {
+			t.Errorf("%s: the client was not reset", where)
+		}
+		old := e.Swap(&proxy.Snapshot{Table: e.snapshot.Table, Listeners: e.snapshot.Listeners, NoRoute: e.snapshot.NoRoute})
+		<-old.Drained()
+		if st := e.pool.Stats(); st.Open != 0 || e.upstream.Cluster.Live.Active.Load() != 0 {
+			t.Errorf("%s: %d connections are open, %d exchanges live", where, st.Open, e.upstream.Cluster.Live.Active.Load())
+		}
+		if got := p.log.String(); !strings.HasSuffix(got, "a!close") {
+			t.Errorf("%s: events %s", where, got)
+		}
 	}
 }

@@ -77,11 +77,20 @@ func (p *Proxy) acquire() *Snapshot {
 	}
 }
 
-// Serve handles one exchange; it is the exchange.Handler that codecs call.
+// Serve handles one exchange; it is the exchange.Handler that codecs call. A
+// panic of a filter comes through; the exchange is given up then and holds
+// nothing any more.
 func (p *Proxy) Serve(ctx context.Context, c exchange.Client) {
 	x, _ := p.states.Get().(*state)
 	x.begin(ctx, c)
+	over := false
+	defer func() {
+		if !over {
+			x.abandon()
+		}
+	}()
 	x.finish(c.Feed(inlet{x}))
+	over = true
 	p.states.Put(x)
 }
 

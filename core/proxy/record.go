@@ -15,12 +15,7 @@ const statusGone = 499
 func (x *state) account(err error) {
 	now := x.p.now()
 	o := &x.out
-	if o.counted {
-		o.to.Cluster.Live.Active.Add(-1)
-	}
-	if o.retried {
-		o.to.Cluster.Live.Retrying.Add(-1)
-	}
+	x.uncount()
 	x.mu.Lock()
 	gone, reason := x.gone, x.reason
 	x.mu.Unlock()
@@ -52,6 +47,16 @@ func (x *state) account(err error) {
 	if x.snap.Access != nil {
 		x.tellPlugins()
 		x.snap.Access.Log(&x.rec)
+	}
+}
+
+// uncount takes the exchange out of the cluster's live counters.
+func (x *state) uncount() {
+	if x.out.counted {
+		x.out.to.Cluster.Live.Active.Add(-1)
+	}
+	if x.out.retried {
+		x.out.to.Cluster.Live.Retrying.Add(-1)
 	}
 }
 

@@ -43,7 +43,8 @@ type state struct {
 	first     exchange.Sink[*exchange.Request]  // start of the request's chain
 	last      exchange.Sink[*exchange.Response] // start of the response's chain: the last filter
 	out       outgoing
-	timer     *time.Timer // see guard; nil until needed once
+	timer     *time.Timer // see guard; nil: none
+	unwatch   func() bool // ends the watch of ctx; nil: none
 
 	// Owned by whoever has claimed the answer.
 	own      exchange.Response // head of an answer of ours
@@ -65,6 +66,7 @@ type state struct {
 	interim    bool              // a 1xx is being passed on
 	gone       bool              // the client is
 	aborted    bool              // a filter has reset both sides
+	panicked   any               // what the response's goroutine panicked with
 	pushers    int               // answers being passed on by other goroutines
 	running    bool              // the response's goroutine is
 	reason     string            // why wproxy answered itself, or gave up
@@ -96,9 +98,20 @@ func (x *state) begin(ctx context.Context, c exchange.Client) {
 		return
 	}
 	if ctx.Done() != nil {
-		// A codec without the cheap way. Nobody takes this back: a late call
+		// A codec without the cheap way. A call that cannot be stopped any more
 		// meets another generation.
-		context.AfterFunc(ctx, func() { x.clientGone(generation) })
+		x.unwatch = context.AfterFunc(ctx, func() { x.clientGone(generation) })
+	}
+}
+
+// stopWatching ends what begin began.
+func (x *state) stopWatching() {
+	if g, ok := x.client.(exchange.GoneNotifier); ok {
+		g.ResetWhenGone(nil)
+	}
+	if x.unwatch != nil {
+		x.unwatch()
+		x.unwatch = nil
 	}
 }
 
@@ -223,14 +236,16 @@ func (x *state) finish(err error) {
 	}
 	gone := x.gone || x.aborted
 	x.answered = true // too late for anybody else
+	panicked := x.panicked
 	x.mu.Unlock()
+	if panicked != nil {
+		panic(panicked) // on the goroutine whose owner can report it
+	}
 
 	if !x.ended && x.req != nil {
 		x.lastResort(gone, err)
 	}
-	if g, ok := x.client.(exchange.GoneNotifier); ok {
-		g.ResetWhenGone(nil)
-	}
+	x.stopWatching()
 	x.closeUpstream()
 	x.mu.Lock()
 	x.live = false
@@ -307,6 +322,28 @@ func (x *state) setReason(reason string) {
 		x.reason = reason
 	}
 	x.mu.Unlock()
+}
+
+// abandon gives back what an exchange holds whose goroutine panics. x is not
+// used again: nothing is known about it.
+func (x *state) abandon() {
+	x.mu.Lock()
+	x.live, x.answered, x.pushers = false, true, 0
+	if x.up != nil {
+		x.up.Reset(exchange.CodeInternal)
+	}
+	x.client.Reset(exchange.CodeInternal)
+	for x.running {
+		x.cond.Wait()
+	}
+	x.mu.Unlock()
+	x.stopWatching()
+	x.closeUpstream()
+	x.uncount()
+	x.snap.release()
+	for _, f := range x.filters {
+		f.Close(exchange.ErrReset)
+	}
 }
 
 // reset clears x for the next exchange and keeps what has capacity.
