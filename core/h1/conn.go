@@ -327,13 +327,13 @@ func (c *conn) abort() {
 // linger closes after an answer while the client may still be sending: closing
 // with unread bytes makes the kernel send a reset, which can overtake the answer
 // (RFC 9112 9.6). It reads and drops what comes, up to a size and a time.
-func (c *conn) linger(bytes int64, d time.Duration) {
+func (c *conn) linger(d time.Duration) {
 	c.drop()
 	c.resumeReads()
 	if _, ok := c.nc.(interface{ CloseWrite() error }); ok && c.closeWrite() == nil {
 		l := limit{deadline: c.now() + d}
-		for bytes > 0 && c.fill(l, bodyBuffer) == nil {
-			bytes -= int64(c.w - c.r)
+		for n := 0; n < maxLinger && c.fill(l, bodyBuffer) == nil; {
+			n += c.w - c.r
 			c.drop()
 		}
 		c.drop()

@@ -230,6 +230,7 @@ func runResponse(t *testing.T, c *exchangetest.Case, size int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer s.(exchange.Releaser).Release()
 	req := &exchange.Request{Method: c.Method, Authority: "a", Upgrade: c.Upgrade}
 	req.SetTarget("/", 1)
 	if err := s.Head(req, c.Upgrade == ""); err != nil {

@@ -66,6 +66,7 @@ func passOn(t *testing.T, c exchange.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer up.(exchange.Releaser).Release()
 	wire := make(chan []byte, 1)
 	go func() { // ends when the connection is closed below
 		b, _ := io.ReadAll(far)

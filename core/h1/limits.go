@@ -30,7 +30,8 @@ const (
 
 	// DefaultDrainBytes and DefaultDrainTime bound what is read and thrown away
 	// of a request body that the answer did not wait for, so that the connection
-	// can be kept, and of what arrives while it lingers before it is closed.
+	// can be kept. DefaultDrainTime is also how long a connection lingers, reading,
+	// before it is closed.
 	DefaultDrainBytes = 256 << 10
 	DefaultDrainTime  = 2 * time.Second
 )
@@ -81,6 +82,11 @@ const (
 	// writev, which costs more than copying this much.
 	maxCoalesce = 4 << 10
 )
+
+// maxLinger is how many bytes are read and thrown away while a connection
+// lingers: far more than is on its way when a client stops to read our answer, so
+// that a reset does not overtake it.
+const maxLinger = 8 << 20
 
 // maxRefusedText is how many bytes of a target or host a Refusal reports:
 // enough to see what it was, too little to fill a log with.

@@ -31,7 +31,7 @@ func (x *serverStream) refuse(f fault) {
 	}
 	if err == nil {
 		x.tell(f)
-		x.c.linger(x.c.s.o.DrainBytes, x.c.s.o.DrainTime)
+		x.c.linger(x.c.s.o.DrainTime)
 		return
 	}
 	x.tell(f)

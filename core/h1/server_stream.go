@@ -358,7 +358,7 @@ func (x *serverStream) finish() bool {
 		return true
 	}
 	x.w.release()
-	c.linger(c.s.o.DrainBytes, c.s.o.DrainTime)
+	c.linger(c.s.o.DrainTime)
 	return false
 }
 

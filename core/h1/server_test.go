@@ -1,0 +1,540 @@
+package h1_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/exchange/exchangetest"
+	"wproxy/core/h1"
+)
+
+// A talk is a raw client of an h1 server in a bubble.
+type talk struct {
+	t      *testing.T
+	c      net.Conn
+	br     *bufio.Reader
+	s      *h1.Server
+	served chan struct{} // closed when ServeConn has returned
+}
+
+func startTalk(t *testing.T, o h1.ServerOptions, h exchange.Handler) *talk {
+	t.Helper()
+	client, server := exchangetest.Pipe()
+	k := &talk{t: t, c: client, br: bufio.NewReader(client), s: h1.NewServer(o, h), served: make(chan struct{})}
+	go func() { // ends with the connection
+		defer close(k.served)
+		k.s.ServeConn(context.Background(), server, nil)
+	}()
+	t.Cleanup(func() {
+		client.Close()
+		<-k.served
+	})
+	return k
+}
+
+func (k *talk) send(s string) {
+	k.t.Helper()
+	if _, err := io.WriteString(k.c, s); err != nil {
+		k.t.Fatalf("send: %v", err)
+	}
+}
+
+// receive reads an answer with its body.
+func (k *talk) receive() (*http.Response, string) {
+	k.t.Helper()
+	_ = k.c.SetReadDeadline(time.Now().Add(time.Hour))
+	res, err := http.ReadResponse(k.br, nil)
+	if err != nil {
+		k.t.Fatalf("receive: %v", err)
+	}
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		k.t.Fatalf("receive body: %v", err)
+	}
+	return res, string(b)
+}
+
+// closed waits for the server to close and returns how: io.EOF, or a reset.
+func (k *talk) closed() error {
+	k.t.Helper()
+	_ = k.c.SetReadDeadline(time.Now().Add(time.Hour))
+	b, err := k.br.ReadByte()
+	if err == nil {
+		k.t.Fatalf("got byte %q, want the end", b)
+	}
+	return err
+}
+
+// bubble runs f in a synctest bubble.
+func bubble(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
+
+// handle serves requests: it reads all of each and answers with what f returns.
+func handle(f func(q *exchange.Request, body string) (int, string)) exchange.Handler {
+	return func(_ context.Context, c exchange.Client) {
+		var r exchangetest.Recorder[*exchange.Request]
+		err := c.Feed(&r)
+		q, body, _, _ := r.Message()
+		status, text := f(q, body)
+		var e *exchange.Error
+		if errors.As(err, &e) {
+			status, text = e.Status, e.Reason
+		}
+		if c.Head(&exchange.Response{Status: status, Length: int64(len(text))}, text == "") == nil && text != "" {
+			_ = c.Data([]byte(text), true)
+		}
+	}
+}
+
+func ok(*exchange.Request, string) (int, string) { return 200, "ok" }
+
+const getA = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+
+func TestServerTimes(t *testing.T) {
+	bubble(t, "idle from the start", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, handle(ok))
+		start := time.Now()
+		if err := k.closed(); !errors.Is(err, io.EOF) || time.Since(start) != h1.DefaultIdle {
+			t.Errorf("got %v after %v, want EOF after %v", err, time.Since(start), h1.DefaultIdle)
+		}
+	})
+	bubble(t, "idle after exchanges", func(t *testing.T) {
+		// The timer is not moved while the connection is busy; it must be exact all the same.
+		k := startTalk(t, h1.ServerOptions{}, handle(ok))
+		for range 10 {
+			time.Sleep(17 * time.Second)
+			k.send(getA)
+			k.receive()
+		}
+		start := time.Now()
+		if err := k.closed(); !errors.Is(err, io.EOF) || time.Since(start) != h1.DefaultIdle {
+			t.Errorf("got %v after %v, want EOF after %v", err, time.Since(start), h1.DefaultIdle)
+		}
+	})
+	bubble(t, "slow head", func(t *testing.T) {
+		var refused h1.Refusal
+		k := startTalk(t, h1.ServerOptions{Refused: func(r *h1.Refusal) { refused = *r }}, handle(ok))
+		time.Sleep(30 * time.Second) // an idle wait is not part of it
+		start := time.Now()
+		trickled := make(chan struct{})
+		go func() { // ends when the server closes
+			defer close(trickled)
+			for {
+				if _, err := io.WriteString(k.c, "G"); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		defer func() { <-trickled }()
+		res, _ := k.receive()
+		if res.StatusCode != 408 || time.Since(start) != h1.DefaultHeaderTime {
+			t.Errorf("got %d after %v, want 408 after %v", res.StatusCode, time.Since(start), h1.DefaultHeaderTime)
+		}
+		if err := k.closed(); !errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want EOF", err)
+		}
+		k.c.Close()
+		<-k.served // so that the hook has been called
+		if refused.Reason != h1.ReasonHeadTimeout || refused.Status != 408 || !refused.Start.Equal(start) {
+			t.Errorf("refusal: got %+v", refused)
+		}
+	})
+	bubble(t, "slow body", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, handle(ok))
+		k.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+		for range 5 { // slow, but never silent for too long
+			time.Sleep(29 * time.Second)
+			k.send("x")
+		}
+		start := time.Now()
+		res, body := k.receive()
+		if res.StatusCode != 408 || body != h1.ReasonReadTimeout || time.Since(start) != h1.DefaultReadTimeout || !res.Close {
+			t.Errorf("got %d %s after %v", res.StatusCode, body, time.Since(start))
+		}
+	})
+	bubble(t, "reader too slow", func(t *testing.T) {
+		result := make(chan error, 1)
+		var took time.Duration
+		k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+			_ = c.Feed(new(exchangetest.Recorder[*exchange.Request]))
+			_ = c.Head(&exchange.Response{Status: 200, Length: 1 << 20}, false)
+			start := time.Now()
+			err := c.Data(make([]byte, 1<<20), true)
+			took = time.Since(start)
+			result <- err
+		})
+		k.send(getA)
+		time.Sleep(10 * time.Second)
+		_, _ = io.ReadFull(k.c, make([]byte, 1000)) // progress
+		err := <-result
+		var e *exchange.Error
+		if !errors.As(err, &e) || e.Reason != h1.ReasonWriteTimeout || took < h1.DefaultWriteTimeout || took > 2*h1.DefaultWriteTimeout {
+			t.Errorf("got %v after %v", err, took)
+		}
+		<-k.served
+		if _, err := io.ReadAll(k.c); err == nil {
+			t.Errorf("a cut answer ends without a reset")
+		}
+	})
+	bubble(t, "tunnel", func(t *testing.T) {
+		// One direction that talks keeps the other one open.
+		done := make(chan error, 1)
+		k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+			done <- c.Feed(&exchangetest.Recorder[*exchange.Request]{OnHead: func(*exchange.Request, bool) error {
+				go func() { // ends when it has talked enough
+					_ = c.Head(&exchange.Response{Status: 101, Upgrade: "x"}, false)
+					for range 10 {
+						time.Sleep(4 * time.Minute)
+						_ = c.Data([]byte("x"), false)
+						_ = c.Data(nil, false)
+					}
+				}()
+				return nil
+			}})
+		})
+		start := time.Now()
+		k.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+		err := <-done
+		var e *exchange.Error
+		if want := 40*time.Minute + h1.DefaultTunnelIdle; !errors.As(err, &e) || e.Reason != h1.ReasonReadTimeout || time.Since(start) != want {
+			t.Errorf("got %v after %v, want a timeout after %v", err, time.Since(start), want)
+		}
+	})
+}
+
+func TestContinue(t *testing.T) {
+	const head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n"
+	bubble(t, "invited", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, handle(func(q *exchange.Request, body string) (int, string) { return 200, body }))
+		k.send(head)
+		if res, _ := k.receive(); res.StatusCode != 100 {
+			t.Fatalf("got %d, want 100", res.StatusCode)
+		}
+		k.send("hi")
+		if res, body := k.receive(); res.StatusCode != 200 || body != "hi" || res.Close {
+			t.Errorf("got %d %q", res.StatusCode, body)
+		}
+	})
+	bubble(t, "body came uninvited", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, handle(func(q *exchange.Request, body string) (int, string) { return 200, body }))
+		k.send(head + "hi")
+		if res, body := k.receive(); res.StatusCode != 200 || body != "hi" {
+			t.Errorf("got %d %q", res.StatusCode, body)
+		}
+	})
+	bubble(t, "answered instead", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+			_ = c.Feed(&exchangetest.Recorder[*exchange.Request]{OnHead: func(*exchange.Request, bool) error {
+				if err := c.Head(&exchange.Response{Status: 401}, true); err != nil {
+					t.Error(err)
+				}
+				return exchange.ErrAnswered
+			}})
+		})
+		k.send(head)
+		// Nobody can know whether the next bytes are the body or a request.
+		if res, _ := k.receive(); res.StatusCode != 401 || !res.Close {
+			t.Errorf("got %d, close %v; want 401 and close", res.StatusCode, res.Close)
+		}
+		k.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+		if err := k.closed(); !errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want EOF", err)
+		}
+	})
+}
+
+// TestDrainBody: the rest of a request that was answered early is read, up to a
+// limit, and never taken for a request.
+func TestDrainBody(t *testing.T) {
+	early := func(_ context.Context, c exchange.Client) {
+		_ = c.Feed(&exchangetest.Recorder[*exchange.Request]{OnHead: func(*exchange.Request, bool) error {
+			_ = c.Head(&exchange.Response{Status: 413}, true)
+			return exchange.ErrAnswered
+		}})
+	}
+	bubble(t, "small", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, early)
+		for range 3 {
+			k.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1a\r\nGET /smuggled HTTP/1.1\r\n\r\n\r\n")
+			k.send("0\r\nx: y\r\n\r\n")
+			if res, _ := k.receive(); res.StatusCode != 413 || res.Close {
+				t.Errorf("got %d, close %v", res.StatusCode, res.Close)
+			}
+		}
+	})
+	bubble(t, "large", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{DrainBytes: 1000}, early)
+		k.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat(getA, 2000))
+		if res, _ := k.receive(); res.StatusCode != 413 {
+			t.Errorf("got %d", res.StatusCode)
+		}
+		if err := k.closed(); !errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want EOF", err)
+		}
+	})
+	bubble(t, "slow", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, early)
+		k.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+		start := time.Now()
+		k.receive()
+		if err := k.closed(); !errors.Is(err, io.EOF) || time.Since(start) != h1.DefaultDrainTime {
+			t.Errorf("got %v after %v, want EOF after %v", err, time.Since(start), h1.DefaultDrainTime)
+		}
+	})
+}
+
+func TestMaxBody(t *testing.T) {
+	for _, tt := range []struct{ name, send string }{
+		{"length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n"},
+		{"chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n"},
+	} {
+		bubble(t, tt.name, func(t *testing.T) {
+			k := startTalk(t, h1.ServerOptions{MaxBody: 10}, handle(ok))
+			k.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789")
+			k.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n")
+			for range 2 {
+				if res, _ := k.receive(); res.StatusCode != 200 {
+					t.Errorf("at the limit: got %d", res.StatusCode)
+				}
+			}
+			k.send(tt.send)
+			if res, _ := k.receive(); res.StatusCode != 413 || !res.Close {
+				t.Errorf("beyond the limit: got %d, close %v", res.StatusCode, res.Close)
+			}
+		})
+	}
+}
+
+func TestDrainServer(t *testing.T) {
+	bubble(t, "idle", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, handle(ok))
+		k.send(getA)
+		k.receive()
+		synctest.Wait()
+		k.s.Drain()
+		synctest.Wait()
+		select {
+		case <-k.served:
+		default:
+			t.Errorf("an idle connection was not closed at once")
+		}
+	})
+	bubble(t, "busy", func(t *testing.T) {
+		release := make(chan struct{})
+		k := startTalk(t, h1.ServerOptions{}, handle(func(*exchange.Request, string) (int, string) { <-release; return 200, "ok" }))
+		k.send(getA + getA)
+		synctest.Wait()
+		k.s.Drain()
+		close(release)
+		if res, body := k.receive(); res.StatusCode != 200 || body != "ok" || !res.Close {
+			t.Errorf("got %d %q, close %v", res.StatusCode, body, res.Close)
+		}
+		if err := k.closed(); !errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want EOF", err)
+		}
+	})
+	bubble(t, "late", func(t *testing.T) {
+		client, server := exchangetest.Pipe()
+		defer client.Close()
+		s := h1.NewServer(h1.ServerOptions{}, handle(ok))
+		s.Drain()
+		go s.ServeConn(context.Background(), server, nil) // ends after one exchange
+		_, _ = io.WriteString(client, getA)
+		res, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil || res.StatusCode != 200 || !res.Close {
+			t.Errorf("got %v, %v", res, err)
+		}
+	})
+}
+
+// TestAnswers: what an answer looks like on the wire.
+func TestAnswers(t *testing.T) {
+	fields := func(list ...string) (f exchange.Fields) {
+		for i := 0; i < len(list); i += 2 {
+			f.Add(list[i], list[i+1])
+		}
+		return f
+	}
+	var sum exchange.Fields
+	sum.Add("x-sum", "1")
+	sum.Add("content-length", "9")                         // forbidden in a trailer
+	const date = "date: Sat, 01 Jan 2000 00:00:00 GMT\r\n" // where bubbles start
+	unknown := int64(exchange.LengthUnknown)
+	type message = exchangetest.Message[*exchange.Response]
+	for _, tt := range []struct {
+		name, request string
+		answer        message
+		want          string
+	}{
+		{"length", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: 2}, Data: []string{"hi"}},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 2\r\n\r\nhi"},
+		{"date is kept", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Fields: fields("date", "x")}},
+			"HTTP/1.1 200 OK\r\ndate: x\r\ncontent-length: 0\r\n\r\n"},
+		{"framing is the codec's business", "GET / HTTP/1.1",
+			message{
+				Head: &exchange.Response{Status: 200, Length: 1, Fields: fields("content-length", "7", "transfer-encoding", "x",
+					"connection", "close", "keep-alive", "x", "upgrade", "h2c", "x-a", "b")}, Data: []string{"x"},
+			},
+			"HTTP/1.1 200 OK\r\nx-a: b\r\n" + date + "content-length: 1\r\n\r\nx"},
+		{"unknown length", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: unknown}, Data: []string{"hi", strings.Repeat("x", 5000), "ho"}},
+			"HTTP/1.1 200 OK\r\n" + date + "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n1388\r\n" + strings.Repeat("x", 5000) + "\r\n2\r\nho\r\n0\r\n\r\n"},
+		{"trailer", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: unknown}, Data: []string{"hi"}, Trailer: &sum},
+			"HTTP/1.1 200 OK\r\n" + date + "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n"},
+		{"trailer without place", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: 2}, Data: []string{"hi"}, Trailer: &sum},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 2\r\n\r\nhi"},
+		{"unknown length to HTTP/1.0", "GET / HTTP/1.0", message{Head: &exchange.Response{Status: 200, Length: unknown}, Data: []string{"hi"}, Trailer: &sum},
+			"HTTP/1.1 200 OK\r\n" + date + "connection: close\r\n\r\nhi"},
+		{"HTTP/1.0", "GET / HTTP/1.0", message{Head: &exchange.Response{Status: 200, Length: 2}, Data: []string{"hi"}},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 2\r\nconnection: close\r\n\r\nhi"},
+		{"HTTP/1.0 keep-alive", "GET / HTTP/1.0\r\nConnection: keep-alive", message{Head: &exchange.Response{Status: 200, Length: 2}, Data: []string{"hi"}},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 2\r\nconnection: keep-alive\r\n\r\nhi"},
+		{"no 1xx to HTTP/1.0", "GET / HTTP/1.0", message{
+			Interim: []*exchange.Response{{Status: 103}}, Head: &exchange.Response{Status: 204},
+		}, "HTTP/1.1 204 No Content\r\n" + date + "connection: close\r\n\r\n"},
+		{"1xx", "GET / HTTP/1.1", message{
+			Interim: []*exchange.Response{{Status: 103, Fields: fields("link", "x")}}, Head: &exchange.Response{Status: 204},
+		}, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 204 No Content\r\n" + date + "\r\n"},
+		{"HEAD", "HEAD / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: 7}},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 7\r\n\r\n"},
+		{"HEAD with data", "HEAD / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: 7}, Data: []string{"1234567"}},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 7\r\n\r\n"},
+		{"HEAD of unknown length", "HEAD / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: unknown}},
+			"HTTP/1.1 200 OK\r\n" + date + "\r\n"},
+		{"304", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 304, Length: 7}},
+			"HTTP/1.1 304 Not Modified\r\n" + date + "content-length: 7\r\n\r\n"},
+		{"204", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 204, Length: 7}},
+			"HTTP/1.1 204 No Content\r\n" + date + "\r\n"},
+		{"unknown status", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 599}},
+			"HTTP/1.1 599 \r\n" + date + "content-length: 0\r\n\r\n"},
+		{"close", "GET / HTTP/1.1\r\nConnection: close", message{Head: &exchange.Response{Status: 200}},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 0\r\nconnection: close\r\n\r\n"},
+		{"nothing, of unknown length", "GET / HTTP/1.1", message{Head: &exchange.Response{Status: 200, Length: unknown}},
+			"HTTP/1.1 200 OK\r\n" + date + "content-length: 0\r\n\r\n"},
+	} {
+		bubble(t, tt.name, func(t *testing.T) {
+			k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+				_ = c.Feed(new(exchangetest.Recorder[*exchange.Request]))
+				if err := tt.answer.Push(c); err != nil {
+					t.Error(err)
+				}
+			})
+			k.send(tt.request + "\r\nHost: a\r\n\r\n")
+			synctest.Wait()
+			_ = k.c.(interface{ CloseWrite() error }).CloseWrite()
+			b, err := io.ReadAll(k.c)
+			if got := string(b); got != tt.want || err != nil {
+				t.Errorf("got %q, %v\nwant %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestNoLineBreaks: a field with a line break cannot be written.
+func TestNoLineBreaks(t *testing.T) {
+	for _, f := range []exchange.Field{
+		{Name: "x", Value: "a\r\nset-cookie: b"}, {Name: "x", Value: "a\nb"}, {Name: "x", Value: "a\rb"}, {Name: "x", Value: "a\x00b"}, {Name: "x\r\ny", Value: "z"},
+	} {
+		bubble(t, f.Value, func(t *testing.T) {
+			k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+				_ = c.Feed(new(exchangetest.Recorder[*exchange.Request]))
+				res := &exchange.Response{Status: 200}
+				res.Fields.Add(f.Name, f.Value)
+				err := c.Head(res, true)
+				var e *exchange.Error
+				if !errors.As(err, &e) || e.Reason != h1.ReasonBadField {
+					t.Errorf("got %v", err)
+				}
+			})
+			k.send(getA)
+			if b, err := io.ReadAll(k.c); err == nil || len(b) > 0 {
+				t.Errorf("got %q, %v; want nothing and a reset", b, err)
+			}
+		})
+	}
+}
+
+// TestCutAnswerIsReset: where the end of the answer is the end of the connection,
+// only a reset tells that it was cut.
+func TestCutAnswerIsReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+			_ = c.Feed(new(exchangetest.Recorder[*exchange.Request]))
+			_ = c.Head(&exchange.Response{Status: 200, Length: exchange.LengthUnknown}, false)
+			_ = c.Data([]byte("part"), false)
+			_ = c.Data(nil, false)
+			// and returns
+		})
+		k.send("GET / HTTP/1.0\r\n\r\n")
+		if b, err := io.ReadAll(k.c); err == nil {
+			t.Errorf("got %q and a clean end, want a reset", b)
+		}
+	})
+}
+
+// TestRefusal: what the hook gets to know.
+func TestRefusal(t *testing.T) {
+	for _, tt := range []struct{ send, method, target, host, reason string }{
+		{"GET /x HTTP/1.1\r\n\r\n", "GET", "/x", "", "missing_host"},
+		{"GET /x HTTP/1.1\r\nHost: A b\r\n\r\n", "GET", "/x", "A b", "bad_host"},
+		{"GET /x HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", "GET", "/x", "", "bad_field"},
+		{"GET /x HTTP/3.0\r\n\r\n", "GET", "/x", "", "unsupported_version"},
+		{"GET /x HTTP/1.1\nHost: a\n\n", "GET", "/x", "", "bare_lf"},
+		{"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "/\x01", "a", "bad_target"},
+		{"GET /" + strings.Repeat("x", 1000) + "# HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "/" + strings.Repeat("x", 255), "a", "bad_target"},
+		{"\x16\x03\x01\n", "", "", "", "bare_lf"},
+	} {
+		bubble(t, tt.reason, func(t *testing.T) {
+			var got h1.Refusal
+			k := startTalk(t, h1.ServerOptions{Refused: func(r *h1.Refusal) { got = *r }}, handle(ok))
+			k.send(tt.send)
+			res, _ := k.receive()
+			k.c.Close()
+			<-k.served
+			if got.Reason != tt.reason || got.Method != tt.method || got.Target != tt.target || got.Host != tt.host || got.Status != res.StatusCode || got.Conn == nil {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+// countWrites counts the writes of a connection.
+type countWrites struct {
+	net.Conn
+	n int
+}
+
+func (c *countWrites) Write(p []byte) (int, error) { c.n++; return c.Conn.Write(p) }
+
+// TestCoalescing: a head and the first bytes behind it leave in one write.
+func TestCoalescing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := exchangetest.Pipe()
+		counted := &countWrites{Conn: server}
+		s := h1.NewServer(h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+			_ = c.Feed(new(exchangetest.Recorder[*exchange.Request]))
+			_ = c.Head(&exchange.Response{Status: 200, Length: exchange.LengthUnknown}, false)
+			for range 10 {
+				_ = c.Data([]byte("0123456789"), false)
+			}
+			_ = c.Data(nil, true)
+		})
+		_, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		s.ServeConn(context.Background(), counted, nil)
+		client.Close()
+		if counted.n != 1 {
+			t.Errorf("got %d writes, want 1", counted.n)
+		}
+	})
+}
