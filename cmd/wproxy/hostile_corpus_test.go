@@ -152,23 +152,23 @@ func compareSeen(t *testing.T, origin *strict.Origin, c *exchangetest.Case) {
 // TestResponseCorpus runs the codec's corpus of responses through the whole
 // proxy.
 func TestResponseCorpus(t *testing.T) {
-	var current *exchangetest.Case
+	var current atomic.Pointer[exchangetest.Case]
 	var bad atomic.Int64 // connections that had a case and are still open
 	origin := strict.NewOrigin(t, func(r *strict.Request) strict.Answer {
 		if r.Target != "/bad" {
 			return echo(r)
 		}
 		bad.Add(1)
-		return strict.Answer{Raw: []byte(current.Send), Then: func(c net.Conn, rest io.Reader) {
+		return strict.Answer{Raw: []byte(current.Load().Send), Then: func(c net.Conn, rest io.Reader) {
 			defer bad.Add(-1)
-			if !current.FIN {
+			if !current.Load().FIN {
 				serveRest(c, rest)
 			}
 		}}
 	})
 	in := startInstance(t, strings.ReplaceAll(corpusConfig, "@ORIGIN", origin.Addr()))
 	eachCase(t, "response-*.txt", func(t *testing.T, c *exchangetest.Case) {
-		current = c // nothing is under way to the origin now
+		current.Store(c)
 		w := in.dial(t)
 		head := fmt.Sprintf("%s /bad HTTP/1.1\r\nHost: a\r\n", c.Method)
 		if c.Upgrade != "" {

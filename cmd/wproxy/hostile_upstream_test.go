@@ -137,16 +137,16 @@ var upstreamCases = []upstreamCase{
 }
 
 func TestHostileUpstreams(t *testing.T) {
-	var current upstreamCase
+	var current atomic.Pointer[upstreamCase]
 	var bad atomic.Int64 // connections that had a case and are still open
 	origin := strict.NewOrigin(t, func(r *strict.Request) strict.Answer {
 		if r.Target != "/bad" {
 			return echo(r)
 		}
 		bad.Add(1)
-		return strict.Answer{Raw: []byte(current.raw), Then: func(c net.Conn, rest io.Reader) {
+		return strict.Answer{Raw: []byte(current.Load().raw), Then: func(c net.Conn, rest io.Reader) {
 			defer bad.Add(-1)
-			if current.stays {
+			if current.Load().stays {
 				// Whatever comes now was sent on a connection that must not be used again,
 				// unless the case says that it may: then it is the next request.
 				serveRest(c, rest)
@@ -159,7 +159,7 @@ func TestHostileUpstreams(t *testing.T) {
 	for _, c := range upstreamCases {
 		t.Run(c.name, func(t *testing.T) {
 			skipKnown(t)
-			current = c // nothing is under way to the origin now
+			current.Store(&c)
 			h.runUpstream(t, c)
 			if c.reused {
 				origin.CloseConns()

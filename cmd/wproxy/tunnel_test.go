@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -131,21 +132,31 @@ func TestBadBodyIsTheClientsFault(t *testing.T) {
 	skipKnown(t)
 	origin := strict.NewOrigin(t, echo)
 	in := startInstance(t, strings.ReplaceAll(hostileConfig, "@ORIGIN", origin.Addr()))
-	for i := range 300 {
-		w := in.dial(t)
-		if _, err := io.WriteString(w, chunked("5\r\nhello\r\n")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(i%5) * time.Millisecond) // the origin waits for more by now
-		if _, err := io.WriteString(w, "x\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		if resp, err := w.r.ReadResponse("POST"); err != nil || resp.Status != 400 {
-			t.Fatalf("try %d: got %d %q, %v; want 400", i, resp.Status, resp.Body, err)
-		}
-		w.wantClosed(t, "after the answer")
-		_ = w.Close()
+	var wg sync.WaitGroup
+	for range 16 { // many at once, so that goroutines are held up in odd places
+		wg.Go(func() { // ends with its requests
+			for range 100 {
+				badBody(t, in)
+			}
+		})
 	}
+	wg.Wait()
+}
+
+// badBody sends a request whose second chunk is none.
+func badBody(t *testing.T, in *instance) {
+	w := in.dial(t)
+	defer w.Close()
+	for _, part := range []string{chunked("5\r\nhello\r\n"), "x", "\r\n"} {
+		if _, err := io.WriteString(w, part); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+	if resp, err := w.r.ReadResponse("POST"); err != nil || resp.Status != 400 {
+		t.Errorf("got %d %q, %v; want 400", resp.Status, resp.Body, err)
+	}
+	w.wantClosed(t, "after the answer")
 }
 
 // TestEarlyAnswer: an origin that answers before it has the whole request
