@@ -88,7 +88,12 @@ func (x *state) again(err error) bool {
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
 		if o.to.Picker.Pick(0, o.tried) == nil { // nowhere else to go
-			return false
+			if e.Op != "dial" || e.Status == 504 {
+				return false
+			}
+			// One that refused may be restarting, and asking again is cheap;
+			// one that did not answer in time would take as long again.
+			o.tried = o.tried[:0]
 		}
 	}
 	if !x.withinBudget() {

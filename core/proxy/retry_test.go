@@ -126,7 +126,8 @@ func TestConnectFailure(t *testing.T) {
 		{"for a POST too", 2, 1, "POST", 200, 2},
 		{"both down", 2, 2, "GET", 502, 2},
 		{"three down, one more try only", 3, 2, "GET", 502, 2},
-		{"the only server is down", 1, 1, "GET", 502, 1},
+		{"the only server is down", 1, 2, "GET", 502, 2},
+		{"the only server comes back", 1, 1, "GET", 200, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -151,6 +152,21 @@ func TestConnectFailure(t *testing.T) {
 				t.Errorf("retries: got %v, want %v", got, tt.tries-1)
 			}
 		})
+	}
+}
+
+func TestConnectTimeoutOfTheOnlyServer(t *testing.T) {
+	t.Parallel()
+	o := &origin{dial: func(int) error {
+		return &exchange.Error{
+			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 504, Reason: "upstream_connect_timeout",
+		}
+	}}
+	e := newEngine(t, o, config{})
+	c := e.do(newClient("GET", "/"))
+	e.wantStatus(c, 504, "upstream_connect_timeout")
+	if o.dials != 1 {
+		t.Errorf("got %d tries, want 1: another one takes as long again", o.dials)
 	}
 }
 
