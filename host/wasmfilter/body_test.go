@@ -116,6 +116,7 @@ func TestFraming(t *testing.T) {
 			plugintest.Response{Body: []byte("hello"), Trailers: plugintest.Fields("a", "b")}, "longer than before", -1, "", false},
 		{"length of a guest that sees no body", script{onRespHeaders: set("7")}, false, plain, "hello", 5, "5", false},
 		{"length that is none", script{onRespHeaders: set("5, 5"), onRespBody: cont}, false, plain, "hello", 5, "5", false},
+		{"length removed, no body", script{onRespHeaders: remove}, false, plugintest.Response{Fields: plugintest.Fields("content-length", "0")}, "", 0, "", false},
 		{"length of a message without body", script{onRespHeaders: set("7"), onRespBody: cont}, false, plugintest.Response{}, "", 0, "", false},
 	}
 	for _, tt := range tests {

@@ -55,6 +55,7 @@ func (d *direction[H]) Head(h H, end bool) error {
 	d.skip = skip || f.gaveUp
 	if d.side == abi.StreamResponse {
 		f.noteLocked()
+		f.won = f.won || f.sent != nil && f.resp.head == f.sent
 	} else {
 		f.route = x.Route
 	}
@@ -244,7 +245,7 @@ func (d *direction[H]) enter() error {
 		d.err = exchange.ErrAnswered
 		return d.err
 	}
-	marked := d.resume && d.held || f.failed != nil || f.abort != "" || f.reply != nil
+	marked := d.resume && d.held || f.failed != nil || f.abort != "" || f.reply != nil && !f.outrun
 	d.inside = marked
 	f.x.Mu.Unlock()
 	if marked {

@@ -143,6 +143,23 @@ func TestFailedBeforeResponse(t *testing.T) {
 	}
 }
 
+// The guest traps in the request while it holds the response: that ends at once.
+func TestTrapEndsOtherDirection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlugin("p", script{onReqBody: trap, onRespHeaders: pause}, fakeOptions{})
+		s := open(t, plugintest.Request{Method: "POST", More: true}, p)
+		s.Respond(plugintest.Response{Body: []byte("x")})
+		if !s.Paused() {
+			t.Fatal("the response is not held")
+		}
+		s.Send([]byte("y"), false)
+		if c := s.Client(); c.Status != 503 || s.Reason() != "plugin_failed:p" || s.Paused() {
+			t.Errorf("client has got %+v, reason %q", c, s.Reason())
+		}
+		s.Finish()
+	})
+}
+
 // A plugin whose root is closed, or that has no VM.
 func TestOpenFails(t *testing.T) {
 	for _, onError := range []wasmfilter.OnError{wasmfilter.OnErrorClose, wasmfilter.OnErrorOpen} {

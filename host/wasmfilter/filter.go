@@ -51,10 +51,13 @@ type Filter struct {
 // marks is what a guest has asked for and what has become of the plugin. Guarded
 // by Exchange.Mu.
 type marks struct {
-	reply   *host.Reply // to be sent
-	replied bool        // a reply was asked for; further ones are ignored
-	abort   string      // reason for a reset that is to be made; "": none
-	aborted bool        // the reset has been made
+	reply   *host.Reply        // to be sent
+	replied bool               // a reply was asked for; further ones are ignored
+	outrun  bool               // the answer is somebody else's: reply waits for it to come by
+	sent    *exchange.Response // head of the reply that was sent
+	won     bool               // it has become the answer
+	abort   string             // reason for a reset that is to be made; "": none
+	aborted bool               // the reset has been made
 
 	failed error // the plugin has failed: callbacks are not made any more
 	gaveUp bool  // and has ended the exchange for it: the answer is not its business

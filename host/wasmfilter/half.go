@@ -174,9 +174,6 @@ func (d *half) park() error {
 	}
 	select {
 	case <-d.wake:
-		if x.Over() {
-			return exchange.ErrAnswered
-		}
 		return nil
 	case <-done:
 		return x.Context.Err()

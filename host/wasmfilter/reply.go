@@ -1,7 +1,6 @@
 package wasmfilter
 
 import (
-	"errors"
 	"strconv"
 	"strings"
 
@@ -11,52 +10,65 @@ import (
 	"wproxy/host"
 )
 
-// answer sends a local reply before there is a response: it claims the answer and
-// goes through the response callbacks of this plugin and of those before it. The
-// result is what the request direction returns.
+// answer sends a local reply before there is a response here: it claims the
+// exchange's answer and goes through the response callbacks of this plugin and of
+// those before it. The result is what the request direction returns.
 func (f *Filter) answer(r *host.Reply) error {
 	h, body := f.replyHead(r)
-	if err := f.send(h, body, reason(r.Details)); err != nil {
-		return err
+	won, err := f.send(h, body, reason(r.Details))
+	if !won {
+		f.lost(r)
 	}
-	return exchange.ErrAnswered
+	if err == nil || !won {
+		err = exchange.ErrAnswered
+	}
+	return err
 }
 
-// answerWith answers with a status of wproxy's own.
-func (f *Filter) answerWith(status int, reason string) error {
+// lost keeps a local reply for which the answer was claimed by somebody else: the
+// upstream's response may be on its way here, and a plugin that refuses an exchange
+// must not be passed by because it was a moment late.
+func (f *Filter) lost(r *host.Reply) {
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	f.reply, f.outrun = r, true
+	f.dispatchLocked()
+}
+
+// answerWith answers with a status of wproxy's own, unless there is an answer.
+func (f *Filter) answerWith(status int, reason string) {
 	h, body := statusHead(status, reason)
-	return f.send(h, body, reason)
+	// What becomes of it is the concern of those in front.
+	_, _ = f.send(h, body, reason)
 }
 
-func (f *Filter) send(h *exchange.Response, body []byte, reason string) error {
-	return f.x.Engine.Answer(f, &filter.Answer{Head: h, Body: body, Reason: reason})
+// send claims the answer for h; won tells whether h is the answer.
+func (f *Filter) send(h *exchange.Response, body []byte, reason string) (won bool, err error) {
+	x := f.x
+	x.Mu.Lock()
+	f.sent = h
+	x.Mu.Unlock()
+	err = x.Engine.Answer(f, &filter.Answer{Head: h, Body: body, Reason: reason})
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	return f.won, err
 }
 
 // answerAside sends a local reply where no direction is there to do it: the
 // request has been passed on, or its feeder waits for the client.
 func (f *Filter) answerAside() {
-	defer f.x.Pushed()
 	x := f.x
+	defer x.Pushed()
 	x.Mu.Lock()
 	r := f.reply
 	if r == nil || f.resp.stage != stageNone {
-		f.dispatchLocked() // an answer has come in between
+		f.dispatchLocked() // a response has come in between
 		x.Mu.Unlock()
 		return
 	}
 	f.reply = nil
 	x.Mu.Unlock()
-	h, body := f.replyHead(r)
-	if !errors.Is(f.send(h, body, reason(r.Details)), exchange.ErrAnswered) {
-		return
-	}
-	// Somebody else was first, or a filter in front has replaced the reply.
-	x.Mu.Lock()
-	late := f.resp.stage == stagePassed && f.resp.head != h
-	x.Mu.Unlock()
-	if late {
-		x.Engine.Abort("late_local_reply:" + f.factory.name)
-	}
+	_ = f.answer(r) // there is no feeder to tell
 }
 
 // replace sends a local reply in place of the response that is held here. The

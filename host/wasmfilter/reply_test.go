@@ -202,6 +202,45 @@ func TestReplyInChain(t *testing.T) {
 	})
 }
 
+// A plugin replies while the upstream's response is held by a filter behind it: the
+// reply takes the response's place when that arrives.
+func TestReplyOutrun(t *testing.T) {
+	for _, wants := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			front := script{onReqHeaders: cont}
+			if wants {
+				front.onRespHeaders = cont
+			}
+			a := newPlugin("a", front, fakeOptions{})
+			b := newPlugin("b", script{onRespHeaders: pause}, fakeOptions{})
+			s := open(t, post, a, b)
+			s.Respond(plugintest.Response{Body: []byte("secret")})
+			a.tick(reply(403, "denied"))
+			if c := s.Client(); c.Status != 0 {
+				t.Fatalf("client has got %+v before b let go", c)
+			}
+			b.tick(resume(abi.StreamResponse))
+			if c := s.Client(); c.Status != 403 || string(c.Body) != "denied" || !c.Ended {
+				t.Errorf("client has got %+v, want the reply", c)
+			}
+			s.Finish()
+		})
+	}
+}
+
+// The plugin's own response callback traps on its own reply: one answer, no reset.
+func TestReplyReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlugin("p", script{onReqHeaders: cont, onRespHeaders: trap}, fakeOptions{})
+		s := open(t, post, p)
+		p.tick(reply(403, "denied"))
+		s.Finish()
+		if c := s.Client(); c.Status != 503 || !c.Ended || s.Aborted() != "" {
+			t.Errorf("client has got %+v, reset %q", c, s.Aborted())
+		}
+	})
+}
+
 // A filter in front answers from a tick while one behind it holds the request: the
 // parked feeder is let go.
 func TestReplyUnparksFiltersBehind(t *testing.T) {

@@ -57,7 +57,7 @@ func (d *direction[H]) settle(wait bool) error {
 // replyLocked sends the local reply that was asked for, as the request direction.
 func (d *direction[H]) replyLocked() error {
 	f := d.f
-	if f.resp.stage == stageNone {
+	if f.resp.stage == stageNone && !f.outrun {
 		r := f.reply
 		f.reply, d.inside = nil, false
 		f.x.Mu.Unlock()
@@ -179,7 +179,7 @@ func (d *direction[H]) reportAside(err error, was stage) {
 	}
 	if d.side == abi.StreamRequest && e.Status != 0 {
 		// Loses against an answer that is on its way.
-		_ = d.f.answerWith(e.Status, e.Reason)
+		d.f.answerWith(e.Status, e.Reason)
 		return
 	}
 	reason := e.Reason

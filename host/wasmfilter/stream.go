@@ -203,7 +203,7 @@ func (f *Filter) dispatchLocked() {
 				f.abort = "late_local_reply:" + f.factory.name
 			}
 		default:
-			if !f.req.markLocked() && f.x.StartLocked() {
+			if !f.outrun && !f.req.markLocked() && f.x.StartLocked() {
 				go f.answerAside() // ends when the reply has been pushed; Close waits
 			}
 			return
