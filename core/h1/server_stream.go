@@ -20,6 +20,7 @@ const (
 	flagReqDone               // the request is complete
 	flagBodyBegun             // the client was told, or did not wait to be told, to send the body
 	flagAnswered              // the final head was written
+	flagEnding                // the last bytes of the answer are being written
 	flagResDone               // the answer is complete
 	flagMustClose             // the connection cannot be kept
 	flagReset                 // Reset was called
@@ -313,6 +314,10 @@ func (x *serverStream) readError(err error) error {
 	flags := x.flags.Or(flagMustClose)
 	var be *bodyError
 	switch {
+	case flags&flagEnding != 0 && (isClosed(err) || errors.Is(err, io.ErrUnexpectedEOF)):
+		// A client that has its answer may close before the writer has come
+		// round to telling us that it is complete.
+		return exchange.ErrAnswered
 	case flags&flagReset != 0:
 		return x.errorf(op, exchange.Internal, 0, ReasonReset, exchange.ErrReset)
 	case errors.As(err, &be):

@@ -43,6 +43,7 @@ func (x *serverStream) Head(h *exchange.Response, end bool) error {
 	}
 	x.flags.Or(flagAnswered)
 	if end {
+		x.flags.Or(flagEnding)
 		return x.end(x.w.data(nil, true))
 	}
 	if x.answered != nil {
@@ -139,6 +140,9 @@ func (x *serverStream) Data(p []byte, end bool) error {
 	if x.finished {
 		return x.errorf("write body", exchange.Internal, 0, ReasonOrder, nil)
 	}
+	if end {
+		x.flags.Or(flagEnding)
+	}
 	err := x.w.data(p, end)
 	if end {
 		return x.end(err)
@@ -165,6 +169,7 @@ func (x *serverStream) Trailer(f *exchange.Fields) error {
 	if x.flags.Load()&flagAnswered == 0 || x.finished {
 		return x.errorf("write trailer", exchange.Internal, 0, ReasonOrder, nil)
 	}
+	x.flags.Or(flagEnding)
 	return x.end(x.w.trailer(f))
 }
 
