@@ -165,8 +165,7 @@ func runError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return ErrCompile
 	}
 	return fmt.Errorf("go command: %w", err)

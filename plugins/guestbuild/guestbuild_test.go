@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tetratelabs/wazero"
-
 	"wproxy/plugins/guestbuild"
+
+	"github.com/tetratelabs/wazero"
 )
 
 const sdkModule = "github.com/tetratelabs/proxy-wasm-go-sdk"
@@ -165,9 +165,11 @@ func TestBuildRefuses(t *testing.T) {
 		{"no module", noModule, "go.mod file not found", ""},
 		{"type error", module(t, "main.go", plugin, "b.go", "package main\n\nvar x int = \"a\"\n"), guestbuild.ErrCompile.Error(), "b.go:3:13: cannot use"},
 		{"syntax error", module(t, "main.go", plugin, "b.go", "package main\n\nvar x = = 1\n"), guestbuild.ErrCompile.Error(), "b.go:3:9: syntax error"},
-		{"another SDK", module(t, "main.go", plugin, "go.mod",
-			"module example.com/plugin\n\ngo 1.19\n\nrequire "+sdkModule+" v0.24.0\n\nreplace "+sdkModule+" => "+otherSDK(t)+"\n"),
-			"it has ProxyNew(*byte,int), it lacks ProxyAddHeaderMapValue(uint32,*byte,int,*byte,int), ", ""},
+		{
+			"another SDK", module(t, "main.go", plugin, "go.mod",
+				"module example.com/plugin\n\ngo 1.19\n\nrequire "+sdkModule+" v0.24.0\n\nreplace "+sdkModule+" => "+otherSDK(t)+"\n"),
+			"it has ProxyNew(*byte,int), it lacks ProxyAddHeaderMapValue(uint32,*byte,int,*byte,int), ", "",
+		},
 	} {
 		t.Run(strings.ReplaceAll(tc.name, " ", "_"), func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "plugin.wasm")

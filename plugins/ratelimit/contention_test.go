@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"iter"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,50 +51,64 @@ func (fakeMap) Remove(string) bool             { return true }
 func (fakeMap) Replace([]abi.Pair) bool        { return true }
 func (fakeMap) All() iter.Seq2[string, string] { return func(func(string, string) bool) {} }
 
+// cacheDir is where compiled plugins are kept between runs, "" if there is no place.
+func cacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	dir = filepath.Join(dir, "wproxy", "plugintest")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return ""
+	}
+	return dir
+}
+
 // open starts the plugin with as many VMs as instances.
-func open(t testing.TB, config string, instances int) *host.Root {
-	t.Helper()
+func open(tb testing.TB, config string, instances int) *host.Root {
+	tb.Helper()
 	wasm, err := build()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	h, err := host.NewHost(host.HostOptions{Log: func(e host.LogEntry) { t.Log(e.Message) }})
+	h, err := host.NewHost(host.HostOptions{CacheDir: cacheDir(), Log: func(e host.LogEntry) { tb.Log(e.Message) }})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := h.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	p, err := h.Load(context.Background(), wasm, host.PluginOptions{Name: "limit", Instances: instances})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(p.Close)
+	tb.Cleanup(p.Close)
 	root, err := p.NewRoot(context.Background(), []byte(config))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(root.Close)
+	tb.Cleanup(root.Close)
 	return root
 }
 
 // exchange runs one exchange through the plugin and reports whether it was admitted.
-func exchange(t testing.TB, root *host.Root, c *host.Context, s *fakeStream) bool {
+func exchange(tb testing.TB, root *host.Root, c *host.Context, s *fakeStream) bool {
+	tb.Helper()
 	*c, s.replied = host.Context{}, false
 	if err := root.Open(c, s); err != nil {
-		t.Error(err)
+		tb.Error(err)
 		return false
 	}
 	if _, err := c.RequestHeaders(4, true); err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 	if _, err := c.ResponseHeaders(3, false); err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 	if err := c.Finish(nil); err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 	return !s.replied
 }

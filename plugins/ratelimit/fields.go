@@ -2,15 +2,7 @@ package main
 
 import "strconv"
 
-// The response fields (draft-ietf-httpapi-ratelimit-headers-10; retry-after is RFC 9110,
-// section 10.2.3).
-const (
-	policyName     = "ratelimit-policy"
-	limitName      = "ratelimit"
-	retryAfterName = "retry-after"
-)
-
-// policyField is the value of ratelimit-policy: the quota, and the window in
+// policyField is the value of ratelimit-policy (draft-ietf-httpapi-ratelimit-headers-10): the quota, and the window in
 // seconds that it is for; a bucket of another size is added as a parameter, which
 // the draft leaves to servers.
 func policyField(c *config) string {
@@ -31,7 +23,7 @@ func appendLimitField(dst []byte, d decision) []byte {
 	return appendDecimal(dst, seconds(max(d.full, d.retry)))
 }
 
-// appendRetryAfter appends the value of retry-after, at least 1.
+// appendRetryAfter appends the value of retry-after (RFC 9110, section 10.2.3), at least 1.
 func appendRetryAfter(dst []byte, d decision) []byte {
 	return appendDecimal(dst, max(1, seconds(d.retry)))
 }

@@ -1,18 +1,23 @@
 //go:build wasip1
 
-// Ratelimit is a Proxy-Wasm plugin that limits how many requests a client, a key or a
-// route may make. README.md has the settings.
 package main
 
 import (
 	"net/netip"
 	"unsafe"
 
-	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
-	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
-
 	"wproxy/abi"
 	"wproxy/plugins/internal/hostcall"
+
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
+)
+
+// The response fields.
+const (
+	policyName     = "ratelimit-policy"
+	limitName      = "ratelimit"
+	retryAfterName = "retry-after"
 )
 
 // Properties, encoded.

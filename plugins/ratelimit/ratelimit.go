@@ -1,3 +1,8 @@
+// Ratelimit is a Proxy-Wasm plugin that limits how many requests a client, a key or a
+// route may make. README.md has the settings.
+//
+// main.go is what speaks to the SDK and exists in the guest only; everything else is
+// plain Go, tested on any platform.
 package main
 
 import "encoding/binary"

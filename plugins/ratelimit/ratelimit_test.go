@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -288,29 +287,6 @@ func TestBackToBack(t *testing.T) {
 	}
 	if d := l.take(0); d.admitted {
 		t.Errorf("got %+v, want refused", d)
-	}
-}
-
-// TestMillionKeys: memory stays below the bound in page.go's comment, whatever comes.
-func TestMillionKeys(t *testing.T) {
-	s, clock := newFakeStore(), newFakeClock()
-	l := newLimiter(limit{interval: 3600e9, burst: 1, cost: 1}, s, clock.now)
-	sd := seed{1, 2}
-	var key [8]byte
-	n := 1_000_000
-	if testing.Short() {
-		n = 100_000
-	}
-	for i := range n {
-		binary.LittleEndian.PutUint64(key[:], uint64(i))
-		l.take(sd.sum(key[:]))
-	}
-	const perEntry = 128 // what a host adds
-	if got := s.size() + perEntry*len(s.values); got > 2<<20 {
-		t.Errorf("%d keys take %d bytes, more than 2 MiB", n, got)
-	}
-	if len(s.values) > pageCount {
-		t.Errorf("%d pages, more than %d", len(s.values), pageCount)
 	}
 }
 

@@ -1,14 +1,12 @@
 //go:build wasip1
 
-// Securityheaders is a Proxy-Wasm plugin that sets the response headers by which a site
-// tells browsers to protect it. README.md has the settings.
 package main
 
 import (
+	"wproxy/plugins/internal/hostcall"
+
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
-
-	"wproxy/plugins/internal/hostcall"
 )
 
 func main() { proxywasm.SetVMContext(&vm{}) }

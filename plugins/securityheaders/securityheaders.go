@@ -1,3 +1,8 @@
+// Securityheaders is a Proxy-Wasm plugin that sets the response headers by which a site
+// tells browsers to protect it. README.md has the settings.
+//
+// main.go is what speaks to the SDK and exists in the guest only; everything else is
+// plain Go, tested on any platform.
 package main
 
 import "encoding/base64"

@@ -30,14 +30,14 @@ const usage = `usage: wproxy plugin build [-o NAME.wasm] [DIR]
 // was refused, 2 the command could not run.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
-		io.WriteString(stderr, usage)
+		fmt.Fprint(stderr, usage)
 		return exitFailed
 	}
 	switch args[0] {
 	case "build":
 		return build(ctx, args[1:], stdout, stderr)
 	case "help", "-h", "-help", "--help":
-		io.WriteString(stdout, usage)
+		fmt.Fprint(stdout, usage)
 		return exitOK
 	}
 	fmt.Fprintf(stderr, "wproxy plugin: unknown subcommand %q; this version has: build\n", args[0])
@@ -56,7 +56,7 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	dirs, err := parse(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(stdout, usage)
+		fmt.Fprint(stdout, usage)
 		return exitOK
 	case err != nil:
 		return fail(exitFailed, err)
