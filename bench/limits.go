@@ -16,6 +16,10 @@ const (
 	// would overflow listen backlogs, which are 511 in nginx.
 	idleBatch = 64
 
+	// idleLost is the share, one in so many, of the idle connections that a
+	// proxy may have closed: the figure is per connection that is left.
+	idleLost = 100
+
 	// openFiles is the descriptor limit asked for; the memory scenario needs
 	// one per connection here and one in the proxy.
 	openFiles = 65_536
