@@ -187,7 +187,6 @@ func (e *engine) requestFailed(err error) {
 	h.Fields.Add("content-length", strconv.Itoa(len(body)))
 	// ErrAnswered, or the client has gone: nothing is left to be done.
 	_ = e.answer(e.responses[len(e.responses)-1], &filter.Answer{Head: h, Body: []byte(body), Reason: x.Reason})
-	e.x.AnswerEnded()
 }
 
 func (e *engine) responseFailed(error) { e.x.AnswerEnded() }
