@@ -1,9 +1,6 @@
 package wasmfilter
 
-import (
-	"wproxy/abi"
-	"wproxy/host"
-)
+import "wproxy/host"
 
 // Guest is what a fake guest implements.
 type Guest = guest
@@ -11,7 +8,6 @@ type Guest = guest
 // NewFake returns a factory whose guests are made by open instead of by a host.
 func NewFake(name string, calls host.Callbacks, hold bool, o Options, open func(s host.Stream) (Guest, error)) *Factory {
 	x := newFactory(name, calls, o)
-	x.version = abi.Version021
 	x.hold = hold
 	x.open = func(f *Filter) error {
 		g, err := open(&f.stream)

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"wproxy/abi"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/host"
@@ -43,15 +42,12 @@ type Options struct {
 
 // A Factory makes the filters of one plugin with one configuration.
 type Factory struct {
-	name    string
-	version abi.Version
-	rootID  string
-	vmID    string
-	calls   host.Callbacks
-	hold    bool // Pause in a headers callback holds the head only
-	o       Options
-	open    func(f *Filter) error // binds f.guest; replaced in tests
-	pool    sync.Pool             // *Filter
+	name  string
+	calls host.Callbacks
+	hold  bool // Pause in a headers callback holds the head only
+	o     Options
+	open  func(f *Filter) error // binds f.guest; replaced in tests
+	pool  sync.Pool             // *Filter
 }
 
 var _ filter.Factory = (*Factory)(nil)
@@ -61,7 +57,6 @@ var _ filter.Factory = (*Factory)(nil)
 func New(r *host.Root, o Options) *Factory {
 	p := r.Plugin()
 	x := newFactory(p.Name(), p.Callbacks(), o)
-	x.version = p.Version()
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {
 		f.guest = &f.context

@@ -75,8 +75,7 @@ var errPauseLimit = errors.New("the plugin has paused for too long")
 
 // goneError is why a held message is given up.
 func (d *half) goneError(cause error) *exchange.Error {
-	side := exchange.ClientSide
-	return &exchange.Error{Op: "wait for plugin " + d.f.factory.name, Side: side, Reason: "client_gone", Err: cause}
+	return &exchange.Error{Op: "wait for plugin " + d.f.factory.name, Side: exchange.ClientSide, Reason: "client_gone", Err: cause}
 }
 
 // Wake implements filter.Waker.
