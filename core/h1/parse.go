@@ -74,10 +74,8 @@ func fields(b []byte, lines []line) fault {
 		for v < end && isOWS(b[end-1]) {
 			end--
 		}
-		for _, c := range b[v:end] {
-			if c < ' ' && c != '\t' || c == 0x7f {
-				return bad(ReasonBadValue)
-			}
+		if !isValue(b[v:end]) {
+			return bad(ReasonBadValue)
 		}
 		l.name, l.value, l.end = int32(p), int32(v), int32(end)
 	}

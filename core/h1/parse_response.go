@@ -74,10 +74,8 @@ func statusLine(b []byte) (int, exchange.Version, fault) {
 	if !isDigit(b[9]) || !isDigit(b[10]) || !isDigit(b[11]) {
 		return 0, 0, bad(ReasonBadStatusLine)
 	}
-	for _, c := range b[n:] {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return 0, 0, bad(ReasonBadStatusLine)
-		}
+	if !isValue(b[n:]) {
+		return 0, 0, bad(ReasonBadStatusLine)
 	}
 	status := int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
 	if status < 100 || status > 599 { // RFC 9110 15: others are invalid

@@ -1,6 +1,37 @@
 package h1
 
-import "strings"
+import (
+	"encoding/binary"
+	"strings"
+)
+
+// isValue reports whether b may stand in a field value: no control bytes but tab
+// (RFC 9110 5.5). Eight bytes at a time, because most bytes of a head are in values.
+func isValue(b []byte) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	for len(b) >= 8 {
+		x := binary.LittleEndian.Uint64(b)
+		// A byte of control has its high bit set if the byte of x is below
+		// 0x20, one of del if it is 0x7f; later ones may be set as well.
+		control := (x - ones*' ') &^ x
+		y := x ^ ones*0x7f
+		del := (y - ones) &^ y
+		if (control|del)&high != 0 && !isValueSlow(b[:8]) {
+			return false
+		}
+		b = b[8:]
+	}
+	return isValueSlow(b)
+}
+
+func isValueSlow(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
 
 // nextMember cuts the first member, without white space around it, from a
 // comma-separated list. A comma at the very end counts as an empty member that
