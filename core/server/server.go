@@ -142,7 +142,7 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 // Stop ends everything in order: stop accepting, let exchanges finish until ctx
 // is done, reset the rest, release the generations. It returns when all of that
 // has happened; called again it waits for the first. Should an exchange not end
-// even then, which would be a bug, Stop returns ErrStuck and releases nothing.
+// even then, which would be a bug, Stop returns ErrStuck and releases no more.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	if s.draining {
@@ -175,9 +175,30 @@ func (s *Server) Stop(ctx context.Context) error {
 			}
 		}
 	}
-	s.retired.Wait()
+	if !s.waitRetired(abortTime) {
+		return ErrStuck
+	}
 	s.release()
 	return nil
+}
+
+// waitRetired waits until the old generations are released. Their exchanges
+// have ended with their connections, so it is a matter of moments, unless one
+// ended in a way that its count did not survive, which is a bug.
+func (s *Server) waitRetired(most time.Duration) bool {
+	done := make(chan struct{})
+	go func() { // ends with the last of them; the process is about to end otherwise
+		s.retired.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // wait waits for the end of all connections, or of ctx.

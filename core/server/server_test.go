@@ -1,0 +1,482 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/h1"
+	"wproxy/core/metrics"
+	"wproxy/core/proxy"
+	"wproxy/core/route"
+	"wproxy/core/server"
+)
+
+// TestMain fails when goroutines outlive the tests.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for range 100 {
+		buf := make([]byte, 1<<20)
+		buf = buf[:runtime.Stack(buf, true)]
+		if !bytes.Contains(buf, []byte("wproxy/core/server.(")) && !bytes.Contains(buf, []byte("wproxy/core/h1.(")) {
+			os.Exit(code)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	_, _ = os.Stderr.WriteString("goroutines were left behind\n")
+	os.Exit(1)
+}
+
+// A maker makes generations and counts what becomes of them.
+type maker struct {
+	metrics  *metrics.Metrics
+	released atomic.Int64
+
+	mu     sync.Mutex
+	open   map[string]int // connections by listener name
+	panics int
+}
+
+func newMaker() *maker { return &maker{metrics: metrics.New(), open: map[string]int{}} }
+
+func (m *maker) options() server.Options {
+	return server.Options{
+		Proxy:       proxy.Options{Metrics: m.metrics},
+		Opened:      func(l string) { m.count(l, 1) },
+		Closed:      func(l string) { m.count(l, -1) },
+		AcceptError: func(string, error, time.Duration) {},
+		Refused:     func(*proxy.Proxy, *h1.Refusal) {},
+		Panicked: func(any, []byte) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.panics++
+		},
+	}
+}
+
+func (m *maker) count(listener string, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.open[listener] += n; m.open[listener] == 0 {
+		delete(m.open, listener)
+	}
+}
+
+// opened returns how many connections are open, by listener.
+func (m *maker) opened() map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.open)
+}
+
+// generation answers every request with body; doors are "name=address".
+func (m *maker) generation(t *testing.T, body string, filters []filter.Factory, doors ...string) server.Generation {
+	t.Helper()
+	g := server.Generation{Snapshot: &proxy.Snapshot{}, Release: func() { m.released.Add(1) }}
+	var names []string
+	for _, d := range doors {
+		name, address, _ := strings.Cut(d, "=")
+		names = append(names, name)
+		g.Listeners = append(g.Listeners, server.Listener{Name: name, Address: address})
+		g.Snapshot.Listeners = append(g.Snapshot.Listeners, &proxy.Listener{Name: name})
+	}
+	g.Snapshot.NoRoute = m.metrics.Route("", names)
+	table, err := route.New([]route.Entry[*proxy.Route]{{Spec: route.Spec{Name: "all"}, Value: &proxy.Route{
+		Name: "all", Metrics: m.metrics.Route("all", names), Filters: filters,
+		Respond: &proxy.Respond{Status: 200, Body: []byte(body)},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Snapshot.Table = table
+	return g
+}
+
+// start starts a server that the end of the test stops at once.
+func (m *maker) start(t *testing.T, g server.Generation) *server.Server {
+	t.Helper()
+	s, err := server.Start(t.Context(), m.options(), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		if open := m.opened(); len(open) > 0 {
+			t.Errorf("connections left open: %v", open)
+		}
+	})
+	return s
+}
+
+// address returns where the listener called name is.
+func address(t *testing.T, s *server.Server, name string) string {
+	t.Helper()
+	for _, l := range s.Listeners() {
+		if l.Name == name {
+			return l.Address
+		}
+	}
+	t.Fatalf("no listener %q in %v", name, s.Listeners())
+	return ""
+}
+
+// A client is one keep-alive connection.
+type client struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(t *testing.T, address string) *client {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{c, bufio.NewReader(c)}
+}
+
+func (c *client) send(t *testing.T) {
+	t.Helper()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// receive returns the body of the answer, and whether the connection goes on.
+func (c *client) receive() (body string, keep bool, err error) {
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return "", false, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), !resp.Close, err
+}
+
+func (c *client) get(t *testing.T, want string) (keep bool) {
+	t.Helper()
+	c.send(t)
+	got, keep, err := c.receive()
+	if err != nil || got != want {
+		t.Fatalf("got %q, %v; want %q", got, err, want)
+	}
+	return keep
+}
+
+// A gate is a filter that holds answers back until it is opened. It says when
+// one has arrived.
+type gate struct {
+	arrived chan struct{}
+	open    chan struct{}
+}
+
+func newGate() *gate { return &gate{make(chan struct{}, 10), make(chan struct{})} }
+
+func (g *gate) Name() string                                { return "gate" }
+func (g *gate) New(*filter.Exchange) (filter.Filter, error) { return g, nil }
+func (g *gate) Close(error)                                 {}
+func (g *gate) Request(next requestSink) requestSink        { return next }
+func (g *gate) Response(next responseSink) responseSink     { return &gated{next, g} }
+
+type (
+	requestSink  = exchange.Sink[*exchange.Request]
+	responseSink = exchange.Sink[*exchange.Response]
+)
+
+type gated struct {
+	responseSink
+	g *gate
+}
+
+func (s *gated) Head(h *exchange.Response, end bool) error {
+	s.g.arrived <- struct{}{}
+	<-s.g.open
+	return s.responseSink.Head(h, end)
+}
+
+// bomb is a filter with a bug.
+type bomb struct{ gate }
+
+func (b *bomb) New(*filter.Exchange) (filter.Filter, error) { panic("a bug") }
+
+func TestReload(t *testing.T) {
+	m := newMaker()
+	s := m.start(t, m.generation(t, "one", nil, "a=127.0.0.1:0", "b=127.0.0.1:0"))
+	a, b := address(t, s, "a"), address(t, s, "b")
+	ca, cb := dial(t, a), dial(t, b)
+	ca.get(t, "one")
+	cb.get(t, "one")
+
+	// a keeps its socket and connections under a new name, b goes, c comes.
+	// (Their addresses are written alike, so it is the names that tell a from c.)
+	if err := s.Reload(t.Context(), m.generation(t, "two", nil, "a=127.0.0.1:0", "c=localhost:0")); err != nil {
+		t.Fatal(err)
+	}
+	if got := address(t, s, "a"); got != a {
+		t.Errorf("a moved from %s to %s", a, got)
+	}
+	if !ca.get(t, "two") {
+		t.Error("a connection of a listener that stays is not kept")
+	}
+	dial(t, address(t, s, "c")).get(t, "two")
+	if _, err := net.Dial("tcp", b); err == nil {
+		t.Error("a listener that is gone accepts")
+	}
+	if _, _, err := cb.receive(); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("an idle connection of a listener that is gone: got %v, want its end", err)
+	}
+	eventually(t, "the first generation is released", func() bool { return m.released.Load() == 1 })
+	if got := s.Snapshot(); got == nil || len(got.Listeners) != 2 {
+		t.Errorf("got snapshot %+v", got)
+	}
+}
+
+// TestRename checks that a listener with a new name keeps its socket.
+func TestRename(t *testing.T) {
+	m := newMaker()
+	s := m.start(t, m.generation(t, "one", nil, "old=127.0.0.1:0"))
+	addr := address(t, s, "old")
+	if err := s.Reload(t.Context(), m.generation(t, "two", nil, "new=127.0.0.1:0")); err != nil {
+		t.Fatal(err)
+	}
+	if got := address(t, s, "new"); got != addr {
+		t.Errorf("moved from %s to %s", addr, got)
+	}
+	dial(t, addr).get(t, "two")
+	if open := m.opened(); open["new"] != 1 || len(open) != 1 {
+		t.Errorf("connections by listener: %v, want one of new", open)
+	}
+}
+
+// TestRefused checks that what cannot be bound changes nothing and leaves
+// nothing behind, at start and at a reload.
+func TestRefused(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := free.Addr().String()
+	_ = free.Close()
+	m := newMaker()
+	bad := []string{"b=" + other, "c=" + taken.Addr().String()}
+	if _, err := server.Start(t.Context(), m.options(), m.generation(t, "bad", nil, bad...)); err == nil {
+		t.Fatal("started on an address that is taken")
+	}
+	s := m.start(t, m.generation(t, "one", nil, "a=127.0.0.1:0"))
+	err = s.Reload(t.Context(), m.generation(t, "two", nil, append(bad, "a=127.0.0.1:0")...))
+	if err == nil || !strings.Contains(err.Error(), `listener "c"`) {
+		t.Errorf("got %v, want an error that names listener c", err)
+	}
+	for range 2 { // a socket that was bound would have been closed by now
+		if _, err := net.Dial("tcp", other); err == nil {
+			t.Error("a listener of a refused generation accepts")
+		}
+	}
+	dial(t, address(t, s, "a")).get(t, "one")
+	if n := m.released.Load(); n != 0 {
+		t.Errorf("%d generations released, want none", n)
+	}
+}
+
+// TestGenerationEnds checks that a generation is released after its last
+// exchange and not before, while its successor serves.
+func TestGenerationEnds(t *testing.T) {
+	m, g := newMaker(), newGate()
+	s := m.start(t, m.generation(t, "one", []filter.Factory{g}, "a=127.0.0.1:0"))
+	addr := address(t, s, "a")
+	slow := dial(t, addr)
+	slow.send(t)
+	<-g.arrived
+	for i := range 3 {
+		body := fmt.Sprint(i)
+		if err := s.Reload(t.Context(), m.generation(t, body, nil, "a=127.0.0.1:0")); err != nil {
+			t.Fatal(err)
+		}
+		dial(t, addr).get(t, body)
+	}
+	eventually(t, "the two in between are released", func() bool { return m.released.Load() == 2 })
+	close(g.open)
+	if body, _, err := slow.receive(); body != "one" || err != nil {
+		t.Errorf("got %q, %v from the generation it began with", body, err)
+	}
+	eventually(t, "the first is released", func() bool { return m.released.Load() == 3 })
+}
+
+func TestStopWaits(t *testing.T) {
+	m, g := newMaker(), newGate()
+	s := m.start(t, m.generation(t, "one", []filter.Factory{g}, "a=127.0.0.1:0"))
+	addr := address(t, s, "a")
+	idle, slow := dial(t, addr), dial(t, addr)
+	slow.send(t)
+	<-g.arrived
+
+	stopped := make(chan error)
+	for range 2 {
+		go func() { stopped <- s.Stop(context.Background()) }() // ends when the gate opens
+	}
+	if _, err := idle.r.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("an idle connection: got %v, want its end", err)
+	}
+	if !s.Draining() {
+		t.Error("not draining")
+	}
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("it accepts while it drains")
+	}
+	if err := s.Reload(t.Context(), m.generation(t, "two", nil, "a=127.0.0.1:0")); !errors.Is(err, server.ErrDraining) {
+		t.Errorf("Reload: got %v, want ErrDraining", err)
+	}
+	select {
+	case <-stopped:
+		t.Fatal("Stop did not wait for an exchange")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if n := m.released.Load(); n != 0 {
+		t.Errorf("released %d times during an exchange", n)
+	}
+	close(g.open)
+	body, keep, err := slow.receive()
+	if body != "one" || keep || err != nil {
+		t.Errorf("got %q, keep %v, %v; want the answer and the end of the connection", body, keep, err)
+	}
+	for range 2 {
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := m.released.Load(); n != 1 {
+		t.Errorf("released %d times, want once", n)
+	}
+}
+
+// TestPanic checks that a bug that one request hits ends that connection alone.
+func TestPanic(t *testing.T) {
+	m := newMaker()
+	s := m.start(t, m.generation(t, "one", []filter.Factory{&bomb{}}, "a=127.0.0.1:0"))
+	addr := address(t, s, "a")
+	c, other := dial(t, addr), dial(t, addr)
+	c.send(t)
+	if _, _, err := c.receive(); err == nil {
+		t.Error("an answer after a panic")
+	}
+	if err := s.Reload(t.Context(), m.generation(t, "two", nil, "a=127.0.0.1:0")); err != nil {
+		t.Fatal(err)
+	}
+	other.get(t, "two")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.panics != 1 {
+		t.Errorf("%d panics reported, want 1", m.panics)
+	}
+}
+
+// TestReloadHammer reloads while clients come and go: no request may fail.
+func TestReloadHammer(t *testing.T) {
+	m := newMaker()
+	s := m.start(t, m.generation(t, "x", nil, "a=127.0.0.1:0"))
+	addr := address(t, s, "a")
+	end := time.Now().Add(200 * time.Millisecond)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				c := dial(t, addr)
+				for range 5 {
+					c.get(t, "x")
+				}
+				_ = c.Close()
+			}
+		})
+	}
+	reloads := int64(0)
+	for time.Now().Before(end) {
+		if err := s.Reload(t.Context(), m.generation(t, "x", nil, "a=127.0.0.1:0")); err != nil {
+			t.Error(err)
+		}
+		reloads++
+	}
+	wg.Wait()
+	eventually(t, "all old generations are released", func() bool { return m.released.Load() == reloads })
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 2000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond) // polling
+	}
+	t.Errorf("never: %s", what)
+}
+
+// Example serves one route on a free port.
+func Example() {
+	m := metrics.New()
+	names := []string{"http"}
+	table, err := route.New([]route.Entry[*proxy.Route]{{
+		Spec: route.Spec{Name: "hello", Paths: []string{"/hello"}},
+		Value: &proxy.Route{
+			Name: "hello", Metrics: m.Route("hello", names),
+			Respond: &proxy.Respond{Status: 200, Body: []byte("hello\n")},
+		},
+	}})
+	if err != nil {
+		panic(err)
+	}
+	s, err := server.Start(context.Background(), server.Options{
+		Proxy:       proxy.Options{Metrics: m},
+		Opened:      func(string) {},
+		Closed:      func(string) {},
+		AcceptError: func(string, error, time.Duration) {},
+		Refused:     func(*proxy.Proxy, *h1.Refusal) {},
+	}, server.Generation{
+		Listeners: []server.Listener{{Name: "http", Address: "127.0.0.1:0"}},
+		Snapshot: &proxy.Snapshot{
+			Table: table, Listeners: []*proxy.Listener{{Name: "http"}}, NoRoute: m.Route("", names),
+		},
+		Release: func() {},
+	})
+	if err != nil {
+		panic(err)
+	}
+	c, err := net.Dial("tcp", s.Listeners()[0].Address)
+	if err != nil {
+		panic(err)
+	}
+	_, _ = io.WriteString(c, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		panic(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Print(resp.Status, " ", string(body))
+	_ = s.Stop(context.Background())
+	// Output: 200 OK hello
+}
