@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -69,8 +70,8 @@ func newEngine(factories []filter.Factory, route *filter.Route, deadline time.Du
 		e.responses = append(e.responses, down)
 	}
 	e.request.sink = &e.up
-	for i := len(e.filters) - 1; i >= 0; i-- {
-		e.request.sink = e.filters[i].Request(e.request.sink)
+	for _, f := range slices.Backward(e.filters) {
+		e.request.sink = f.Request(e.request.sink)
 	}
 	x.SetRequestRun()
 	e.request.failed, e.response.failed = e.requestFailed, e.responseFailed
@@ -208,8 +209,8 @@ func (e *engine) finish() {
 	e.x.BytesIn, e.x.BytesOut = int64(len(e.up.message.Body)), int64(len(e.down.message.Body))
 	e.mu.Unlock()
 	e.x.Finished = time.Now()
-	for i := len(e.filters) - 1; i >= 0; i-- {
-		e.filters[i].Close(e.request.error())
+	for _, f := range slices.Backward(e.filters) {
+		f.Close(e.request.error())
 	}
 	e.cancel()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -105,6 +106,7 @@ func Start(t *testing.T, wasm []byte, o Options) error {
 }
 
 func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin, error) {
+	t.Helper()
 	o = o.withDefaults()
 	hp, err := h.Load(t.Context(), wasm, host.PluginOptions{
 		Name: o.Name, VMID: o.VMID, RootID: o.RootID, VMConfig: o.VMConfig, Env: o.Env,
@@ -273,8 +275,8 @@ func (s *sink) closeAll() {
 	closers := s.closers
 	s.closers = nil
 	s.mu.Unlock()
-	for i := len(closers) - 1; i >= 0; i-- {
-		closers[i]()
+	for _, f := range slices.Backward(closers) {
+		f()
 	}
 }
 

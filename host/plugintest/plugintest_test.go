@@ -10,6 +10,7 @@ import (
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
+
 	wt "wproxy/host/wasmtest"
 )
 

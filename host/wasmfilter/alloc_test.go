@@ -10,6 +10,7 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
+
 	wt "wproxy/host/wasmtest"
 )
 

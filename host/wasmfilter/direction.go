@@ -266,7 +266,6 @@ func (d *direction[H]) resumed() {
 	}
 	x.Mu.Lock()
 	d.inside = true
-	was := d.stage
 	held := d.held
 	x.Mu.Unlock()
 	err := d.settle(false)
@@ -281,6 +280,6 @@ func (d *direction[H]) resumed() {
 		}
 	}
 	if err != nil {
-		d.reportAside(err, was)
+		d.reportAside(err)
 	}
 }

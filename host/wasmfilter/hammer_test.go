@@ -103,6 +103,7 @@ func TestHammer(t *testing.T) {
 
 // hammerOne pushes one exchange through all plugins, both directions at once.
 func hammerOne(t *testing.T, plugins []*plugin) {
+	t.Helper()
 	x := newExchange(t)
 	x.Request.Length = exchange.LengthUnknown
 	up := &collector[*exchange.Request]{t: t}
@@ -154,6 +155,7 @@ func hammerOne(t *testing.T, plugins []*plugin) {
 // feedBody pushes body in pieces from a buffer that is used again, flushes between,
 // and ends with or without trailers.
 func feedBody[H exchange.Head](t *testing.T, to exchange.Sink[H], body []byte) {
+	t.Helper()
 	buf := make([]byte, 64)
 	for len(body) > 0 {
 		n := copy(buf[:1+rand.IntN(len(buf))], body)

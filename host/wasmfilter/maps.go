@@ -64,6 +64,7 @@ func (m *headerMap) fields() *exchange.Fields {
 		return f.req.trailers()
 	case abi.MapResponseTrailers:
 		return f.resp.trailers()
+	default:
 	}
 	return nil
 }
@@ -103,8 +104,9 @@ func (m *headerMap) pseudos() int {
 		return requestPseudos
 	case abi.MapResponseHeaders:
 		return responsePseudos
+	default:
+		return 0
 	}
-	return 0
 }
 
 // Len implements host.Map.

@@ -34,18 +34,18 @@ func (noEngine) Abort(string)                               {}
 func (noEngine) Reroute(bool)                               {}
 
 // newExchange returns an exchange as an engine would make it.
-func newExchange(t testing.TB) *filter.Exchange {
-	t.Helper()
+func newExchange(tb testing.TB) *filter.Exchange {
+	tb.Helper()
 	remote := netip.MustParseAddrPort("192.0.2.7:5555")
 	r := &exchange.Request{Method: "PUT", Scheme: "https", Length: 12, Conn: &exchange.Conn{
 		ID: 9, Listener: "main", Remote: remote, RemoteAddr: remote.String(),
 		Local: netip.MustParseAddrPort("[2001:db8::1]:443"), LocalAddr: "[2001:db8::1]:443",
 	}}
 	if err := r.ParseAuthority("api.example:8443"); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := r.ParseTarget("/v1/x?a=b&c"); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, f := range []exchange.Field{{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}, {Name: "user-agent", Value: "ua"}} {
 		r.Fields.Add(f.Name, f.Value)
@@ -71,7 +71,7 @@ func read(s host.Stream, p string) string {
 		return "none"
 	}
 	b = b[1:]
-	if n, is := abi.ParseInt(b); is && strings.ContainsAny(string(b), "\x00\xff") {
+	if n, is := abi.ParseInt(b); is && strings.ContainsRune(string(b), 0) {
 		return fmt.Sprint(n)
 	}
 	return string(b)
@@ -191,7 +191,7 @@ func TestProperties(t *testing.T) {
 }
 
 // run takes x through a filter of f.
-func run(t testing.TB, f filter.Factory, x *filter.Exchange, resp *exchange.Response) {
+func run(t *testing.T, f filter.Factory, x *filter.Exchange, resp *exchange.Response) {
 	t.Helper()
 	g, err := f.New(x)
 	if err != nil {

@@ -50,8 +50,9 @@ func (m *headerMap) eachPseudo(yield func(string, string) bool) bool {
 			yield(":method", r.Method) && yield(":scheme", r.Scheme)
 	case abi.MapResponseHeaders:
 		return yield(":status", statusText(m.f.resp.head.Status))
+	default:
+		return true
 	}
-	return true
 }
 
 // samePseudo reports whether a and b name the same pseudo field.
@@ -233,6 +234,7 @@ func (m *headerMap) message() (*half, *int64) {
 		return &m.f.req.half, &m.f.x.Request.Length
 	case abi.MapResponseHeaders:
 		return &m.f.resp.half, &m.f.resp.head.Length
+	default:
+		return nil, nil
 	}
-	return nil, nil
 }

@@ -13,8 +13,10 @@ import (
 
 func reply(status int, body string) func(c *call) {
 	return func(c *call) {
-		c.Reply(host.Reply{Status: status, Details: "by the guest", Body: []byte(body), GRPCStatus: abi.GRPCNotSet,
-			Fields: []abi.Pair{{Name: "X-From", Value: "guest"}, {Name: "transfer-encoding", Value: "chunked"}, {Name: "bad\r\n", Value: "x"}}})
+		c.Reply(host.Reply{
+			Status: status, Details: "by the guest", Body: []byte(body), GRPCStatus: abi.GRPCNotSet,
+			Fields: []abi.Pair{{Name: "X-From", Value: "guest"}, {Name: "transfer-encoding", Value: "chunked"}, {Name: "bad\r\n", Value: "x"}},
+		})
 	}
 }
 
@@ -137,24 +139,49 @@ func TestLocalReplyForms(t *testing.T) {
 		reply host.Reply
 		want  plugintest.Response
 	}{
-		{"status that is none", plugintest.Request{}, host.Reply{Status: 99, GRPCStatus: -1},
-			plugintest.Response{Status: 500}},
+		{
+			"status that is none",
+			plugintest.Request{},
+			host.Reply{Status: 99, GRPCStatus: -1},
+			plugintest.Response{Status: 500},
+		},
 		{"1xx", plugintest.Request{}, host.Reply{Status: 101, GRPCStatus: -1}, plugintest.Response{Status: 500}},
-		{"own content type", plugintest.Request{},
+		{
+			"own content type",
+			plugintest.Request{},
 			host.Reply{Status: 200, Body: []byte("{}"), GRPCStatus: -1, Fields: plugintest.Fields("Content-Type", "application/json", ":status", "201", "content-length", "7")},
-			plugintest.Response{Status: 200, Body: []byte("{}"), Length: 2, Fields: plugintest.Fields("content-type", "application/json", "content-length", "2")}},
-		{"204 has no body", plugintest.Request{}, host.Reply{Status: 204, Body: []byte("x"), GRPCStatus: -1},
-			plugintest.Response{Status: 204}},
-		{"HEAD", plugintest.Request{Method: "HEAD"}, host.Reply{Status: 200, Body: []byte("abc"), GRPCStatus: -1},
-			plugintest.Response{Status: 200, Length: 3, Fields: plugintest.Fields("content-length", "3", "content-type", "text/plain")}},
-		{"gRPC, mapped", plugintest.Request{Method: "POST", Fields: plugintest.Fields("content-type", "application/grpc+proto")},
+			plugintest.Response{Status: 200, Body: []byte("{}"), Length: 2, Fields: plugintest.Fields("content-type", "application/json", "content-length", "2")},
+		},
+		{
+			"204 has no body",
+			plugintest.Request{},
+			host.Reply{Status: 204, Body: []byte("x"), GRPCStatus: -1},
+			plugintest.Response{Status: 204},
+		},
+		{
+			"HEAD",
+			plugintest.Request{Method: "HEAD"},
+			host.Reply{Status: 200, Body: []byte("abc"), GRPCStatus: -1},
+			plugintest.Response{Status: 200, Length: 3, Fields: plugintest.Fields("content-length", "3", "content-type", "text/plain")},
+		},
+		{
+			"gRPC, mapped",
+			plugintest.Request{Method: "POST", Fields: plugintest.Fields("content-type", "application/grpc+proto")},
 			host.Reply{Status: 429, Body: []byte("a b%\n"), GRPCStatus: -1},
-			plugintest.Response{Status: 200, Fields: plugintest.Fields("content-type", "application/grpc", "grpc-status", "14", "grpc-message", "a b%25%0A")}},
-		{"gRPC, given", plugintest.Request{Method: "POST", Fields: plugintest.Fields("content-type", "application/grpc")},
+			plugintest.Response{Status: 200, Fields: plugintest.Fields("content-type", "application/grpc", "grpc-status", "14", "grpc-message", "a b%25%0A")},
+		},
+		{
+			"gRPC, given",
+			plugintest.Request{Method: "POST", Fields: plugintest.Fields("content-type", "application/grpc")},
 			host.Reply{Status: 403, GRPCStatus: 5, Fields: plugintest.Fields("grpc-status", "9", "x-a", "1")},
-			plugintest.Response{Status: 200, Fields: plugintest.Fields("content-type", "application/grpc", "grpc-status", "5", "x-a", "1")}},
-		{"gRPC-Web is not gRPC", plugintest.Request{Method: "POST", Fields: plugintest.Fields("content-type", "application/grpc-web")},
-			host.Reply{Status: 403, GRPCStatus: -1}, plugintest.Response{Status: 403}},
+			plugintest.Response{Status: 200, Fields: plugintest.Fields("content-type", "application/grpc", "grpc-status", "5", "x-a", "1")},
+		},
+		{
+			"gRPC-Web is not gRPC",
+			plugintest.Request{Method: "POST", Fields: plugintest.Fields("content-type", "application/grpc-web")},
+			host.Reply{Status: 403, GRPCStatus: -1},
+			plugintest.Response{Status: 403},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

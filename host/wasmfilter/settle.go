@@ -137,8 +137,7 @@ func (d *direction[H]) trapped(err error) error {
 	}
 	d.held, d.inside, f.gaveUp = false, false, true
 	x.Mu.Unlock()
-	var closed *host.ClosedError
-	if errors.As(err, &closed) {
+	if _, closed := errors.AsType[*host.ClosedError](err); closed {
 		return d.fail(503, "plugin_closed:"+f.factory.name, err)
 	}
 	return d.fail(503, "plugin_failed:"+f.factory.name, err)
@@ -167,8 +166,8 @@ func (d *direction[H]) fail(status int, reason string, err error) error {
 }
 
 // reportAside does with an error what the feeder would have done, had it been in
-// the direction: it answers, or gives up the exchange. was is the stage before.
-func (d *direction[H]) reportAside(err error, was stage) {
+// the direction: it answers, or gives up the exchange.
+func (d *direction[H]) reportAside(err error) {
 	x := d.f.x
 	if errors.Is(err, exchange.ErrAnswered) {
 		return

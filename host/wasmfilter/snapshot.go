@@ -102,6 +102,7 @@ func (s *frozen) Map(kind abi.MapType) host.Map {
 		if s.view.responseTrailers != nil {
 			return frozenMap{fields: s.view.responseTrailers}
 		}
+	default:
 	}
 	return nil
 }

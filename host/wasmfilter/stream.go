@@ -52,6 +52,7 @@ func (s *stream) Resume(side abi.StreamType) {
 		if f.resp.resumeLocked() && f.x.StartLocked() {
 			go f.resp.resumed() // as above
 		}
+	default: // TCP
 	}
 }
 
