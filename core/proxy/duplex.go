@@ -38,6 +38,7 @@ func (x *state) respond(up exchange.Upstream) {
 		if x.headSent.Load() && !x.ended {
 			x.client.Reset(exchange.CodeCancel) // cut, visibly
 		}
+		x.fx.AnswerEnded() // who holds the request has nothing to wait for
 	case errors.Is(err, exchange.ErrAnswered), x.answered, x.gone:
 		up.Reset(exchange.CodeCancel)
 	case !x.retryableLocked(asError(err)):

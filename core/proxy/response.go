@@ -166,7 +166,12 @@ func (x *state) claim() bool {
 	return true
 }
 
+// pushed ends what claim began. Whether or not the answer could be passed on, a
+// filter that still holds the request has nothing to wait for any more.
 func (x *state) pushed() {
+	if len(x.filters) > 0 {
+		x.fx.AnswerEnded()
+	}
 	x.mu.Lock()
 	x.pushers--
 	x.cond.Broadcast()
