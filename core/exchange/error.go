@@ -9,15 +9,15 @@ import (
 type Code uint8
 
 const (
-	// CodeCancel: the exchange is no longer wanted.
+	// CodeCancel means that the exchange is no longer wanted.
 	CodeCancel Code = iota
-	// CodeInternal: wproxy failed.
+	// CodeInternal means that wproxy failed.
 	CodeInternal
-	// CodeNoError: the answer is complete, the rest of the request is not needed.
+	// CodeNoError means that the answer is complete, the rest of the request is not needed.
 	CodeNoError
-	// CodeTimeout: a deadline passed.
+	// CodeTimeout means that a deadline passed.
 	CodeTimeout
-	// CodeRefused: the request was not processed at all.
+	// CodeRefused means that the request was not processed at all.
 	CodeRefused
 )
 
@@ -25,11 +25,11 @@ const (
 type Side uint8
 
 const (
-	// Internal: in wproxy itself or one of its plugins.
+	// Internal is in wproxy itself or one of its plugins.
 	Internal Side = iota
-	// ClientSide: on the connection to the client.
+	// ClientSide is on the connection to the client.
 	ClientSide
-	// UpstreamSide: on the connection to the upstream.
+	// UpstreamSide is on the connection to the upstream.
 	UpstreamSide
 )
 
@@ -37,12 +37,12 @@ const (
 type Retry uint8
 
 const (
-	// RetryNever: bytes of an answer were seen, or the request may have had effects.
+	// RetryNever means no: bytes of an answer were seen, or the request may have had effects.
 	RetryNever Retry = iota
-	// RetryIfReused: only if the connection had served an exchange before, so
+	// RetryIfReused means only if the connection had served an exchange before, so
 	// that the error may be the upstream's idle timeout; idempotent requests only.
 	RetryIfReused
-	// RetryAlways: the upstream has not seen one byte of the request.
+	// RetryAlways means yes: the upstream has not seen one byte of the request.
 	RetryAlways
 )
 

@@ -65,6 +65,7 @@ func (d *chunked) step(c byte) bool {
 		return c == '\n'
 	case chunkLF:
 		return c == '\n' && d.endLine()
+	default: // the rest of a chunk line
 	}
 	if d.line++; d.line > maxChunkLine {
 		return false
@@ -110,6 +111,7 @@ func (d *chunked) step(c byte) bool {
 			return true
 		}
 		return c >= ' ' && c != 0x7f || c == '\t'
+	default: // handled above
 	}
 	return true
 }

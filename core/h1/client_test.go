@@ -85,18 +85,36 @@ func TestRequests(t *testing.T) {
 	}{
 		{"GET", message{Head: newRequest("GET", "/x?y", 0, "x-a", "b")}, "GET /x?y HTTP/1.1\r\nhost: a\r\nx-a: b\r\n\r\n"},
 		{"POST without body", message{Head: newRequest("POST", "/", 0)}, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"},
-		{"length", message{Head: newRequest("POST", "/", 2, "content-length", "77", "transfer-encoding", "x"), Data: []string{"hi"}},
-			"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi"},
-		{"unknown length", message{Head: newRequest("GET", "/", unknown, "content-length", "2"), Data: []string{"hi"}},
-			"GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"},
-		{"trailer", message{Head: newRequest("POST", "/", unknown), Data: []string{"hi"}, Trailer: &sum},
-			"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n"},
-		{"te", message{Head: newRequest("GET", "/", 0, "te", "trailers")},
-			"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te\r\n\r\n"},
-		{"hop by hop", message{Head: newRequest("GET", "/", 0, "host", "b", "connection", "x", "keep-alive", "1", "upgrade", "h2c", "http2-settings", "x")},
-			"GET / HTTP/1.1\r\nhost: a\r\n\r\n"},
-		{"upgrade", message{Head: upgrade, Data: []string{"", ""}},
-			"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: upgrade, te\r\nupgrade: websocket\r\n\r\n"},
+		{
+			"length",
+			message{Head: newRequest("POST", "/", 2, "content-length", "77", "transfer-encoding", "x"), Data: []string{"hi"}},
+			"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi",
+		},
+		{
+			"unknown length",
+			message{Head: newRequest("GET", "/", unknown, "content-length", "2"), Data: []string{"hi"}},
+			"GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+		},
+		{
+			"trailer",
+			message{Head: newRequest("POST", "/", unknown), Data: []string{"hi"}, Trailer: &sum},
+			"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n",
+		},
+		{
+			"te",
+			message{Head: newRequest("GET", "/", 0, "te", "trailers")},
+			"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te\r\n\r\n",
+		},
+		{
+			"hop by hop",
+			message{Head: newRequest("GET", "/", 0, "host", "b", "connection", "x", "keep-alive", "1", "upgrade", "h2c", "http2-settings", "x")},
+			"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+		},
+		{
+			"upgrade",
+			message{Head: upgrade, Data: []string{"", ""}},
+			"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: upgrade, te\r\nupgrade: websocket\r\n\r\n",
+		},
 	} {
 		bubble(t, tt.name, func(t *testing.T) {
 			k := startCall(t, nil)
@@ -115,7 +133,8 @@ func TestRequestLineBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, r := range []*exchange.Request{
 			newRequest("GET", "/", 0, "x", "a\r\nhost: b"), newRequest("GET", "/ HTTP/1.1\r\nhost: b\r\n\r\n", 0),
-			newRequest("GET / HTTP/1.1\r\nhost: b\r\n", "/", 0), {Method: "GET", Authority: "a\nb", Target: "/"},
+			newRequest("GET / HTTP/1.1\r\nhost: b\r\n", "/", 0),
+			{Method: "GET", Authority: "a\nb", Target: "/"},
 		} {
 			k := startCall(t, nil)
 			var e *exchange.Error

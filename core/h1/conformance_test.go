@@ -80,15 +80,15 @@ func TestConformanceSockets(t *testing.T) {
 	})
 }
 
-func newWatcher(t testing.TB) *h1.Watcher {
-	t.Helper()
+func newWatcher(tb testing.TB) *h1.Watcher {
+	tb.Helper()
 	w, err := h1.NewWatcher()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := w.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return w
@@ -100,11 +100,11 @@ func socketPair(t *testing.T) (client, server net.Conn) {
 	return tcpPair(t)
 }
 
-func tcpPair(t testing.TB) (client, server net.Conn) {
-	t.Helper()
+func tcpPair(tb testing.TB) (client, server net.Conn) {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	type accepted struct {
@@ -117,11 +117,11 @@ func tcpPair(t testing.TB) (client, server net.Conn) {
 		ch <- accepted{c, err}
 	}()
 	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	a := <-ch
 	if a.err != nil {
-		t.Fatal(a.err)
+		tb.Fatal(a.err)
 	}
 	return client, a.c
 }

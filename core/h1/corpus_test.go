@@ -54,8 +54,7 @@ func (o *origin) serve(_ context.Context, c exchange.Client) {
 	o.mu.Unlock()
 	err := c.Feed(r)
 	status, body := 200, "ok"
-	var e *exchange.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exchange.Error](err); ok {
 		o.reasons = append(o.reasons, e.Reason)
 		status, body = e.Status, e.Reason
 	}
@@ -122,6 +121,7 @@ func runRequest(t *testing.T, c *exchangetest.Case, size int) {
 		if _, err := io.Copy(io.Discard, res.Body); err != nil {
 			t.Errorf("answer %d: %v", i, err)
 		}
+		res.Body.Close()
 	}
 	checkAfter(t, c, client, br)
 	client.Close()
@@ -154,8 +154,12 @@ func checkAfter(t *testing.T, c *exchangetest.Case, client net.Conn, br *bufio.R
 		t.Fatalf("the connection was closed: %v", err)
 	}
 	res, err := readFinal(br)
-	if err != nil || res.StatusCode != 200 {
-		t.Errorf("a healthy request afterwards: got %v, %v", res, err)
+	if err != nil {
+		t.Fatalf("a healthy request afterwards: %v", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("a healthy request afterwards: got %d", res.StatusCode)
 	}
 }
 

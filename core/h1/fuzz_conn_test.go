@@ -90,8 +90,7 @@ func passOn(t *testing.T, c exchange.Client) {
 	far.Close()
 	check(t, rec, sent, err)
 	status := 200
-	var e *exchange.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exchange.Error](err); ok {
 		status = e.Status
 	}
 	if !upgrade {

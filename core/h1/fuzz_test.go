@@ -129,6 +129,7 @@ func FuzzResponseHead(f *testing.F) {
 		if err != nil {
 			t.Fatalf("net/http refuses: %v\n%q", err, b[:n])
 		}
+		defer q.Body.Close()
 		if q.StatusCode != r.Status {
 			t.Fatalf("status: net/http sees %d, we see %d", q.StatusCode, r.Status)
 		}

@@ -54,16 +54,18 @@ const patience = 5 * time.Second
 func TestClientGone(t *testing.T) {
 	w := newWatcher(t)
 	for _, tt := range []struct {
-		name string
-		send string
-		go_  func(c *net.TCPConn) error
+		name  string
+		send  string
+		leave func(c *net.TCPConn) error
 	}{
 		{"FIN", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", (*net.TCPConn).CloseWrite},
 		{"close", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", (*net.TCPConn).Close},
 		{"reset", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() }},
 		{"FIN behind a body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", (*net.TCPConn).CloseWrite},
-		{"reset with a pipelined request", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
-			func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() }},
+		{
+			"reset with a pipelined request", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+			func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() },
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			started, result := make(chan struct{}), make(chan error, 1)
@@ -89,7 +91,7 @@ func TestClientGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-started
-			if err := tt.go_(c); err != nil {
+			if err := tt.leave(c); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-result; !errors.Is(err, exchange.ErrClientGone) {

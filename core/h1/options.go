@@ -77,7 +77,9 @@ type ClientOptions struct {
 func (o *ClientOptions) maxHead() int               { return cmp.Or(o.MaxHead, DefaultMaxHead) }
 func (o *ClientOptions) maxFields() int             { return cmp.Or(o.MaxFields, DefaultMaxFields) }
 func (o *ClientOptions) readTimeout() time.Duration { return cmp.Or(o.ReadTimeout, DefaultReadTimeout) }
+
 func (o *ClientOptions) writeTimeout() time.Duration {
 	return cmp.Or(o.WriteTimeout, DefaultWriteTimeout)
 }
+
 func (o *ClientOptions) tunnelIdle() time.Duration { return cmp.Or(o.TunnelIdle, DefaultTunnelIdle) }

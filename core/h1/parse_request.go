@@ -145,8 +145,7 @@ func absolute(target string) int {
 }
 
 func faultOf(err error) fault {
-	var e *exchange.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exchange.Error](err); ok {
 		return fault{e.Status, e.Reason}
 	}
 	return bad(ReasonBadTarget)

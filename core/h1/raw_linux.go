@@ -63,9 +63,9 @@ func (c *conn) rawRead(fd uintptr) bool {
 			return true
 		case err == nil:
 			op.err = io.EOF
-		case err == syscall.EINTR: //nolint:errorlint // an Errno is not wrapped here
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // an Errno is not wrapped here
+		case err == syscall.EAGAIN:
 			c.release() // an idle connection holds no buffer
 			if !op.block {
 				op.err = errWouldBlock

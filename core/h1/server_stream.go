@@ -74,7 +74,7 @@ func (x *serverStream) close() {
 	x.flags.Or(flagDead)
 	x.w.release()
 	x.req.Reset()
-	x.head.section.reset()
+	x.head.reset()
 	x.head.facts = facts{}
 	x.trailer.Reset()
 	x.feeder = feeder{}
@@ -119,7 +119,7 @@ func (x *serverStream) serve() bool {
 func (x *serverStream) readHead() bool {
 	c, o := x.c, &x.c.s.o
 	h := &x.head
-	h.section.reset()
+	h.reset()
 	l := limit{deadline: c.at(x.started) + o.HeaderTime}
 	skipped := false
 	for {

@@ -37,11 +37,7 @@ func isValueSlow(b []byte) bool {
 // comma-separated list. A comma at the very end counts as an empty member that
 // nobody sees.
 func nextMember(list string) (member, rest string) {
-	if i := strings.IndexByte(list, ','); i >= 0 {
-		member, rest = list[:i], list[i+1:]
-	} else {
-		member = list
-	}
+	member, rest, _ = strings.Cut(list, ",")
 	for member != "" && isOWS(member[0]) {
 		member = member[1:]
 	}

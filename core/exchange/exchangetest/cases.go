@@ -104,8 +104,13 @@ func testFields(h *harness) {
 	})
 	req := get("/")
 	list := []exchange.Field{
-		{Name: "accept", Value: "a"}, {Name: "set-cookie", Value: "a=1; Path=/"}, {Name: "x-empty", Value: ""}, {Name: "accept", Value: "b"},
-		{Name: "set-cookie", Value: "b=\"2, 3\""}, {Name: "x-latin", Value: "caf\xe9"}, {Name: "x-inner", Value: "a \t b"},
+		{Name: "accept", Value: "a"},
+		{Name: "set-cookie", Value: "a=1; Path=/"},
+		{Name: "x-empty", Value: ""},
+		{Name: "accept", Value: "b"},
+		{Name: "set-cookie", Value: "b=\"2, 3\""},
+		{Name: "x-latin", Value: "caf\xe9"},
+		{Name: "x-inner", Value: "a \t b"},
 	}
 	for _, f := range list {
 		req.Fields.Add(f.Name, f.Value)

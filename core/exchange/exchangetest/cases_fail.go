@@ -44,11 +44,11 @@ func testBackpressure(h *harness) {
 	stalled := int64(-1)
 	for range 100 { // until the writer makes no progress for a while
 		time.Sleep(20 * time.Millisecond)
-		if n := written.Load(); n == stalled {
+		n := written.Load()
+		if n == stalled {
 			break
-		} else {
-			stalled = n
 		}
+		stalled = n
 	}
 	if n := written.Load(); n >= pieces-1 {
 		h.Errorf("the writer was not held back: %d of %d pieces", n, pieces)
@@ -133,12 +133,12 @@ func testTooLittle(h *harness) {
 			return
 		}
 		h.noError("write head", c.Head(&exchange.Response{Status: 200, Length: 10}, false))
-		h.codecError("end of a short body", c.Data([]byte("short"), true))
+		_ = h.codecError("end of a short body", c.Data([]byte("short"), true))
 	})
 	s := h.pair.Open(h.T)
 	h.noError("write request", s.Head(get("/"), true))
 	var r response
-	h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(&r) })))
+	_ = h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(&r) })))
 	release(s)
 }
 
@@ -150,12 +150,12 @@ func testTooMuch(h *harness) {
 			return
 		}
 		h.noError("write head", c.Head(&exchange.Response{Status: 200, Length: 2}, false))
-		h.codecError("long body", c.Data([]byte("too much"), true))
+		_ = h.codecError("long body", c.Data([]byte("too much"), true))
 	})
 	s := h.pair.Open(h.T)
 	h.noError("write request", s.Head(get("/"), true))
 	var r response
-	h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(&r) })))
+	_ = h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(&r) })))
 	if _, data, _, _ := r.Message(); len(data) > 2 {
 		h.Errorf("got %q behind a length of 2", data)
 	}
@@ -176,7 +176,7 @@ func testClientReset(h *harness) {
 	reading := h.do(func() error { return s.Feed(new(response)) })
 	s.Reset(exchange.CodeCancel)
 	s.Reset(exchange.CodeCancel)
-	h.codecError("own Feed", h.wait("own Feed", reading))
+	_ = h.codecError("own Feed", h.wait("own Feed", reading))
 	if e := h.codecError("client's Feed", h.wait("client's Feed", fed)); e.Side != exchange.ClientSide {
 		h.Errorf("Side: got %v, want ClientSide", e.Side)
 	}
@@ -202,7 +202,7 @@ func resetAnswer(h *harness, length int64) {
 		h.closed("part", seen)
 		c.Reset(exchange.CodeInternal)
 		c.Reset(exchange.CodeInternal)
-		h.codecError("Data after Reset", c.Data([]byte("more"), true))
+		_ = h.codecError("Data after Reset", c.Data([]byte("more"), true))
 	})
 	s := h.pair.Open(h.T)
 	h.noError("write request", s.Head(get("/"), true))
@@ -227,7 +227,7 @@ func testNoAnswer(h *harness) {
 	h.serve(func(c exchange.Client) { h.noError("Feed", c.Feed(new(request))) })
 	s := h.pair.Open(h.T)
 	h.noError("write request", s.Head(get("/"), true))
-	h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(new(response)) })))
+	_ = h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(new(response)) })))
 	release(s)
 }
 

@@ -112,7 +112,7 @@ func testUpgradeUnasked(h *harness) {
 	s := h.pair.Open(h.T)
 	h.noError("write head", s.Head(get("/"), true))
 	var r response
-	h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(&r) })))
+	_ = h.codecError("Feed", h.wait("answer", h.do(func() error { return s.Feed(&r) })))
 	if res, _, _, _ := r.Message(); res != nil {
 		h.Errorf("a 101 that nobody asked for was passed on")
 	}

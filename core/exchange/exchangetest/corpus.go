@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -78,7 +79,7 @@ func (c *Case) set(key, value string) (err error) {
 		c.FIN = true
 		return oneOf(value, "fin")
 	case "status":
-		for _, s := range strings.Fields(value) {
+		for s := range strings.FieldsSeq(value) {
 			n, err := strconv.Atoi(s)
 			if err != nil {
 				return err
@@ -126,10 +127,8 @@ func (c *Case) set(key, value string) (err error) {
 }
 
 func oneOf(value string, allowed ...string) error {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	return fmt.Errorf("got %q, want one of %v", value, allowed)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +34,7 @@ type Options struct {
 
 // Run runs the conformance suite, each test with a Pair of its own.
 func Run(t *testing.T, o Options) {
+	t.Helper()
 	for _, c := range cases {
 		if c.upgrade && o.NoUpgrade {
 			continue
