@@ -38,8 +38,8 @@ func clientFlags(fs *flag.FlagSet) (find func() (string, error)) {
 	}
 }
 
-// call sends one request to the admin socket at path.
-func call(ctx context.Context, socket, method, target string) (int, []byte, error) {
+// call sends one request to the admin socket at path and returns the answer.
+func call(ctx context.Context, socket, method, target string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	tr := &http.Transport{
@@ -51,20 +51,19 @@ func call(ctx context.Context, socket, method, target string) (int, []byte, erro
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://wproxy"+target, http.NoBody)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
-		return 0, nil, fmt.Errorf("no wproxy answers on %s: %w", socket, err)
+		return nil, fmt.Errorf("no wproxy answers on %s: %w", socket, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
-	return resp.StatusCode, body, err
+	return io.ReadAll(io.LimitReader(resp.Body, answerBytes))
 }
 
 // order sends a POST and returns the answer. done means that it failed, with code.
 func order(ctx context.Context, name, socket, target string, stderr io.Writer) (rep admin.Reply, code int, done bool) {
-	_, body, err := call(ctx, socket, http.MethodPost, target)
+	body, err := call(ctx, socket, http.MethodPost, target)
 	if err == nil {
 		err = json.Unmarshal(body, &rep)
 	}
@@ -147,7 +146,7 @@ Shows what the running wproxy is doing.`, stderr)
 	if err != nil {
 		return fail(stderr, "status", err)
 	}
-	_, body, err := call(ctx, socket, http.MethodGet, "/status")
+	body, err := call(ctx, socket, http.MethodGet, "/status")
 	if err != nil {
 		return fail(stderr, "status", err)
 	}

@@ -96,8 +96,7 @@ func bindAdmin(ctx context.Context, address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
-		var oe *net.OpError
-		if errors.As(err, &oe) {
+		if oe, ok := errors.AsType[*net.OpError](err); ok {
 			err = oe.Err
 		}
 		return nil, fmt.Errorf("admin: cannot listen on %s: %w", address, err)

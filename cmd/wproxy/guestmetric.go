@@ -19,7 +19,7 @@ type guestMetrics struct {
 
 // Metric implements host.MetricSink.
 func (g *guestMetrics) Metric(plugin, name string, kind abi.MetricKind) host.Metric {
-	make := func(name string) *metrics.GuestMetric {
+	series := func(name string) *metrics.GuestMetric {
 		m, ok := g.metrics.Guest(plugin, name, metrics.Kind(kind), g.builtin(plugin))
 		if !ok {
 			return nil
@@ -29,12 +29,12 @@ func (g *guestMetrics) Metric(plugin, name string, kind abi.MetricKind) host.Met
 	// A metric with labels gets the route it is counted for as one more.
 	if base, labels, ok := strings.Cut(name, ";"); ok {
 		if rest, asked := cutRoute(labels); asked || !hasRoute(labels) {
-			return &routedMetric{make: func(route string) *metrics.GuestMetric {
-				return make(base + ";route=" + route + join(rest))
+			return &routedMetric{series: func(route string) *metrics.GuestMetric {
+				return series(base + ";route=" + route + join(rest))
 			}}
 		}
 	}
-	m := make(name)
+	m := series(name)
 	if m == nil {
 		return nil
 	}
@@ -82,7 +82,7 @@ func (p plainMetric) Sample(value int64, _ string) { p.m.Record(uint64(max(value
 // configuration, so there are few; the map is copied for each new one and read
 // without a lock.
 type routedMetric struct {
-	make func(route string) *metrics.GuestMetric
+	series func(route string) *metrics.GuestMetric
 
 	byRoute atomic.Pointer[map[string]*metrics.GuestMetric]
 	mu      sync.Mutex // for writing byRoute
@@ -105,7 +105,7 @@ func (r *routedMetric) at(route string) *metrics.GuestMetric {
 		next = maps.Clone(*m)
 	}
 	route = strings.Clone(route) // it is borrowed
-	g := r.make(route)
+	g := r.series(route)
 	next[route] = g
 	r.byRoute.Store(&next)
 	return g

@@ -74,7 +74,7 @@ func TestScript(t *testing.T) {
 				return err
 			}
 			// Sockets have short names at most, so not below $WORK.
-			dir, err := os.MkdirTemp("", "wp")
+			dir, err := os.MkdirTemp("", "wp") //nolint:usetesting // t.TempDir has the test's name in it
 			if err != nil {
 				return err
 			}
@@ -312,8 +312,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 2)
 	err := ts.Exec(args[1], args[2:]...)
 	code := 0
-	var ee *exec.ExitError
-	if errors.As(err, &ee) {
+	if ee, ok := errors.AsType[*exec.ExitError](err); ok {
 		code = ee.ExitCode()
 	} else {
 		ts.Check(err)

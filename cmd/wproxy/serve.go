@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -311,7 +312,7 @@ type cleanup []func()
 func (c *cleanup) add(f func()) { *c = append(*c, f) }
 
 func (c *cleanup) run() {
-	for i := len(*c) - 1; i >= 0; i-- {
-		(*c)[i]()
+	for _, f := range slices.Backward(*c) {
+		f()
 	}
 }

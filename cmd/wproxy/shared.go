@@ -21,10 +21,10 @@ func newShared[K comparable, V any](free func(V)) *shared[K, V] {
 	return &shared[K, V]{free: free, held: map[K]*holding[V]{}}
 }
 
-// get returns the value of key, made by make if nobody holds it, and the
-// function that lets go of it. Generations are built one at a time, so make is
+// get returns the value of key, made by create if nobody holds it, and the
+// function that lets go of it. Generations are built one at a time, so create is
 // not called twice for one key; it may take its time.
-func (s *shared[K, V]) get(key K, make func() (V, error)) (v V, letGo func(), err error) {
+func (s *shared[K, V]) get(key K, create func() (V, error)) (v V, letGo func(), err error) {
 	s.mu.Lock()
 	h := s.held[key]
 	if h != nil {
@@ -32,7 +32,7 @@ func (s *shared[K, V]) get(key K, make func() (V, error)) (v V, letGo func(), er
 	}
 	s.mu.Unlock()
 	if h == nil {
-		v, err := make()
+		v, err := create()
 		if err != nil {
 			return v, nil, err
 		}

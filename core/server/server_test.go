@@ -475,6 +475,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
+	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
 	fmt.Print(resp.Status, " ", string(body))
 	_ = s.Stop(context.Background())
