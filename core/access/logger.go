@@ -12,9 +12,9 @@ import (
 type Format uint8
 
 const (
-	// JSON: one object per line.
+	// JSON is one object per line.
 	JSON Format = iota
-	// Combined: the format of Apache and nginx with that name.
+	// Combined is the format of Apache and nginx with that name.
 	Combined
 )
 

@@ -6,7 +6,7 @@ package balance
 import "wproxy/core/upstream"
 
 // A Picker chooses an endpoint. It is safe for concurrent use.
-type Picker interface {
+type Picker interface { //nolint:iface // the engine holds one; the implementations are here, in a file each
 	// Pick returns an endpoint that is not in tried, or nil if none is left.
 	// key is the hash of what ties requests to a server; pickers that do not
 	// hash ignore it. tried is borrowed.

@@ -55,11 +55,11 @@ func (d *dialer) dial(context.Context, *upstream.Endpoint) (pool.Conn, error) {
 	return &conn{id: int(d.n.Add(1)), open: &d.open}, nil
 }
 
-func endpoint(t testing.TB, address string) *upstream.Endpoint {
-	t.Helper()
+func endpoint(tb testing.TB, address string) *upstream.Endpoint {
+	tb.Helper()
 	e, err := upstream.NewEndpoint(address, 1)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }

@@ -50,14 +50,14 @@ func (q *quietConn) Feed(dst exchange.Sink[*exchange.Response]) error {
 	return dst.Data(q.body[:], true)
 }
 
-func newQuiet(t testing.TB) (*engine, *quiet, func()) {
-	t.Helper()
-	e := newEngine(t, &origin{}, config{noLog: true})
+func newQuiet(tb testing.TB) (*engine, *quiet, func()) {
+	tb.Helper()
+	e := newEngine(tb, &origin{}, config{noLog: true})
 	logger, err := access.Open(access.Options{Writer: io.Discard})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { logger.Close() })
+	tb.Cleanup(func() { logger.Close() })
 	c := &quietConn{}
 	e.upstream.Pool = pool.New(pool.Options{Dial: func(context.Context, *upstream.Endpoint) (pool.Conn, error) { return c, nil }})
 	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics}, &proxy.Snapshot{
@@ -66,7 +66,7 @@ func newQuiet(t testing.TB) (*engine, *quiet, func()) {
 	proto := newClient("GET", "/some/path?x=y").with(
 		"accept", "*/*", "user-agent", "test/1.0", "accept-encoding", "gzip", "cookie", "a=b", "x-forwarded-for", "1.1.1.1")
 	q := &quiet{}
-	ctx := t.Context()
+	ctx := tb.Context()
 	return e, q, func() {
 		f := q.req.Fields
 		f.Replace(proto.req.Fields.List())

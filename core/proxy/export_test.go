@@ -1,6 +1,10 @@
 package proxy
 
-import "wproxy/core/exchange"
+import (
+	"net/netip"
+
+	"wproxy/core/exchange"
+)
 
 // Retryable exposes the pure rule for its table test.
 func Retryable(class exchange.Retry, reused, idempotent, held, answered bool, left int) bool {
@@ -12,3 +16,14 @@ const (
 	MaxHeldBody = maxHeldBody
 	DuplexAfter = duplexAfter
 )
+
+// ClientOf exposes the walk through a forwarding chain for its fuzz target.
+func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
+	if element {
+		return clientOf(list, trust, parseForwardedElement)
+	}
+	return clientOf(list, trust, parseForwardedFor)
+}
+
+// PrefersJSON exposes the negotiation for its tests.
+var PrefersJSON = prefersJSON

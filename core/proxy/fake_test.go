@@ -359,20 +359,20 @@ type config struct {
 	noLog   bool
 }
 
-func newEngine(t testing.TB, o *origin, cfg config) *engine {
-	t.Helper()
-	e := &engine{t: t, origin: o, metrics: metrics.New(), log: new(bytes.Buffer)}
+func newEngine(tb testing.TB, o *origin, cfg config) *engine {
+	tb.Helper()
+	e := &engine{t: tb, origin: o, metrics: metrics.New(), log: new(bytes.Buffer)}
 	var endpoints []*upstream.Endpoint
 	for i := range max(cfg.servers, 1) {
 		ep, err := upstream.NewEndpoint("127.0.0.1:"+string(rune('1'+i))+"0", 1)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		endpoints = append(endpoints, ep)
 	}
 	cluster, err := upstream.NewCluster("u", endpoints, "")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	e.pool = pool.New(pool.Options{Dial: func(context.Context, *upstream.Endpoint) (pool.Conn, error) {
 		o.mu.Lock()
@@ -403,11 +403,11 @@ func newEngine(t testing.TB, o *origin, cfg config) *engine {
 	}
 	table, err := route.New(entries)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if !cfg.noLog {
 		if e.logger, err = access.Open(access.Options{Writer: e.log}); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	e.snapshot = &proxy.Snapshot{
@@ -415,7 +415,7 @@ func newEngine(t testing.TB, o *origin, cfg config) *engine {
 		NoRoute: e.metrics.Route("", []string{"http"}), Access: e.logger,
 	}
 	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics}, e.snapshot)
-	t.Cleanup(func() { e.logger.Close(); e.pool.Close() })
+	tb.Cleanup(func() { e.logger.Close(); e.pool.Close() })
 	return e
 }
 

@@ -29,7 +29,8 @@ func TestForwarded(t *testing.T) {
 				"x-forwarded-for", "1.1.1.1", "x-forwarded-proto", "https", "x-forwarded-host", "evil", "x-forwarded-port", "1",
 				"x-forwarded-client-cert", "x", "forwarded", "for=1.1.1.1", "x-real-ip", "1.1.1.1",
 				"x_forwarded_for", "1.1.1.1", "x-forwarded_proto", "https", "x_real_ip", "1.1.1.1", "x_real-ip", "1.1.1.1",
-			}, "192.0.2.1",
+			},
+			"192.0.2.1",
 			map[string]string{
 				"x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "http", "x-forwarded-host": "a.example.com",
 				"x-forwarded-port": "", "x-forwarded-client-cert": "", "forwarded": "", "x-real-ip": "",
@@ -37,11 +38,14 @@ func TestForwarded(t *testing.T) {
 			},
 		},
 		{
-			"others are left alone", "192.0.2.1", []string{"x-forwarder", "1", "from", "me", "x_custom", "2"}, "192.0.2.1",
+			"others are left alone", "192.0.2.1",
+			[]string{"x-forwarder", "1", "from", "me", "x_custom", "2"},
+			"192.0.2.1",
 			map[string]string{"x-forwarder": "1", "from": "me", "x_custom": "2"},
 		},
 		{
-			"trusted, chain", "10.0.0.1", []string{"x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.7", "x-forwarded-proto", "https", "x-forwarded-host", "b"},
+			"trusted, chain", "10.0.0.1",
+			[]string{"x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.7", "x-forwarded-proto", "https", "x-forwarded-host", "b"},
 			"203.0.113.9",
 			map[string]string{
 				"x-forwarded-for": "1.1.1.1, 203.0.113.9, 10.0.0.7, 10.0.0.1", "x-forwarded-proto": "https", "x-forwarded-host": "b",
@@ -54,7 +58,9 @@ func TestForwarded(t *testing.T) {
 		{"trusted, with a port", "10.0.0.1", []string{"x-forwarded-for", "[2001:db8::1]:80"}, "2001:db8::1", nil},
 		{"trusted, mapped address", "10.0.0.1", []string{"x-forwarded-for", "::ffff:1.2.3.4"}, "1.2.3.4", nil},
 		{
-			"trusted, Forwarded", "10.0.0.1", []string{"forwarded", `for=1.1.1.1, For="[2001:db8::2]:99";Proto=https;by=x`}, "2001:db8::2",
+			"trusted, Forwarded", "10.0.0.1",
+			[]string{"forwarded", `for=1.1.1.1, For="[2001:db8::2]:99";Proto=https;by=x`},
+			"2001:db8::2",
 			map[string]string{
 				"forwarded":         `for=1.1.1.1, For="[2001:db8::2]:99";Proto=https;by=x, for=10.0.0.1;proto=http`,
 				"x-forwarded-proto": "https", "x-forwarded-for": "10.0.0.1",

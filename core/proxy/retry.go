@@ -178,8 +178,7 @@ func isReset(reason string) bool {
 
 // asError returns the *exchange.Error in err, or one that wraps it.
 func asError(err error) *exchange.Error {
-	var e *exchange.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exchange.Error](err); ok {
 		return e
 	}
 	return &exchange.Error{Op: "exchange", Status: 500, Reason: "internal", Err: err}

@@ -92,7 +92,8 @@ func (x *state) begin(ctx context.Context, c exchange.Client) {
 	x.live = true
 	generation := x.generation
 	x.mu.Unlock()
-	x.fx.Context, x.fx.Start, x.fx.Engine = ctx, x.start, x
+	x.fx.Context = ctx //nolint:fatcontext // replaced for each exchange, never nested
+	x.fx.Start, x.fx.Engine = x.start, x
 	if g, ok := c.(exchange.GoneNotifier); ok {
 		g.ResetWhenGone(goneSink{x})
 		return
@@ -290,8 +291,7 @@ func (x *state) lastResort(gone bool, err error) {
 		return
 	}
 	status, reason := 502, "incomplete"
-	var e *exchange.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exchange.Error](err); ok {
 		if e.Side == exchange.ClientSide && e.Status == 0 {
 			x.setGone()
 			x.client.Reset(exchange.CodeCancel)

@@ -12,11 +12,11 @@ import (
 type HostMode uint8
 
 const (
-	// HostClient: the authority that the client sent.
+	// HostClient is the authority that the client sent.
 	HostClient HostMode = iota
-	// HostServer: the address of the server that was picked.
+	// HostServer is the address of the server that was picked.
 	HostServer
-	// HostName: Cluster.HostName.
+	// HostName is Cluster.HostName.
 	HostName
 )
 

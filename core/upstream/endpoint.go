@@ -43,7 +43,7 @@ func NewEndpoint(address string, weight int) (*Endpoint, error) {
 	e := &Endpoint{Name: address, Network: "tcp", Scheme: "http", Weight: max(weight, 1)}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		if path == "" {
-			return nil, fmt.Errorf("server %q: no path after unix:", address)
+			return nil, fmt.Errorf("server %q: unix: needs a path", address)
 		}
 		e.Network, e.Address, e.Host = "unix", path, "localhost"
 		return e, nil
@@ -60,8 +60,7 @@ func NewEndpoint(address string, weight int) (*Endpoint, error) {
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil {
-		var ae *net.AddrError
-		if errors.As(err, &ae) {
+		if ae, ok := errors.AsType[*net.AddrError](err); ok {
 			return nil, fmt.Errorf("server %q: %s (host:port or unix:/path)", address, ae.Err)
 		}
 		return nil, fmt.Errorf("server %q: %w", address, err)
