@@ -19,10 +19,14 @@ func TestPairsVectors(t *testing.T) {
 		bytes string
 	}{
 		{nil, "\x00\x00\x00\x00"},
-		{[]abi.Pair{{"a", "1"}, {"b", "22"}},
-			"\x02\x00\x00\x00" + "\x01\x00\x00\x00\x01\x00\x00\x00" + "\x01\x00\x00\x00\x02\x00\x00\x00" + "a\x001\x00b\x0022\x00"},
-		{[]abi.Pair{{"set-cookie", "x"}, {"set-cookie", "x"}},
-			"\x02\x00\x00\x00" + strings.Repeat("\x0a\x00\x00\x00\x01\x00\x00\x00", 2) + strings.Repeat("set-cookie\x00x\x00", 2)},
+		{
+			[]abi.Pair{{"a", "1"}, {"b", "22"}},
+			"\x02\x00\x00\x00" + "\x01\x00\x00\x00\x01\x00\x00\x00" + "\x01\x00\x00\x00\x02\x00\x00\x00" + "a\x001\x00b\x0022\x00",
+		},
+		{
+			[]abi.Pair{{"set-cookie", "x"}, {"set-cookie", "x"}},
+			"\x02\x00\x00\x00" + strings.Repeat("\x0a\x00\x00\x00\x01\x00\x00\x00", 2) + strings.Repeat("set-cookie\x00x\x00", 2),
+		},
 		{[]abi.Pair{{"", ""}}, "\x01\x00\x00\x00" + strings.Repeat("\x00", 8) + "\x00\x00"},
 		{[]abi.Pair{{"n\x00l", "\xff\x00"}}, "\x01\x00\x00\x00" + "\x03\x00\x00\x00\x02\x00\x00\x00" + "n\x00l\x00\xff\x00\x00"},
 	} {
@@ -62,7 +66,7 @@ func TestParsePairsErrors(t *testing.T) {
 		{"empty", "", nil},
 		{"one NUL", "\x00", nil},
 		{"as many as may be", string(abi.AppendPairs(nil, many)), nil},
-		{"one too many", string(abi.AppendPairs(nil, append(many, abi.Pair{}))), abi.ErrPairsTooLarge},
+		{"one too many", string(abi.AppendPairs(nil, append(slices.Clone(many), abi.Pair{}))), abi.ErrPairsTooLarge},
 		{"a byte too large", string(abi.AppendPairs(nil, []abi.Pair{{"", strings.Repeat("x", abi.MaxPairBytes-13)}})), abi.ErrPairsTooLarge},
 		{"as large as may be", string(abi.AppendPairs(nil, []abi.Pair{{"", strings.Repeat("x", abi.MaxPairBytes-14)}})), nil},
 		{"one byte", "\x01", abi.ErrPairsMalformed},
@@ -154,7 +158,7 @@ func TestValues(t *testing.T) {
 		t.Errorf("double -2.5 became %v", v)
 	}
 	at := time.Unix(5, 6)
-	if got := fmt.Sprint(abi.AppendTime(abi.AppendDuration(nil, time.Microsecond), at)); got != "[232 3 0 0 0 0 0 0 6 242 5 42 1 0 0 0]" {
+	if got := fmt.Sprintf("%d", abi.AppendTime(abi.AppendDuration(nil, time.Microsecond), at)); got != "[232 3 0 0 0 0 0 0 6 242 5 42 1 0 0 0]" {
 		t.Errorf("duration and time = %s", got)
 	}
 	for _, v := range []bool{false, true} {

@@ -189,6 +189,7 @@ func (s *fakeStream) SetProperty(path string, value []byte) { s.set[path] = stri
 func (s *fakeStream) Resume(side abi.StreamType) {
 	s.events = append(s.events, "resume "+side.String())
 }
+
 func (s *fakeStream) Close(side abi.StreamType) { s.events = append(s.events, "close "+side.String()) }
 func (s *fakeStream) Reply(r host.Reply)        { s.reply = &r }
 func (s *fakeStream) ClearRouteCache()          { s.events = append(s.events, "clear route cache") }

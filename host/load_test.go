@@ -12,7 +12,7 @@ import (
 	"wproxy/host/wasmtest"
 )
 
-func tryLoad(t testing.TB, wasm []byte, o host.PluginOptions) (*host.Plugin, error) {
+func tryLoad(t *testing.T, wasm []byte, o host.PluginOptions) (*host.Plugin, error) {
 	t.Helper()
 	h, err := host.NewHost(host.HostOptions{})
 	if err != nil {
@@ -83,8 +83,7 @@ func TestLoadRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := tryLoad(t, tt.wasm, host.PluginOptions{})
-			var le *host.LoadError
-			if !errors.As(err, &le) {
+			if _, ok := errors.AsType[*host.LoadError](err); !ok {
 				t.Fatalf("Load() = %v, want a LoadError", err)
 			}
 			for _, part := range tt.want {

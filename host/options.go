@@ -12,6 +12,8 @@ import (
 )
 
 // HostOptions are what all plugins of a process share. The zero value works.
+//
+//nolint:revive // Options alone would not tell it from PluginOptions.
 type HostOptions struct {
 	// CacheDir is where compiled machine code is kept between runs. It is
 	// executable code: the directory is made with mode 0700, and one that is not
@@ -120,31 +122,32 @@ const (
 )
 
 // Validate reports the first option that is out of its range.
-func (o *PluginOptions) Validate() error {
+func (opts *PluginOptions) Validate() error {
 	switch {
-	case o.Name == "":
+	case opts.Name == "":
 		return fmt.Errorf("host: plugin without a name")
-	case o.Memory < 0 || o.Memory > maxMemory:
-		return fmt.Errorf("host: plugin %s: memory %d: want 0 to %d bytes", o.Name, o.Memory, int64(maxMemory))
-	case o.Instances < 0 || o.Instances > maxInstances:
-		return fmt.Errorf("host: plugin %s: instances %d: want 0 to %d", o.Name, o.Instances, maxInstances)
-	case o.RestartMin < 0 || o.RestartMax < 0:
-		return fmt.Errorf("host: plugin %s: restart %v..%v: want no negative time", o.Name, o.RestartMin, o.RestartMax)
-	case !o.LogLevel.Known():
-		return fmt.Errorf("host: plugin %s: log level %d: want 0 to %d", o.Name, o.LogLevel, abi.LogCritical)
-	case o.HeadersPause > HeadersPauseHold:
-		return fmt.Errorf("host: plugin %s: headers pause %d: want 0 to %d", o.Name, o.HeadersPause, HeadersPauseHold)
+	case opts.Memory < 0 || opts.Memory > maxMemory:
+		return fmt.Errorf("host: plugin %s: memory %d: want 0 to %d bytes", opts.Name, opts.Memory, int64(maxMemory))
+	case opts.Instances < 0 || opts.Instances > maxInstances:
+		return fmt.Errorf("host: plugin %s: instances %d: want 0 to %d", opts.Name, opts.Instances, maxInstances)
+	case opts.RestartMin < 0 || opts.RestartMax < 0:
+		return fmt.Errorf("host: plugin %s: restart %v..%v: want no negative time", opts.Name, opts.RestartMin, opts.RestartMax)
+	case !opts.LogLevel.Known():
+		return fmt.Errorf("host: plugin %s: log level %d: want 0 to %d", opts.Name, opts.LogLevel, abi.LogCritical)
+	case opts.HeadersPause > HeadersPauseHold:
+		return fmt.Errorf("host: plugin %s: headers pause %d: want 0 to %d", opts.Name, opts.HeadersPause, HeadersPauseHold)
 	}
-	for k, v := range o.Env {
+	for k, v := range opts.Env {
 		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
-			return fmt.Errorf("host: plugin %s: environment variable %q: a name without = and NUL and a value without NUL are needed", o.Name, k)
+			return fmt.Errorf("host: plugin %s: environment variable %q: a name without = and NUL and a value without NUL are needed", opts.Name, k)
 		}
 	}
 	return nil
 }
 
-// withDefaults returns o with defaults filled in and what it refers to copied.
-func (o PluginOptions) withDefaults() PluginOptions {
+// withDefaults returns a copy of o with defaults filled in.
+func (opts *PluginOptions) withDefaults() PluginOptions {
+	o := *opts
 	if o.VMID == "" {
 		o.VMID = o.Name
 	}

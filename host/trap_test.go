@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -77,10 +78,10 @@ func TestTrapInEachCallback(t *testing.T) {
 				t.Errorf("the trap was not logged: %q", s.log.lines(false))
 			}
 			if bound := st.name != "proxy_on_context_create" && st.name != "proxy_on_request_headers"; bound {
-				if bystander.failed != error(te) {
+				if !errors.Is(bystander.failed, te) {
 					t.Errorf("a stream in between was told %v, want the same trap", bystander.failed)
 				}
-				if _, err := other.RequestBody(1, true); err != error(te) && st.name == "proxy_on_request_body" {
+				if _, err := other.RequestBody(1, true); !errors.Is(err, te) && st.name == "proxy_on_request_body" {
 					t.Errorf("another stream got %v, want the same trap", err)
 				}
 			}
@@ -161,7 +162,7 @@ func TestHostPanic(t *testing.T) {
 type panicky struct{ *fakeStream }
 
 func (panicky) Property([]byte, string) ([]byte, bool) {
-	var none []int
+	none := make([]int, len(os.Args))
 	return nil, none[len(none)] == 0
 }
 
@@ -191,8 +192,7 @@ func TestRestart(t *testing.T) {
 			_, err := c.RequestHeaders(1, true)
 			return err
 		}
-		for i, wait := range []time.Duration{0, 1, 2, 4, 4} {
-			wait *= time.Second
+		for i, wait := range []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second} {
 			kill()
 			synctest.Wait()
 			if wait > 0 {

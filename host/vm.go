@@ -86,8 +86,8 @@ func (c *vmContext) Value(key any) any {
 }
 
 func vmOf(ctx context.Context, mod api.Module) *vm {
-	v := ctx.Value(vmKey{}).(*vm)
-	if v.mem == nil { // a start section: the instance does not exist yet
+	v, _ := ctx.Value(vmKey{}).(*vm) // always there: every call passes vm.ctx
+	if v.mem == nil {                // a start section: the instance does not exist yet
 		v.mem = mod.Memory()
 	}
 	return v

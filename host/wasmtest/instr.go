@@ -75,7 +75,7 @@ func Store8(addr, v Instr) Instr { return Seq(addr, v, op(0x3a, 0, 0)) }
 // Store64 stores v, an i64, at addr.
 func Store64(addr, v Instr) Instr { return Seq(addr, v, op(0x37, 3, 0)) }
 
-// Add, Sub, And, Shl, ShrU, Eq, Ne, LtU and GtU are the i32 instructions of those names.
+// Add is the i32 instruction of that name, as are the next ones.
 func Add(a, b Instr) Instr { return Seq(a, b, op(0x6a)) }
 
 // Sub is described at Add.
