@@ -91,7 +91,6 @@ var knownFailures = map[string]string{
 	"TestHostileUpstreams/101_without_a_protocol": "RFC 9110 7.8: a 101 must name the protocol in Upgrade; it is passed on and opens a tunnel",
 	"TestUpgradeThenGone":                         "architecture rule 11: a client that asks for an upgrade and closes leaves its goroutine and connection behind for ever",
 	"TestBadBodyIsTheClientsFault":                "architecture rule 1: a bad request body is now and then answered 502 reset instead of 400, when the response's goroutine sees the reset first",
-	"TestUnaskedAnswer":                           "RFC 9112 9.2: bytes that come on an idle upstream connection are taken for the answer to the next GET",
 }
 
 // skipKnown skips a test that is listed in knownFailures.

@@ -278,7 +278,6 @@ func (h *hostile) healthyAfter(t *testing.T, c upstreamCase) {
 // TestUnaskedAnswer: bytes that an origin sends on an idle connection are the
 // answer to nobody's next request.
 func TestUnaskedAnswer(t *testing.T) {
-	skipKnown(t)
 	origin := strict.NewOrigin(t, func(r *strict.Request) strict.Answer {
 		if r.Target != "/poison" {
 			return echo(r)

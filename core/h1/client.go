@@ -26,6 +26,8 @@ type ClientConn struct {
 	state  atomic.Int32
 	reused atomic.Bool
 	fin    atomic.Bool // the upstream has closed
+
+	quiet peekOp // owned by who has the slot
 }
 
 // States of a ClientConn.
@@ -43,12 +45,30 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 	}
 	c := &ClientConn{o: o}
 	c.attach(nc)
+	c.quiet.attach()
 	o.Watcher.add(c.raw, c, &c.watch)
 	return c
 }
 
 // Reserve takes the slot. False: it is taken, or the connection is closed.
-func (c *ClientConn) Reserve() bool { return c.state.CompareAndSwap(clientIdle, clientBusy) }
+//
+// A connection that has served an exchange is looked at first, which costs a
+// system call. One that the upstream has closed is of no use, and a request that
+// must not be repeated (RFC 9110 9.2.2) would be lost on it. And what came while
+// nobody was asking is an answer to nobody: the next request would get it for its
+// own (RFC 9112 9.2), and the request after that the answer to this one.
+func (c *ClientConn) Reserve() bool {
+	if !c.state.CompareAndSwap(clientIdle, clientBusy) {
+		return false
+	}
+	if c.reused.Load() {
+		if p := c.quiet.peek(&c.conn); p == peekEnd || p == peekBytes {
+			_ = c.Close() // there is nobody to tell
+			return false
+		}
+	}
+	return true
+}
 
 // Open returns the stream of the exchange that Reserve has taken the slot for.
 // It never blocks and does not look at ctx: who wants the stream to end calls

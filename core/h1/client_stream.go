@@ -2,7 +2,6 @@ package h1
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -129,18 +128,6 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 	}
 	x.began, x.method = true, h.Method
 	c.active.Store(0)
-	if x.reused && !idempotent(h.Method) {
-		// RFC 9110 9.2.2: such a request must not be sent twice, so find out
-		// now whether the upstream has closed the idle connection, or has
-		// said something that nobody asked for.
-		if p := c.peek(); p == peekEnd || p == peekBytes {
-			x.close(c)
-			return &exchange.Error{
-				Op: "write request", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways,
-				Status: http.StatusBadGateway, Reason: ReasonClosed, Err: io.EOF,
-			}
-		}
-	}
 	b := x.w.begin(headSize(&h.Fields, len(h.Method)+len(h.Target)+len(h.Authority)+len(h.Upgrade)))
 	from := len(b)
 	b = appendRequestLine(b, h)
@@ -194,15 +181,6 @@ func (x *clientStream) appendFraming(b []byte, h *exchange.Request, end bool) ([
 		lines++
 	}
 	return b, lines
-}
-
-// idempotent is RFC 9110 9.2.2, with QUERY as a safe method.
-func idempotent(method string) bool {
-	switch method {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY":
-		return true
-	}
-	return false
 }
 
 // Data implements exchange.Sink.

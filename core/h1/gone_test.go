@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -209,56 +210,93 @@ func TestIdleUpstreamDies(t *testing.T) {
 	}
 }
 
-// TestStaleConnection: what a reused connection that the upstream has closed
-// says, and that a request that must not be repeated is not sent into it.
-func TestStaleConnection(t *testing.T) {
+// usedConn returns a connection without a Watcher that has served an exchange,
+// and the upstream's end of it.
+func usedConn(t *testing.T) (*h1.ClientConn, *net.TCPConn) {
+	t.Helper()
+	client, upstream := tcpPair(t)
+	cc := h1.NewClientConn(client, nil)
+	t.Cleanup(func() {
+		cc.Close()
+		upstream.Close()
+	})
+	go func() { // ends with the write
+		_, _ = upstream.Read(make([]byte, 1000))
+		_, _ = io.WriteString(upstream, "HTTP/1.1 204 No Content\r\n\r\n")
+	}()
+	if !cc.Reserve() {
+		t.Fatal("no slot")
+	}
+	if err := roundTrip(cc); err != nil {
+		t.Fatal(err)
+	}
+	if !cc.Idle() || !cc.Reused() {
+		t.Fatalf("idle %v, reused %v", cc.Idle(), cc.Reused())
+	}
+	return cc, upstream.(*net.TCPConn)
+}
+
+// TestUnquietConnection: a connection that the upstream has closed, or has said
+// something on that nobody asked for, has no slot.
+func TestUnquietConnection(t *testing.T) {
 	for _, tt := range []struct {
-		name, method string
-		behind       string // bytes that nobody asked for
-		retry        exchange.Retry
+		name, behind string
+		fin, usable  bool
 	}{
-		{"idempotent", "GET", "", exchange.RetryIfReused},
-		{"not idempotent", "POST", "", exchange.RetryAlways},
-		{"not idempotent, garbage", "POST", "HTTP/1.1 200 OK\r\n\r\n", exchange.RetryAlways},
+		{"at rest", "", false, true},
+		{"closed", "", true, false},
+		{"an answer that nobody asked for", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", false, false},
+		{"one byte", "\n", false, false},
+		{"one byte and closed", "\n", true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			client, upstream := tcpPair(t)
-			defer upstream.Close()
-			cc := h1.NewClientConn(client, nil) // no Watcher: the close is not noticed in time
-			defer cc.Close()
-			go func() { // ends with the write
-				_, _ = upstream.Read(make([]byte, 1000))
-				_, _ = io.WriteString(upstream, "HTTP/1.1 204 No Content\r\n\r\n")
-			}()
-			if err := roundTrip(cc, "GET"); err != nil {
-				t.Fatal(err)
-			}
-			if !cc.Idle() || !cc.Reused() {
-				t.Fatalf("idle %v, reused %v", cc.Idle(), cc.Reused())
-			}
+			cc, upstream := usedConn(t)
 			_, _ = io.WriteString(upstream, tt.behind)
-			_ = upstream.(*net.TCPConn).CloseWrite()
+			if tt.fin {
+				_ = upstream.CloseWrite()
+			}
 			time.Sleep(10 * time.Millisecond) // over loopback it has arrived by then
-			err := roundTrip(cc, tt.method)
-			var e *exchange.Error
-			if !errors.As(err, &e) || e.Retry != tt.retry || e.Status != 502 {
-				t.Errorf("got %v, want retry %v", err, tt.retry)
+			if got := cc.Reserve(); got != tt.usable {
+				t.Errorf("got a slot: %v", got)
 			}
 			if cc.Idle() {
 				t.Errorf("still idle")
+			}
+			if !tt.usable {
+				_ = upstream.SetReadDeadline(time.Now().Add(patience))
+				if n, err := upstream.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("it was not closed: %v", err)
+				}
 			}
 		})
 	}
 }
 
-func roundTrip(cc *h1.ClientConn, method string) error {
-	cc.Reserve()
+// TestStaleConnection: an upstream that closes after the slot was taken.
+func TestStaleConnection(t *testing.T) {
+	cc, upstream := usedConn(t)
+	if !cc.Reserve() {
+		t.Fatal("no slot")
+	}
+	_ = upstream.CloseWrite()
+	err := roundTrip(cc)
+	var e *exchange.Error
+	if !errors.As(err, &e) || e.Retry != exchange.RetryIfReused || e.Status != 502 {
+		t.Errorf("got %v, want retry if reused", err)
+	}
+	if cc.Idle() {
+		t.Errorf("still idle")
+	}
+}
+
+// roundTrip makes an exchange in the slot that the caller has reserved.
+func roundTrip(cc *h1.ClientConn) error {
 	s, err := cc.Open(context.Background())
 	if err != nil {
 		return err
 	}
 	defer s.(exchange.Releaser).Release()
-	req := &exchange.Request{Method: method, Authority: "a"}
+	req := &exchange.Request{Method: "GET", Authority: "a"}
 	req.SetTarget("/", 1)
 	if err := s.Head(req, true); err != nil {
 		return err

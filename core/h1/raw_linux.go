@@ -187,19 +187,31 @@ const (
 
 // peek looks, without waiting. It may be called from any goroutine.
 func (c *conn) peek() peeked {
+	var op peekOp
+	op.attach()
+	return op.peek(c)
+}
+
+// A peekOp looks again and again without allocating. It is used by one
+// goroutine at a time.
+type peekOp struct {
+	found peeked
+	look  func(fd uintptr) // made once
+}
+
+func (p *peekOp) attach() { p.look = p.recv }
+
+func (p *peekOp) peek(c *conn) peeked {
 	if c.raw == nil {
 		return peekUnknown
 	}
-	var p pkt
-	if c.raw.Control(p.peek) != nil {
+	if c.raw.Control(p.look) != nil {
 		return peekEnd
 	}
 	return p.found
 }
 
-type pkt struct{ found peeked }
-
-func (p *pkt) peek(fd uintptr) {
+func (p *peekOp) recv(fd uintptr) {
 	var b [1]byte
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1,

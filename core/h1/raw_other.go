@@ -12,6 +12,7 @@ var errWouldBlock = errors.New("would block")
 type (
 	readOp  struct{}
 	writeOp struct{}
+	peekOp  struct{}
 	peeked  uint8
 )
 
@@ -27,3 +28,6 @@ func (*conn) rawRead(uintptr) bool             { return true }
 func (*conn) rawFlush(*[3][]byte, limit) error { return errWouldBlock }
 func (*conn) rawWrite(uintptr) bool            { return true }
 func (*conn) peek() peeked                     { return peekUnknown }
+
+func (*peekOp) attach()           {}
+func (*peekOp) peek(*conn) peeked { return peekUnknown }
