@@ -100,7 +100,6 @@ func TestTunnel(t *testing.T) {
 // TestUpgradeThenGone: a client that asks for an upgrade and goes away before
 // the answer leaves nothing behind.
 func TestUpgradeThenGone(t *testing.T) {
-	skipKnown(t)
 	origin := newGoOrigin(t)
 	in := origin.start(t, "")
 	for i := range 40 {

@@ -2,10 +2,12 @@ package h1_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"wproxy/core/exchange"
 	"wproxy/core/exchange/exchangetest"
@@ -142,4 +144,67 @@ func TestAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUpgradeAnswers: whatever becomes of the answer to a request that asks for
+// an upgrade, its feeder goes on.
+func TestUpgradeAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer func(c exchange.Client) error
+		want   string // first line that the client sees; "": none
+		fed    bool   // Feed succeeds
+	}{
+		{"refused without a body", func(c exchange.Client) error {
+			return c.Head(&exchange.Response{Status: 403}, true)
+		}, "HTTP/1.1 403 Forbidden", true},
+		{"refused with a body", func(c exchange.Client) error { return answer200(c) }, "HTTP/1.1 200 OK", true},
+		{"an answer that cannot be written", func(c exchange.Client) error {
+			r := &exchange.Response{Status: 101, Upgrade: "x"}
+			r.Fields.Add("x-a", "a\nb")
+			if err := c.Head(r, false); err == nil {
+				return errors.New("a line break was written")
+			}
+			return nil
+		}, "", true},
+		{"reset", func(c exchange.Client) error { c.Reset(exchange.CodeInternal); return nil }, "", false},
+		{"an answer after a reset", func(c exchange.Client) error {
+			c.Reset(exchange.CodeInternal)
+			if err := c.Head(&exchange.Response{Status: 101, Upgrade: "x"}, false); err == nil {
+				return errors.New("written after Reset")
+			}
+			return nil
+		}, "", false},
+	} {
+		bubble(t, tt.name, func(t *testing.T) {
+			k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+				answered := make(chan error, 1)
+				rec := exchangetest.Recorder[*exchange.Request]{OnHead: func(*exchange.Request, bool) error {
+					go func() { // ends with the answer
+						time.Sleep(time.Second)
+						answered <- tt.answer(c)
+					}()
+					return nil
+				}}
+				if err := c.Feed(&rec); (err == nil) != tt.fed {
+					t.Errorf("Feed: %v", err)
+				}
+				if err := <-answered; err != nil {
+					t.Error(err)
+				}
+			})
+			k.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			line, _ := k.br.ReadString('\n')
+			if got := strings.TrimRight(line, "\r\n"); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func answer200(c exchange.Client) error {
+	if err := c.Head(&exchange.Response{Status: 200, Length: 2}, false); err != nil {
+		return err
+	}
+	return c.Data([]byte("no"), true)
 }

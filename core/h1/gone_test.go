@@ -303,3 +303,41 @@ func roundTrip(cc *h1.ClientConn) error {
 	}
 	return s.Feed(new(exchangetest.Recorder[*exchange.Response]))
 }
+
+// TestUpgradeThenGone: a client that asks for an upgrade and leaves before the
+// answer does not hold its exchange.
+func TestUpgradeThenGone(t *testing.T) {
+	w := newWatcher(t)
+	for _, tt := range []struct {
+		name  string
+		leave func(c *net.TCPConn) error
+	}{
+		{"FIN", (*net.TCPConn).CloseWrite},
+		{"close", (*net.TCPConn).Close},
+		{"reset", func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			flushed, result := make(chan struct{}), make(chan error, 1)
+			c := serveSocket(t, h1.ServerOptions{Watcher: w}, func(_ context.Context, c exchange.Client) {
+				rec := exchangetest.Recorder[*exchange.Request]{OnData: func([]byte, bool) error { close(flushed); return nil }}
+				result <- c.Feed(&rec)
+			})
+			if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			<-flushed
+			if err := tt.leave(c); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-result:
+				var e *exchange.Error
+				if !errors.As(err, &e) || e.Side != exchange.ClientSide || !errors.Is(err, exchange.ErrClientGone) {
+					t.Errorf("got %v, want the client to be gone", err)
+				}
+			case <-time.After(patience):
+				t.Error("Feed still waits for the answer")
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -41,7 +42,7 @@ type serverStream struct {
 	trailer exchange.Fields
 
 	deadline moment        // see SetDeadline
-	answered chan struct{} // closed with flagAnswered or flagReset; made for upgrades only
+	answered chan struct{} // told when the answer has begun, or never will; nil unless the request asks for an upgrade
 
 	flags atomic.Uint32
 
@@ -110,6 +111,9 @@ func (x *serverStream) serve() bool {
 	x.w.limit = limit{timeout: x.c.s.o.WriteTimeout}
 	if !x.readHead() {
 		return false
+	}
+	if x.req.Upgrade != "" {
+		x.answered = make(chan struct{}, 1)
 	}
 	x.c.s.h(x.c.ctx, x)
 	return x.finish()
@@ -227,7 +231,6 @@ func (x *serverStream) feedBody(dst content, l limit) error {
 // feedUpgrade is Feed for a request that asks for an upgrade (rule 6): what the
 // next bytes are depends on the answer.
 func (x *serverStream) feedUpgrade(dst exchange.Sink[*exchange.Request]) error {
-	x.answered = make(chan struct{})
 	x.body.done = true
 	x.c.release()
 	if err := dst.Head(&x.req, false); err != nil {
@@ -237,9 +240,13 @@ func (x *serverStream) feedUpgrade(dst exchange.Sink[*exchange.Request]) error {
 		return err
 	}
 	x.complete() // of the request as such: a client that closes now is gone
-	<-x.answered
+	select {
+	case <-x.answered:
+	case <-x.c.ctx.Done(): // nobody is there for an answer: it may never come
+		return x.errorf("read tunnel", exchange.ClientSide, 0, ReasonClosed, context.Cause(x.c.ctx))
+	}
 	x.wmu.Lock()
-	switched := x.tunnel
+	switched := x.tunnel && x.flags.Load()&flagAnswered != 0
 	x.wmu.Unlock()
 	switch {
 	case x.flags.Load()&flagReset != 0:
@@ -249,6 +256,14 @@ func (x *serverStream) feedUpgrade(dst exchange.Sink[*exchange.Request]) error {
 	}
 	x.body = body{framing: tunnel}
 	return x.feedBody(dst, limit{timeout: x.c.s.o.TunnelIdle, either: true})
+}
+
+// wake wakes feedUpgrade. It may be called from any goroutine, and more than once.
+func (x *serverStream) wake() {
+	select {
+	case x.answered <- struct{}{}:
+	default: // told already, or nobody waits
+	}
 }
 
 // inviteBody sends "100 Continue" if the client waits for it (RFC 9110 10.1.1)
@@ -296,9 +311,7 @@ func (x *serverStream) Reset(code exchange.Code) {
 		return
 	}
 	x.c.abort()
-	if old&flagAnswered == 0 && x.answered != nil {
-		close(x.answered)
-	}
+	x.wake()
 }
 
 func (x *serverStream) errorf(op string, side exchange.Side, status int, reason string, err error) error {

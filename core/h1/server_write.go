@@ -19,6 +19,13 @@ func (x *serverStream) Head(h *exchange.Response, end bool) error {
 	if h.Status < 200 && h.Status != 101 {
 		return x.interim(h)
 	}
+	err := x.final(h, end)
+	x.wake()
+	return err
+}
+
+// final writes a final head.
+func (x *serverStream) final(h *exchange.Response, end bool) error {
 	lengthField := x.setFraming(h, end)
 	b := x.w.begin(headSize(&h.Fields, len(h.Upgrade)))
 	from := len(b)
@@ -46,12 +53,10 @@ func (x *serverStream) Head(h *exchange.Response, end bool) error {
 		x.flags.Or(flagEnding)
 		return x.end(x.w.data(nil, true))
 	}
-	if x.answered != nil {
+	if x.tunnel {
 		// The client must have seen a 101 before the tunnel's first bytes,
 		// which may come from either side.
-		err := x.w.flush()
-		close(x.answered)
-		if err != nil {
+		if err := x.w.flush(); err != nil {
 			return x.writeError(err)
 		}
 	}
