@@ -88,7 +88,6 @@ func echo(r *strict.Request) strict.Answer {
 // each is a bug that waits for its fix. They run with WPROXY_KNOWN_FAILURES set.
 // The list is meant to be empty.
 var knownFailures = map[string]string{
-	"TestHostileUpstreams/101_without_a_protocol": "RFC 9110 7.8: a 101 must name the protocol in Upgrade; it is passed on and opens a tunnel",
 	"TestBadBodyIsTheClientsFault":                "architecture rule 1: a bad request body is now and then answered 502 reset instead of 400, when the response's goroutine sees the reset first",
 }
 

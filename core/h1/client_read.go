@@ -119,8 +119,9 @@ func (x *clientStream) frame(c *ClientConn) fault {
 	switch {
 	case h.Status == 101:
 		// CVE-2026-2833 and others: a tunnel that nobody asked for lets the
-		// upstream's bytes stand for answers.
-		if x.upgrade == "" || !sameProtocol(h.Upgrade, x.upgrade) {
+		// upstream's bytes stand for answers. RFC 9110 7.8: the answer names
+		// the protocol, and it is the one that was asked for.
+		if x.upgrade == "" || !equalFold(h.Upgrade, lower(x.upgrade)) {
 			return bad(ReasonUpgrade)
 		}
 		x.body.framing = tunnel
@@ -139,9 +140,6 @@ func (x *clientStream) frame(c *ClientConn) fault {
 	}
 	return fault{}
 }
-
-// sameProtocol compares protocols of Upgrade, which are not case-sensitive.
-func sameProtocol(a, b string) bool { return a == "" || equalFold(a, lower(b)) }
 
 // finish ends the exchange after a complete answer.
 func (x *clientStream) finish(c *ClientConn) error {
