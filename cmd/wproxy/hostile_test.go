@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,21 +83,6 @@ func echo(r *strict.Request) strict.Answer {
 	return strict.Answer{Raw: []byte(a)}
 }
 
-// knownFailures are tests that fail, by name, and the rule that is broken;
-// each is a bug that waits for its fix. They run with WPROXY_KNOWN_FAILURES set.
-// The list is meant to be empty.
-var knownFailures = map[string]string{
-	"TestBadBodyIsTheClientsFault":                "architecture rule 1: a bad request body is now and then answered 502 reset instead of 400, when the response's goroutine sees the reset first",
-}
-
-// skipKnown skips a test that is listed in knownFailures.
-func skipKnown(t *testing.T) {
-	t.Helper()
-	if why := knownFailures[t.Name()]; why != "" && os.Getenv("WPROXY_KNOWN_FAILURES") == "" {
-		t.Skip("known failure:", why)
-	}
-}
-
 func TestHostileRequests(t *testing.T) {
 	origin := strict.NewOrigin(t, echo)
 	in := startInstance(t, strings.ReplaceAll(hostileConfig, "@ORIGIN", origin.Addr()))
@@ -138,7 +122,6 @@ type hostile struct {
 
 // run sends one case and judges both ends.
 func (h *hostile) run(t *testing.T, c hostileCase, slowly bool) {
-	skipKnown(t)
 	refused := h.in.sum(t, "wproxy_refused_total")
 	w := h.in.dial(t)
 	go w.send(c.in, c.fin, slowly) // ends with the connection, which this test closes
@@ -213,9 +196,6 @@ func (h *hostile) answers(t *testing.T, w *wire, c hostileCase) []*strict.Respon
 			return all
 		}
 		all = append(all, resp)
-		if knownFailures["TestBadBodyIsTheClientsFault"] != "" && c.partial && resp.Status == 502 {
-			return all // seen about once in a thousand runs
-		}
 		if !slices.Contains(alternatives, strconv.Itoa(resp.Status)) {
 			t.Errorf("answer %d: got %d %q, want %s", i+1, resp.Status, shorten(string(resp.Body)), want)
 			return all

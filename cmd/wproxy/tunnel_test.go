@@ -128,7 +128,6 @@ func TestUpgradeThenGone(t *testing.T) {
 // TestBadBodyIsTheClientsFault: however the two directions race, a request
 // body that cannot be parsed is a 400.
 func TestBadBodyIsTheClientsFault(t *testing.T) {
-	skipKnown(t)
 	origin := strict.NewOrigin(t, echo)
 	in := startInstance(t, strings.ReplaceAll(hostileConfig, "@ORIGIN", origin.Addr()))
 	var wg sync.WaitGroup

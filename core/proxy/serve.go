@@ -266,15 +266,19 @@ func (x *state) fail(e *exchange.Error) {
 	if x.reason == "" {
 		x.reason = e.Reason
 	}
+	x.mu.Unlock()
+	// First the claim: the response's goroutine takes the reset for a failure of
+	// the upstream, and would answer that.
+	claimed := !gone && e.Status != 0 && x.req != nil && x.claim()
+	x.mu.Lock()
 	if x.up != nil && (x.running || e.Side != exchange.UpstreamSide) {
 		x.up.Reset(exchange.CodeCancel)
 	}
 	x.mu.Unlock()
-	if gone || e.Status == 0 || x.req == nil || !x.claim() {
-		return
+	if claimed {
+		x.reply(e.Status, e.Reason, nil)
+		x.pushed()
 	}
-	x.reply(e.Status, e.Reason, nil)
-	x.pushed()
 }
 
 // lastResort is for an exchange that nobody has answered to the end. What was
