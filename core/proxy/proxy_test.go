@@ -397,3 +397,30 @@ func TestSwapDrains(t *testing.T) {
 		}
 	})
 }
+
+// TestNoHost: an HTTP/1.0 client need not say which host it asks.
+func TestNoHost(t *testing.T) {
+	t.Parallel()
+	ask := func() *client {
+		c := newClient("GET", "/x")
+		c.req.Version, c.req.Authority = exchange.HTTP10, ""
+		return c
+	}
+	e := newEngine(t, &origin{}, config{})
+	c := e.do(ask())
+	e.wantStatus(c, 200, "")
+	if got := e.origin.streams[0].head.Authority; got != "127.0.0.1:10" {
+		t.Errorf("the upstream sees host %q, want its own address", got)
+	}
+
+	d, err := route.NewRedirect("https", 308, 443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e = newEngine(t, &origin{}, config{edit: func(r *proxy.Route) { r.Split, r.Redirect = nil, d }})
+	c = e.do(ask())
+	e.wantStatus(c, 400, "missing_host")
+	if c.fields.Has("location") {
+		t.Errorf("redirected to %q", c.fields.Value("location"))
+	}
+}

@@ -85,10 +85,15 @@ func (x *state) refuse(status int, reason string) error {
 	return x.answer(status, reason)
 }
 
-// redirect answers with a redirect.
+// redirect answers with a redirect. One to the host that was asked needs one: an
+// HTTP/1.0 client may have sent none.
 func (x *state) redirect(d *route.Redirect) error {
+	to := d.Location(x.req)
+	if to == "" {
+		return x.answer(400, "missing_host")
+	}
 	if x.claim() {
-		x.reply(d.Status(), "", &exchange.Field{Name: "location", Value: d.Location(x.req)})
+		x.reply(d.Status(), "", &exchange.Field{Name: "location", Value: to})
 		x.pushed()
 	}
 	return exchange.ErrAnswered
