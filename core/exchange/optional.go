@@ -33,3 +33,8 @@ type GoneNotifier interface{ ResetWhenGone(r Resetter) }
 // calling it is correct and leaves them to the garbage collector. Until then,
 // calls on a stream whose messages have ended are harmless, Reset above all.
 type Releaser interface{ Release() }
+
+// A Retractor takes back what was begun of an answer, if not one byte of it has
+// gone out: then, and only then, it reports true, and another head may follow.
+// It is called when the response message has failed and nobody is writing it.
+type Retractor interface{ Retract() bool }

@@ -202,6 +202,69 @@ func TestUpgradeAnswers(t *testing.T) {
 	}
 }
 
+// TestRetract: an answer can be taken back as long as it waits in the buffer.
+func TestRetract(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		begin func(c exchange.Client) error
+		want  bool
+	}{
+		{"nothing begun", func(exchange.Client) error { return nil }, false},
+		{"head", func(c exchange.Client) error {
+			return c.Head(&exchange.Response{Status: 200, Length: 10}, false)
+		}, true},
+		{"head and some bytes", func(c exchange.Client) error {
+			return errors.Join(c.Head(&exchange.Response{Status: 200, Length: exchange.LengthUnknown}, false), c.Data([]byte("x"), false))
+		}, true},
+		{"a head that closes behind one of 1xx", func(c exchange.Client) error {
+			return errors.Join(c.Head(&exchange.Response{Status: 103}, false), c.Head(&exchange.Response{Status: 200, Length: 10}, false))
+		}, true},
+		{"more than is held", func(c exchange.Client) error {
+			return errors.Join(c.Head(&exchange.Response{Status: 200, Length: 1 << 20}, false), c.Data(make([]byte, 32<<10), false))
+		}, false},
+		{"flushed", func(c exchange.Client) error {
+			return errors.Join(c.Head(&exchange.Response{Status: 200, Length: 10}, false), c.Data(nil, false))
+		}, false},
+	} {
+		bubble(t, tt.name, func(t *testing.T) {
+			k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+				if err := errors.Join(c.Feed(new(exchangetest.Recorder[*exchange.Request])), tt.begin(c)); err != nil {
+					t.Error(err)
+				}
+				if got := c.(exchange.Retractor).Retract(); got != tt.want {
+					t.Errorf("got %v", got)
+				} else if got {
+					if err := c.Head(&exchange.Response{Status: 502}, true); err != nil {
+						t.Error(err)
+					}
+				}
+				if c.(exchange.Retractor).Retract() {
+					t.Error("taken back twice, or after the end")
+				}
+			})
+			if !tt.want {
+				k.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				_, _ = io.Copy(io.Discard, k.br) // until it is cut
+				return
+			}
+			for range 2 { // it is as good as new afterwards
+				k.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				var got string
+				for !strings.HasPrefix(got, "HTTP/1.1 502") {
+					line, err := k.br.ReadString('\n')
+					if err != nil || strings.HasPrefix(line, "HTTP/1.1 200") {
+						t.Fatalf("got %q, %v", line, err)
+					}
+					got = line
+				}
+				for got != "\r\n" {
+					got, _ = k.br.ReadString('\n')
+				}
+			}
+		})
+	}
+}
+
 func answer200(c exchange.Client) error {
 	if err := c.Head(&exchange.Response{Status: 200, Length: 2}, false); err != nil {
 		return err

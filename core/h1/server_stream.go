@@ -49,7 +49,8 @@ type serverStream struct {
 	wmu sync.Mutex
 	// Guarded by wmu: "100 Continue" is written by the reader.
 	w        writer
-	closing  bool // the answer said connection: close
+	before   int64 // conn.wrote before the final head
+	closing  bool  // the answer said connection: close
 	tunnel   bool
 	finished bool // the writer has seen the end
 }
@@ -59,6 +60,7 @@ var (
 	_ exchange.Deadliner    = (*serverStream)(nil)
 	_ exchange.Starter      = (*serverStream)(nil)
 	_ exchange.GoneNotifier = (*serverStream)(nil)
+	_ exchange.Retractor    = (*serverStream)(nil)
 )
 
 // open prepares x for an exchange on c.

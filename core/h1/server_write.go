@@ -48,6 +48,7 @@ func (x *serverStream) final(h *exchange.Response, end bool) error {
 	if err := x.w.commit(append(b, crlf...), from, lines); err != nil {
 		return x.writeError(err)
 	}
+	x.before = x.c.wrote // what waited before it are interim heads, which are flushed
 	x.flags.Or(flagAnswered)
 	if end {
 		x.flags.Or(flagEnding)
@@ -156,6 +157,24 @@ func (x *serverStream) Data(p []byte, end bool) error {
 		return x.writeError(err)
 	}
 	return nil
+}
+
+// Retract implements exchange.Retractor: a head waits for the first bytes of its
+// body, and an upstream that fails at once has been answered for in time.
+func (x *serverStream) Retract() bool {
+	x.alive()
+	x.wmu.Lock()
+	defer x.wmu.Unlock()
+	const final = flagEnding | flagReset | flagMustClose
+	flags := x.flags.Load()
+	if flags&flagAnswered == 0 || flags&final != 0 || x.tunnel || x.c.wrote != x.before {
+		return false
+	}
+	w := &x.w
+	w.release()
+	w.framing, w.left, w.err = noBody, 0, nil
+	x.flags.And(^uint32(flagAnswered))
+	return true
 }
 
 // beforeHead judges Data before a final head: a flush, behind 1xx heads, is fine.

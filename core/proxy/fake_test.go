@@ -16,6 +16,7 @@ type client struct {
 	trailer *exchange.Fields
 	feed    func(c *client, dst exchange.Sink[*exchange.Request]) error // instead of body
 	gate    chan struct{}                                               // if set, the answer's Data waits for it
+	holds   bool                                                        // an answer that has not ended has not gone out
 
 	answered chan struct{} // closed when the answer has ended
 
@@ -145,6 +146,19 @@ func (c *client) ResetWhenGone(r exchange.Resetter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.resetter = r
+}
+
+// Retract implements exchange.Retractor.
+func (c *client) Retract() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.holds || c.ended || c.reset {
+		return false
+	}
+	c.status = 0
+	c.fields.Reset()
+	c.got.Reset()
+	return true
 }
 
 // leave is what the codec does when the client has gone.

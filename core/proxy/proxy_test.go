@@ -258,9 +258,34 @@ func TestCutAnswer(t *testing.T) {
 		if !c.reset || c.ended {
 			t.Errorf("%s: reset %v, ended %v: a cut answer must not look complete", c.req.Method, c.reset, c.ended)
 		}
-		if m := e.line(); m["status"] != 200. || m["reason"] != "truncated" && m["reason"] != "upstream_truncated" {
+		if m := e.line(); m["status"] != 200. || m["reason"] != "upstream_truncated" {
 			t.Errorf("log: %v", m)
 		}
+	}
+}
+
+// TestAnswerTakenBack: an answer that is cut before the client has seen any of
+// it becomes an error that says so.
+func TestAnswerTakenBack(t *testing.T) {
+	t.Parallel()
+	o := &origin{feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error {
+		h := &exchange.Response{Status: 200, Length: 10}
+		h.Fields.Add("x-from", "upstream")
+		if err := errors.Join(dst.Head(h, false), dst.Data([]byte("half"), false)); err != nil {
+			return err
+		}
+		return &exchange.Error{Op: "read body", Side: exchange.UpstreamSide, Status: 502, Reason: "truncated"}
+	}}
+	e := newEngine(t, o, config{})
+	c := newClient("GET", "/")
+	c.holds = true
+	e.do(c)
+	e.wantStatus(c, 502, "upstream_truncated")
+	if c.reset || !c.ended || c.fields.Has("x-from") || strings.Contains(c.got.String(), "half") {
+		t.Errorf("reset %v, ended %v, fields %v, body %q", c.reset, c.ended, c.fields.List(), c.got.String())
+	}
+	if m := e.line(); m["bytes_out"] != float64(c.got.Len()) {
+		t.Errorf("log: %v", m)
 	}
 }
 

@@ -163,6 +163,14 @@ func reasonOf(e *exchange.Error) string {
 	}
 }
 
+// nameOf returns the stable name of a failure on whatever side.
+func nameOf(e *exchange.Error) string {
+	if e.Side == exchange.UpstreamSide {
+		return reasonOf(e)
+	}
+	return e.Reason
+}
+
 // statusOf returns what an upstream's failure is answered with.
 func statusOf(e *exchange.Error) int {
 	if e.Status == 0 {

@@ -264,7 +264,7 @@ func (x *state) fail(e *exchange.Error) {
 	x.mu.Lock()
 	gone := x.gone
 	if x.reason == "" {
-		x.reason = e.Reason
+		x.reason = nameOf(e)
 	}
 	x.mu.Unlock()
 	// First the claim: the response's goroutine takes the reset for a failure of
@@ -276,7 +276,7 @@ func (x *state) fail(e *exchange.Error) {
 	}
 	x.mu.Unlock()
 	if claimed {
-		x.reply(e.Status, e.Reason, nil)
+		x.reply(e.Status, nameOf(e), nil)
 		x.pushed()
 	}
 }
@@ -286,7 +286,7 @@ func (x *state) fail(e *exchange.Error) {
 // response side has been used up or has failed.
 func (x *state) lastResort(gone bool, err error) {
 	switch {
-	case x.headSent.Load() || gone:
+	case gone, x.headSent.Load() && !x.retract():
 		x.client.Reset(exchange.CodeCancel)
 		return
 	case x.ctx.Err() != nil:
@@ -302,7 +302,7 @@ func (x *state) lastResort(gone bool, err error) {
 			return
 		}
 		if e.Status != 0 {
-			status, reason = e.Status, e.Reason
+			status, reason = e.Status, nameOf(e)
 		}
 	}
 	x.note(reason)
@@ -311,6 +311,17 @@ func (x *state) lastResort(gone bool, err error) {
 	if x.deliver(outlet{x}, &x.own, x.body, nil) != nil {
 		x.client.Reset(exchange.CodeCancel)
 	}
+}
+
+// retract takes back an answer of which the client has seen nothing yet.
+func (x *state) retract() bool {
+	r, ok := x.client.(exchange.Retractor)
+	if !ok || !r.Retract() {
+		return false
+	}
+	x.headSent.Store(false)
+	atomic.StoreInt64(&x.fx.BytesOut, 0)
+	return true
 }
 
 func (x *state) setGone() {
