@@ -112,15 +112,8 @@ func (x *state) repick(h *exchange.Request) error {
 	if !changed {
 		return nil
 	}
-	if h.Target != x.before.target {
-		if err := h.ParseTarget(h.Target); err != nil {
-			return x.refuseEdit(err)
-		}
-	}
-	if h.Authority != x.before.authority {
-		if err := h.ParseAuthority(h.Authority); err != nil {
-			return x.refuseEdit(err)
-		}
+	if err := x.canonicalise(h); err != nil {
+		return x.refuseEdit(err)
 	}
 	r, ok := x.match(h)
 	if !ok {
@@ -139,6 +132,21 @@ func (x *state) repick(h *exchange.Request) error {
 	x.setRoute(r)
 	if _, err := x.local(r); err != nil {
 		return err
+	}
+	return nil
+}
+
+// canonicalise brings what filters have edited into the canonical form.
+func (x *state) canonicalise(h *exchange.Request) error {
+	x.fx.Mu.Lock() // a guest's tick may be looking
+	defer x.fx.Mu.Unlock()
+	if h.Target != x.before.target {
+		if err := h.ParseTarget(h.Target); err != nil {
+			return err
+		}
+	}
+	if h.Authority != x.before.authority {
+		return h.ParseAuthority(h.Authority)
 	}
 	return nil
 }

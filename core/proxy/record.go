@@ -23,8 +23,10 @@ func (x *state) account(err error) {
 	x.rec.Total = max(now.Sub(x.start), 0)
 
 	if len(x.filters) > 0 {
+		x.fx.Mu.Lock() // a guest's tick may be looking
 		x.fx.Finished, x.fx.Reason = now, x.rec.Reason
 		x.fx.Upstream = x.outcomeOf()
+		x.fx.Mu.Unlock()
 		x.closeFilters(err)
 	}
 

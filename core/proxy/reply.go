@@ -141,18 +141,8 @@ func (x *state) push(body []byte) {
 func (x *state) deliver(
 	to exchange.Sink[*exchange.Response], h *exchange.Response, body []byte, trailer *exchange.Fields,
 ) error {
-	h.Length = int64(len(body))
-	h.Fields.Set("content-length", strconv.Itoa(len(body))) // the filters' view
-	switch {
-	case h.Status == 204:
-		h.Fields.Remove("content-length")
-		return to.Head(h, true)
-	case h.Status == 304, x.req.Method == http.MethodHead: // no body, RFC 9110 6.4.1
-		return to.Head(h, true)
-	case trailer != nil:
-		h.Length = exchange.LengthUnknown
-		h.Fields.Remove("content-length")
-	case len(body) == 0:
+	x.frameOwn(h, len(body), trailer != nil)
+	if len(body) == 0 && trailer == nil || h.Status == 204 || h.Status == 304 || x.req.Method == http.MethodHead { // RFC 9110 6.4.1
 		return to.Head(h, true)
 	}
 	err := to.Head(h, false)
@@ -163,6 +153,24 @@ func (x *state) deliver(
 		err = to.Trailer(trailer)
 	}
 	return err
+}
+
+// frameOwn says how long the body of h is.
+func (x *state) frameOwn(h *exchange.Response, size int, trailer bool) {
+	if len(x.filters) > 0 {
+		x.fx.Mu.Lock() // a guest's tick may be looking
+		defer x.fx.Mu.Unlock()
+	}
+	h.Length = int64(size)
+	switch {
+	case h.Status == 204:
+		h.Fields.Remove("content-length")
+	case trailer && h.Status != 304 && x.req.Method != http.MethodHead:
+		h.Length = exchange.LengthUnknown
+		h.Fields.Remove("content-length")
+	default:
+		h.Fields.Set("content-length", strconv.Itoa(size)) // the filters' view
+	}
 }
 
 // buildOwn fills own and body: a short text that a person can act on, or the

@@ -97,7 +97,9 @@ func (s outlet) Head(h *exchange.Response, end bool) error {
 		return exchange.ErrAnswered // a filter that answers twice
 	}
 	if len(x.filters) > 0 {
+		x.fx.Mu.Lock() // a guest's tick may be looking
 		h.Fields.RemoveFunc(hopByHop)
+		x.fx.Mu.Unlock()
 	}
 	x.status = h.Status
 	x.headSent.Store(true)
