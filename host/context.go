@@ -203,7 +203,7 @@ func (v *vm) finish(c *Context, keep func() Stream) {
 	c.root.refs.Add(1)
 	late := &Context{
 		root: c.root, vm: v, id: c.id, stream: s, base: c.base,
-		ending: true, late: true, expires: v.p.now(v.clock).Add(delayedDone),
+		ending: true, late: true, expires: v.deadlineClock().Add(delayedDone),
 	}
 	v.contexts[c.id] = late
 	v.delayed = append(v.delayed, late)

@@ -125,8 +125,9 @@ func (v *vm) lowerName(ptr, n uint64) (string, bool) {
 	return borrow(b), ok
 }
 
-func appendLower(dst, b []byte) []byte {
-	for _, c := range b {
+func appendLower[T []byte | string](dst []byte, b T) []byte {
+	for i := range len(b) {
+		c := b[i]
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
@@ -159,20 +160,16 @@ func hostGetHeaderMapValue(v *vm, a []uint64) abi.Status {
 
 // hostAddHeaderMapValue is proxy_add_header_map_value(type, name, value): one line
 // more.
-func hostAddHeaderMapValue(v *vm, a []uint64) abi.Status {
-	return v.edit(a, Map.Add)
-}
+func hostAddHeaderMapValue(v *vm, a []uint64) abi.Status { return v.edit(a, true) }
 
 // hostReplaceHeaderMapValue is proxy_replace_header_map_value(type, name, value):
 // exactly this line.
-func hostReplaceHeaderMapValue(v *vm, a []uint64) abi.Status {
-	return v.edit(a, Map.Set)
-}
+func hostReplaceHeaderMapValue(v *vm, a []uint64) abi.Status { return v.edit(a, false) }
 
-func (v *vm) edit(a []uint64, change func(m Map, name, value string) bool) abi.Status {
+func (v *vm) edit(a []uint64, add bool) abi.Status {
 	kind := abi.MapType(uint32(a[0]))
-	name, ok := v.view(a[1], a[2])
-	value, ok2 := v.view(a[3], a[4])
+	name, ok := v.text(a[1], a[2])
+	value, ok2 := v.text(a[3], a[4])
 	switch {
 	case !ok || !ok2:
 		return abi.StatusInvalidMemoryAccess
@@ -186,13 +183,34 @@ func (v *vm) edit(a []uint64, change func(m Map, name, value string) bool) abi.S
 	if len(name) > abi.MaxPairBytes || len(value) > abi.MaxPairBytes {
 		return v.refused()
 	}
-	// One allocation for both strings, which the map owns.
-	v.buf = append(appendLower(v.buf[:0], name), value...)
-	both := string(v.buf)
-	if !change(m, both[:len(name)], both[len(name):]) {
+	if !v.change(m, a, name, value, add) {
 		return v.refused()
 	}
 	return abi.StatusOK
+}
+
+// change makes one edit of m; name and value are borrowed.
+func (v *vm) change(m Map, a []uint64, name, value string, add bool) bool {
+	place, ownName, ownValue, clean := v.fields.find(a[1], a[3], name, value)
+	if !clean {
+		// One allocation for both strings, which the map owns.
+		v.buf = append(appendLower(v.buf[:0], name), value...)
+		both := string(v.buf)
+		ownName, ownValue = both[:len(name)], both[len(name):]
+		if clean = isClean(ownName, ownValue); clean && ownName == name {
+			v.fields.keep(place, ownName, ownValue)
+		}
+	}
+	if f, ok := m.(FieldMap); ok && clean {
+		if add {
+			return f.AddClean(ownName, ownValue)
+		}
+		return f.SetClean(ownName, ownValue)
+	}
+	if add {
+		return m.Add(ownName, ownValue)
+	}
+	return m.Set(ownName, ownValue)
 }
 
 // hostRemoveHeaderMapValue is proxy_remove_header_map_value(type, name): all

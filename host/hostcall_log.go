@@ -68,7 +68,7 @@ func (v *vm) logGuest(level abi.LogLevel, msg string) {
 	if level < v.p.o.LogLevel {
 		return
 	}
-	if !v.logs.allow(v.clock) {
+	if !v.logs.allow(v.time()) {
 		v.p.dropped.Add(1)
 		return
 	}

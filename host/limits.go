@@ -79,6 +79,13 @@ const (
 	// keptScratch is the largest scratch buffer that a VM keeps between calls.
 	keptScratch = 64 << 10
 
+	// fieldCacheSize fields that a VM's guest has set lately are kept, a power of
+	// two well above what one plugin sets, if name and value have at most
+	// fieldCacheBytes together, which a long content-security-policy has.
+	fieldCacheBits  = 6
+	fieldCacheSize  = 1 << fieldCacheBits
+	fieldCacheBytes = 1 << 10
+
 	// quietTime without a crash resets the back-off of restarts.
 	quietTime = time.Minute
 )

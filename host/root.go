@@ -158,7 +158,7 @@ func (v *vm) drainLocked(base *rootContext) {
 		v.end(&base.Context)
 		return
 	}
-	base.ending, base.expires = true, v.p.now(v.clock).Add(delayedDone)
+	base.ending, base.expires = true, v.deadlineClock().Add(delayedDone)
 	v.kickTimer()
 }
 

@@ -34,7 +34,7 @@ func (v *vm) runTimer() {
 	defer t.Stop()
 	for {
 		v.lock()
-		v.runDue(v.clock)
+		v.runDue(v.time())
 		due, ok := v.nextDue()
 		if !ok {
 			v.timer.running = false
@@ -91,7 +91,7 @@ func (v *vm) runDue(now time.Time) int {
 			v.call(&base.Context, CallTick, uint64(base.id))
 			// Armed again only now: ticks do not overlap and are not made
 			// up for.
-			base.due = v.p.now(v.clock).Add(base.tick)
+			base.due = v.deadlineClock().Add(base.tick)
 		}
 	}
 	for len(v.delayed) > 0 && !now.Before(v.delayed[0].expires) {

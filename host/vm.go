@@ -44,15 +44,16 @@ type vm struct {
 	contexts map[uint32]*Context
 	roots    map[*Root]*rootContext
 	nextID   uint32
+	reused   bool // nextID has been through all numbers once
 
 	// The call in progress.
 	starting   bool // a start function
 	allocating bool // the allocator, called by a host function
 	allocFault error
 	callback   Callback
-	active     *Context // whose callback it is; nil between calls
-	effective  *Context // chosen by proxy_set_effective_context; nil: active
-	clock      time.Time
+	active     *Context      // whose callback it is; nil between calls
+	effective  *Context      // chosen by proxy_set_effective_context; nil: active
+	clock      time.Duration // Host.elapsed, as it was read last
 
 	// Deferred to the end of the outermost call, and to after mu is unlocked.
 	ended []*Context
@@ -64,6 +65,7 @@ type vm struct {
 	out     [2]partialLine // what the guest wrote to fd 1 and 2
 	buf     []byte         // scratch of host functions
 	pairs   []abi.Pair     // scratch of host functions
+	fields  fieldCache
 	collect func(name, value string) bool
 	warned  map[string]struct{}
 }
@@ -79,19 +81,34 @@ type vmKey struct{}
 
 // Value implements context.Context.
 func (c *vmContext) Value(key any) any {
-	if key == (vmKey{}) {
+	if _, ok := key.(vmKey); ok {
 		return c.v
 	}
-	return c.Context.Value(key)
+	return nil // below there is only context.Background
 }
 
 func vmOf(ctx context.Context, mod api.Module) *vm {
+	if c, ok := ctx.(*vmContext); ok {
+		return c.v
+	}
+	return startingVM(ctx, mod)
+}
+
+// startingVM returns the VM whose instance is being made: wazero has wrapped the context,
+// and in a start section the VM does not know its memory yet.
+func startingVM(ctx context.Context, mod api.Module) *vm {
 	v, _ := ctx.Value(vmKey{}).(*vm) // always there: every call passes vm.ctx
-	if v.mem == nil {                // a start section: the instance does not exist yet
+	if v.mem == nil {
 		v.mem = mod.Memory()
 	}
 	return v
 }
+
+// time returns when the call in progress began, or the last one ended.
+func (v *vm) time() time.Time { return v.p.h.made.Add(v.clock) }
+
+// deadlineClock is the same on the clock of deadlines.
+func (v *vm) deadlineClock() time.Time { return v.p.now(v.time()) }
 
 // newVM makes an instance and runs its start functions.
 func (p *Plugin) newVM() (*vm, error) {
@@ -102,7 +119,7 @@ func (p *Plugin) newVM() (*vm, error) {
 		return true
 	}
 	v.timer.wake = make(chan struct{}, 1)
-	v.clock = time.Now()
+	v.clock = v.p.h.elapsed()
 	v.starting = true
 	if err := v.instantiate(); err != nil {
 		return nil, v.startFailed(err)
@@ -177,7 +194,7 @@ func (v *vm) lock() {
 		v.mu.Lock()
 		v.waiting.Add(-1)
 	}
-	v.clock = time.Now()
+	v.clock = v.p.h.elapsed()
 }
 
 // unlock lets deferred effects happen and unlocks the VM.
@@ -231,8 +248,8 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 
 // spend books the time since the clock was read last.
 func (v *vm) spend(c *Context, cb Callback) {
-	now := time.Now()
-	took := now.Sub(v.clock)
+	now := v.p.h.elapsed()
+	took := now - v.clock
 	v.clock = now
 	c.spent += took
 	if v.p.o.OnCall != nil {
@@ -268,8 +285,14 @@ func (v *vm) stream() Stream { return v.current().stream }
 // newID returns an id that no live context has.
 func (v *vm) newID() uint32 {
 	for {
-		v.nextID++
-		if _, used := v.contexts[v.nextID]; v.nextID != 0 && !used {
+		if v.nextID++; v.nextID == 0 {
+			v.reused = true
+			continue
+		}
+		if !v.reused {
+			return v.nextID
+		}
+		if _, used := v.contexts[v.nextID]; !used {
 			return v.nextID
 		}
 	}

@@ -22,7 +22,7 @@ func (p *Plugin) bind(r *Root) (*vm, *rootContext, error) {
 				}
 				continue
 			}
-			v.clock = time.Now()
+			v.clock = v.p.h.elapsed()
 			if base := v.serves(r); base != nil {
 				return v, base, nil
 			}

@@ -54,9 +54,11 @@ func (d *direction[H]) Head(h H, end bool) error {
 	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
 	d.skip = skip || f.gaveUp
 	if d.side == abi.StreamResponse {
+		f.maps.arrived(abi.MapResponseHeaders)
 		f.noteLocked()
 		f.won = f.won || f.sent != nil && f.resp.head == f.sent
 	} else {
+		f.maps.arrived(abi.MapRequestHeaders)
 		f.route = x.Route
 	}
 	d.wasNoBody = d.bodylessLocked()
@@ -187,6 +189,7 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 	x := d.f.x
 	x.Mu.Lock()
 	d.trailer, d.ended, d.inside = t, true, true
+	d.f.maps.arrived(d.trailerKind())
 	n := t.Len()
 	if !trailers {
 		// A guest that waits for the end of the body has to be told of it, or

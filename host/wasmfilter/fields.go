@@ -1,48 +1,6 @@
 package wasmfilter
 
-import (
-	"strings"
-
-	"wproxy/core/exchange"
-)
-
-// tokenByte tells the bytes of a field name or method (RFC 9110 5.6.2).
-var tokenByte = func() (t [256]bool) {
-	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-		t[c] = true
-	}
-	return t
-}()
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !tokenByte[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// cleanField returns name in lower case and value without white space around it;
-// false if either would break framing, or is no field at all (RFC 9110 5.1, 5.5). A
-// control byte in a value is refused on the way in from clients, and so here.
-func cleanField(name, value string) (string, string, bool) {
-	if !isToken(name) {
-		return "", "", false
-	}
-	value, ok := cleanValue(value)
-	return strings.ToLower(name), value, ok
-}
-
-func cleanValue(value string) (string, bool) {
-	value = strings.Trim(value, " \t")
-	for i := range len(value) {
-		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return "", false
-		}
-	}
-	return value, true
-}
+import "wproxy/core/exchange"
 
 // hopByHop reports whether a field is about one connection, or is framing:
 // codecs write these themselves (RFC 9110 7.6.1, 9112 6). An edit of one has no
@@ -81,9 +39,4 @@ func find(list []exchange.Field, name string) int {
 		}
 	}
 	return -1
-}
-
-// roomFor reports whether a line may be added to f.
-func roomFor(f *exchange.Fields, name, value string) bool {
-	return f.Len() < maxHeadFields && f.Size()+len(name)+len(value) <= maxHeadBytes
 }

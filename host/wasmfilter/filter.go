@@ -169,5 +169,6 @@ func (f *Filter) Close(error) {
 	f.marks = marks{}
 	f.req.reset()
 	f.resp.reset()
+	f.maps.reset()
 	f.factory.pool.Put(f)
 }

@@ -13,10 +13,10 @@ var errLength = errors.New("the plugin changed the body after its length had bee
 func setLength(length *int64, fields *exchange.Fields, n int64) {
 	*length = n
 	if n < 0 {
-		fields.Remove("content-length")
+		fields.Remove(contentLength)
 		return
 	}
-	fields.Set("content-length", strconv.FormatInt(n, 10))
+	fields.Set(contentLength, strconv.FormatInt(n, 10))
 }
 
 // bodylessLocked reports whether the message that has just come cannot have a

@@ -106,6 +106,14 @@ func (d *half) resumeLocked() bool {
 	return !d.markLocked()
 }
 
+// trailerKind returns the map that the trailers are.
+func (d *half) trailerKind() abi.MapType {
+	if d.side == abi.StreamRequest {
+		return abi.MapRequestTrailers
+	}
+	return abi.MapResponseTrailers
+}
+
 // limit returns how many bytes of the body may be held back.
 func (d *half) limitLocked() int {
 	if n := d.f.limits[d.side]; n > 0 {

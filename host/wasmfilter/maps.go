@@ -26,6 +26,16 @@ func (m *headerMaps) init(f *Filter) {
 	}
 }
 
+// arrived notes that a message has come, or come and gone: its size is not known.
+func (m *headerMaps) arrived(kind abi.MapType) { m.list[kind].room = 0 }
+
+// reset prepares for another exchange.
+func (m *headerMaps) reset() {
+	for i := range m.list {
+		m.list[i].room = 0
+	}
+}
+
 // get returns the map, or nil when that message is not there.
 func (m *headerMaps) get(f *Filter, kind abi.MapType) host.Map {
 	if int(kind) >= len(m.list) {
@@ -45,9 +55,16 @@ type headerMap struct {
 	f    *Filter
 	kind abi.MapType
 	all  iter.Seq2[string, string] // each, made once
+
+	// room is how many bytes may be added without counting again; 0 when the
+	// message has just come. Only edits by way of this map can make it larger
+	// while it is here.
+	room int
 }
 
-var _ host.Map = (*headerMap)(nil)
+var _ host.FieldMap = (*headerMap)(nil)
+
+const contentLength = "content-length"
 
 // fields returns the lines behind the pseudo fields, nil when the message is not
 // there.
@@ -161,15 +178,29 @@ func (m *headerMap) Set(name, value string) bool {
 	if l == nil || m.isPseudo(name) {
 		return l != nil && m.setPseudo(name, value)
 	}
-	name, value, ok := cleanField(name, value)
+	name, value, ok := host.CleanField(name, value)
+	return ok && m.setLine(l, name, value)
+}
+
+// SetClean implements host.FieldMap.
+func (m *headerMap) SetClean(name, value string) bool {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	if l == nil || m.isPseudoToken(name) {
+		return l != nil && m.setPseudo(name, value)
+	}
+	return m.setLine(l, name, value)
+}
+
+// setLine sets a line whose name and value are clean.
+func (m *headerMap) setLine(l *exchange.Fields, name, value string) bool {
 	switch {
-	case !ok:
-		return false
 	case !m.writable() || hopByHop(name):
 		return true
-	case name == "content-length":
+	case name == contentLength:
 		return m.setLength(value)
-	case !roomFor(l, name, value):
+	case !m.roomFor(l, name, value):
 		return false
 	}
 	l.Set(name, value)
@@ -185,19 +216,48 @@ func (m *headerMap) Add(name, value string) bool {
 	if l == nil || m.isPseudo(name) {
 		return false // there is one of each already
 	}
-	name, value, ok := cleanField(name, value)
+	name, value, ok := host.CleanField(name, value)
+	return ok && m.addLine(l, name, value)
+}
+
+// AddClean implements host.FieldMap.
+func (m *headerMap) AddClean(name, value string) bool {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	l := m.fields()
+	return l != nil && !m.isPseudoToken(name) && m.addLine(l, name, value)
+}
+
+// addLine adds a line whose name and value are clean.
+func (m *headerMap) addLine(l *exchange.Fields, name, value string) bool {
 	switch {
-	case !ok:
-		return false
 	case !m.writable() || hopByHop(name):
 		return true
-	case name == "content-length":
+	case name == contentLength:
 		return !l.Has(name) && m.setLength(value)
-	case !roomFor(l, name, value):
+	case !m.roomFor(l, name, value):
 		return false
 	}
 	l.Add(name, value)
 	m.edited()
+	return true
+}
+
+// roomFor reports whether a line may be set or added. The size of l is counted at
+// the first edit, and again when what was added since does not leave enough room by
+// the largest it can be: an edit that replaces a line is taken for one that adds it.
+func (m *headerMap) roomFor(l *exchange.Fields, name, value string) bool {
+	if l.Len() >= maxHeadFields {
+		return false
+	}
+	n := len(name) + len(value)
+	if m.room < n {
+		m.room = maxHeadBytes - l.Size()
+	}
+	if m.room < n {
+		return false
+	}
+	m.room -= n
 	return true
 }
 
@@ -215,7 +275,7 @@ func (m *headerMap) Remove(name string) bool {
 	}
 	// The name as it stands in the list: the argument is borrowed, and in any
 	// case of letters.
-	if name := l.At(i).Name; name == "content-length" {
+	if name := l.At(i).Name; name == contentLength {
 		m.removeLength()
 	} else {
 		l.Remove(name)
@@ -248,17 +308,18 @@ func (m *headerMap) Replace(pairs []abi.Pair) bool {
 			return false
 		}
 	}
-	length, hadLength := l.Get("content-length")
+	m.room = 0
+	length, hadLength := l.Get(contentLength)
 	var kept bool
 	l.Reset()
 	for _, p := range pairs {
 		if m.isPseudo(p.Name) {
 			continue
 		}
-		name, value, _ := cleanField(p.Name, p.Value)
+		name, value, _ := host.CleanField(p.Name, p.Value)
 		switch {
 		case hopByHop(name):
-		case name == "content-length":
+		case name == contentLength:
 			if hadLength {
 				l.Add(name, length)
 			}
@@ -291,11 +352,11 @@ func (m *headerMap) replaceable(pairs []abi.Pair) bool {
 			}
 			continue
 		}
-		name, _, ok := cleanField(p.Name, p.Value)
+		name, _, ok := host.CleanField(p.Name, p.Value)
 		if !ok {
 			return false
 		}
-		if name == "content-length" {
+		if name == contentLength {
 			lengths++
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
+	"wproxy/host"
 )
 
 // pseudoHost is the field that :authority stands for. Guests that ask for it, or
@@ -18,6 +19,11 @@ func (m *headerMap) isPseudo(name string) bool {
 		return false
 	}
 	return name[0] == ':' || m.kind == abi.MapRequestHeaders && sameName(name, pseudoHost)
+}
+
+// isPseudoToken is isPseudo for a name in lower case without a colon.
+func (m *headerMap) isPseudoToken(name string) bool {
+	return m.kind == abi.MapRequestHeaders && name == pseudoHost
 }
 
 // pseudo returns the value of a pseudo field.
@@ -128,7 +134,7 @@ func setRequestPseudo(r *exchange.Request, name, value string) bool {
 	case sameName(name, ":method"):
 		// HEAD and CONNECT decide how the response is framed, and the client
 		// has been told already which it is (RFC 9112 6.3).
-		if !isToken(value) || special(value) != special(r.Method) {
+		if !host.IsToken(value) || special(value) != special(r.Method) {
 			return false
 		}
 		r.Method = value
@@ -218,7 +224,7 @@ func (m *headerMap) setLength(value string) bool {
 // body: then there is nothing to leave open.
 func (m *headerMap) removeLength() {
 	d, length := m.message()
-	m.fields().Remove("content-length")
+	m.fields().Remove(contentLength)
 	if d == nil || d.endHead && !d.wasNoBody {
 		return
 	}

@@ -108,7 +108,7 @@ func (f *Filter) push(h *exchange.Response, body []byte, reason string) error {
 func statusHead(status int, reason string) (h *exchange.Response, body []byte) {
 	body = []byte(reason + "\n")
 	h = &exchange.Response{Status: status}
-	h.Fields.Add("content-length", strconv.Itoa(len(body)))
+	h.Fields.Add(contentLength, strconv.Itoa(len(body)))
 	h.Fields.Add("content-type", "text/plain; charset=utf-8")
 	return h, body
 }
@@ -128,7 +128,7 @@ func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
 	}
 	addReplyFields(h, r.Fields)
 	if len(body) > 0 {
-		h.Fields.Add("content-length", strconv.Itoa(len(body)))
+		h.Fields.Add(contentLength, strconv.Itoa(len(body)))
 		if !h.Fields.Has("content-type") {
 			h.Fields.Add("content-type", "text/plain")
 		}
@@ -141,9 +141,9 @@ func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
 func addReplyFields(h *exchange.Response, pairs []abi.Pair) {
 	size := 0
 	for _, p := range pairs {
-		name, value, ok := cleanField(p.Name, p.Value)
+		name, value, ok := host.CleanField(p.Name, p.Value)
 		size += len(name) + len(value)
-		if !ok || hopByHop(name) || name == "content-length" ||
+		if !ok || hopByHop(name) || name == contentLength ||
 			size > maxHeadBytes || h.Fields.Len() >= maxHeadFields {
 			continue
 		}
