@@ -206,8 +206,8 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 
 // add adds a response field; the value is copied by the host.
 func add(name, value string) {
-	if err := proxywasm.AddHttpResponseHeader(name, value); err != nil {
-		proxywasm.LogError("ratelimit: cannot add " + name + ": " + err.Error())
+	if hostcall.AddResponseHeader(name, value) != hostcall.OK {
+		proxywasm.LogError("ratelimit: the host refuses to add " + name)
 	}
 }
 

@@ -34,6 +34,14 @@ func setProperty(path unsafe.Pointer, pathSize uint32, value unsafe.Pointer, val
 //go:noescape
 func getHeader(kind uint32, key unsafe.Pointer, keySize uint32, value, valueSize unsafe.Pointer) uint32
 
+//go:wasmimport env proxy_replace_header_map_value
+//go:noescape
+func replaceHeader(kind uint32, key unsafe.Pointer, keySize uint32, value unsafe.Pointer, valueSize uint32) uint32
+
+//go:wasmimport env proxy_add_header_map_value
+//go:noescape
+func addHeader(kind uint32, key unsafe.Pointer, keySize uint32, value unsafe.Pointer, valueSize uint32) uint32
+
 //go:wasmimport env proxy_get_shared_data
 //go:noescape
 func getSharedData(key unsafe.Pointer, keySize uint32, value, valueSize, cas unsafe.Pointer) uint32
@@ -93,6 +101,16 @@ func RequestHeader(name string) (string, bool) {
 	}
 	v := result()
 	return unsafe.String(unsafe.SliceData(v), len(v)), true
+}
+
+// SetResponseHeader leaves exactly one response header called name.
+func SetResponseHeader(name, value string) Status {
+	return Status(replaceHeader(2, textPtr(name), uint32(len(name)), textPtr(value), uint32(len(value))))
+}
+
+// AddResponseHeader adds a response header; the host copies the value.
+func AddResponseHeader(name, value string) Status {
+	return Status(addHeader(2, textPtr(name), uint32(len(name)), textPtr(value), uint32(len(value))))
 }
 
 // SharedData returns the value of key and its compare-and-swap number, which is never 0
