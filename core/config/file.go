@@ -116,8 +116,9 @@ type Log struct {
 type Access struct {
 	// To: "stdout" (default), "stderr", "none" or a file.
 	To string `toml:"to" default:"stdout"`
-	// Format of a line. Default and only value so far: "json".
-	Format string `toml:"format" default:"json" oneof:"json" later:"combined"`
+	// Format of a line: "json" (default), or "combined", which is Apache's and
+	// nginx's and says nothing of routes and upstreams.
+	Format string `toml:"format" default:"json" oneof:"json|combined"`
 }
 
 // A Test is a request and what must become of it, checked without sending it.
