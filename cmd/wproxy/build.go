@@ -368,7 +368,7 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 			return nil, problem
 		}
 		b.gen.broken = append(b.gen.broken, brokenPlugin{use.Plugin, routeName, problem})
-		return newFailedFactory(use.Plugin, err), nil // not kept: the next route says so too
+		return newFailedFactory(use.Plugin, problem), nil // not kept: the next route says so too
 	}
 	b.hold(letGo)
 	f := wasmfilter.New(root, filterOptions(b.file.Plugins[use.Plugin]))

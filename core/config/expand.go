@@ -24,7 +24,7 @@ func (x *expander) expand(s, dir string) (Value, error) {
 		return Plain(s), nil
 	}
 	var out strings.Builder
-	secret := false
+	var refs []reference
 	for rest := s; ; {
 		i := strings.Index(rest, "${")
 		if i < 0 {
@@ -50,14 +50,14 @@ func (x *expander) expand(s, dir string) (Value, error) {
 		if err != nil {
 			return Value{}, err
 		}
-		secret = true
+		refs = append(refs, reference{rest[i : i+end+1], v})
 		out.WriteString(rest[:i] + v)
 		rest = rest[i+end+1:]
 	}
-	if !secret {
+	if refs == nil {
 		return Plain(out.String()), nil
 	}
-	return Value{text: s, content: out.String()}, nil
+	return Value{text: s, content: out.String(), refs: refs}, nil
 }
 
 // resolve returns what one reference stands for.

@@ -10,6 +10,9 @@ const (
 	// maxSecretSize is the most bytes of a ${file:...}: keys and tokens are
 	// smaller, and one with more is likely the wrong file.
 	maxSecretSize = 64 << 10
+	// minSecret is the least bytes of a secret that Redact looks for: what is
+	// shorter protects nothing and would be found in every other text.
+	minSecret = 4
 	// maxDepth is the deepest nesting of arrays and inline tables. The TOML
 	// decoder recurses for each level; a stack overflow cannot be recovered.
 	maxDepth = 256

@@ -12,10 +12,14 @@ import (
 type Value struct {
 	text    string
 	content string
+	refs    []reference // in text
 }
 
+// A reference is a ${env:NAME} or ${file:/path} and what it stands for.
+type reference struct{ text, content string }
+
 // Plain returns a Value without a secret.
-func Plain(s string) Value { return Value{s, s} }
+func Plain(s string) Value { return Value{text: s, content: s} }
 
 // Reveal returns the content with every reference resolved.
 func (v Value) Reveal() string { return v.content }

@@ -1,0 +1,34 @@
+package config
+
+import "testing"
+
+func TestRedact(t *testing.T) {
+	env := map[string]string{"KEY": "s3cr\"et-key", "PEM": "-----BEGIN\nbase64stuff\n-----END", "LONG": "s3cr\"et-key-and-more", "PORT": "80"}
+	x := &expander{env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
+	value := func(s string) Value {
+		v, err := x.expand(s, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	config := map[string]any{
+		"a": value("Bearer ${env:KEY} and ${env:PORT}"), "b": []any{map[string]any{"c": value("${env:PEM}")}}, "d": "plain", "e": 5,
+	}
+	vars := map[string]Value{"X": value("${env:LONG}")}
+	for _, tt := range []struct{ in, want string }{
+		{"nothing to see: plain 80", "nothing to see: plain 80"},
+		{`key is s3cr"et-key, twice s3cr"et-key`, "key is ${env:KEY}, twice ${env:KEY}"},
+		{`{"a":"Bearer s3cr\"et-key and 80"}`, `{"a":"Bearer ${env:KEY} and 80"}`},
+		{`s3cr"et-key-and-more`, "${env:LONG}"},
+		{"a pem:\n\tbase64stuff\n", "a pem:\n\t${env:PEM}\n"},
+		{"-----BEGIN\nbase64stuff\n-----END", "${env:PEM}"},
+		{`{"pem":"-----BEGIN\nbase64stuff\n-----END"}`, `{"pem":"${env:PEM}"}`},
+		{"cut: s3cr\"e\nnext", "cut: ${env:LONG}\nnext"},
+		{"s3c", "s3c"},
+	} {
+		if got := Redact(tt.in, config, vars, nil, "x"); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
+		}
+	}
+}
