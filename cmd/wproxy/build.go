@@ -379,7 +379,7 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := &proxy.Snapshot{NoRoute: b.metrics.Route("", b.listeners)}
 	for _, name := range b.listeners {
-		s.Listeners = append(s.Listeners, &proxy.Listener{Name: name, TrustProxy: b.file.Listeners[name].TrustProxy})
+		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
 	}
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(b.file.Routes)) {

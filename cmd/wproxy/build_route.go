@@ -28,6 +28,11 @@ func routeSpec(r *config.Route) route.Spec {
 	}
 }
 
+// newListener converts what the engine must know of l.
+func newListener(l *config.Listener) *proxy.Listener {
+	return &proxy.Listener{Name: l.Name, TrustProxy: l.TrustProxy}
+}
+
 // conditions converts the conditions of one kind, ordered by name.
 func conditions(ms map[string]config.Match) []route.Condition {
 	cs := make([]route.Condition, 0, len(ms))

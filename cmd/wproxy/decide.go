@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,11 +17,13 @@ import (
 
 // A plan is what a configuration would do with a request, as far as that can be
 // said without running plugins. It is made by the functions that serve: the
-// codec's parsers, the route table, the route's rewrite and redirect.
+// codec's parsers, the engine's preparation of a head, the route table, the
+// route's lists of clients, its rewrite and redirect.
 type plan struct {
 	url      string // as it was asked
 	listener string
 	head     *exchange.Request // as plugins would see it
+	sender   proxy.Sender
 
 	route      *proxy.Route // nil: none matches
 	conf       *config.Route
@@ -72,6 +75,7 @@ type question struct {
 	method, url string
 	headers     []exchange.Field // names in any case
 	listener    string           // "": see pickListener
+	peer        netip.Addr       // who would send it; invalid: nobody in particular, whom no route turns away
 }
 
 // plan says what becomes of q. limit bounds the candidates. The error says what
@@ -91,6 +95,10 @@ func (pl *planner) plan(q question, limit int) (*plan, error) {
 		return p, nil
 	}
 	p.head.Conn = &exchange.Conn{Listener: p.listener}
+	if q.peer.IsValid() {
+		p.head.Conn.Remote, p.head.Conn.RemoteIP = netip.AddrPortFrom(q.peer, 0), q.peer.Unmap().String()
+	}
+	p.sender = newListener(pl.file.Listeners[p.listener]).Prepare(p.head)
 	view := route.View(p.head)
 	p.candidates = pl.table.Explain(&view, limit)
 	r, ok := pl.table.Match(&view)
@@ -100,6 +108,8 @@ func (pl *planner) plan(q question, limit int) (*plan, error) {
 		return p, nil
 	case p.head.EncodedSlash && !r.KeepSlash:
 		p.status, p.reason = 400, "encoded_slash"
+	case p.sender.Addr.IsValid() && !r.Allows(p.sender.Addr):
+		p.status, p.reason = 403, "denied"
 	}
 	p.route, p.conf = r, pl.file.Routes[r.Name]
 	if p.status == 0 {

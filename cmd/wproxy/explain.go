@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -21,6 +22,7 @@ const explainLost = 10
 type explanation struct {
 	Request  explainedRequest `json:"request"`
 	Listener string           `json:"listener"`
+	Client   string           `json:"client,omitempty"` // after trust_proxy; "" if none was named
 	Route    *explainedRoute  `json:"route,omitempty"`
 	Lost     []explainedRoute `json:"lost,omitempty"`
 	Answer   *explainedAnswer `json:"answer,omitempty"` // made by wproxy itself
@@ -65,16 +67,18 @@ type explainedShare struct {
 
 // runExplain is `wproxy explain`.
 func runExplain(_ context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("explain", `Usage: wproxy explain [-c FILE] [-H "NAME: VALUE"]... [--listener NAME] [--json] METHOD URL
+	fs := newFlags("explain", `Usage: wproxy explain [-c FILE] [-H "NAME: VALUE"]... [--from ADDRESS] [--listener NAME] [--json] METHOD URL
 
 Says what would become of a request: its route and why the others lost, the
 plugins with their settings, the upstream and the path that it sees. Nothing is
-sent, and no plugin runs. Fields that wproxy sets itself (x-forwarded-*,
-forwarded, x-request-id) are looked at as given.`, stderr)
+sent, and no plugin runs. With --from, trust_proxy, allow and deny are applied to
+that peer; without, no client is trusted and none is turned away.`, stderr)
 	find := sourceFlags(fs)
 	var headers fieldFlags
 	fs.Var(&headers, "H", "a header field of the request, \"`NAME: VALUE`\"; repeatable")
 	listener := fs.String("listener", "", "the `NAME` of the listener; else the one with the port of the URL, else the first by name")
+	var from netip.Addr
+	fs.TextVar(&from, "from", netip.Addr{}, "the `ADDRESS` of who connects")
 	asJSON := fs.Bool("json", false, "write JSON")
 	rest, code, done := parseMixed(fs, args, stdout)
 	if done {
@@ -92,7 +96,7 @@ forwarded, x-request-id) are looked at as given.`, stderr)
 	if err == nil {
 		var pl *planner
 		if pl, err = newPlanner(f); err == nil {
-			q := question{method: rest[0], url: rest[1], headers: headers, listener: *listener}
+			q := question{method: rest[0], url: rest[1], headers: headers, listener: *listener, peer: from}
 			var p *plan
 			if p, err = pl.plan(q, explainLost+1); err == nil {
 				return writeExplanation(explain(f, p), *asJSON, stdout, stderr)
@@ -161,6 +165,7 @@ func explain(f *config.File, p *plan) *explanation {
 	} else {
 		e.Request.URL = p.head.Scheme + "://" + p.head.Authority + p.head.Target
 	}
+	e.Client = p.sender.IP
 	for _, c := range p.candidates {
 		r := explainedRoute{c.Name, c.Pattern, f.Routes[c.Name].Pos, c.Lost}
 		if c.Lost == "" {
@@ -221,6 +226,9 @@ func (e *explanation) String() string {
 	}
 	line("request", "%s %s", e.Request.Method, e.Request.URL)
 	line("listener", "%s", e.Listener)
+	if e.Client != "" {
+		line("client", "%s", e.Client)
+	}
 	if e.Route != nil {
 		line("route", "%s  (%s, %s)", e.Route.Name, e.Route.Pattern, e.Route.Pos)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,15 @@ func randomRoutes(r *rand.Rand, origin string) map[string]string {
 		if r.IntN(4) == 0 {
 			fmt.Fprintf(&b, "when.query.q = %s\n", one(`"1"`, "true", "false"))
 		}
+		if r.IntN(6) == 0 {
+			fmt.Fprintf(&b, "when.header.x-forwarded-for = %s\n", one(`"127.0.0.1"`, `"192.0.2.7, 127.0.0.1"`, "true"))
+		}
+		if r.IntN(4) == 0 {
+			fmt.Fprintf(&b, "deny = [%s]\n", one(`"127.0.0.1"`, `"192.0.2.0/24"`, `"192.0.2.7", "198.51.100.0/24"`))
+		}
+		if r.IntN(4) == 0 {
+			fmt.Fprintf(&b, "allow = [%s]\n", one(`"127.0.0.0/8"`, `"192.0.2.0/24"`, `"0.0.0.0/0"`))
+		}
 		if r.IntN(4) == 0 {
 			b.WriteString("encoded_slash = \"keep\"\n")
 		}
@@ -70,8 +80,9 @@ func randomRoutes(r *rand.Rand, origin string) map[string]string {
 func buildRandom(t *testing.T, r *rand.Rand, origin, access string) (string, *planner) {
 	t.Helper()
 	routes := randomRoutes(r, origin)
+	trust := []string{"", "trust_proxy = [\"127.0.0.0/8\"]\n", "trust_proxy = [\"127.0.0.1\", \"192.0.2.0/24\"]\n"}[r.IntN(3)]
 	for {
-		text := "[listeners.http]\naddress = \"@ADDR\"\n[admin]\naddress = \"@ADMIN\"\n[log.access]\nto = \"" + access + "\"\n"
+		text := "[listeners.http]\naddress = \"@ADDR\"\n" + trust + "[admin]\naddress = \"@ADMIN\"\n[log.access]\nto = \"" + access + "\"\n"
 		for name := range routes {
 			text += routes[name]
 		}
@@ -103,7 +114,8 @@ func TestExplainAgreesWithLive(t *testing.T) {
 		w.Header().Set("x-target", r.RequestURI)
 	}))
 	t.Cleanup(origin.Close)
-	for seed := range uint64(3) {
+	denied := 0
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 77))
 			text, pl := buildRandom(t, r, strings.TrimPrefix(origin.URL, "http://"), "none")
@@ -115,10 +127,14 @@ func TestExplainAgreesWithLive(t *testing.T) {
 					return
 				}
 			}
+			denied += answers[403]
 			if answers[200] == 0 || answers[404] == len(answers) {
 				t.Errorf("the requests met too little: statuses %v of\n%s", answers, text)
 			}
 		})
+	}
+	if denied == 0 {
+		t.Error("no request met a list of clients")
 	}
 }
 
@@ -131,6 +147,16 @@ func compareLive(t *testing.T, r *rand.Rand, in *instance, pl *planner, text str
 		url: "http://" + one("a.example", "A.example.:80", "b.a.example", "c.b.a.example:8080", "x.example", "other") +
 			one("/", "/a", "/a/", "/a/b", "/a/b/c", "/a/1", "/ab", "/b", "/b/a", "/x/../a", "/%61/b", "/a%2Fb", "/a..b/c", "/a/./b", `/a\b`, "/a/%zz", "/a../b") +
 			one("", "?q=1", "?q=2", "?q=1&q=1", "?%71=%31", "?q"),
+	}
+	q.peer = netip.MustParseAddr("127.0.0.1")
+	if r.IntN(2) == 0 {
+		q.headers = append(q.headers, exchange.Field{
+			Name:  one("X-Forwarded-For", "x_forwarded_for", "Forwarded"),
+			Value: one("192.0.2.7", "198.51.100.1, 192.0.2.7", "192.0.2.7, 198.51.100.1", "nonsense", "for=192.0.2.7", "for=198.51.100.1;proto=https, for=192.0.2.7"),
+		})
+	}
+	if r.IntN(4) == 0 {
+		q.headers = append(q.headers, exchange.Field{Name: "x-forwarded-proto", Value: one("https", "x")})
 	}
 	for range r.IntN(3) {
 		q.headers = append(q.headers, exchange.Field{Name: one("X-A", "x-a", "x-b"), Value: one("1", "2", "3")})
@@ -160,7 +186,7 @@ func compareLive(t *testing.T, r *rand.Rand, in *instance, pl *planner, text str
 	if p.status == 0 {
 		want[0] = "200"
 	}
-	if p.route != nil && p.location == "" && (p.status == 0 || p.status == 299) {
+	if p.route != nil && p.location == "" && (p.status == 0 || p.status == 299 || p.status == 403 && p.conf.Upstream != nil) {
 		want[1] = p.route.Name
 	}
 	got := [4]string{fmt.Sprint(resp.Status), resp.Fields.Get("x-route"), resp.Fields.Get("location"), resp.Fields.Get("x-target")}
@@ -234,6 +260,19 @@ upstream   a  75% of requests  (10.0.0.1:80, 10.0.0.2:80)
 path       /users?y=1
 timeout    10m
 `},
+		{[]string{"GET", "http://api.example.com/v1/a", "--from", "192.0.2.9"}, `
+request    GET http://api.example.com/v1/a
+listener   http
+client     192.0.2.9
+route      api  (api.example.com/v1/*, ` + at(6) + `)
+           not canary  (api.example.com/v1/*): header x-canary: is not there
+           not status  (*/status): path: "/v1/a" does not match
+deny       clients in 192.0.2.0/24 get 403
+plugins    p  (p.wasm)
+             rate = "20/s"
+             token = "${env:WPROXY_TEST_TOKEN}"
+answer     403 by wproxy itself: denied
+`},
 		{[]string{"GET", "http://x:8081/status"}, `
 request    GET http://x:8081/status
 listener   internal
@@ -267,7 +306,7 @@ answer     404 by wproxy itself: no_route
 	if strings.Contains(stdout.String(), "s3cret") {
 		t.Error("the secret shows")
 	}
-	for _, args := range [][]string{{"GET"}, {"GET", "/x"}, {"GET", "http://x/", "more"}, {"GET", "http://x/", "-H", "nonsense"}, {"GET", "http://x/", "--listener", "none"}} {
+	for _, args := range [][]string{{"GET"}, {"GET", "/x"}, {"GET", "http://x/", "more"}, {"GET", "http://x/", "-H", "nonsense"}, {"GET", "http://x/", "--listener", "none"}, {"GET", "http://x/", "--from", "nobody"}} {
 		if code := run(t.Context(), append([]string{"explain", "-c", file}, args...), &stdout, &stderr); code != exitFailed {
 			t.Errorf("%q: code %d", args, code)
 		}

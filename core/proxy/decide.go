@@ -35,7 +35,7 @@ func (x *state) setRoute(r *Route) {
 // answers. They run the response side of the filters and not the request side.
 func (x *state) local(r *Route) (done bool, err error) {
 	switch {
-	case !r.allows(x.fx.ClientAddr):
+	case !r.Allows(x.fx.ClientAddr):
 		x.reachAll()
 		return true, x.answer(403, "denied")
 	case r.Redirect != nil:
@@ -51,9 +51,9 @@ func (x *state) local(r *Route) (done bool, err error) {
 // reachAll lets the response side of every filter see an answer of the core.
 func (x *state) reachAll() { x.reached.Store(int32(len(x.filters))) } //nolint:gosec // a handful
 
-// allows says whether a client may use the route. An address that is not known (a
+// Allows says whether a client may use the route. An address that is not known (a
 // unix socket) is allowed only where no address is asked for.
-func (r *Route) allows(a netip.Addr) bool {
+func (r *Route) Allows(a netip.Addr) bool {
 	if len(r.Deny) > 0 && (!a.IsValid() || containsAddr(r.Deny, a)) {
 		return false
 	}

@@ -17,11 +17,11 @@ import (
 //     x-forwarded-for (or else of Forwarded) that is not itself trusted.
 //   - Names with "_" for "-" are dropped whoever sent them: many upstreams
 //     (CGI, WSGI) cannot tell them apart (CVE-2025-64484).
-func (x *state) forwarded(h *exchange.Request) {
-	if !x.trusted {
+func (s *Sender) forwarded(h *exchange.Request, trust []netip.Prefix) {
+	if !s.Trusted {
 		h.Fields.RemoveFunc(speaksForOthers)
-		if x.fx.ClientIP != "" {
-			h.Fields.Add("x-forwarded-for", x.fx.ClientIP)
+		if s.IP != "" {
+			h.Fields.Add("x-forwarded-for", s.IP)
 		}
 		h.Fields.Add("x-forwarded-proto", h.Scheme)
 		if h.Authority != "" {
@@ -30,15 +30,14 @@ func (x *state) forwarded(h *exchange.Request) {
 		return
 	}
 	h.Fields.RemoveFunc(underscored)
-	peer := x.fx.ClientIP
+	peer := s.IP
 	chain := joined(&h.Fields, "x-forwarded-for")
 	elements := joined(&h.Fields, "forwarded")
-	trust := x.snap.Listeners[x.listener].TrustProxy
 	switch {
 	case chain != "":
-		x.believe(clientOf(chain, trust, parseForwardedFor))
+		s.believe(clientOf(chain, trust, parseForwardedFor))
 	case elements != "":
-		x.believe(clientOf(elements, trust, parseForwardedElement))
+		s.believe(clientOf(elements, trust, parseForwardedElement))
 	}
 	if chain != "" {
 		chain += ", "
@@ -62,9 +61,9 @@ func (x *state) forwarded(h *exchange.Request) {
 }
 
 // believe makes a the client.
-func (x *state) believe(a netip.Addr) {
+func (s *Sender) believe(a netip.Addr) {
 	if a.IsValid() {
-		x.fx.ClientAddr, x.fx.ClientIP = a, a.String()
+		s.Addr, s.IP = a, a.String()
 	}
 }
 

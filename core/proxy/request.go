@@ -9,31 +9,54 @@ import (
 	"wproxy/core/exchange"
 )
 
-// prepare makes of a head that came from a codec the one that matching, plugins
-// and upstream see: who the client is, what it said about whom it speaks for, and
-// a request id.
-func (x *state) prepare(h *exchange.Request) {
-	x.listener, x.trusted = -1, false
-	x.fx.ClientAddr, x.fx.ClientIP = netip.Addr{}, ""
+// A Sender is who sent a request, as far as that is believed.
+type Sender struct {
+	Addr      netip.Addr // the client: the peer, or whom a trusted peer speaks for
+	IP        string     // Addr.String()
+	Trusted   bool       // the peer is in trust_proxy
+	RequestID string
+}
+
+// Prepare makes of a head that came from a codec the one that matching, plugins
+// and upstream see, and says who sent it: x-forwarded-* and forwarded as
+// trust_proxy has it, and a request id. The peer is h.Conn's; without one, or
+// without an address, nobody is trusted. A nil l trusts nobody.
+func (l *Listener) Prepare(h *exchange.Request) Sender {
+	var s Sender
+	var trust []netip.Prefix
 	if h.Conn != nil {
-		x.fx.ClientAddr, x.fx.ClientIP = h.Conn.Remote.Addr().Unmap(), h.Conn.RemoteIP
-		x.listener = x.snap.listener(h.Conn.Listener)
-		if x.listener >= 0 {
-			x.trusted = containsAddr(x.snap.Listeners[x.listener].TrustProxy, x.fx.ClientAddr)
+		s.Addr, s.IP = h.Conn.Remote.Addr().Unmap(), h.Conn.RemoteIP
+		if l != nil {
+			trust = l.TrustProxy
+			s.Trusted = containsAddr(trust, s.Addr)
+		}
+	}
+	s.forwarded(h, trust)
+	s.requestID(h)
+	return s
+}
+
+// prepare is Prepare for the exchange's own request.
+func (x *state) prepare(h *exchange.Request) {
+	x.listener = -1
+	var l *Listener
+	if h.Conn != nil {
+		if x.listener = x.snap.listener(h.Conn.Listener); x.listener >= 0 {
+			l = x.snap.Listeners[x.listener]
 		}
 	}
 	x.rec.Path, x.rec.Method, x.rec.Host = h.Target, h.Method, h.Authority // as sent, before plugins
-	x.forwarded(h)
-	x.requestID(h)
+	s := l.Prepare(h)
+	x.fx.ClientAddr, x.fx.ClientIP, x.fx.RequestID = s.Addr, s.IP, s.RequestID
 }
 
 // requestID passes a well-formed x-request-id on and makes one otherwise. It is
 // believed whoever sent it: it identifies, it does not authorise; what an
 // attacker gains is a log line that says what the attacker chose, next to the address.
-func (x *state) requestID(h *exchange.Request) {
+func (s *Sender) requestID(h *exchange.Request) {
 	if id, ok := h.Fields.Get("x-request-id"); ok && wellFormedID(id) {
 		h.Fields.Set("x-request-id", id) // once
-		x.fx.RequestID = id
+		s.RequestID = id
 		return
 	}
 	var raw [16]byte
@@ -47,8 +70,8 @@ func (x *state) requestID(h *exchange.Request) {
 		raw[i], v = byte(v), v>>8
 	}
 	hex.Encode(text[:], raw[:])
-	x.fx.RequestID = string(text[:])
-	h.Fields.Set("x-request-id", x.fx.RequestID)
+	s.RequestID = string(text[:])
+	h.Fields.Set("x-request-id", s.RequestID)
 }
 
 func wellFormedID(id string) bool {

@@ -33,7 +33,6 @@ type state struct {
 	fx        filter.Exchange
 	req       *exchange.Request
 	listener  int
-	trusted   bool // the peer may speak for the client
 	route     *Route
 	deadline  time.Time
 	before    matched // what the route was found by
@@ -374,7 +373,7 @@ func (x *state) reset() {
 	x.first, x.last = nil, nil
 	x.snap, x.ctx, x.client, x.req, x.route = nil, nil, nil, nil, nil
 	x.start, x.deadline = time.Time{}, time.Time{}
-	x.listener, x.trusted, x.status, x.ended, x.ours = 0, false, 0, false, false
+	x.listener, x.status, x.ended, x.ours = 0, 0, false, false
 	x.body = x.body[:0]
 	x.headSent.Store(false)
 	x.reached.Store(0)
