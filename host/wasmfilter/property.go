@@ -15,6 +15,18 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 	x := s.f.x
 	x.Mu.Lock()
 	defer x.Mu.Unlock()
+	switch path { // what limits and metrics ask for at each request, without a detour
+	case "route_name":
+		if r := s.f.route; r != nil {
+			return append(dst, r.Name...), true
+		}
+	case "source\x00address":
+		if out, ok := (&view{x: x}).address(dst, "source", "address"); ok {
+			return out, true
+		}
+	case "request\x00scheme":
+		return append(dst, x.Request.Scheme...), true
+	}
 	v := view{
 		x: x, outcome: &s.f.outcome, route: s.f.route, status: s.f.status, reason: s.f.reason, final: s.f.final,
 		requestTrailers: s.f.req.trailer, responseTrailers: s.f.resp.trailer,

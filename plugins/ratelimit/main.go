@@ -37,6 +37,7 @@ func main() { proxywasm.SetVMContext(&vm{}) }
 // vm is the VM context.
 type vm struct {
 	types.DefaultVMContext
+	store  sharedData
 	seed   seed
 	loaded bool
 	checks int
@@ -50,7 +51,7 @@ func (v *vm) loadSeed() bool {
 		return true
 	}
 	v.checks = 0
-	s, ok := loadSeed(sharedData{}, v.makeSeed)
+	s, ok := loadSeed(&v.store, v.makeSeed)
 	if ok {
 		v.seed, v.loaded = s, true
 	}
@@ -75,8 +76,9 @@ type plugin struct {
 	counters [outcomes]hostcall.Counter
 	evicted  hostcall.Counter
 	request  currentRequest
-	scratch  []byte // for field values
-	encoded  []byte // for the fields of a reply
+	route    [64]byte // room for the name of the route
+	scratch  []byte   // for field values
+	encoded  []byte   // for the fields of a reply
 	free     []*httpContext
 }
 
@@ -100,7 +102,7 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	}
 	p.checker = checker{
 		config:  c,
-		limiter: newLimiter(c.limit, sharedData{}, hostcall.Now),
+		limiter: newLimiter(c.limit, &p.vm.store, hostcall.Now),
 		seed:    &p.vm.seed,
 	}
 	for o := range outcomes {
@@ -138,10 +140,10 @@ type httpContext struct {
 func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	p := c.plugin
 	p.vm.loadSeed()
-	p.request = currentRequest{}
+	p.request.known = false
 	route := ""
 	if !p.checker.scopePlugin {
-		name, _ := hostcall.Property(routeProperty)
+		name, _ := hostcall.Property(p.route[:], routeProperty)
 		route = text(name)
 	}
 	v := p.checker.check(&p.request, route)
@@ -214,7 +216,8 @@ func add(name, value string) {
 // currentRequest reads the request of the current callback.
 type currentRequest struct {
 	client netip.Addr
-	known  bool // client has been looked up
+	known  bool     // client has been looked up
+	text   [64]byte // room for it as text; the longest has 53 bytes
 }
 
 func (r *currentRequest) Header(name string) (string, bool) { return hostcall.RequestHeader(name) }
@@ -222,7 +225,8 @@ func (r *currentRequest) Header(name string) (string, bool) { return hostcall.Re
 func (r *currentRequest) Client() (netip.Addr, bool) {
 	if !r.known {
 		r.known = true
-		if b, ok := hostcall.Property(clientProperty); ok {
+		r.client = netip.Addr{}
+		if b, ok := hostcall.Property(r.text[:], clientProperty); ok {
 			r.client, _ = clientAddr(text(b))
 		}
 	}
@@ -230,13 +234,15 @@ func (r *currentRequest) Client() (netip.Addr, bool) {
 }
 
 // sharedData is the host's store.
-type sharedData struct{}
+type sharedData struct {
+	page [pageBuckets * bucketSize]byte // room for a value; the next one overwrites it
+}
 
-func (sharedData) Get(key []byte) ([]byte, uint32, bool) {
-	v, cas, status := hostcall.SharedData(key)
+func (s *sharedData) Get(key []byte) ([]byte, uint32, bool) {
+	v, cas, status := hostcall.SharedData(s.page[:], key)
 	return v, cas, status == hostcall.OK
 }
 
-func (sharedData) Set(key, value []byte, cas uint32) bool {
+func (*sharedData) Set(key, value []byte, cas uint32) bool {
 	return hostcall.SetSharedData(key, value, cas) == hostcall.OK
 }

@@ -8,7 +8,7 @@ package main
 import "encoding/binary"
 
 // A store is shared data: all VMs of the plugin see one and the same. Values are copies
-// that the caller may change.
+// that the caller may change; the next Get may overwrite them.
 type store interface {
 	// Get returns the value of key and its compare-and-swap number.
 	Get(key []byte) (value []byte, cas uint32, ok bool)

@@ -22,6 +22,7 @@ type plugin struct {
 	types.DefaultPluginContext
 	policy *policy
 	shared httpContext
+	scheme [8]byte // room for the scheme of a request
 }
 
 func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
@@ -76,16 +77,16 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	if policy.needsNonce && nonce == "" {
 		nonce = newNonce()
 	}
-	policy.apply(&responseHeaders{}, policy.needsTLS && overTLS(), nonce)
+	policy.apply(&responseHeaders{}, policy.needsTLS && c.plugin.overTLS(), nonce)
 	return types.ActionContinue
 }
 
 // overTLS reports whether the client's request came over TLS.
-func overTLS() bool {
-	if scheme, ok := hostcall.Property("request\x00scheme"); ok {
+func (p *plugin) overTLS() bool {
+	if scheme, ok := hostcall.Property(p.scheme[:], "request\x00scheme"); ok {
 		return string(scheme) == "https"
 	}
-	_, ok := hostcall.Property("connection\x00tls_version")
+	_, ok := hostcall.Property(p.scheme[:], "connection\x00tls_version")
 	return ok
 }
 

@@ -38,6 +38,14 @@ var (
 	nothing byte
 )
 
+// room is memory that the plugin offers for the result of the host call it is about to
+// make, and takes back after it: what it uses up at once need not be allocated. The
+// symbol has a fixed name, as the import path of this package differs from plugin to
+// plugin; one that does not know of it has no room to offer.
+//
+//go:linkname room wproxy_adapter.room
+var room []byte
+
 // allocate returns the address of size fresh bytes for the host to fill, the
 // guest's side of proxy_on_memory_allocate. The bytes belong to the collector:
 // whoever takes the address over keeps them alive by holding a pointer into them.
@@ -48,6 +56,10 @@ func allocate(size int32) unsafe.Pointer {
 		return nil // more than 2 GiB: out of memory
 	case size == 0:
 		return unsafe.Pointer(&nothing)
+	case int(size) <= len(room): // the plugin holds it, so it needs no pin
+		p := unsafe.Pointer(&room[0])
+		room = room[size:]
+		return p
 	}
 	var p unsafe.Pointer
 	if size > maxCarved {

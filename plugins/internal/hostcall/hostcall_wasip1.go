@@ -69,9 +69,21 @@ func currentTime(nanoseconds unsafe.Pointer) uint32
 //go:noescape
 func randomGet(buf unsafe.Pointer, size uint32) uint32
 
-// result takes over the value that a host function wrote.
-func result() []byte {
+// room is what the adapter's allocator takes first (see there).
+//
+//go:linkname room wproxy_adapter.room
+var room []byte
+
+// offer has the result of the next host call go to buf if it fits there.
+func offer(buf []byte) { room = buf }
+
+// result takes over the value that a host function wrote. In buf it has buf's capacity.
+func result(buf []byte) []byte {
+	room = nil
 	v := unsafe.Slice((*byte)(out), outSize)
+	if out == unsafe.Pointer(unsafe.SliceData(buf)) {
+		v = buf[:outSize]
+	}
 	out, outSize = nil, 0
 	return v
 }
@@ -80,13 +92,15 @@ func bytesPtr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(
 
 func textPtr(s string) unsafe.Pointer { return unsafe.Pointer(unsafe.StringData(s)) }
 
-// Property returns the property at path, whose parts are joined by NUL. The bytes are
-// the caller's.
-func Property(path string) ([]byte, bool) {
+// Property returns the property at path, whose parts are joined by NUL. It is in buf if
+// it fits there, and in memory of its own otherwise.
+func Property(buf []byte, path string) ([]byte, bool) {
+	offer(buf)
 	if getProperty(textPtr(path), uint32(len(path)), unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
+		room = nil
 		return nil, false
 	}
-	return result(), true
+	return result(buf), true
 }
 
 // SetProperty sets the property at path, whose parts are joined by NUL.
@@ -99,7 +113,7 @@ func RequestHeader(name string) (string, bool) {
 	if getHeader(0, textPtr(name), uint32(len(name)), unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
 		return "", false
 	}
-	v := result()
+	v := result(nil)
 	return unsafe.String(unsafe.SliceData(v), len(v)), true
 }
 
@@ -114,14 +128,17 @@ func AddResponseHeader(name, value string) Status {
 }
 
 // SharedData returns the value of key and its compare-and-swap number, which is never 0
-// where there is a value. The bytes are the caller's.
-func SharedData(key []byte) (value []byte, cas uint32, s Status) {
+// where there is a value. The value is in buf if it fits there, and in memory of its own
+// otherwise.
+func SharedData(buf, key []byte) (value []byte, cas uint32, s Status) {
+	offer(buf)
 	s = Status(getSharedData(bytesPtr(key), uint32(len(key)),
 		unsafe.Pointer(&out), unsafe.Pointer(&outSize), unsafe.Pointer(&outWord)))
 	if s != OK {
+		room = nil
 		return nil, 0, s
 	}
-	return result(), outWord, OK
+	return result(buf), outWord, OK
 }
 
 // SetSharedData stores a value if the number of what is there is cas, or nothing is

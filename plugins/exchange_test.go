@@ -1,0 +1,178 @@
+package plugins_test
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/host"
+	"wproxy/host/wasmfilter"
+	"wproxy/plugins"
+)
+
+// A use is a plugin that ships with wproxy, and its settings.
+type use struct{ plugin, config string }
+
+// The uses that costs are stated for.
+var (
+	strict = use{"securityheaders", `{"preset":"strict"}`}
+	limit  = use{"ratelimit", `{"rate":"1000000/s","key":"client-ip"}`}
+)
+
+// A chain is a route's plugins around a client and an upstream that do nothing.
+type chain struct {
+	factories []filter.Factory
+	filters   []filter.Filter
+	x         filter.Exchange
+	req       exchange.Request
+	resp      exchange.Response
+	conn      exchange.Conn
+	cancel    context.CancelFunc
+	ctx       context.Context
+	route     filter.Route
+	aborted   string
+}
+
+// newChain loads the plugins as they are built in.
+func newChain(tb testing.TB, uses ...use) *chain {
+	tb.Helper()
+	h, err := host.NewHost(host.HostOptions{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { h.Close() })
+	c := &chain{route: filter.Route{Name: "api"}}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	tb.Cleanup(c.cancel)
+	for _, u := range uses {
+		wasm, err := plugins.Builtin(u.plugin)
+		if err != nil {
+			tb.Skip(err)
+		}
+		p, err := h.Load(tb.Context(), wasm, host.PluginOptions{
+			Name: u.plugin, Instances: 1,
+			OnCall: func(host.Callback, time.Duration) {},
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		root, err := p.NewRoot(tb.Context(), []byte(u.config))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		c.factories = append(c.factories, wasmfilter.New(root, wasmfilter.Options{}))
+	}
+	client := netip.MustParseAddrPort("192.0.2.17:40000")
+	c.conn = exchange.Conn{
+		ID: 1, Listener: "main", Remote: client, Local: netip.MustParseAddrPort("198.51.100.1:8080"),
+		RemoteIP: client.Addr().String(), RemoteAddr: client.String(), LocalAddr: "198.51.100.1:8080",
+	}
+	c.req = exchange.Request{Method: "GET", Scheme: "http", Version: exchange.HTTP11, Conn: &c.conn}
+	if err := c.req.ParseAuthority("example.com"); err != nil {
+		tb.Fatal(err)
+	}
+	if err := c.req.ParseTarget("/index.html"); err != nil {
+		tb.Fatal(err)
+	}
+	c.req.Fields.Replace(requestFields)
+	c.resp = exchange.Response{Status: 200, Length: 1024}
+	return c
+}
+
+// requestFields are what a small client asks with.
+var requestFields = []exchange.Field{
+	{Name: "host", Value: "example.com"},
+	{Name: "accept", Value: "*/*"},
+	{Name: "user-agent", Value: "test"},
+}
+
+// upstreamFields are what a small web server answers with.
+var upstreamFields = []exchange.Field{
+	{Name: "server", Value: "nginx"},
+	{Name: "date", Value: "Thu, 01 Jan 1970 00:00:00 GMT"},
+	{Name: "content-type", Value: "application/octet-stream"},
+	{Name: "content-length", Value: "1024"},
+	{Name: "last-modified", Value: "Thu, 01 Jan 1970 00:00:00 GMT"},
+	{Name: "etag", Value: `"5f3c7c2a-400"`},
+	{Name: "accept-ranges", Value: "bytes"},
+}
+
+// exchange runs a GET through the filters and back.
+func (c *chain) exchange(tb testing.TB) {
+	x := &c.x
+	x.Reset()
+	x.Context, x.Request, x.Route, x.Engine = c.ctx, &c.req, &c.route, c
+	x.ClientAddr, x.ClientIP, x.RequestID = c.conn.Remote.Addr(), c.conn.RemoteIP, "0123456789abcdef"
+	c.resp.Fields.Replace(upstreamFields)
+	c.filters = c.filters[:0]
+	var in exchange.Sink[*exchange.Request] = requestEnd{}
+	var out exchange.Sink[*exchange.Response] = responseEnd{}
+	for _, f := range c.factories {
+		g, err := f.New(x)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		c.filters = append(c.filters, g)
+		out = g.Response(out)
+	}
+	for i := len(c.filters) - 1; i >= 0; i-- {
+		in = c.filters[i].Request(in)
+	}
+	x.SetRequestRun()
+	if err := in.Head(&c.req, true); err != nil {
+		tb.Fatal(err)
+	}
+	x.Mu.Lock()
+	x.Response = &c.resp
+	x.Mu.Unlock()
+	if err := out.Head(&c.resp, false); err != nil {
+		tb.Fatal(err)
+	}
+	for _, f := range c.filters {
+		f.Close(nil)
+	}
+	if c.aborted != "" {
+		tb.Fatal(c.aborted)
+	}
+}
+
+// Answer, Abort and Reroute implement filter.Engine.
+func (c *chain) Answer(filter.Filter, *filter.Answer) error { panic("an answer of a plugin") }
+func (c *chain) Abort(reason string)                        { c.aborted = reason }
+func (c *chain) Reroute(bool)                               {}
+
+type requestEnd struct{}
+
+func (requestEnd) Head(*exchange.Request, bool) error { return nil }
+func (requestEnd) Data([]byte, bool) error            { return nil }
+func (requestEnd) Trailer(*exchange.Fields) error     { return nil }
+
+type responseEnd struct{}
+
+func (responseEnd) Head(*exchange.Response, bool) error { return nil }
+func (responseEnd) Data([]byte, bool) error             { return nil }
+func (responseEnd) Trailer(*exchange.Fields) error      { return nil }
+
+func BenchmarkExchange(b *testing.B) {
+	for _, bb := range []struct {
+		name string
+		uses []use
+	}{
+		{"none", nil},
+		{"securityheaders", []use{strict}},
+		{"ratelimit", []use{limit}},
+		{"both", []use{strict, limit}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			c := newChain(b, bb.uses...)
+			c.exchange(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				c.exchange(b)
+			}
+		})
+	}
+}
