@@ -19,6 +19,9 @@ const (
 	CodeTimeout
 	// CodeRefused means that the request was not processed at all.
 	CodeRefused
+	// CodeIncomplete means that the client will never send the rest of its
+	// request. Only a GoneNotifier uses it.
+	CodeIncomplete
 )
 
 // Side says where an exchange failed.

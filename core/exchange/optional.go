@@ -25,6 +25,11 @@ type Resetter interface{ Reset(c Code) }
 // if the client has gone already. There is one r at a time; nil takes it back, and
 // once the call that ends the response message has returned, or the Handler
 // has, r is not touched any more.
+//
+// While Feed is in a call of its sink, r may also be reset with CodeIncomplete,
+// more than once: the client has closed before the end of its request and Feed,
+// as soon as that call returns, will say so. Whoever holds the request back
+// need not do so any longer; the client may still read an answer.
 type GoneNotifier interface{ ResetWhenGone(r Resetter) }
 
 // A Releaser lets a codec use an upstream's stream, and the response heads that

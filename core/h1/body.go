@@ -58,11 +58,30 @@ type feeder struct {
 	section *section
 	fields  int       // most lines in a trailer
 	last    completer // told before the call that ends the message; may be nil
+	held    holder    // told about calls that do not end it; may be nil
 	wire    error     // why feed failed, unless it was dst that failed
 }
 
 // A completer is told that a message is complete.
 type completer interface{ complete() }
+
+// A holder is told what a message still lacks while a part of it is handed on.
+type holder interface {
+	hold(lacks int64)
+	letGo()
+}
+
+// data hands on a part of a message that still lacks some bytes, or, if lacks is
+// negative, an unknown number.
+func (f *feeder) data(dst content, p []byte, lacks int64) error {
+	if f.held == nil {
+		return dst.Data(p, false)
+	}
+	f.held.hold(lacks)
+	err := dst.Data(p, false)
+	f.held.letGo()
+	return err
+}
 
 // failed notes an error that is not dst's.
 func (f *feeder) failed(err error) error {
@@ -133,7 +152,7 @@ func (b *body) pass(f *feeder, dst content) (done, passed bool, err error) {
 		if b.left == 0 {
 			return true, true, b.end(f, dst, p)
 		}
-		return false, true, dst.Data(p, false)
+		return false, true, f.data(dst, p, b.left)
 	case chunkedBody:
 		return b.passChunks(f, dst)
 	default:
@@ -168,10 +187,13 @@ func (b *body) passChunks(f *feeder, dst content) (done, passed bool, err error)
 		}
 	}
 	if !last {
-		if len(data) == 0 {
+		switch {
+		case len(data) == 0:
 			return false, false, nil
+		case len(c.buffered()) == 0:
+			return false, true, f.data(dst, data, -1)
 		}
-		return false, true, dst.Data(data, false)
+		return false, true, dst.Data(data, false) // the rest may be in the buffer
 	}
 	if p := c.buffered(); len(p) >= 2 && p[0] == '\r' && p[1] == '\n' { // no trailer: the usual case
 		c.r += 2

@@ -11,6 +11,7 @@ import (
 // and whom to tell when it is not (architecture, rule 11).
 type presence struct {
 	bits atomic.Uint32
+	held atomic.Uint64 // what lacks of a request that is not complete; see hold
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -59,8 +60,65 @@ func (c *serverConn) otherEndGone(dead bool) {
 	if dead {
 		set |= presHUP
 	}
-	if bits := c.presence.bits.Or(set) | set; bits&presArmed != 0 {
+	bits := c.presence.bits.Or(set) | set
+	if bits&presArmed != 0 {
 		c.judge(bits)
+	} else if v := c.presence.held.Load(); v&heldOn != 0 {
+		c.judgeHeld(v, bits)
+	}
+}
+
+// The parts of presence.held. The counter tells a call from the next one that
+// lacks as much.
+const (
+	heldOn    = 1 << 63
+	heldOpen  = 1 << 62 // it is not known how much lacks, but something does
+	heldCount = 1 << 40 // one, in the counter
+	heldBytes = heldCount - 1
+	heldCalls = heldOpen - heldCount
+)
+
+// hold is called by the reader before it hands on a part of a request, which
+// may take long: a plugin may hold it back for as long as it likes, and nobody
+// reads meanwhile. lacks is how many bytes the socket must still bring to make
+// the request complete; negative: an unknown number, at least one. letGo ends it.
+func (c *serverConn) hold(lacks int64) {
+	v := c.presence.held.Load()&heldCalls + heldCount
+	v = v&heldCalls | heldOn
+	switch {
+	case lacks < 0:
+		v |= heldOpen
+	case lacks > heldBytes:
+		return // no connection lives so long
+	default:
+		v |= uint64(lacks)
+	}
+	c.presence.held.Store(v)
+	if bits := c.presence.bits.Load(); bits&(presFIN|presHUP) != 0 {
+		c.judgeHeld(v, bits)
+	}
+}
+
+func (c *serverConn) letGo() { c.presence.held.Store(c.presence.held.Load() & heldCalls) }
+
+// judgeHeld decides what a FIN or worse means for a request that is not complete,
+// v being what lacks of it. Nothing follows a FIN: what the socket still holds is
+// the rest of the request, or it is not enough and nobody will ever send the rest.
+func (c *serverConn) judgeHeld(v uint64, bits uint32) {
+	n, known := int64(0), true
+	if bits&presHUP == 0 {
+		n, known = c.unread()
+	}
+	if !known || c.presence.held.Load() != v {
+		return // the reader is at work again and will see for itself
+	}
+	lacks := int64(v & heldBytes) //nolint:gosec // 40 bits
+	switch {
+	case bits&presHUP != 0, v&heldOpen == 0 && n == lacks:
+		c.cancel(exchange.ErrClientGone)
+		c.presence.setGone()
+	case v&heldOpen != 0 && n == 0, v&heldOpen == 0 && n < lacks:
+		c.presence.tellIncomplete()
 	}
 }
 
@@ -81,6 +139,14 @@ func (p *presence) setGone() {
 	if p.r != nil {
 		p.r.Reset(exchange.CodeCancel)
 		p.r = nil
+	}
+}
+
+func (p *presence) tellIncomplete() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.r != nil {
+		p.r.Reset(exchange.CodeIncomplete)
 	}
 }
 

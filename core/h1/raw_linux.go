@@ -175,6 +175,20 @@ func consume(v *[3][]byte, n int) bool {
 	return rest == 0
 }
 
+// unread returns how many bytes the socket holds for us; false if that cannot be
+// known. It may be called from any goroutine.
+func (c *conn) unread() (int64, bool) {
+	if c.raw == nil {
+		return 0, false
+	}
+	var n int32
+	errno := syscall.EBADF
+	_ = c.raw.Control(func(fd uintptr) { // fails on closed connections only
+		_, _, errno = syscall.RawSyscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n)))
+	})
+	return int64(n), errno == 0
+}
+
 // A peeked is what is behind the bytes that were read from a socket.
 type peeked uint8
 

@@ -27,6 +27,7 @@ func (*conn) rawFill(limit, bool) error        { return errWouldBlock }
 func (*conn) rawRead(uintptr) bool             { return true }
 func (*conn) rawFlush(*[3][]byte, limit) error { return errWouldBlock }
 func (*conn) rawWrite(uintptr) bool            { return true }
+func (*conn) unread() (int64, bool)            { return 0, false }
 func (*conn) peek() peeked                     { return peekUnknown }
 
 func (*peekOp) attach()           {}

@@ -206,7 +206,7 @@ func (x *serverStream) Feed(dst exchange.Sink[*exchange.Request]) error {
 		x.complete()
 		return dst.Head(&x.req, true)
 	}
-	if err := dst.Head(&x.req, false); err != nil {
+	if err := x.pushHead(dst); err != nil {
 		return err
 	}
 	if err := x.inviteBody(); err != nil {
@@ -215,12 +215,37 @@ func (x *serverStream) Feed(dst exchange.Sink[*exchange.Request]) error {
 	return x.feedBody(dst, limit{timeout: x.c.s.o.ReadTimeout, deadline: x.deadline})
 }
 
+// pushHead hands on the head of a request with a body.
+func (x *serverStream) pushHead(dst exchange.Sink[*exchange.Request]) error {
+	c := x.c
+	lacks, known := x.body.left-int64(len(c.buffered())), true
+	if x.body.framing == chunkedBody {
+		lacks, known = -1, len(c.buffered()) == 0
+	}
+	if x.holder() == nil || !known || x.body.framing == lengthBody && lacks < 0 {
+		return dst.Head(&x.req, false)
+	}
+	c.hold(lacks)
+	err := dst.Head(&x.req, false)
+	c.letGo()
+	return err
+}
+
+// holder returns who is to be told what the request lacks; nil for one that was
+// pipelined, which is answered even if its client has closed, and without a Watcher.
+func (x *serverStream) holder() holder {
+	if x.c.watch == 0 || x.c.pipelined {
+		return nil
+	}
+	return x.c
+}
+
 // feedBody pushes the body, or the bytes of a tunnel.
 func (x *serverStream) feedBody(dst content, l limit) error {
 	f := &x.feeder
 	*f = feeder{
 		c: &x.c.conn, limit: l, trailer: &x.trailer, section: &x.head.section,
-		fields: x.c.s.o.MaxFields, last: x,
+		fields: x.c.s.o.MaxFields, last: x, held: x.holder(),
 	}
 	err := x.body.feed(f, dst)
 	x.c.release()

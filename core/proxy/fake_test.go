@@ -162,11 +162,14 @@ func (c *client) Retract() bool {
 }
 
 // leave is what the codec does when the client has gone.
-func (c *client) leave() {
+func (c *client) leave() { c.tell(exchange.CodeCancel) }
+
+// tell tells the engine about the client.
+func (c *client) tell(code exchange.Code) {
 	c.mu.Lock()
 	r := c.resetter
 	c.mu.Unlock()
-	r.Reset(exchange.CodeCancel)
+	r.Reset(code)
 }
 
 // An origin is a scripted upstream: how each try goes, by its number from 0.

@@ -371,56 +371,6 @@ func TestCollectedBodyIsBoundedInTime(t *testing.T) {
 	})
 }
 
-func TestAbortAndGoneWakeWhoIsParked(t *testing.T) {
-	t.Parallel()
-	for _, how := range []string{"abort", "gone"} {
-		synctest.Test(t, func(t *testing.T) {
-			var parked *probeFilter
-			_, filters := chain(func(_, b, _ *probe) {
-				b.head = func(f *probeFilter, _ *exchange.Request, _ bool) error {
-					parked = f
-					w := make(waker)
-					if f.x.Park(w) {
-						<-w
-						f.x.Unpark(w)
-					}
-					return exchange.ErrAnswered
-				}
-			})
-			e := newEngine(t, &origin{}, config{edit: func(r *proxy.Route) { r.Filters = filters }})
-			c := newClient("GET", "/")
-			done := make(chan struct{})
-			go func() { e.Serve(t.Context(), c); close(done) }()
-			synctest.Wait()
-			want := "client_gone"
-			if how == "abort" {
-				parked.x.Engine.Abort("plugin_closed")
-				want = "plugin_closed"
-			} else {
-				c.leave()
-			}
-			<-done
-			if !c.reset || c.status != 0 {
-				t.Errorf("%s: reset %v, status %d", how, c.reset, c.status)
-			}
-			if got := e.line()["reason"]; got != want {
-				t.Errorf("%s: reason %v, want %s", how, got, want)
-			}
-			e.logger.Close()
-		})
-	}
-}
-
-type waker chan struct{}
-
-func (w waker) Wake() {
-	select {
-	case <-w:
-	default:
-		close(w)
-	}
-}
-
 func TestRedirect(t *testing.T) {
 	t.Parallel()
 	d, err := route.NewRedirect("/new", 308, 443)

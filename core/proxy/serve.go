@@ -64,6 +64,7 @@ type state struct {
 	answered   bool              // somebody has claimed the answer
 	interim    bool              // a 1xx is being passed on
 	gone       bool              // the client is
+	cut        bool              // it will never send the rest of its request
 	aborted    bool              // a filter has reset both sides
 	panicked   any               // what the response's goroutine panicked with
 	pushers    int               // answers being passed on by other goroutines
@@ -119,11 +120,19 @@ func (x *state) stopWatching() {
 type goneSink struct{ x *state }
 
 // Reset implements exchange.Resetter.
-func (g goneSink) Reset(exchange.Code) {
-	g.x.mu.Lock()
-	generation := g.x.generation // valid: the codec stops before finish goes on
-	g.x.mu.Unlock()
-	g.x.clientGone(generation)
+func (g goneSink) Reset(code exchange.Code) {
+	x := g.x
+	x.mu.Lock()
+	generation := x.generation // valid: the codec stops before finish goes on
+	if code == exchange.CodeIncomplete {
+		x.cut = true
+	}
+	x.mu.Unlock()
+	if code == exchange.CodeIncomplete {
+		x.fx.AnswerEnded() // a filter that holds the request would hold it for nothing
+		return
+	}
+	x.clientGone(generation)
 }
 
 // clientGone gives the exchange up: nobody is there for the answer.
@@ -223,6 +232,9 @@ func (x *state) expire(generation uint64) {
 // finish ends the exchange after Feed has returned err: it answers if nobody
 // has, waits for whoever is still at work, and gives everything back.
 func (x *state) finish(err error) {
+	if errors.Is(err, exchange.ErrAnswered) && x.cutShort() {
+		err = &exchange.Error{Op: "read body", Side: exchange.ClientSide, Status: 400, Reason: "incomplete_request"}
+	}
 	if err != nil && !errors.Is(err, exchange.ErrAnswered) {
 		x.fail(asError(err))
 	}
@@ -256,6 +268,14 @@ func (x *state) finish(err error) {
 	x.releaseStream()
 	x.snap.release()
 	x.reset()
+}
+
+// cutShort reports whether a filter gave the request up, without an answer,
+// because the rest of it will never come.
+func (x *state) cutShort() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cut && !x.answered && !x.gone
 }
 
 // fail deals with an exchange that broke off before its answer was whole.
@@ -383,5 +403,5 @@ func (x *state) reset() {
 
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.up, x.answered, x.interim, x.gone, x.aborted, x.reason = nil, false, false, false, false, ""
+	x.up, x.answered, x.interim, x.gone, x.cut, x.aborted, x.reason = nil, false, false, false, false, false, ""
 }
