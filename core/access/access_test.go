@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,6 +183,98 @@ func TestFlushesByItselfAndCountsWhatItCannotWrite(t *testing.T) {
 			t.Errorf("dropped: got %d, want 3", got)
 		}
 	})
+}
+
+// A stuckWriter takes nothing until it is let go.
+type stuckWriter struct {
+	entered, letGo chan struct{}
+	written        int
+}
+
+func (w *stuckWriter) Write(p []byte) (int, error) {
+	select {
+	case w.entered <- struct{}{}:
+	default:
+	}
+	<-w.letGo
+	w.written += bytes.Count(p, []byte("\n"))
+	return len(p), nil
+}
+
+// TestNobodyReads: whoever reads the log must not hold up those who write to it,
+// nor the end; memory is bounded, and every line is either written or counted.
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &stuckWriter{entered: make(chan struct{}, 1), letGo: make(chan struct{})}
+		var told atomic.Uint64
+		l, err := access.Open(access.Options{Writer: w, OnDrop: func(n uint64) { told.Add(n) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Log(record())
+		<-w.entered
+		const lines = 50_000 // 20 MB
+		before := time.Now()
+		for range lines {
+			l.Log(record())
+		}
+		if took := time.Since(before); took > 0 {
+			t.Errorf("Log waited for %v", took)
+		}
+		if n := l.Dropped(); n == 0 || n >= lines {
+			t.Errorf("%d of %d lines dropped: neither bounded nor buffered", n, lines)
+		}
+		for name, f := range map[string]func() error{"Flush": l.Flush, "Reopen": l.Reopen} {
+			before := time.Now()
+			if err := f(); !errors.Is(err, access.ErrStuck) || time.Since(before) > 5*time.Second {
+				t.Errorf("%s: got %v after %v, want ErrStuck", name, err, time.Since(before))
+			}
+		}
+		if err := l.Close(); !errors.Is(err, access.ErrStuck) {
+			t.Errorf("Close: got %v, want ErrStuck", err)
+		}
+		close(w.letGo)
+		synctest.Wait()
+		if got := w.written + int(l.Dropped()); got != lines+1 || told.Load() != l.Dropped() {
+			t.Errorf("%d written and %d dropped (told of %d), of %d lines", w.written, l.Dropped(), told.Load(), lines+1)
+		}
+	})
+}
+
+// TestPipe: a named pipe without a reader is an error and nothing to wait for;
+// when its reader does not read, Close ends the write that is stuck.
+func TestPipe(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skip(err)
+	}
+	if _, err := access.Open(access.Options{To: path}); err == nil {
+		t.Fatal("opened a pipe that nobody reads")
+	}
+	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l, err := access.Open(access.Options{To: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 { // more than a pipe holds
+		l.Log(record())
+	}
+	if err := l.Close(); !errors.Is(err, access.ErrStuck) {
+		t.Errorf("Close: got %v, want ErrStuck", err)
+	}
+	for range 1000 {
+		if l.Dropped() > 0 {
+			return
+		}
+		time.Sleep(time.Millisecond) // another goroutine counts
+	}
+	t.Error("no line was dropped")
 }
 
 func TestNilLogger(t *testing.T) {

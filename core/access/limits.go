@@ -10,6 +10,15 @@ const (
 	// a hundred lines of 500 bytes.
 	bufferSize = 64 << 10
 
+	// maxHeld is how many bytes of lines wait while others are written: a tenth
+	// of a second at 100,000 lines a second, which is how long a disk may take
+	// now and then. There are two such buffers at most.
+	maxHeld = 4 << 20
+
+	// stuckTime is how long Flush, Reopen and Close wait for a reader of the
+	// log that does not read: they hold up reloads and the end of the process.
+	stuckTime = time.Second
+
 	// maxValue is the longest value from outside that is written, in bytes:
 	// longer than any sane URL, so that one request cannot fill the disk.
 	maxValue = 2048

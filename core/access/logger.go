@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -28,37 +29,55 @@ type Options struct {
 	FlushEvery time.Duration
 	// Writer, if set, is written to instead of To.
 	Writer io.Writer
+	// OnDrop, if set, is told about lines that are lost, as [Logger.Dropped]
+	// counts them, from many goroutines. It must not block.
+	OnDrop func(lines uint64)
 }
+
+// ErrStuck is returned when what a Logger writes to takes nothing: a pipe whose
+// reader does not read, a file system that does not answer.
+var ErrStuck = errors.New("the access log cannot be written: nobody takes its lines")
 
 // A Logger writes lines. It is safe for concurrent use. A nil Logger writes
 // nothing.
+//
+// Exchanges append to one buffer while its own goroutine writes the other, so
+// that nobody's request waits for a disk or for whoever reads the log. What
+// comes when a buffer is full is dropped, and counted.
 type Logger struct {
 	// Immutable.
 	format Format
 	path   string // "" without a file
-	stop   chan struct{}
-	done   chan struct{}
+	onDrop func(lines uint64)
+	wake   chan struct{} // capacity 1: there is something for the writer to do
+	done   chan struct{} // closed when the writer has ended
 
-	mu sync.Mutex
+	// Owned by the writer.
+	w     io.Writer
+	spare []byte
+
+	mu sync.Mutex // never held while something is written
 	// Guarded by mu.
 	enc     *encoder
 	buf     []byte
-	w       io.Writer
+	lines   uint64   // in buf
 	file    *os.File // w, if it is a file of ours
+	next    *os.File // takes file's place once buf is written
+	waiting []chan<- error
 	dropped uint64
-	held    uint64 // lines in buf
 	closed  bool
 }
 
-// Open makes a Logger; nil for "none". It starts one goroutine that flushes;
+// Open makes a Logger; nil for "none". It starts one goroutine that writes;
 // Close ends it.
 func Open(o Options) (*Logger, error) {
 	if o.FlushEvery <= 0 {
 		o.FlushEvery = DefaultFlush
 	}
 	l := &Logger{
-		format: o.Format, enc: newEncoder(), buf: make([]byte, 0, bufferSize),
-		stop: make(chan struct{}), done: make(chan struct{}),
+		format: o.Format, enc: newEncoder(), onDrop: o.OnDrop,
+		buf: make([]byte, 0, bufferSize), spare: make([]byte, 0, bufferSize),
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	switch {
 	case o.Writer != nil:
@@ -76,106 +95,175 @@ func Open(o Options) (*Logger, error) {
 		}
 		l.path, l.file, l.w = o.To, f, f
 	}
-	go l.flusher(o.FlushEvery) // ended and waited for by Close
+	go l.writer(o.FlushEvery) // ended by Close
 	return l, nil
 }
 
+// openFile does not wait for the other end of a named pipe: without a reader
+// it is an error.
 func openFile(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o640)
 }
 
-func (l *Logger) flusher(every time.Duration) {
+// writer is the goroutine that writes, the only one.
+func (l *Logger) writer(every time.Duration) {
 	defer close(l.done)
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
-			_ = l.Flush() // counted in dropped
-		case <-l.stop:
+		case <-l.wake:
+		}
+		if l.writeOut() {
 			return
 		}
 	}
 }
 
-// Log writes the line of r, which is borrowed. It never fails and does not
-// allocate: a line that cannot be written is counted ([Logger.Dropped]).
-func (l *Logger) Log(r *Record) {
-	if l == nil {
-		return
+// writeOut writes what has been collected and does what was asked for.
+// closed means that it was the last time.
+func (l *Logger) writeOut() (closed bool) {
+	l.mu.Lock()
+	out, lines, next, waiting := l.buf, l.lines, l.next, l.waiting
+	l.buf, l.lines, l.next, l.waiting = l.spare, 0, nil, nil
+	closed = l.closed
+	l.mu.Unlock()
+
+	var err error
+	if len(out) > 0 {
+		if _, err = l.w.Write(out); err != nil { // a full disk must not fill the memory
+			l.drop(lines)
+		}
+	}
+	if l.spare = out[:0]; cap(out) > 2*bufferSize && len(out) < bufferSize { // a burst must not keep its memory
+		l.spare = make([]byte, 0, bufferSize)
 	}
 	l.mu.Lock()
+	was := l.file
+	if next != nil {
+		l.file, l.w = next, next
+	}
+	now := l.file
+	l.mu.Unlock()
+	if was != nil && next != nil {
+		err = errors.Join(err, was.Close())
+	}
+	if closed && now != nil {
+		err = errors.Join(err, now.Close())
+	}
+	for _, c := range waiting {
+		c <- err // has room
+	}
+	return closed
+}
+
+// drop counts lost lines.
+func (l *Logger) drop(lines uint64) {
+	l.mu.Lock()
+	l.dropped += lines
+	l.mu.Unlock()
+	if l.onDrop != nil && lines > 0 {
+		l.onDrop(lines)
+	}
+}
+
+// Log writes the line of r, which is borrowed. It never fails, does not wait for
+// what it writes to, and does not allocate: a line that cannot be written is
+// counted ([Logger.Dropped]).
+func (l *Logger) Log(r *Record) {
+	if l != nil && !l.add(r) {
+		l.drop(1)
+	}
+}
+
+// add puts the line of r into the buffer, if it can.
+func (l *Logger) add(r *Record) bool {
+	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		l.dropped++
-		return
+	if l.closed || len(l.buf) >= maxHeld {
+		return false
 	}
 	if l.format == Combined {
 		l.buf = appendCombined(l.buf, r)
 	} else {
 		b, err := l.enc.line(r)
 		if err != nil {
-			l.dropped++
-			return
+			return false
 		}
 		l.buf = append(l.buf, b.Bytes()...)
 		b.Free()
 	}
-	l.held++
+	l.lines++
 	if len(l.buf) >= bufferSize/2 {
-		_ = l.flushLocked() // counted in dropped
+		l.rouse()
+	}
+	return true
+}
+
+// rouse gives the writer something to do. One call suffices for many.
+func (l *Logger) rouse() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
 	}
 }
 
-// Flush writes what is in the buffer.
+// Flush writes what is in the buffer. It returns ErrStuck if that takes too long.
 func (l *Logger) Flush() error {
 	if l == nil {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.flushLocked()
+	return l.ask(func() {})
 }
 
-// flushLocked drops lines that cannot be written: a full disk must not fill the memory.
-func (l *Logger) flushLocked() error {
-	if len(l.buf) == 0 {
+// ask makes the writer write, and waits for it, but not for ever. set is called
+// with the lock held.
+func (l *Logger) ask(set func()) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
 		return nil
 	}
-	_, err := l.w.Write(l.buf)
-	if err != nil {
-		l.dropped += l.held
+	set()
+	err := make(chan error, 1)
+	l.waiting = append(l.waiting, err)
+	l.mu.Unlock()
+	l.rouse()
+	t := time.NewTimer(stuckTime)
+	defer t.Stop()
+	select {
+	case err := <-err:
+		return err
+	case <-t.C:
+		return ErrStuck
 	}
-	l.held = 0
-	l.buf = l.buf[:0]
-	if cap(l.buf) > 2*bufferSize { // one giant line must not keep its memory
-		l.buf = make([]byte, 0, bufferSize)
-	}
-	return err
 }
 
 // Reopen opens the file again under its name, for rotation. Without a file it
-// only flushes. If it fails, the Logger goes on with the file it has.
+// only flushes. If it fails, the Logger goes on with the file it has; after
+// ErrStuck it takes the new one when the old one is written.
 func (l *Logger) Reopen() error {
 	if l == nil {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := l.flushLocked()
-	if l.path == "" || l.closed {
-		return err
+	if l.path == "" {
+		return l.Flush()
 	}
-	f, openErr := openFile(l.path)
-	if openErr != nil {
-		return errors.Join(err, openErr)
+	f, err := openFile(l.path)
+	if err != nil {
+		return errors.Join(l.Flush(), err)
 	}
-	err = errors.Join(err, l.file.Close())
-	l.file, l.w = f, f
+	unused := f // a file that never got its turn; f itself if closed
+	err = l.ask(func() { unused, l.next = l.next, f })
+	if unused != nil {
+		_ = unused.Close() // nothing was written to it
+	}
 	return err
 }
 
-// Dropped returns how many lines could not be written.
+// Dropped returns how many lines are lost: they could not be written, or came
+// faster than they could.
 func (l *Logger) Dropped() uint64 {
 	if l == nil {
 		return 0
@@ -185,25 +273,45 @@ func (l *Logger) Dropped() uint64 {
 	return l.dropped
 }
 
-// Close flushes, ends the flushing goroutine and closes the file. Lines logged
-// afterwards are dropped. Further calls do nothing.
+// Close flushes, ends the writing goroutine and closes the file. Lines logged
+// afterwards are dropped. Further calls only wait. If nobody takes the lines, it
+// gives up and returns ErrStuck: the goroutine then ends when its last write does.
 func (l *Logger) Close() error {
 	if l == nil {
 		return nil
 	}
+	closing := make(chan error, 1)
 	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		<-l.done
-		return nil
-	}
-	l.closed = true
-	err := l.flushLocked()
-	if l.file != nil {
-		err = errors.Join(err, l.file.Close())
+	if !l.closed {
+		l.closed = true
+		l.waiting = append(l.waiting, closing)
 	}
 	l.mu.Unlock()
-	close(l.stop)
-	<-l.done
-	return err
+	l.rouse()
+	t := time.NewTimer(stuckTime)
+	defer t.Stop()
+	select {
+	case <-l.done:
+	case <-t.C:
+		l.giveUp()
+		return ErrStuck
+	}
+	select {
+	case err := <-closing:
+		return err
+	default:
+		return nil // somebody else closed it
+	}
+}
+
+// giveUp drops what nobody takes.
+func (l *Logger) giveUp() {
+	l.mu.Lock()
+	lines, f := l.lines, l.file
+	l.buf, l.lines = l.buf[:0], 0
+	l.mu.Unlock()
+	l.drop(lines)
+	if f != nil {
+		_ = f.Close() // ends a write to a pipe; the writer counts its lines
+	}
 }
