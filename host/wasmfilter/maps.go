@@ -303,11 +303,7 @@ func (m *headerMap) Replace(pairs []abi.Pair) bool {
 	if !m.writable() {
 		return true
 	}
-	for _, p := range pairs {
-		if m.isPseudo(p.Name) && !m.setPseudo(p.Name, p.Value) {
-			return false
-		}
-	}
+	m.setPseudos(pairs)
 	m.room = 0
 	length, hadLength := l.Get(contentLength)
 	var kept bool
@@ -347,9 +343,6 @@ func (m *headerMap) replaceable(pairs []abi.Pair) bool {
 					return false
 				}
 			}
-			if !m.validPseudo(p.Name, p.Value) {
-				return false
-			}
 			continue
 		}
 		name, _, ok := host.CleanField(p.Name, p.Value)
@@ -360,5 +353,5 @@ func (m *headerMap) replaceable(pairs []abi.Pair) bool {
 			lengths++
 		}
 	}
-	return lengths <= 1 && size <= maxHeadBytes && len(pairs) <= maxHeadFields+requestPseudos
+	return lengths <= 1 && size <= maxHeadBytes && len(pairs) <= maxHeadFields+requestPseudos && m.validPseudos(pairs)
 }

@@ -34,7 +34,10 @@ func (m *headerMap) pseudo(name string) (string, bool) {
 		}
 		return statusText(m.f.resp.head.Status), true
 	}
-	r := m.f.x.Request
+	return requestPseudo(m.f.x.Request, name)
+}
+
+func requestPseudo(r *exchange.Request, name string) (string, bool) {
 	switch {
 	case sameName(name, ":path"):
 		return r.Target, true
@@ -78,14 +81,47 @@ func (m *headerMap) samePseudo(a, b string) bool {
 	return a == b
 }
 
-// validPseudo reports whether setPseudo would take value.
-func (m *headerMap) validPseudo(name, value string) bool {
-	if m.kind == abi.MapResponseHeaders {
-		_, ok := m.status(value)
-		return ok && sameName(name, ":status")
+// validPseudos reports whether setPseudos would take those of pairs.
+func (m *headerMap) validPseudos(pairs []abi.Pair) bool {
+	if m.kind == abi.MapRequestHeaders {
+		r := *m.f.x.Request // a copy: the heads of its Fields are not touched
+		return m.setRequestPseudos(&r, pairs)
 	}
-	r := *m.f.x.Request // a copy: the heads of its Fields are not touched
-	return setRequestPseudo(&r, name, value)
+	for _, p := range pairs {
+		if m.isPseudo(p.Name) {
+			if _, ok := m.status(p.Value); !ok || !sameName(p.Name, ":status") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// setPseudos sets those of pairs.
+func (m *headerMap) setPseudos(pairs []abi.Pair) {
+	if m.kind == abi.MapRequestHeaders {
+		m.setRequestPseudos(m.f.x.Request, pairs)
+		return
+	}
+	for _, p := range pairs {
+		if m.isPseudo(p.Name) {
+			m.setPseudo(p.Name, p.Value)
+		}
+	}
+}
+
+// setRequestPseudos sets the pseudo fields of pairs on r, in an order in which a target
+// of "*" and another method never meet; false when one is refused.
+func (m *headerMap) setRequestPseudos(r *exchange.Request, pairs []abi.Pair) bool {
+	first := r.Target != "*" // the method is
+	for _, method := range [...]bool{first, !first} {
+		for _, p := range pairs {
+			if m.isPseudo(p.Name) && sameName(p.Name, ":method") == method && !setRequestPseudo(r, p.Name, p.Value) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // setPseudo sets a pseudo field; false if the value is not one, or the edit would
@@ -124,17 +160,22 @@ func (m *headerMap) status(value string) (int, bool) {
 }
 
 // setRequestPseudo edits r through the canonicaliser that clients' requests come
-// through.
+// through. What is there already can always be put back: not all that a client may
+// send could be made by an edit (no Host in HTTP/1.0, the target of CONNECT).
 func setRequestPseudo(r *exchange.Request, name, value string) bool {
+	if old, ok := requestPseudo(r, name); ok && old == value {
+		return true
+	}
 	switch {
 	case sameName(name, ":path"):
-		return r.ParseTarget(value) == nil
+		return special(r.Method) != "CONNECT" && r.ParseTarget(value) == nil
 	case sameName(name, ":authority"), sameName(name, pseudoHost):
 		return r.ParseAuthority(value) == nil
 	case sameName(name, ":method"):
 		// HEAD and CONNECT decide how the response is framed, and the client
-		// has been told already which it is (RFC 9112 6.3).
-		if !host.IsToken(value) || special(value) != special(r.Method) {
+		// has been told already which it is (RFC 9112 6.3). "*" is a target of
+		// OPTIONS alone (RFC 9112 3.2.4).
+		if !host.IsToken(value) || special(value) != special(r.Method) || r.Target == "*" {
 			return false
 		}
 		r.Method = value
