@@ -30,6 +30,21 @@ func MarkerVersion(name string) (Version, bool) {
 	return 0, false
 }
 
+// ExportStreamSlots is an extension of wproxy; other hosts have no use for it. A guest that
+// exports it, without parameters or result, makes do with fewer calls for its streams:
+// the host calls it once, after the start functions, and from then on a stream's id
+// has a slot in its lower StreamSlotBits bits and the number of the slot's use, never
+// 0, above. proxy_on_context_create is called when a slot is used for the first time,
+// and at first by that root context. When a stream has ended (proxy_on_done and
+// proxy_on_log are called as ever) its slot is free for another stream of the same
+// root, which begins, without proxy_on_context_create, with the first callback that
+// has the slot and another number. proxy_on_delete is called for each slot of a root
+// before the root's own.
+const (
+	ExportStreamSlots = "wproxy_stream_slots_v1"
+	StreamSlotBits    = 20
+)
+
 // Exports that are no callbacks: start functions and allocators.
 const (
 	ExportInitialize        = "_initialize"

@@ -23,7 +23,6 @@ type Context struct {
 	root *Root // nil: not open
 	vm   *vm   // nil: not bound yet
 	err  error // the answer to everything from now on
-	seen bool  // a callback was asked for, whether or not the guest has it
 
 	// Guarded by vm.mu.
 	id      uint32
@@ -42,6 +41,7 @@ type rootContext struct {
 	due     time.Time
 	closing bool
 	props   map[string][]byte
+	idle    []uint32 // ids of ended streams whose slots are free (slots.go)
 }
 
 // A Failer is a Stream that wants to hear at once that its VM has died while no
@@ -86,7 +86,6 @@ func (c *Context) callback(cb Callback, n int, end bool) (abi.Action, error) {
 	if c.root == nil {
 		return abi.Continue, &ClosedError{}
 	}
-	c.seen = true
 	if c.err != nil {
 		return abi.Continue, c.err
 	}
@@ -122,10 +121,18 @@ func (c *Context) lock() (*vm, error) {
 			c.err = err
 			return nil, err
 		}
-		c.vm, c.base, c.id = v, base, v.newID()
-		v.contexts[c.id] = c
+		id, known, ok := v.streamID(base)
+		if !ok {
+			v.unlock()
+			c.err = &NoVMError{Plugin: c.root.p.o.Name, Err: errStreams}
+			return nil, c.err
+		}
+		c.vm, c.base, c.id = v, base, id
+		v.contexts[id] = c
 		v.bound.Add(1)
-		v.call(c, CallContextCreate, uint64(c.id), uint64(base.id))
+		if !known {
+			v.call(c, CallContextCreate, uint64(id), uint64(base.id))
+		}
 	}
 	if v.dead != nil {
 		c.err = v.dead
@@ -151,9 +158,9 @@ func (c *Context) Finish(keep func() Stream) error {
 		return nil
 	}
 	var err error
-	// A guest that was never asked is not told of the end either, unless it has
-	// nothing but callbacks of the end.
-	if c.err == nil && (c.vm != nil || c.seen && r.p.watchesEnd()) {
+	// A guest that was not called so far may have no callback for what has
+	// happened; it is told of the end of every stream all the same.
+	if c.err == nil && (c.vm != nil || r.p.watchesEnd()) {
 		var v *vm
 		if v, err = c.lock(); err == nil {
 			if v.finish(c, keep); v.dead != nil {
@@ -172,7 +179,7 @@ func (c *Context) Finish(keep func() Stream) error {
 
 // watchesEnd reports whether the guest wants to know of the end of a stream.
 func (p *Plugin) watchesEnd() bool {
-	return p.exports[CallDone].present || p.exports[CallLog].present
+	return p.exports[CallDone].present || p.exports[CallLog].present || p.exports[CallDelete].present
 }
 
 // GuestTime returns the time spent in callbacks of this stream so far. It stays
@@ -219,7 +226,7 @@ func (v *vm) end(c *Context) {
 			return
 		}
 	}
-	if _, ok := v.call(c, CallDelete, uint64(c.id)); !ok {
+	if !v.deleteContext(c) {
 		return
 	}
 	delete(v.contexts, c.id)

@@ -86,6 +86,7 @@ func (p *Plugin) check(info moduleInfo) (problems []string) {
 		p.exports[cb] = e
 	}
 	p.checkStart(defs, add)
+	p.checkSlots(defs, add)
 	p.checkImports(info, add)
 	return problems
 }
@@ -125,6 +126,19 @@ func (p *Plugin) checkStart(defs map[string]api.FunctionDefinition, add func(str
 		return
 	}
 	pick(abi.ExportStart, 0)
+}
+
+// checkSlots looks for the extension by which streams need fewer calls.
+func (p *Plugin) checkSlots(defs map[string]api.FunctionDefinition, add func(string, ...any)) {
+	def := defs[abi.ExportStreamSlots]
+	if def == nil {
+		return
+	}
+	if s := signature(def); s != "()" {
+		add("its %s has type %s, want ()", abi.ExportStreamSlots, s)
+	}
+	p.slots = true
+	p.start = append(p.start, startFunc{name: abi.ExportStreamSlots})
 }
 
 func matchCallback(spec callbackSpec, def api.FunctionDefinition) (guestExport, bool) {

@@ -72,24 +72,45 @@ type FieldMap interface {
 
 // A fieldCache has fields that a guest has set lately, as strings of the host, so that
 // a field that is set for every exchange is copied and checked once. A guest has its
-// constants at the same addresses all the time: these are where a field is looked for,
+// constants at the same addresses all the time: these say where a field is looked for,
 // and its bytes are what it is found by.
-type fieldCache [fieldCacheSize]struct{ name, value string }
-
-// find returns the strings equal to name and value, which are borrowed. Without them
-// place is where keep puts them.
-func (c *fieldCache) find(at, valueAt uint64, name, value string) (place uint32, ownName, ownValue string, ok bool) {
-	place = (uint32(at)*0x9e3779b1 ^ uint32(valueAt)*0x85ebca77) >> (32 - fieldCacheBits)
-	e := &c[place]
-	if e.name != name || e.value != value || name == "" {
-		return place, "", "", false
-	}
-	return place, e.name, e.value, true
+type fieldCache struct {
+	list [fieldCacheSize]cachedField
+	next uint8 // whose turn it is to go
 }
 
-// keep remembers a clean field.
-func (c *fieldCache) keep(place uint32, name, value string) {
-	if len(name)+len(value) <= fieldCacheBytes {
-		c[place].name, c[place].value = name, value
+type cachedField struct{ name, value string }
+
+// find returns the field equal to name and value, which are borrowed; nil if it is not
+// there. place is where it is looked for.
+func (c *fieldCache) find(place uint32, name, value string) *cachedField {
+	for i := range uint32(fieldCacheWays) {
+		e := &c.list[(place+i)%fieldCacheSize]
+		if e.name == name && e.value == value && name != "" {
+			return e
+		}
 	}
+	return nil
+}
+
+// keep remembers a clean field: where there is room, or one of that name is, as it is
+// likely that this is its next value.
+func (c *fieldCache) keep(place uint32, name, value string) {
+	if len(name)+len(value) > fieldCacheBytes {
+		return
+	}
+	c.next++
+	at := &c.list[(place+uint32(c.next)%fieldCacheWays)%fieldCacheSize]
+	for i := range uint32(fieldCacheWays) {
+		if e := &c.list[(place+i)%fieldCacheSize]; e.name == "" || e.name == name {
+			at = e
+			break
+		}
+	}
+	*at = cachedField{name, value}
+}
+
+// fieldPlace returns the place of a field with its parts at these addresses.
+func fieldPlace(name, value uint64) uint32 {
+	return (uint32(name)*0x9e3779b1 ^ uint32(value)*0x85ebca77) >> (32 - fieldCacheBits)
 }

@@ -191,8 +191,13 @@ func (v *vm) edit(a []uint64, add bool) abi.Status {
 
 // change makes one edit of m; name and value are borrowed.
 func (v *vm) change(m Map, a []uint64, name, value string, add bool) bool {
-	place, ownName, ownValue, clean := v.fields.find(a[1], a[3], name, value)
-	if !clean {
+	var ownName, ownValue string
+	place := fieldPlace(a[1], a[3])
+	known := v.fields.find(place, name, value)
+	clean := known != nil
+	if clean {
+		ownName, ownValue = known.name, known.value
+	} else {
 		// One allocation for both strings, which the map owns.
 		v.buf = append(appendLower(v.buf[:0], name), value...)
 		both := string(v.buf)

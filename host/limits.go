@@ -81,9 +81,11 @@ const (
 
 	// fieldCacheSize fields that a VM's guest has set lately are kept, a power of
 	// two well above what one plugin sets, if name and value have at most
-	// fieldCacheBytes together, which a long content-security-policy has.
+	// fieldCacheBytes together, which a long content-security-policy has; one is
+	// in one of fieldCacheWays places.
 	fieldCacheBits  = 6
 	fieldCacheSize  = 1 << fieldCacheBits
+	fieldCacheWays  = 4
 	fieldCacheBytes = 1 << 10
 
 	// quietTime without a crash resets the back-off of restarts.

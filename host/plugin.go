@@ -27,6 +27,7 @@ type Plugin struct {
 	exports   [callbacks]guestExport
 	imports   []importedFunc
 	start     []startFunc
+	slots     bool // the guest has abi.ExportStreamSlots
 	allocator string
 	metrics   *metricSet
 	shared    *sharedSpace
@@ -59,6 +60,10 @@ type Callbacks struct {
 	RequestHeaders, RequestBody, RequestTrailers    bool
 	ResponseHeaders, ResponseBody, ResponseTrailers bool
 	NewConnection, DownstreamData, UpstreamData     bool
+
+	// End: on_done, on_log or on_delete. Context.Finish makes them, also for a
+	// stream of which the guest was told nothing else.
+	End bool
 }
 
 // A Stats is a reading of a plugin's counters.
@@ -102,6 +107,7 @@ func (p *Plugin) Callbacks() Callbacks {
 		RequestHeaders: has(CallRequestHeaders), RequestBody: has(CallRequestBody), RequestTrailers: has(CallRequestTrailers),
 		ResponseHeaders: has(CallResponseHeaders), ResponseBody: has(CallResponseBody), ResponseTrailers: has(CallResponseTrailers),
 		NewConnection: has(CallNewConnection), DownstreamData: has(CallDownstreamData), UpstreamData: has(CallUpstreamData),
+		End: p.watchesEnd(),
 	}
 }
 

@@ -44,7 +44,9 @@ type vm struct {
 	contexts map[uint32]*Context
 	roots    map[*Root]*rootContext
 	nextID   uint32
-	reused   bool // nextID has been through all numbers once
+	reused   bool     // nextID has been through all numbers once
+	lastSlot uint32   // the highest number of a slot so far
+	slots    []uint32 // last ids of slots that belong to no root
 
 	// The call in progress.
 	starting   bool // a start function
@@ -281,22 +283,6 @@ func (v *vm) current() *Context {
 
 // stream returns the Stream of the current context; nil on a root.
 func (v *vm) stream() Stream { return v.current().stream }
-
-// newID returns an id that no live context has.
-func (v *vm) newID() uint32 {
-	for {
-		if v.nextID++; v.nextID == 0 {
-			v.reused = true
-			continue
-		}
-		if !v.reused {
-			return v.nextID
-		}
-		if _, used := v.contexts[v.nextID]; !used {
-			return v.nextID
-		}
-	}
-}
 
 // fail ends a VM whose guest has trapped in a callback of c: it is never called
 // again, and everybody who has a stream there is told.

@@ -60,6 +60,7 @@ func newPlugin(name string, s script, o fakeOptions) *plugin {
 	calls := host.Callbacks{
 		RequestHeaders: s.onReqHeaders != nil, RequestBody: s.onReqBody != nil, RequestTrailers: s.onReqTrailers != nil,
 		ResponseHeaders: s.onRespHeaders != nil, ResponseBody: s.onRespBody != nil, ResponseTrailers: s.onRespTrailers != nil,
+		End: s.onLog != nil,
 	}
 	p.Factory = wasmfilter.NewFake(name, calls, o.hold, o.Options, func(s host.Stream) (wasmfilter.Guest, error) {
 		c := &call{Stream: s, p: p}

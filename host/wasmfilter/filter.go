@@ -145,12 +145,26 @@ func (f *Filter) noteLocked() {
 	}
 }
 
+// onlyEnd reports whether the end of the exchange is the first that the guest hears of
+// it, having had no callback for what came before (abi.md 4.4). An exchange whose
+// request did not get as far as a plugin that would have seen it is none of its
+// business.
+func (f *Filter) onlyEnd() bool {
+	if f.guest != nil || !f.factory.calls.End || f.factory.wantsRequest() {
+		return false
+	}
+	f.x.Mu.Lock()
+	answered := f.x.Response != nil
+	f.x.Mu.Unlock()
+	return answered || f.x.RequestRun()
+}
+
 // Close implements filter.Filter: on_done, on_log, on_delete.
 func (f *Filter) Close(error) {
 	x := f.x
 	x.Quiesce()
-	if !f.factory.wantsRequest() && !f.factory.wantsResponse() {
-		_ = f.openGuest() // a plugin that only logs; one that is closed does not
+	if f.onlyEnd() {
+		_ = f.openGuest() // one that is closed is not told
 	}
 	if f.guest != nil {
 		x.Mu.Lock()

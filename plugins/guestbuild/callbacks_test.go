@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"wproxy/abi"
 	"wproxy/plugins/internal/adapter"
 )
 
@@ -74,7 +75,7 @@ func TestCutExports(t *testing.T) {
 		"proxy_abi_version_0_2_0", "proxy_on_memory_allocate", "main", "proxy_on_context_create", "proxy_on_delete",
 	}
 	var choice []string
-	for _, c := range append(optional(), callback{export: dispatchExport}) {
+	for _, c := range append(optional(), callback{export: dispatchExport}, callback{export: abi.ExportStreamSlots}) {
 		if !slices.Contains(all, c.export) {
 			t.Errorf("the adapter does not export %s", c.export)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"wproxy/abi"
 	"wproxy/plugins/guestbuild"
 
 	"github.com/tetratelabs/wazero"
@@ -88,7 +89,7 @@ func TestBuild(t *testing.T) {
 	}
 	exports, imports := inspect(t, wasm)
 	want = append(want, "_initialize", "main", "proxy_abi_version_0_2_0",
-		"proxy_on_context_create", "proxy_on_delete", "proxy_on_memory_allocate")
+		"proxy_on_context_create", "proxy_on_delete", "proxy_on_memory_allocate", abi.ExportStreamSlots)
 	slices.Sort(want)
 	if !slices.Equal(exports, want) {
 		t.Errorf("exports: got %v, want %v", exports, want)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"wproxy/abi"
 	"wproxy/plugins/internal/adapter"
 )
 
@@ -44,7 +45,11 @@ func writeOverlay(tmp string, main listed, exports []string, direct bool) (strin
 	for _, e := range entries {
 		src, err := adapter.Files.ReadFile(e.Name())
 		if err == nil && e.Name() == adapter.Exports {
-			src, err = cutExports(src, exports)
+			keep := exports
+			if direct {
+				keep = append(slices.Clone(keep), abi.ExportStreamSlots)
+			}
+			src, err = cutExports(src, keep)
 		}
 		if direct && e.Name() == adapter.Mode {
 			src = []byte(adapter.Direct)
@@ -80,7 +85,7 @@ func cutExports(src []byte, keep []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	drop := []string{dispatchExport}
+	drop := []string{dispatchExport, abi.ExportStreamSlots}
 	for _, c := range optional() {
 		drop = append(drop, c.export)
 	}

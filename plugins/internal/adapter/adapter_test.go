@@ -1,6 +1,7 @@
 package adapter_test
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/abi"
 	"wproxy/host/plugintest"
 	"wproxy/plugins/guestbuild"
 )
@@ -113,9 +115,21 @@ func TestInits(t *testing.T) {
 }
 
 // TestStreams opens many streams, and ends them in another order:
-// each callback must reach the context that was made for its stream.
+// each callback must reach the context that was made for its stream. So too in a
+// host that does not know the extension.
 func TestStreams(t *testing.T) {
 	wasm := guest(t, "inits")
+	t.Run("slots", func(t *testing.T) { testStreams(t, wasm) })
+	name := []byte(abi.ExportStreamSlots)
+	if !bytes.Contains(wasm, name) {
+		t.Errorf("the guest has no %s", name)
+	}
+	other := slices.Clone(name)
+	other[0] = 'x'
+	t.Run("calls", func(t *testing.T) { testStreams(t, bytes.ReplaceAll(wasm, name, other)) })
+}
+
+func testStreams(t *testing.T, wasm []byte) {
 	plugintest.Run(t, wasm, plugintest.Options{}, func(t *testing.T, p *plugintest.Plugin) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		var open []*plugintest.Stream

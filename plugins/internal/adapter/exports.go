@@ -25,6 +25,11 @@ func moduleMain(int32, int32) int32 {
 	return 0
 }
 
+// streamSlots is called by hosts that know the extension (see streams.go).
+//
+//go:wasmexport wproxy_stream_slots_v1
+func streamSlots() { slotted = true }
+
 // boolean is how the ABI returns a bool.
 func boolean(b bool) int32 {
 	if b {

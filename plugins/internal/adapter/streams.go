@@ -66,6 +66,50 @@ var (
 	live    int
 )
 
+// A host that knows the extension wproxy_stream_slots_v1 has called streamSlots, and slotted
+// is true. A stream's id then has the index of a place in its lower bits, and above them
+// a number by which streams in the same place differ. There is no call when a stream
+// begins or ends: a callback with another number means that a new stream has taken the place
+// of one that has ended. on_context_create tells the root context of a place, and on_delete
+// frees it.
+var (
+	slotted bool
+	places  []place
+)
+
+const placeBits = 20
+
+// A place has the current stream of a slot of the host.
+type place struct {
+	plugin  types.PluginContext // of the root context; nil: not in use
+	id      uint32
+	context types.HttpContext
+}
+
+// take makes room for a place of the root context.
+func take(id, root uint32) {
+	i := int(id & (1<<placeBits - 1))
+	for i >= len(places) {
+		places = append(places, place{})
+	}
+	places[i] = place{plugin: pluginContext(root)}
+}
+
+// in returns the context of the stream that is in a place now.
+func (p *place) in(id uint32) types.HttpContext {
+	if p.id != id {
+		if p.plugin == nil {
+			panic("invalid context id")
+		}
+		c := p.plugin.NewHttpContext(id)
+		if c == nil {
+			panic("invalid context id on proxy_on_context_create")
+		}
+		p.id, p.context = id, c
+	}
+	return p.context
+}
+
 // find returns the index of the slot of a stream, or of the free one where it would go.
 func find(id uint32) uint32 {
 	mask := uint32(len(streams) - 1)
@@ -78,6 +122,10 @@ func find(id uint32) uint32 {
 
 // createStream makes the context of a stream.
 func createStream(id, root uint32) {
+	if slotted {
+		take(id, root)
+		return
+	}
 	c := pluginContext(root).NewHttpContext(id)
 	if c == nil {
 		panic("invalid context id on proxy_on_context_create")
@@ -101,6 +149,9 @@ func createStream(id, root uint32) {
 
 // stream returns the context of a stream.
 func stream(id uint32) types.HttpContext {
+	if slotted {
+		return places[id&(1<<placeBits-1)].in(id)
+	}
 	s := &streams[find(id)]
 	if s.id != id {
 		panic("invalid context id")
@@ -109,11 +160,20 @@ func stream(id uint32) types.HttpContext {
 }
 
 // hasStream reports whether there is a stream with that id.
-func hasStream(id uint32) bool { return id != 0 && streams[find(id)].id == id }
+func hasStream(id uint32) bool {
+	if slotted { // root contexts have ids without a number
+		return id>>placeBits != 0
+	}
+	return id != 0 && streams[find(id)].id == id
+}
 
 // deleteStream deletes a stream that is there, and closes the gap in its run of slots, so that
 // no look-up ends there early.
 func deleteStream(id uint32) {
+	if slotted {
+		places[id&(1<<placeBits-1)] = place{}
+		return
+	}
 	mask := uint32(len(streams) - 1)
 	gap := find(id)
 	for i := (gap + 1) & mask; streams[i].id != 0; i = (i + 1) & mask {
