@@ -10,7 +10,8 @@ import (
 // Implemented by the codecs; safe for concurrent use.
 type Conn interface {
 	// Reserve takes a slot for one exchange; false if there is none (busy h1
-	// connection, stream limit, closing, or the peer has closed).
+	// connection, stream limit, closing, or the peer has closed, or has said
+	// something that nobody asked for). It may make a system call.
 	Reserve() bool
 
 	// Open turns a reserved slot into a stream. The slot is given back when
