@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"wproxy/core/config"
+	"wproxy/core/server"
 )
 
 // reloadStatus is how the last attempt to load a configuration went.
@@ -26,6 +27,9 @@ type reloadStatus struct {
 func (a *app) reload(ctx context.Context) ([]string, error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
+	if a.ended {
+		return nil, server.ErrDraining
+	}
 	changes, err := a.tryReload(ctx)
 	st := reloadStatus{At: time.Now(), OK: err == nil}
 	if err != nil {

@@ -31,6 +31,13 @@ import (
 // written at the end: that of `wproxy stop`, mostly.
 const adminCloseTime = time.Second
 
+// reloadEndTime is how long the end waits for a reload that is under way. Its
+// result would not serve any more; it only should not meet the end of the host.
+const reloadEndTime = time.Second
+
+// errTwice is why a process that was told to end twice did not end in order.
+var errTwice = errors.New("told to end twice: ended without waiting for what is stuck")
+
 // An app is a running wproxy.
 type app struct {
 	// Immutable.
@@ -44,6 +51,7 @@ type app struct {
 	stops   chan bool // asks for the end; true: now
 
 	reloading sync.Mutex // held for the whole of a reload
+	ended     bool       // guarded by reloading: there are no more
 
 	mu sync.Mutex
 	// Guarded by mu, written with reloading held too.
@@ -75,16 +83,65 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
-	a, err := startApp(ctx, src, stdout, stderr)
-	if err != nil {
-		if isRefusal(err) {
-			fmt.Fprintf(stderr, "%v\n", err)
-			return exitRefused
-		}
-		return fail(stderr, "run", err)
+	a, code := await(ctx, signals, stderr, func(ctx context.Context) (*app, error) {
+		return startApp(ctx, src, stdout, stderr)
+	})
+	if a == nil {
+		return code
 	}
-	a.loop(ctx, signals)
-	return exitOK
+	return a.loop(ctx, signals)
+}
+
+// await starts the app and returns it, or the exit code. It looks after the
+// signals meanwhile: the first to end asks the start to give up, the second does
+// not wait for that. A start may be stuck in a file system, or in a plugin.
+func await(ctx context.Context, signals chan os.Signal, stderr io.Writer, start func(context.Context) (*app, error)) (*app, int) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		app *app
+		err error
+	}
+	started := make(chan result, 1)
+	go func() { // ends with start; if that is stuck, with the process
+		a, err := start(ctx)
+		started <- result{a, err}
+	}()
+	var ended, reload os.Signal
+	for {
+		select {
+		case r := <-started:
+			switch {
+			case r.err == nil:
+				for _, s := range []os.Signal{reload, ended} {
+					if s != nil {
+						select { // for the loop
+						case signals <- s:
+						default: // it has enough to do
+						}
+					}
+				}
+				return r.app, exitOK
+			case ended != nil && errors.Is(r.err, context.Canceled):
+				return nil, exitOK
+			case isRefusal(r.err):
+				fmt.Fprintf(stderr, "%v\n", r.err)
+				return nil, exitRefused
+			default:
+				return nil, fail(stderr, "run", r.err)
+			}
+		case s := <-signals:
+			switch {
+			case s == syscall.SIGHUP:
+				reload = s
+			case ended != nil:
+				return nil, fail(stderr, "run", errTwice)
+			default:
+				ended = s
+				cancel()
+			}
+		}
+	}
 }
 
 // startApp loads, builds, binds and serves. An error leaves nothing behind.
@@ -134,8 +191,11 @@ func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app
 	if a.server, err = server.Start(ctx, a.serverOptions(), g.Generation); err != nil {
 		return nil, err
 	}
+	a.mu.Lock() // from the first door on, status may be asked for
 	doors.commit()
-	a.sayServing(g)
+	addresses := a.doors.addressList()
+	a.mu.Unlock()
+	a.sayServing(g, addresses)
 	return a, nil
 }
 
@@ -213,8 +273,8 @@ func refusalRecord(r *h1.Refusal) *access.Record {
 	return rec
 }
 
-// sayServing logs what begins to serve.
-func (a *app) sayServing(g *generation) {
+// sayServing logs what begins to serve, and where the admin server does.
+func (a *app) sayServing(g *generation, addresses []string) {
 	a.parts.metrics.SetGeneration(g.Snapshot.Generation)
 	a.parts.metrics.SetReload(true)
 	for _, l := range a.server.Listeners() {
@@ -225,7 +285,7 @@ func (a *app) sayServing(g *generation) {
 			zap.String("plugin", b.Plugin), zap.String("route", b.Route), zap.Error(b.Err))
 	}
 	a.log.Info("serving", zap.String("config", a.source.String()), zap.String("version", versionString()),
-		zap.Strings("admin", a.doors.addressList()))
+		zap.Strings("admin", addresses))
 }
 
 // askStop asks the loop for the end. A full channel has been asked already.
@@ -236,12 +296,13 @@ func (a *app) askStop(now bool) {
 	}
 }
 
-// loop runs until the end, and ends everything.
-func (a *app) loop(ctx context.Context, signals <-chan os.Signal) {
+// loop runs until the end, ends everything, and returns the exit code.
+func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 	ctx, cancel := context.WithCancel(ctx) // of reloads
-	var reloads sync.WaitGroup
+	defer cancel()
 	drained := make(chan struct{}) // closed when the server has stopped
 	var now context.CancelFunc     // cuts the drain short; nil before it
+	cut := false
 	stop := func(at bool) {
 		if now == nil {
 			now = a.beginStop(drained)
@@ -249,18 +310,22 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) {
 				return
 			}
 		}
+		cut = true
 		now() // asked for at once, or twice
 	}
 	done := ctx.Done()
 	for running := true; running; {
 		select {
 		case s := <-signals:
-			if s != syscall.SIGHUP {
-				a.log.Info("signal", zap.Stringer("signal", s))
-				stop(false)
+			if s == syscall.SIGHUP {
+				go func() { _, _ = a.reload(ctx) }() // it has logged both; end waits for it
 				continue
 			}
-			reloads.Go(func() { _, _ = a.reload(ctx) }) // it has logged both
+			a.log.Info("signal", zap.Stringer("signal", s))
+			if cut {
+				return exitFailed // even cutting exchanges does not end them
+			}
+			stop(false)
 		case at := <-a.stops:
 			stop(at)
 		case <-done:
@@ -272,8 +337,48 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) {
 	}
 	now()
 	cancel()
-	reloads.Wait()
-	a.close()
+	return a.end(signals)
+}
+
+// end ends what is left when the server has stopped, unless a signal says that
+// it takes too long.
+func (a *app) end(signals <-chan os.Signal) int {
+	ended := make(chan struct{})
+	go func() { // ends soon: all that it waits for is bounded, but for bugs
+		defer close(ended)
+		a.close(a.endReloads())
+	}()
+	for {
+		select {
+		case <-ended:
+			return exitOK
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return exitFailed
+			}
+		}
+	}
+}
+
+// endReloads waits for reloads to end, and lets none begin. It reports whether
+// they have.
+func (a *app) endReloads() bool {
+	idle := make(chan struct{})
+	go func() { // ends with the reload that is under way
+		a.reloading.Lock()
+		a.ended = true
+		a.reloading.Unlock()
+		close(idle)
+	}()
+	t := time.NewTimer(reloadEndTime)
+	defer t.Stop()
+	select {
+	case <-idle:
+		return true
+	case <-t.C:
+		a.log.Warn("a reload does not end; not waiting for it")
+		return false
+	}
 }
 
 // beginStop starts draining and returns what cuts it short. drained is closed
@@ -294,13 +399,16 @@ func (a *app) beginStop(drained chan<- struct{}) context.CancelFunc {
 }
 
 // close ends what is left when the server has stopped: the admin server, so
-// that status and readiness can be asked for until then, the host, the log.
-func (a *app) close() {
+// that status and readiness can be asked for until then, the host unless a
+// reload still uses it, the log.
+func (a *app) close(idle bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), adminCloseTime)
 	defer cancel()
 	a.admin.Close(ctx)
-	if err := a.parts.close(); err != nil {
-		a.log.Error("closing", zap.Error(err))
+	if idle {
+		if err := a.parts.close(); err != nil {
+			a.log.Error("closing", zap.Error(err))
+		}
 	}
 	a.log.Info("stopped")
 	a.logFile.close()

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // DefaultListener is the name of the listener of a file that has none, and
@@ -78,13 +79,21 @@ func newFile(path string) *File {
 	return f
 }
 
-// readFile reads a file of at most limit bytes. Its error does not repeat the path.
+// readFile reads a regular file of at most limit bytes; a pipe or a device could
+// keep a reload waiting for ever. Its error does not repeat the path.
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without a writer does not block
 	if err != nil {
 		return nil, bare(err)
 	}
 	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, bare(err)
+	}
+	if !fi.Mode().IsRegular() && !fi.IsDir() { // that one, reading says well
+		return nil, errors.New("is not a regular file")
+	}
 	content, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, bare(err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -408,4 +409,21 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPipe: a pipe that nobody writes to must not keep a reload waiting.
+func TestPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	file := filepath.Join(t.TempDir(), "wproxy.toml")
+	if err := os.WriteFile(file, []byte("[routes.a]\nrespond = { body = \"${file:"+pipe+"}\" }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, file} {
+		if _, err := config.Load(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("%s: got %v, want that it is not a regular file", path, err)
+		}
+	}
 }
