@@ -176,3 +176,14 @@ func BenchmarkExchange(b *testing.B) {
 		})
 	}
 }
+
+// The exchange whose cost is measured is one in which the plugins do what they are for.
+func TestExchangeFields(t *testing.T) {
+	c := newChain(t, strict, limit)
+	c.exchange(t)
+	for _, name := range []string{"x-frame-options", "content-security-policy", "ratelimit", "ratelimit-policy"} {
+		if !c.resp.Fields.Has(name) {
+			t.Errorf("the response has no %s: %v", name, c.resp.Fields.List())
+		}
+	}
+}
