@@ -7,17 +7,21 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 
 	"wproxy/core/admin"
 	"wproxy/core/config"
 )
 
 // adminDoors opens and shuts the doors of the admin server as the
-// configuration says. Its methods are called one at a time.
+// configuration says. One change is made at a time; addressList may be called
+// meanwhile, by who comes through a door that has just been opened.
 type adminDoors struct {
 	server *admin.Server
 	source source
-	open   map[string]net.Listener // by address: "host:port" or "unix:/path"
+
+	mu   sync.Mutex
+	open map[string]net.Listener // by address: "host:port" or "unix:/path"; changed with mu held
 }
 
 // A doorChange is a set of doors that is bound but not yet in use.
@@ -116,22 +120,32 @@ func (ch *doorChange) giveUp() {
 // commit puts the change into use.
 func (ch *doorChange) commit() {
 	a := ch.owner
+	var shut []net.Listener
+	a.mu.Lock()
+	for _, d := range ch.doors {
+		a.open[d.address] = d.Listener
+	}
+	for _, address := range ch.shut {
+		shut = append(shut, a.open[address])
+		delete(a.open, address)
+	}
+	a.mu.Unlock()
 	for _, d := range ch.doors {
 		if d.bound {
 			a.server.Open(d.Door)
-			a.open[d.address] = d.Listener
 		} else {
 			a.server.Change(d.Door)
 		}
 	}
-	for _, address := range ch.shut {
-		a.server.Shut(a.open[address])
-		delete(a.open, address)
+	for _, l := range shut {
+		a.server.Shut(l)
 	}
 }
 
 // addressList returns the addresses of the doors that are open, sorted.
 func (a *adminDoors) addressList() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	all := make([]string, 0, len(a.open))
 	for address, l := range a.open {
 		if !strings.HasPrefix(address, "unix:") {
