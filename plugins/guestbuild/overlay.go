@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"wproxy/abi"
 	"wproxy/plugins/internal/adapter"
 )
 
@@ -47,7 +46,7 @@ func writeOverlay(tmp string, main listed, exports []string, direct bool) (strin
 		if err == nil && e.Name() == adapter.Exports {
 			keep := exports
 			if direct {
-				keep = append(slices.Clone(keep), abi.ExportStreamSlots)
+				keep = append(slices.Clone(keep), adapter.StreamSlots)
 			}
 			src, err = cutExports(src, keep)
 		}
@@ -85,7 +84,7 @@ func cutExports(src []byte, keep []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	drop := []string{dispatchExport, abi.ExportStreamSlots}
+	drop := []string{dispatchExport, adapter.StreamSlots}
 	for _, c := range optional() {
 		drop = append(drop, c.export)
 	}

@@ -36,6 +36,10 @@ const (
 	Direct = "package adapter\n\nconst direct = true\n"
 )
 
+// StreamSlots is the export of the extension that saves calls for streams
+// (abi.ExportStreamSlots), which only a direct adapter knows.
+const StreamSlots = "wproxy_stream_slots_v1"
+
 // Exports names the file in Files that declares the exported callbacks, one
 // function with a go:wasmexport directive each. A function may be cut out when the
 // plugin has no use for the callback; nothing else in Files refers to it.
