@@ -5,16 +5,17 @@ import (
 	"errors"
 )
 
-// Limits of a serialized map that ParsePairs accepts. They are those of the
-// reference host: a guest's head larger than this is a mistake or an attack.
+// Limits of a serialized map that ParsePairs accepts. The largest head that a listener
+// can be told to let in has 10,000 lines and 1 MiB; a guest must be able to put it
+// back, and to add to it. More is a mistake or an attack.
 const (
-	MaxPairs     = 1024    // entries
-	MaxPairBytes = 1 << 20 // bytes of the whole encoding
+	MaxPairs     = 16 << 10 // entries
+	MaxPairBytes = 4 << 20  // bytes of the whole encoding
 )
 
 // What ParsePairs finds wrong.
 var (
-	ErrPairsTooLarge  = errors.New("abi: map has more than 1024 entries or 1 MiB")
+	ErrPairsTooLarge  = errors.New("abi: map has more than 16384 entries or 4 MiB")
 	ErrPairsMalformed = errors.New("abi: malformed map encoding")
 )
 

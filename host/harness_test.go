@@ -195,7 +195,13 @@ func (s *fakeStream) Reply(r host.Reply)        { s.reply = &r }
 func (s *fakeStream) ClearRouteCache()          { s.events = append(s.events, "clear route cache") }
 func (s *fakeStream) Failed(err error)          { s.failed = err; close(s.woken) }
 
-type fakeMap struct{ pairs []abi.Pair }
+type fakeMap struct {
+	pairs    []abi.Pair
+	tooLarge bool
+}
+
+// Overflow implements host.Overflower.
+func (m *fakeMap) Overflow() { m.tooLarge = true }
 
 func bad(s string) bool { return strings.ContainsAny(s, "\r\n\x00") }
 
@@ -260,6 +266,9 @@ func (m *fakeMap) String() string {
 	var s []string
 	for _, p := range m.pairs {
 		s = append(s, p.Name+"="+p.Value)
+	}
+	if m.tooLarge {
+		s = append(s, "(too large)")
 	}
 	return strings.Join(s, " ")
 }

@@ -65,7 +65,7 @@ func hostSetBufferBytes(v *vm, a []uint64) abi.Status {
 		return abi.StatusOK
 	}
 	if !b.Replace(clampInt(start), clampInt(size), data) {
-		v.warn("a body was not changed: it is read only now, or would grow beyond its limit")
+		v.warn("a body was not changed: it is read only now")
 		return abi.StatusBadArgument
 	}
 	return abi.StatusOK

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"strings"
 
 	"wproxy/abi"
@@ -75,6 +76,9 @@ func hostSetHeaderMapPairs(v *vm, a []uint64) abi.Status {
 		return v.noMap()
 	}
 	pairs, err := ownPairs(data)
+	if errors.Is(err, abi.ErrPairsTooLarge) {
+		return v.overflow(m)
+	}
 	if err != nil {
 		v.warn("a header map was not replaced: " + err.Error())
 		return abi.StatusOK
@@ -105,10 +109,20 @@ func (v *vm) noMap() abi.Status {
 	return abi.StatusOK
 }
 
+// overflow answers a change that is too large even to be looked at.
+func (v *vm) overflow(m Map) abi.Status {
+	o, ok := m.(Overflower)
+	if !ok {
+		return v.refused()
+	}
+	o.Overflow()
+	return abi.StatusOK
+}
+
 // refused answers a change that would break framing. It is dropped; security wins
 // over guests that cannot bear a status.
 func (v *vm) refused() abi.Status {
-	v.warn("a change of headers was refused: a name or value with CR, LF, NUL or other bytes that a field must not have, or too much of it")
+	v.warn("a change of headers was refused: a name or value with CR, LF, NUL or other bytes that a field must not have")
 	return abi.StatusBadArgument
 }
 
@@ -181,7 +195,7 @@ func (v *vm) edit(a []uint64, add bool) abi.Status {
 		return v.noMap()
 	}
 	if len(name) > abi.MaxPairBytes || len(value) > abi.MaxPairBytes {
-		return v.refused()
+		return v.overflow(m)
 	}
 	if !v.change(m, a, name, value, add) {
 		return v.refused()

@@ -49,7 +49,8 @@ type Reply struct {
 // case. Arguments of Get, and name of Remove, are borrowed (they may alias guest
 // memory); those of Set, Add and Replace are owned by the Map. Edits that would
 // break framing (CR, LF, NUL, removing a pseudo field, a second host) are refused:
-// false, with nothing changed.
+// false, with nothing changed. One that would make the message too large ends it (see
+// Overflower).
 type Map interface {
 	Len() int
 	Get(name string) (string, bool)
@@ -60,13 +61,18 @@ type Map interface {
 	All() iter.Seq2[string, string]
 }
 
+// An Overflower is a Map that is told of an edit that was too large to be made. The
+// guest has not been told, as a status would kill some, and counts on the edit: the
+// message must not be passed on without it.
+type Overflower interface{ Overflow() }
+
 // Buffer is a body, or the part of it that is held, as guests see it.
 type Buffer interface {
 	// Bytes returns the bytes; valid until Replace or the end of the callback.
 	Bytes() []byte
 	// Replace replaces the bytes [start, start+size) by data, which is
 	// borrowed; start and size are clamped to the buffer (abi.md 5.5). False
-	// if the buffer is read-only or would grow past its limit.
+	// if the buffer is read-only.
 	Replace(start, size int, data []byte) bool
 	// End reports whether the end of the stream has been seen.
 	End() bool

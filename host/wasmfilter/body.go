@@ -119,7 +119,10 @@ func (d *half) Replace(start, size int, data []byte) bool {
 	if !d.body.open || d.resume && d.parked {
 		return true
 	}
-	return d.body.replace(start, size, data, d.limitLocked())
+	if !d.body.replace(start, size, data, d.limitLocked()) {
+		d.overflowLocked(bodyTooLarge)
+	}
+	return true
 }
 
 // End implements host.Buffer.

@@ -230,23 +230,6 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// A guest must not make a body grow past the limit either.
-func TestReplaceBeyondLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPlugin("p", script{onReqBody: func(c *call, n int, _ bool) abi.Action {
-			if c.Buffer(abi.BufferRequestBody).Replace(n, 0, make([]byte, 100)) {
-				t.Error("a body was made larger than the limit")
-			}
-			return abi.Continue
-		}}, fakeOptions{Options: wasmfilter.Options{BodyBuffer: 50}})
-		s := open(t, post, p)
-		s.Finish()
-		if up := s.Upstream(); string(up.Body) != "hello" {
-			t.Errorf("upstream has got %+v", up)
-		}
-	})
-}
-
 // The other return values of body callbacks, of the C++ SDK.
 func TestBodyActions(t *testing.T) {
 	tests := []struct {

@@ -127,7 +127,7 @@ func (d *direction[H]) Data(p []byte, end bool) error {
 	d.inside = true
 	x.Mu.Unlock()
 	if over {
-		return d.tooLarge()
+		return d.tooLarge(bodyTooLarge)
 	}
 	return d.bodyCall(n, end, end)
 }
@@ -165,7 +165,7 @@ func (d *direction[H]) bodyCall(n int, end, wait bool) error {
 		d.body.own()
 		if d.body.size() > d.limitLocked() {
 			x.Mu.Unlock()
-			return d.tooLarge()
+			return d.tooLarge(bodyTooLarge)
 		}
 	}
 	x.Mu.Unlock()
@@ -248,7 +248,7 @@ func (d *direction[H]) enter() error {
 		d.err = exchange.ErrAnswered
 		return d.err
 	}
-	marked := d.resume && d.held || f.failed != nil || f.abort != "" || f.reply != nil && !f.outrun
+	marked := d.resume && d.held || d.overflow != fits || f.failed != nil || f.abort != "" || f.reply != nil && !f.outrun
 	d.inside = marked
 	f.x.Mu.Unlock()
 	if marked {

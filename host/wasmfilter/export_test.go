@@ -2,6 +2,12 @@ package wasmfilter
 
 import "wproxy/host"
 
+// Limits that tests go up to.
+const (
+	MaxHeadBytes  = maxHeadBytes
+	MaxHeadFields = maxHeadFields
+)
+
 // Guest is what a fake guest implements.
 type Guest = guest
 

@@ -52,6 +52,7 @@ type flow struct {
 	inside     bool             // a goroutine is in the direction and looks at the marks before it leaves or pushes
 	parked     bool             // the goroutine in the direction waits for wake
 	resume     bool             // mark: let go of what is held
+	overflow   overflow         // mark: give the message up
 	ended      bool             // the end of the message has been seen
 	lengthSet  bool             // the guest has set the length
 	wasNoBody  bool             // the message could not have a body when it came
@@ -70,6 +71,23 @@ const (
 	holdBody             // the body, to look at it as a whole
 	holdFlow             // the body, without looking at it again
 )
+
+// overflow is what a guest has made too large.
+type overflow uint8
+
+const (
+	fits overflow = iota
+	headTooLarge
+	bodyTooLarge
+)
+
+// overflowLocked gives the message up for an edit that was not made because of its
+// size. The guest is not told, since it may not bear it; without the edit the message
+// is not what the guest lets pass.
+func (d *half) overflowLocked(what overflow) {
+	d.overflow = what
+	d.f.nudgeLocked()
+}
 
 var errPauseLimit = errors.New("the plugin has paused for too long")
 

@@ -21,10 +21,11 @@ const (
 	deadlineMargin = 20 * time.Millisecond
 
 	// maxHeadBytes and maxHeadFields bound a head (and trailers) after edits: the bytes
-	// of all names and values, and the number of lines. Twice what a listener
-	// lets in by default, so that a plugin always has room to add.
-	maxHeadBytes  = 128 << 10
-	maxHeadFields = 400
+	// of all names and values, and the number of lines. More than the most that a
+	// listener can be told to let in (limits.header, limits.fields), so that a plugin
+	// always has room to add, and abi.ParsePairs accepts more still.
+	maxHeadBytes  = 2 << 20
+	maxHeadFields = 12_000
 
 	// maxReplyBody bounds the body of a local reply; it is written by a guest
 	// whose memory is 64 MiB, and error pages are small.

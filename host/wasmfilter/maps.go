@@ -62,7 +62,10 @@ type headerMap struct {
 	room int
 }
 
-var _ host.FieldMap = (*headerMap)(nil)
+var (
+	_ host.FieldMap   = (*headerMap)(nil)
+	_ host.Overflower = (*headerMap)(nil)
+)
 
 const contentLength = "content-length"
 
@@ -98,13 +101,27 @@ func (d *half) trailers() *exchange.Fields {
 	return nil
 }
 
+// half returns the direction that the map is of.
+func (m *headerMap) half() *half {
+	if m.kind == abi.MapResponseHeaders || m.kind == abi.MapResponseTrailers {
+		return &m.f.resp.half
+	}
+	return &m.f.req.half
+}
+
+// Overflow implements host.Overflower.
+func (m *headerMap) Overflow() {
+	m.f.x.Mu.Lock()
+	defer m.f.x.Mu.Unlock()
+	if m.fields() != nil && m.writable() {
+		m.half().overflowLocked(headTooLarge)
+	}
+}
+
 // writable reports whether edits still reach the message. After it has been let
 // go of they have no effect, which is no error (abi.md 5.3).
 func (m *headerMap) writable() bool {
-	d := &m.f.req.half
-	if m.kind == abi.MapResponseHeaders || m.kind == abi.MapResponseTrailers {
-		d = &m.f.resp.half
-	}
+	d := m.half()
 	if d.resume && d.parked || d.skip {
 		return false
 	}
@@ -200,8 +217,9 @@ func (m *headerMap) setLine(l *exchange.Fields, name, value string) bool {
 		return true
 	case name == contentLength:
 		return m.setLength(value)
-	case !m.roomFor(l, name, value):
-		return false
+	case !m.roomFor(l, name, value, true):
+		m.half().overflowLocked(headTooLarge)
+		return true
 	}
 	l.Set(name, value)
 	m.edited()
@@ -235,26 +253,34 @@ func (m *headerMap) addLine(l *exchange.Fields, name, value string) bool {
 		return true
 	case name == contentLength:
 		return !l.Has(name) && m.setLength(value)
-	case !m.roomFor(l, name, value):
-		return false
+	case !m.roomFor(l, name, value, false):
+		m.half().overflowLocked(headTooLarge)
+		return true
 	}
 	l.Add(name, value)
 	m.edited()
 	return true
 }
 
-// roomFor reports whether a line may be set or added. The size of l is counted at
-// the first edit, and again when what was added since does not leave enough room by
-// the largest it can be: an edit that replaces a line is taken for one that adds it.
-func (m *headerMap) roomFor(l *exchange.Fields, name, value string) bool {
-	if l.Len() >= maxHeadFields {
-		return false
-	}
+// roomFor reports whether a line may be added, or set in place of those of its name.
+// The size of l is counted at the first edit, and again when what was added since does
+// not leave enough room by the largest it can be: until then an edit that replaces a
+// line is taken for one that adds it.
+func (m *headerMap) roomFor(l *exchange.Fields, name, value string, set bool) bool {
 	n := len(name) + len(value)
-	if m.room < n {
-		m.room = maxHeadBytes - l.Size()
+	if l.Len() < maxHeadFields && m.room >= n {
+		m.room -= n
+		return true
 	}
-	if m.room < n {
+	lines, size := l.Len(), l.Size()
+	for _, f := range l.List() {
+		if set && f.Name == name {
+			lines, size = lines-1, size-len(f.Name)-len(f.Value)
+		}
+	}
+	m.room = maxHeadBytes - size
+	if lines >= maxHeadFields || m.room < n {
+		m.room = 0
 		return false
 	}
 	m.room -= n
@@ -297,11 +323,18 @@ func (m *headerMap) Replace(pairs []abi.Pair) bool {
 	m.f.x.Mu.Lock()
 	defer m.f.x.Mu.Unlock()
 	l := m.fields()
-	if l == nil || !m.replaceable(pairs) {
+	if l == nil {
 		return false
 	}
 	if !m.writable() {
+		return m.replaceable(pairs)
+	}
+	if tooLarge(pairs) {
+		m.half().overflowLocked(headTooLarge)
 		return true
+	}
+	if !m.replaceable(pairs) {
+		return false
 	}
 	m.setPseudos(pairs)
 	m.room = 0
@@ -331,12 +364,20 @@ func (m *headerMap) Replace(pairs []abi.Pair) bool {
 	return true
 }
 
-// replaceable reports whether pairs can be the whole map: valid lines, each
-// pseudo field once at most, one length, and not too much of it.
-func (m *headerMap) replaceable(pairs []abi.Pair) bool {
-	size, lengths := 0, 0
-	for i, p := range pairs {
+// tooLarge reports whether pairs are more than a head may have.
+func tooLarge(pairs []abi.Pair) bool {
+	size := 0
+	for _, p := range pairs {
 		size += len(p.Name) + len(p.Value)
+	}
+	return size > maxHeadBytes || len(pairs) > maxHeadFields+requestPseudos
+}
+
+// replaceable reports whether pairs can be the whole map: valid lines, each
+// pseudo field once at most, and one length.
+func (m *headerMap) replaceable(pairs []abi.Pair) bool {
+	lengths := 0
+	for i, p := range pairs {
 		if m.isPseudo(p.Name) {
 			for j := range i {
 				if m.samePseudo(pairs[j].Name, p.Name) {
@@ -353,5 +394,5 @@ func (m *headerMap) replaceable(pairs []abi.Pair) bool {
 			lengths++
 		}
 	}
-	return lengths <= 1 && size <= maxHeadBytes && len(pairs) <= maxHeadFields+requestPseudos && m.validPseudos(pairs)
+	return lengths <= 1 && m.validPseudos(pairs)
 }

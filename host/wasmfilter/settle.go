@@ -35,6 +35,10 @@ func (d *direction[H]) settle(wait bool) error {
 			f.dispatchLocked() // too late: becomes a reset
 			x.Mu.Unlock()
 			continue
+		case d.overflow != fits && !d.skip:
+			what := d.overflow
+			x.Mu.Unlock()
+			return d.tooLarge(what)
 		case !d.held || d.resume:
 			return d.releaseLocked()
 		case !wait:
@@ -109,15 +113,22 @@ func (d *direction[H]) unheld(err error) error {
 	}
 }
 
-// tooLarge gives up a message of which more would have to be held back than may be.
-func (d *direction[H]) tooLarge() error {
+// tooLarge gives up a message of which more would have to be held back than may be, or
+// that its guest has made too large.
+func (d *direction[H]) tooLarge(what overflow) error {
 	d.f.x.Mu.Lock()
 	d.inside = false
 	d.f.x.Mu.Unlock()
-	if d.side == abi.StreamRequest {
+	switch {
+	case what == headTooLarge && d.side == abi.StreamRequest:
+		return d.fail(431, "request_headers_too_large", nil)
+	case what == headTooLarge:
+		return d.fail(502, "response_headers_too_large", nil)
+	case d.side == abi.StreamRequest:
 		return d.fail(413, "request_payload_too_large", nil)
+	default:
+		return d.fail(502, "response_payload_too_large", nil)
 	}
-	return d.fail(502, "response_payload_too_large", nil)
 }
 
 // trapped goes on after the guest has failed, as OnError says.
