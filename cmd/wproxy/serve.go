@@ -246,9 +246,8 @@ func setThreads(f *config.File) {
 func (a *app) serverOptions() server.Options {
 	m := a.parts.metrics
 	return server.Options{
-		Proxy:  proxy.Options{Metrics: m},
-		Opened: func(listener string) { m.Connections(listener).Inc() },
-		Closed: func(listener string) { m.Connections(listener).Dec() },
+		Proxy:       proxy.Options{Metrics: m},
+		Connections: func(listener string) server.Gauge { return m.Connections(listener) },
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))
 		},

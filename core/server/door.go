@@ -10,6 +10,7 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/h1"
 	"wproxy/core/listen"
+	"wproxy/core/proxy"
 )
 
 // A door is one bound listener with the codec of its connections.
@@ -27,9 +28,10 @@ type door struct {
 
 // A codec is the settings that a connection got when it was accepted.
 type codec struct {
-	name string // of the listener
-	h1   *h1.Server
-	open atomic.Int64 // connections
+	name  string // of the listener
+	h1    *h1.Server
+	gauge Gauge        // of the listener when the codec was made
+	open  atomic.Int64 // connections
 }
 
 // serve is a connection's goroutine.
@@ -38,16 +40,15 @@ func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 	c.open.Add(1)
 	defer c.open.Add(-1)
 	facts.Listener = c.name // a reload may have renamed it
-	d.server.o.Opened(c.name)
-	defer d.server.o.Closed(c.name)
+	c.gauge.Inc()
+	defer c.gauge.Dec()
 	defer d.server.recovered()
 	c.h1.ServeConn(ctx, nc, facts)
 }
 
 // drain tells every codec to finish.
 func (d *door) drain() {
-	d.codec.Load().h1.Drain()
-	for _, c := range d.old {
+	for _, c := range d.codecs() {
 		c.h1.Drain()
 	}
 }
@@ -56,12 +57,15 @@ func (d *door) drain() {
 func (d *door) set(l Listener) {
 	o := l.HTTP1
 	o.Refused = d.server.refused
-	c := &codec{name: l.Name, h1: h1.NewServer(o, d.server.serve)}
+	c := &codec{name: l.Name, h1: h1.NewServer(o, d.server.serve), gauge: d.server.o.Connections(l.Name)}
 	d.old = slices.DeleteFunc(d.old, func(c *codec) bool { return c.open.Load() == 0 })
 	if was := d.codec.Swap(c); was != nil {
 		// Even with no connection open: one may be on its way from Load to
 		// Add. It is dropped the next time.
 		d.old = append(d.old, was)
+		if was.name != l.Name { // its connections have the old name for ever
+			was.h1.Drain()
+		}
 	}
 	d.listener.SetConnections(l.Connections)
 }
@@ -148,3 +152,40 @@ func (s *Server) commit(c *change) {
 		s.leaving = append(s.leaving, d)
 	}
 }
+
+// addLeaving makes next know the names that connections still have although
+// no listener has them any more. They are being drained, but a request that is on
+// its way in is served by next, and must be trusted like those before it: with
+// what a renamed listener has now, and what one that is gone had. The lock is held.
+func (s *Server) addLeaving(c *change, next *proxy.Snapshot) {
+	named := func(ls []*proxy.Listener, name string) *proxy.Listener {
+		for _, l := range ls {
+			if l.Name == name {
+				return l
+			}
+		}
+		return nil
+	}
+	add := func(name string, as *proxy.Listener) {
+		if as != nil && named(next.Listeners, name) == nil {
+			l := *as
+			l.Name = name
+			next.Listeners = append(next.Listeners, &l)
+		}
+	}
+	for d, l := range c.keep {
+		now := named(next.Listeners, l.Name)
+		for _, old := range d.codecs() {
+			add(old.name, now)
+		}
+	}
+	before := s.proxy.Snapshot().Listeners
+	for _, d := range slices.Concat(c.leaving, s.leaving) {
+		for _, old := range d.codecs() {
+			add(old.name, named(before, old.name))
+		}
+	}
+}
+
+// codecs returns all that connections may have. The lock is held.
+func (d *door) codecs() []*codec { return append([]*codec{d.codec.Load()}, d.old...) }

@@ -31,8 +31,10 @@ import (
 type Options struct {
 	Proxy proxy.Options
 
-	// Opened and Closed are told about each connection. Required.
-	Opened, Closed func(listener string)
+	// Connections returns what counts the open connections of a listener. It
+	// is called when a configuration begins to serve, and what it returned is
+	// used for as long as connections are open that came in then. Required.
+	Connections func(listener string) Gauge
 
 	// AcceptError is told about each failed accept, and how long the listener
 	// pauses because of it. Required.
@@ -46,6 +48,12 @@ type Options struct {
 	// connection is closed and the others go on, because one request that hits
 	// the bug must not be able to end everybody's. nil: the process ends.
 	Panicked func(v any, stack []byte)
+}
+
+// A Gauge goes up and down. Its methods are called from many goroutines.
+type Gauge interface {
+	Inc()
+	Dec()
 }
 
 // A Generation is one configuration, ready to serve.
@@ -128,6 +136,7 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 		return err
 	}
 	// The snapshot first: a connection must find its listener in it.
+	s.addLeaving(c, g.Snapshot)
 	old := s.proxy.Swap(g.Snapshot)
 	release := s.release
 	s.release = g.Release

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,8 +58,7 @@ func newMaker() *maker { return &maker{metrics: metrics.New(), open: map[string]
 func (m *maker) options() server.Options {
 	return server.Options{
 		Proxy:       proxy.Options{Metrics: m.metrics},
-		Opened:      func(l string) { m.count(l, 1) },
-		Closed:      func(l string) { m.count(l, -1) },
+		Connections: func(l string) server.Gauge { return gauge{m, l} },
 		AcceptError: func(string, error, time.Duration) {},
 		Refused:     func(*proxy.Proxy, *h1.Refusal) {},
 		Panicked: func(any, []byte) {
@@ -68,6 +68,15 @@ func (m *maker) options() server.Options {
 		},
 	}
 }
+
+// A gauge counts connections.
+type gauge struct {
+	m        *maker
+	listener string
+}
+
+func (g gauge) Inc() { g.m.count(g.listener, 1) }
+func (g gauge) Dec() { g.m.count(g.listener, -1) }
 
 func (m *maker) count(listener string, n int) {
 	m.mu.Lock()
@@ -247,16 +256,58 @@ func TestReload(t *testing.T) {
 		t.Errorf("an idle connection of a listener that is gone: got %v, want its end", err)
 	}
 	eventually(t, "the first generation is released", func() bool { return m.released.Load() == 1 })
-	if got := s.Snapshot(); got == nil || len(got.Listeners) != 2 {
-		t.Errorf("got snapshot %+v", got)
+	// A request that cb had on its way would be b's still.
+	if got := names(s.Snapshot()); !slices.Equal(got, []string{"a", "c", "b"}) {
+		t.Errorf("the snapshot knows %q", got)
 	}
+	eventually(t, "b's connection is closed", func() bool { return m.opened()["b"] == 0 })
+	if err := s.Reload(t.Context(), m.generation(t, "three", nil, "a=127.0.0.1:0", "c=localhost:0")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nobody is left on b", func() bool {
+		if err := s.Reload(t.Context(), m.generation(t, "four", nil, "a=127.0.0.1:0", "c=localhost:0")); err != nil {
+			t.Fatal(err)
+		}
+		return slices.Equal(names(s.Snapshot()), []string{"a", "c"})
+	})
 }
 
-// TestRename checks that a listener with a new name keeps its socket.
+func names(s *proxy.Snapshot) []string {
+	var all []string
+	for _, l := range s.Listeners {
+		all = append(all, l.Name)
+	}
+	return all
+}
+
+// TestRename checks that a listener with a new name keeps its socket, that its
+// connections, which know the old one, end after the exchange they are in, and
+// that a request on its way in has the listener's settings still.
 func TestRename(t *testing.T) {
 	m := newMaker()
 	s := m.start(t, m.generation(t, "one", nil, "old=127.0.0.1:0"))
 	addr := address(t, s, "old")
+	idle, busy := dial(t, addr), dial(t, addr)
+	idle.get(t, "one")
+	busy.get(t, "one")
+	if _, err := io.WriteString(busy, "GET / HTTP/1.1\r\nX-Half"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // the server has begun to read it
+	defer func() {
+		if got := names(s.Snapshot()); !slices.Equal(got, []string{"new", "old"}) {
+			t.Errorf("the snapshot knows %q, want the old name too", got)
+		}
+		if _, _, err := idle.receive(); err == nil {
+			t.Error("an idle connection with the old name goes on")
+		}
+		if _, err := io.WriteString(busy, ": 1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if body, keep, err := busy.receive(); body != "two" || keep || err != nil {
+			t.Errorf("a request on its way: got %q, keep %v, %v; want the answer and the end of the connection", body, keep, err)
+		}
+	}()
 	if err := s.Reload(t.Context(), m.generation(t, "two", nil, "new=127.0.0.1:0")); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +315,7 @@ func TestRename(t *testing.T) {
 		t.Errorf("moved from %s to %s", addr, got)
 	}
 	dial(t, addr).get(t, "two")
-	if open := m.opened(); open["new"] != 1 || len(open) != 1 {
+	if open := m.opened(); open["new"] != 1 {
 		t.Errorf("connections by listener: %v, want one of new", open)
 	}
 }
@@ -452,8 +503,7 @@ func Example() {
 	}
 	s, err := server.Start(context.Background(), server.Options{
 		Proxy:       proxy.Options{Metrics: m},
-		Opened:      func(string) {},
-		Closed:      func(string) {},
+		Connections: func(l string) server.Gauge { return m.Connections(l) },
 		AcceptError: func(string, error, time.Duration) {},
 		Refused:     func(*proxy.Proxy, *h1.Refusal) {},
 	}, server.Generation{
