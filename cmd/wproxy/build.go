@@ -45,6 +45,7 @@ type parts struct {
 	modules   *shared[moduleKey, *host.Plugin]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
+	live      liveNames
 
 	// Guarded by the caller: generations are built one at a time.
 	built   uint64       // generations so far
@@ -145,6 +146,8 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 		},
 		listeners: slices.Sorted(maps.Keys(f.Listeners)),
 	}
+	p.live.add(f)
+	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
 	if err := b.all(ctx); err != nil {
 		b.release()
 		return nil, err
@@ -395,7 +398,7 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 		return nil
 	}
 	if a := b.file.Log.Access; a.To != "none" {
-		logger, letGo, err := b.access.get(a, func() (*access.Logger, error) { return openAccess(a) })
+		logger, letGo, err := b.access.get(a, func() (*access.Logger, error) { return openAccess(a, b.metrics) })
 		if err != nil {
 			return b.note(b.file.Problemf("log.access.to", "access log: %v", err))
 		}
@@ -406,12 +409,12 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 	return nil
 }
 
-func openAccess(a config.Access) (*access.Logger, error) {
+func openAccess(a config.Access, m *metrics.Metrics) (*access.Logger, error) {
 	format := access.JSON
 	if a.Format == "combined" {
 		format = access.Combined
 	}
-	return access.Open(access.Options{To: a.To, Format: format})
+	return access.Open(access.Options{To: a.To, Format: format, OnDrop: m.AccessDropped})
 }
 
 func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route, error) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -77,7 +78,7 @@ func (l *serverLog) open(c config.Log) (use, giveUp func(), err error) {
 	case "stdout":
 		to = l.stdout
 	default:
-		if file, err = os.OpenFile(c.To, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640); err != nil {
+		if file, err = openLog(c.To); err != nil {
 			return nil, nil, fmt.Errorf("log: %w", err)
 		}
 		to = file
@@ -91,6 +92,29 @@ func (l *serverLog) open(c config.Log) (use, giveUp func(), err error) {
 		closeFile(was)
 	}
 	return use, func() { closeFile(file) }, nil
+}
+
+// openLog does not wait for the other end of a named pipe: without a reader it
+// is an error.
+func openLog(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o640)
+}
+
+// reopen opens the file again under its name. If that fails, the log goes on
+// with the file it has.
+func (l *serverLog) reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	f, err := openLog(l.file.Name())
+	if err != nil {
+		return err
+	}
+	closeFile(l.file)
+	l.to, l.file = f, f
+	return nil
 }
 
 // close makes stderr the log again.

@@ -30,6 +30,7 @@ func (a *app) reload(ctx context.Context) ([]string, error) {
 	if a.ended {
 		return nil, server.ErrDraining
 	}
+	a.reopenLogs()
 	changes, err := a.tryReload(ctx)
 	st := reloadStatus{At: time.Now(), OK: err == nil}
 	if err != nil {
@@ -85,32 +86,20 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	doors.commit()
 	a.mu.Unlock()
 	a.parts.metrics.SetGeneration(g.Snapshot.Generation)
-	a.parts.metrics.Retain(keepNames(f))
-	if l := g.Snapshot.Access; l != nil {
-		if err := l.Reopen(); err != nil { // rotation: what logrotate sends SIGHUP for
-			a.log.Error("access log", zap.Error(err))
-		}
-	}
 	return whatChanged(old, g), nil
 }
 
-// keepNames tells which metric labels are still in use.
-func keepNames(f *config.File) func(label, name string) bool {
-	return func(label, name string) (ok bool) {
-		switch label {
-		case "route":
-			_, ok = f.Routes[name]
-			return ok || name == ""
-		case "listener":
-			_, ok = f.Listeners[name]
-		case "upstream":
-			_, ok = f.Upstreams[name]
-		case "plugin":
-			_, ok = f.Plugins[name]
-		default:
-			return true
-		}
-		return ok
+// reopenLogs opens the files of the configuration that serves again: rotation is
+// what logrotate sends SIGHUP for, whatever has become of the configuration.
+func (a *app) reopenLogs() {
+	if err := a.logFile.reopen(); err != nil {
+		a.log.Error("log", zap.Error(err))
+	}
+	a.mu.Lock()
+	l := a.current.Snapshot.Access
+	a.mu.Unlock()
+	if err := l.Reopen(); err != nil {
+		a.log.Error("access log", zap.Error(err))
 	}
 }
 

@@ -53,7 +53,8 @@ func TestMain(m *testing.M) {
 //	answer                   wait for the answer to http -bg
 //	repeat N COMMAND...      run a command of this list N times, outputs together
 //	until PATTERN http ARG...  send a request again and again until the answer matches: an
-//	                         exchange is accounted for a moment after its answer has arrived
+//	                         exchange is accounted for a moment after its answer has arrived;
+//	                         with "!" until it does not match
 //	count N PATTERN          so many lines of stdout match
 //	raw ADDRESS FILE         send bytes (LF becomes CRLF); what comes back until the close is stdout
 //	eventually FILE PATTERN  wait until a file matches
@@ -335,9 +336,9 @@ func cmdRepeat(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdUntil repeats a request until the answer matches.
+// cmdUntil repeats a request until the answer matches, or with ! until it does not.
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
-	noNeg(ts, neg, args, 4)
+	noNeg(ts, false, args, 4)
 	re, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	if args[1] != "http" {
@@ -345,12 +346,12 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		answer := roundTrip(args[2], args[3], args[4:], nil)
-		if re.MatchString(answer) {
+		if re.MatchString(answer) != neg {
 			put(ts, answer)
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("the answer never matched:\n%s", answer)
+			ts.Fatalf("never seen what was waited for:\n%s", answer)
 		}
 	}
 }

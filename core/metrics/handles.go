@@ -155,7 +155,8 @@ func (p *Plugin) Call(callback string) prometheus.Observer {
 
 // Retain drops the series of routes, upstreams and plugins whose names keep
 // reports false for: a reload removed them, and a process that is reloaded a
-// thousand times must not keep a thousand names.
+// thousand times must not keep a thousand names. Handles of such a name count
+// nowhere from then on, so keep must know everybody who has some.
 func (m *Metrics) Retain(keep func(label, name string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

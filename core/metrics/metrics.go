@@ -35,6 +35,7 @@ type Metrics struct {
 	pluginSeconds    *prometheus.HistogramVec
 	generation       prometheus.Gauge
 	reloadOK         prometheus.Gauge
+	accessDropped    prometheus.Counter
 	guests           *guests
 
 	mu      sync.Mutex
@@ -84,12 +85,15 @@ func New() *Metrics {
 		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wproxy_config_last_reload_ok", Help: "1 if the last attempt to load a configuration succeeded.",
 		}),
+		accessDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "wproxy_access_log_dropped_total", Help: "Lines of the access log that are lost: not writable, or nobody read them in time.",
+		}),
 		guests:  newGuests(),
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
 		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
-		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.generation, m.reloadOK, m.guests,
+		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.generation, m.reloadOK, m.accessDropped, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -118,6 +122,9 @@ func (m *Metrics) SetReload(ok bool) {
 		m.reloadOK.Set(0)
 	}
 }
+
+// AccessDropped counts lines that the access log lost.
+func (m *Metrics) AccessDropped(lines uint64) { m.accessDropped.Add(float64(lines)) }
 
 // Connections returns the gauge of a listener's open connections.
 func (m *Metrics) Connections(listener string) prometheus.Gauge {

@@ -53,6 +53,7 @@ func TestNames(t *testing.T) {
 	p.Call("on_request_headers").Observe(2e-6)
 	m.Refused("no_route")
 	m.Connections("http").Inc()
+	m.AccessDropped(3)
 	m.SetGeneration(3)
 	m.SetReload(true)
 	want(t, scrape(t, m),
@@ -73,6 +74,7 @@ func TestNames(t *testing.T) {
 		`wproxy_plugin_call_seconds_count{callback="on_request_headers",plugin="limit"} 1`,
 		`wproxy_refused_total{reason="no_route"} 1`,
 		`wproxy_connections{listener="http"} 1`,
+		`wproxy_access_log_dropped_total 3`,
 		`wproxy_config_generation 3`,
 		`wproxy_config_last_reload_ok 1`,
 	)
