@@ -116,7 +116,7 @@ func (d *half) Bytes() []byte {
 func (d *half) Replace(start, size int, data []byte) bool {
 	d.f.x.Mu.Lock()
 	defer d.f.x.Mu.Unlock()
-	if !d.body.open || d.resume && d.parked {
+	if !d.body.open || d.resume && d.parked || d.over || d.f.x.ClosingLocked() {
 		return true
 	}
 	if !d.body.replace(start, size, data, d.limitLocked()) {

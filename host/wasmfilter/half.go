@@ -53,6 +53,7 @@ type flow struct {
 	parked     bool             // the goroutine in the direction waits for wake
 	resume     bool             // mark: let go of what is held
 	overflow   overflow         // mark: give the message up
+	over       bool             // the message was given up: it is out of the guest's reach
 	ended      bool             // the end of the message has been seen
 	lengthSet  bool             // the guest has set the length
 	wasNoBody  bool             // the message could not have a body when it came
@@ -94,6 +95,17 @@ var errPauseLimit = errors.New("the plugin has paused for too long")
 // goneError is why a held message is given up.
 func (d *half) goneError(cause error) *exchange.Error {
 	return &exchange.Error{Op: "wait for plugin " + d.f.factory.name, Side: exchange.ClientSide, Reason: "client_gone", Err: cause}
+}
+
+// giveUpLocked takes the message from the guest, which holds nothing back any more and
+// whose edits have no effect: from here on it is the engine's, which does not lock it.
+func (d *half) giveUpLocked() { d.over, d.held, d.inside = true, false, false }
+
+// giveUp is giveUpLocked for who does not hold Exchange.Mu.
+func (d *half) giveUp() {
+	d.f.x.Mu.Lock()
+	d.giveUpLocked()
+	d.f.x.Mu.Unlock()
 }
 
 // Wake implements filter.Waker.

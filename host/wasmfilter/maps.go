@@ -122,7 +122,7 @@ func (m *headerMap) Overflow() {
 // go of they have no effect, which is no error (abi.md 5.3).
 func (m *headerMap) writable() bool {
 	d := m.half()
-	if d.resume && d.parked || d.skip {
+	if d.resume && d.parked || d.skip || d.over || m.f.x.ClosingLocked() {
 		return false
 	}
 	if m.kind == abi.MapRequestTrailers || m.kind == abi.MapResponseTrailers {

@@ -18,7 +18,6 @@ func (d *direction[H]) settle(wait bool) error {
 		x.Mu.Lock()
 		switch {
 		case f.abort != "":
-			d.inside = false
 			return d.abortLocked()
 		case f.failed != nil && !d.skip:
 			x.Mu.Unlock()
@@ -27,8 +26,9 @@ func (d *direction[H]) settle(wait bool) error {
 			return d.replyLocked()
 		case f.reply != nil && d.stage == stageHere:
 			r := f.reply
-			f.reply, d.inside = nil, false
+			f.reply = nil
 			d.stage = stagePassed
+			d.giveUpLocked()
 			x.Mu.Unlock()
 			return d.stop(f.replace(r))
 		case f.reply != nil:
@@ -63,15 +63,16 @@ func (d *direction[H]) replyLocked() error {
 	f := d.f
 	if f.resp.stage == stageNone && !f.outrun {
 		r := f.reply
-		f.reply, d.inside = nil, false
+		f.reply = nil
+		d.giveUpLocked()
 		f.x.Mu.Unlock()
 		return d.stop(f.answer(r))
 	}
 	f.dispatchLocked() // there is a response already: the other direction's business
-	d.inside = false
 	if f.abort != "" {
 		return d.abortLocked()
 	}
+	d.giveUpLocked()
 	f.x.Mu.Unlock()
 	return d.stop(exchange.ErrAnswered)
 }
@@ -81,6 +82,7 @@ func (d *direction[H]) abortLocked() error {
 	f := d.f
 	reason := f.abort
 	f.abort, f.aborted = "", true
+	d.giveUpLocked()
 	f.x.Mu.Unlock()
 	f.x.Engine.Abort(reason)
 	return d.stop(f.factory.pluginError(0, reason, exchange.ErrReset))
@@ -96,9 +98,7 @@ func (d *direction[H]) stop(err error) error {
 
 // unheld gives up a message whose pause has ended without the guest.
 func (d *direction[H]) unheld(err error) error {
-	d.f.x.Mu.Lock()
-	d.inside = false
-	d.f.x.Mu.Unlock()
+	d.giveUp()
 	switch {
 	case errors.Is(err, exchange.ErrAnswered) && d.side == abi.StreamRequest:
 		return d.stop(exchange.ErrAnswered)
@@ -116,9 +116,7 @@ func (d *direction[H]) unheld(err error) error {
 // tooLarge gives up a message of which more would have to be held back than may be, or
 // that its guest has made too large.
 func (d *direction[H]) tooLarge(what overflow) error {
-	d.f.x.Mu.Lock()
-	d.inside = false
-	d.f.x.Mu.Unlock()
+	d.giveUp()
 	switch {
 	case what == headTooLarge && d.side == abi.StreamRequest:
 		return d.fail(431, "request_headers_too_large", nil)
@@ -146,7 +144,8 @@ func (d *direction[H]) trapped(err error) error {
 		d.held = false
 		return d.releaseLocked()
 	}
-	d.held, d.inside, f.gaveUp = false, false, true
+	f.gaveUp = true
+	d.giveUpLocked()
 	x.Mu.Unlock()
 	if _, closed := errors.AsType[*host.ClosedError](err); closed {
 		return d.fail(503, "plugin_closed:"+f.factory.name, err)
