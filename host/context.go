@@ -177,9 +177,10 @@ func (c *Context) Finish(keep func() Stream) error {
 	return err
 }
 
-// watchesEnd reports whether the guest wants to know of the end of a stream.
+// watchesEnd reports whether the guest wants to know of the end of a stream. With slots
+// on_delete is not about streams.
 func (p *Plugin) watchesEnd() bool {
-	return p.exports[CallDone].present || p.exports[CallLog].present || p.exports[CallDelete].present
+	return p.exports[CallDone].present || p.exports[CallLog].present || p.exports[CallDelete].present && !p.slots
 }
 
 // GuestTime returns the time spent in callbacks of this stream so far. It stays
