@@ -122,7 +122,10 @@ func (x *state) withinBudget() bool {
 		return true
 	}
 	percent := int64(x.route.Retry.Budget)
-	if percent == 0 {
+	switch {
+	case percent < 0:
+		return false // no minimum either
+	case percent == 0:
 		percent = DefaultBudget
 	}
 	live := &x.out.to.Cluster.Live

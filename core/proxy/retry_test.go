@@ -186,6 +186,21 @@ func TestNoRetryAfterTheAnswerHasBegun(t *testing.T) {
 	}
 }
 
+// TestNoRetryBudget: a budget of nothing has no minimum.
+func TestNoRetryBudget(t *testing.T) {
+	t.Parallel()
+	o := &origin{dial: func(int) error { return upstreamError("dial", exchange.RetryAlways, "upstream_refused") }}
+	e := newEngine(t, o, config{servers: 2, edit: func(r *proxy.Route) { r.Retry.Budget = -1 }})
+	c := newClient("GET", "/")
+	e.Serve(t.Context(), c)
+	if o.dials != 1 || c.status != 502 {
+		t.Errorf("got %d tries and status %d, want 1 and 502", o.dials, c.status)
+	}
+	if got := e.upstream.Cluster.Live.Retrying.Load(); got != 0 {
+		t.Errorf("%d retries are counted", got)
+	}
+}
+
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
 	const retrying = 3 // minBudget

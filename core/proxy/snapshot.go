@@ -90,7 +90,7 @@ type Respond struct {
 type Retry struct {
 	Attempts   int  // tries after the first; 0: DefaultRetries, negative: none
 	Idempotent bool // treat every method as idempotent
-	Budget     int  // most tries after the first, in percent of the upstream's live exchanges; 0: DefaultBudget
+	Budget     int  // most tries after the first, in percent of the upstream's live exchanges; 0: DefaultBudget, negative: none
 }
 
 // Drained returns a channel that is closed when the snapshot has been swapped
