@@ -102,7 +102,7 @@ func (b *builder) spec(i int, s *Spec) {
 		seen[h] = true
 		p := b.host(h)
 		for _, pat := range patterns {
-			e := &entry{conditions: c, route: i, name: s.Name, pattern: h + pat.String(), path: pat}
+			e := &entry{conditions: c, route: i, name: s.Name, pattern: describe(h, pat), path: pat}
 			p.add(pat, e)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 type Candidate[T any] struct {
 	Name    string // of the route
 	Value   T
-	Pattern string // host and path that came nearest, e.g. "api.example.com/v1/*"
+	Pattern string // host and path that came nearest, e.g. "api.example.com/v1/*"; without host: any
 	Lost    string // "": it wins; else why it does not, beginning with the condition
 }
 

@@ -65,6 +65,14 @@ func (p pattern) String() string {
 	}
 }
 
+// describe writes host and path as messages show them; any host goes without saying.
+func describe(host string, p pattern) string {
+	if host == "*" {
+		return strings.TrimPrefix(p.String(), " ")
+	}
+	return host + p.String()
+}
+
 // checkHost checks a host pattern and returns it with "*" for any.
 func checkHost(h string) (string, error) {
 	if h == "*" {
@@ -99,7 +107,7 @@ func literalPrefix(re *regexp.Regexp) string {
 type Shadow struct {
 	Route   string // that can never match
 	By      string // what covers it
-	Pattern string // host and path that By covers, e.g. "api.example.com/v1/*"
+	Pattern string // host and path that By covers, e.g. "api.example.com/v1/*"; without host: any
 }
 
 // String says so in words.
