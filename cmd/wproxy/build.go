@@ -355,7 +355,7 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 	if !ok {
 		return nil, b.file.Problemf("routes."+routeName+".use", "route %q uses plugin %q, which is not there", routeName, use.Plugin)
 	}
-	settings, err := configJSON(use.Config)
+	settings, err := config.Raw(use.Config)
 	if err != nil {
 		return nil, b.file.Problemf("plugins."+use.Plugin+".config", "plugin %q: %v", use.Plugin, err)
 	}

@@ -94,18 +94,9 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 			o.Env[k] = v.Reveal()
 		}
 	}
-	switch c := p.VMConfig.(type) {
-	case nil:
-	case string:
-		o.VMConfig = []byte(c)
-	case config.Value:
-		o.VMConfig = []byte(c.Reveal())
-	default:
-		b, err := config.JSON(c)
-		if err != nil {
-			return o, f.Problemf("plugins."+p.Name+".vm_config", "plugin %q: %v", p.Name, err)
-		}
-		o.VMConfig = b
+	var err error
+	if o.VMConfig, err = config.Raw(p.VMConfig); err != nil {
+		return o, f.Problemf("plugins."+p.Name+".vm_config", "plugin %q: %v", p.Name, err)
 	}
 	if err := o.Validate(); err != nil {
 		return o, f.Problemf("plugins."+p.Name, "%v", err)
@@ -128,15 +119,6 @@ func filterOptions(p *config.Plugin) wasmfilter.Options {
 		o.OnError = wasmfilter.OnErrorOpen
 	}
 	return o
-}
-
-// configJSON returns what the guest gets at on_configure: nothing without
-// settings, as Envoy does, and otherwise a JSON object.
-func configJSON(settings map[string]any) ([]byte, error) {
-	if len(settings) == 0 {
-		return nil, nil
-	}
-	return config.JSON(settings)
 }
 
 // failedFactory stands for a plugin that did not start: its routes answer 503

@@ -51,7 +51,7 @@ to = "127.0.0.1:1"
 servers = ["127.0.0.1:1"]
 `,
 			stdout: "@ is fine: 1 listener, 2 routes, 2 upstreams, 0 plugins, 0 tests\n",
-			stderr: `@:5:1  warning: route "b" can never match: "a" covers */* with no extra condition
+			stderr: `@:5:1  warning: route "b" can never match: "a" covers /* with no extra condition
 @:7:1  warning: upstream "u" is used by no route
 `,
 		},
@@ -94,9 +94,33 @@ to = "127.0.0.1:1"
 wasm = "missing.wasm"
 `,
 			code: exitRefused,
-			stderr: `@:4:1  route "b": is as specific as route "a" for */*, and a request can meet both: give one of them a further condition or a priority
+			stderr: `@:4:1  route "b": is as specific as route "a" for /*, and a request can meet both: give one of them a further condition or a priority
 @:7:1  plugin "p" (missing.wasm): there is no file DIR/missing.wasm
 `,
+		},
+		"text for a plugin": {
+			text: `
+[routes.a]
+to  = "127.0.0.1:1"
+use = ["limit"]
+[plugins.limit]
+wasm   = "builtin:ratelimit"
+config = '{"rate":"6/m"}'
+`,
+			stdout: "@ is fine: 1 listener, 1 route, 1 upstream, 1 plugin, 0 tests\n",
+		},
+		"with over text": {
+			text: `
+[routes.a]
+to  = "127.0.0.1:1"
+use = ["limit"]
+with.limit.rate = "1/s"
+[plugins.limit]
+wasm   = "builtin:ratelimit"
+config = '{"rate":"6/m"}'
+`,
+			code:   exitRefused,
+			stderr: "@:5:6  route \"a\": with.limit: the config of plugin \"limit\" is text, which nothing can be laid over; a second [plugins] entry with the same wasm can have another text\n",
 		},
 		"load": {
 			text:   "[routes.a]\nto = \"127.0.0.1:1\"\npaht = \"/\"\n",
@@ -128,8 +152,22 @@ wasm = "missing.wasm"
 	if _, err := os.Stat(accessLog); err == nil {
 		t.Error("check has made the access log")
 	}
-	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"check", "-c", filepath.Join(dir, "none.toml")}, &stdout, &stderr); code != exitRefused || !strings.HasSuffix(stderr.String(), "none.toml  file not found\n") {
-		t.Errorf("code %d: %s", code, stderr.String())
+	// No configuration is no wrong configuration, whether it was named or looked for.
+	missing := filepath.Join(dir, "none.toml")
+	t.Chdir(dir)
+	for _, args := range [][]string{
+		{"check", "-c", missing}, {"check", "--json", "-c", missing}, {"run", "-c", missing}, {"explain", "-c", missing, "GET", "http://x/"},
+	} {
+		var stdout, stderr bytes.Buffer
+		want := "wproxy " + args[0] + ": " + missing + ": file not found\n"
+		if code := run(t.Context(), args, &stdout, &stderr); code != exitFailed || stderr.String() != want || stdout.Len() > 0 {
+			t.Errorf("%q: code %d: %s%s", args, code, stdout.String(), stderr.String())
+		}
+	}
+	if _, err := os.Stat(defaultFiles[1]); err != nil {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"check"}, &stdout, &stderr); code != exitFailed {
+			t.Errorf("without a file: code %d: %s", code, stderr.String())
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"wproxy/core/config"
 	"wproxy/core/exchange"
+	"wproxy/core/h1"
 	"wproxy/core/proxy"
 	"wproxy/core/route"
 )
@@ -157,6 +158,9 @@ func (q question) head() (*exchange.Request, error) {
 		} else {
 			h.Fields.Add(name, f.Value)
 		}
+	}
+	if err := h1.CheckMethod(q.method); err != nil {
+		return h, err
 	}
 	if err := h.ParseAuthority(authority); err != nil {
 		return h, err

@@ -54,9 +54,9 @@ type explainedAnswer struct {
 }
 
 type explainedUse struct {
-	Plugin string         `json:"plugin"`
-	Wasm   string         `json:"wasm"`
-	Config map[string]any `json:"config,omitempty"` // merged; secrets as they were written
+	Plugin string `json:"plugin"`
+	Wasm   string `json:"wasm"`
+	Config any    `json:"config,omitempty"` // merged, or text; secrets as they were written
 }
 
 type explainedShare struct {
@@ -270,15 +270,26 @@ func (e *explanation) String() string {
 	return b.String()
 }
 
-// settingsText writes settings one a line, secrets as they were written.
-func settingsText(config map[string]any) string {
-	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(config)) {
-		v, err := json.Marshal(config[k])
+// settingsText writes settings one a line, or the text that they are, secrets as
+// they were written.
+func settingsText(settings any) string {
+	text := func(v any) string {
+		b, err := json.Marshal(v)
 		if err != nil {
-			v = []byte(err.Error())
+			return err.Error()
 		}
-		fmt.Fprintf(&b, "\n%13s%s = %s", "", k, v)
+		return string(b)
+	}
+	table, ok := settings.(map[string]any)
+	if !ok {
+		if settings == nil {
+			return ""
+		}
+		return fmt.Sprintf("\n%13sconfig = %s", "", text(settings))
+	}
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(table)) {
+		fmt.Fprintf(&b, "\n%13s%s = %s", "", k, text(table[k]))
 	}
 	return b.String()
 }

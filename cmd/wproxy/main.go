@@ -84,7 +84,8 @@ func usage(w io.Writer) {
 `+"`wproxy COMMAND --help`"+` says more. Without -c FILE the configuration is ./wproxy.toml,
 or else /etc/wproxy/wproxy.toml.
 
-Exit codes: 0 fine, 1 refused, 2 could not run.
+Exit codes: 0 fine; 1 refused: what was asked for, such as the configuration, is
+wrong; 2 could not run: wrong arguments, no configuration, nobody there.
 `)
 }
 

@@ -42,10 +42,23 @@ func (f *File) finishRoute(r *Route) {
 	for _, name := range r.Use {
 		u := Use{Plugin: name}
 		if p := f.Plugins[name]; p != nil {
-			u.Config = Merge(p.Config, r.With[name])
+			u.Config = settings(p.Config, r.With[name])
 		}
 		r.Plugins = append(r.Plugins, u)
 	}
+}
+
+// settings returns a plugin's config as a route uses it. Text stays as it is: that
+// there is something to lay over it is reported by the validator.
+func settings(config any, with map[string]any) any {
+	base, ok := config.(map[string]any)
+	if !ok && config != nil {
+		return config
+	}
+	if m := Merge(base, with); m != nil {
+		return m
+	}
+	return nil
 }
 
 // lowerKeys returns m with its keys in lower case. Of two that differ only in

@@ -21,17 +21,19 @@ const (
 )
 
 // Load reads the file at path and what it includes. The error is a Problems
-// list with everything that is wrong, sorted by place; the File is nil then.
+// list with everything that is wrong, sorted by place, or, if the file at path
+// cannot be read at all, one that says why; the File is nil then.
 func Load(path string) (*File, error) {
 	content, err := readFile(path, maxFileSize)
 	if err != nil {
-		return nil, Problems{{Pos: Pos{File: path}, Text: err.Error()}}
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return Parse(path, content)
 }
 
 // Parse is Load for a main file whose content is already at hand; name is used
-// in messages, and relative paths resolve against its directory.
+// in messages, and relative paths resolve against its directory. The error is a
+// Problems list.
 func Parse(name string, content []byte) (*File, error) {
 	root, p := parseTree(name, content)
 	if p != nil {

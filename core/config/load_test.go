@@ -360,9 +360,48 @@ func TestHash(t *testing.T) {
 	}
 }
 
+// TestTextConfig: a plugin's settings may be text, which the guest gets as it is.
+func TestTextConfig(t *testing.T) {
+	t.Setenv("WPROXY_TEST_TOKEN", "tok-en")
+	plugin := func(config string) *config.File {
+		return load(t, "w.toml", "[routes.a]\nto = \"a:1\"\nuse = [\"p\"]\n[plugins.p]\nwasm = \"builtin:x\"\n"+config)
+	}
+	hashes := map[config.Hash]string{}
+	for _, tt := range []struct{ toml, want string }{
+		{"config = 'rate: 5'", "rate: 5"},
+		{`config = "a\nb\u0000"`, "a\nb\x00"},
+		{`config = '{"a":1}'`, `{"a":1}`},
+		{`config = "key=${env:WPROXY_TEST_TOKEN}"`, "key=tok-en"},
+		{"config = { a = 1 }", `{"a":1}`},
+		{"config = {}", ""},
+		{"root_id = ''", ""},
+	} {
+		f := plugin(tt.toml)
+		u := f.Routes["a"].Plugins[0]
+		if got, err := config.Raw(u.Config); err != nil || string(got) != tt.want {
+			t.Errorf("%s: the guest gets %q, %v, want %q", tt.toml, got, err, tt.want)
+		}
+		if shown := fmt.Sprintf("%v %+v %#v", u, *f.Plugins["p"], u.Config); strings.Contains(shown, "tok-en") {
+			t.Errorf("a secret shows in %s", shown)
+		}
+		if other := hashes[u.Hash]; other != "" && tt.want != "" {
+			t.Errorf("%s and %s have one hash", tt.toml, other)
+		}
+		hashes[u.Hash] = tt.toml
+	}
+	before := plugin(`config = "key=${env:WPROXY_TEST_TOKEN}"`)
+	t.Setenv("WPROXY_TEST_TOKEN", "another")
+	if plugin(`config = "key=${env:WPROXY_TEST_TOKEN}"`).Routes["a"].Hash == before.Routes["a"].Hash {
+		t.Error("another secret has the same hash")
+	}
+	if got := config.Redact("it says key=tok-en", before.Plugins["p"].Config); got != "it says key=${env:WPROXY_TEST_TOKEN}" {
+		t.Errorf("redacted: %q", got)
+	}
+}
+
 func TestMissingFile(t *testing.T) {
 	_, err := config.Load("nowhere/wproxy.toml")
-	if err == nil || err.Error() != "nowhere/wproxy.toml  file not found" {
+	if err == nil || err.Error() != "nowhere/wproxy.toml: file not found" {
 		t.Errorf("got %v", err)
 	}
 	_, err = config.Load(t.TempDir())

@@ -21,9 +21,10 @@ type Plugin struct {
 	// Path is the .wasm file, resolved; "" for a built-in.
 	Path string `toml:"-"`
 
-	// Config is handed to the guest as JSON at on_configure, with a route's
-	// `with` laid over it. May hold [Value]s; see [JSON].
-	Config map[string]any `toml:"config"`
+	// Config is handed to the guest at on_configure: a table as JSON, with a
+	// route's `with` laid over it, and a string as it is, which no `with` can
+	// change. It is nil, a map[string]any, a string or a [Value]; see [Raw].
+	Config any `toml:"config"`
 	// RootID is the guest's root_id. Default "".
 	RootID string `toml:"root_id"`
 	// VMID is the namespace of shared data and queues. Default: the plugin's name.

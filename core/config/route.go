@@ -88,9 +88,10 @@ type Route struct {
 type Use struct {
 	// Plugin is the plugin's name.
 	Plugin string
-	// Config is the plugin's config with the route's `with` laid over it:
-	// tables deeply, lists and scalars replaced. May hold [Value]s; see [JSON].
-	Config map[string]any
+	// Config is the plugin's config, with the route's `with` laid over it if it
+	// is a table: tables deeply, lists and scalars replaced. See [Raw] for what
+	// the guest gets. nil: no settings.
+	Config any
 	// Hash is the hash of Plugin and Config: equal settings share a root context.
 	Hash Hash `hash:"-"`
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"sort"
 	"strconv"
@@ -65,6 +66,13 @@ func parseTree(file string, content []byte) (*node, *Problem) {
 			b.lines = append(b.lines, i+1)
 		}
 	}
+	if off := invalidUTF8(content); off >= 0 {
+		text := "is not UTF-8 text"
+		if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) {
+			text += " but UTF-16: save it as UTF-8"
+		}
+		return nil, &Problem{Pos: b.pos(off), Text: text}
+	}
 	var root map[string]any
 	if _, err := toml.Decode(string(content), &root); err != nil {
 		p := &Problem{Pos: Pos{File: file}, Text: "syntax: " + err.Error()}
@@ -77,6 +85,20 @@ func parseTree(file string, content []byte) (*node, *Problem) {
 	}
 	b.at = positions(content)
 	return b.build(root, "", "", Pos{File: file}), nil
+}
+
+// invalidUTF8 returns the offset of the first byte of content that is not UTF-8
+// (TOML is nothing else), or -1. The decoder would take some of it for a byte
+// order mark and skip it.
+func invalidUTF8(content []byte) int {
+	for i := 0; i < len(content); {
+		r, n := utf8.DecodeRune(content[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
 }
 
 // treeBuilder joins decoded values and places.

@@ -126,11 +126,8 @@ func (v *validator) plugin(p *Plugin) {
 	case strings.HasPrefix(p.Wasm, "builtin:") && !isObjectName(p.Builtin):
 		v.addf(at, "%s: wasm: %q names no built-in", lb, p.Wasm)
 	}
-	switch p.VMConfig.(type) {
-	case nil, string, Value, map[string]any:
-	default:
-		v.addf(key+".vm_config", "%s: vm_config: want a string or a table", lb)
-	}
+	v.settings(key+".config", lb+": config", p.Config)
+	v.settings(key+".vm_config", lb+": vm_config", p.VMConfig)
 	for name := range p.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			v.addf(key+".env."+name, "%s: env: %q is not a name of an environment variable", lb, name)
@@ -145,6 +142,15 @@ func (v *validator) plugin(p *Plugin) {
 	}
 	if p.VMID == "" {
 		v.addf(key+".vm_id", "%s: vm_id: is empty; leave it out for the plugin's name", lb)
+	}
+}
+
+// settings checks that what is for the guest is text or a table.
+func (v *validator) settings(key, label string, tree any) {
+	switch tree.(type) {
+	case nil, string, Value, map[string]any:
+	default:
+		v.addf(key, "%s: want a table, which the guest gets as JSON, or a string, which it gets as it is", label)
 	}
 }
 

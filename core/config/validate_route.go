@@ -144,6 +144,9 @@ func (c *routeCheck) action() {
 	if r := c.r.Respond; r != nil {
 		c.names("respond.headers")
 		c.values("respond.headers", r.Headers)
+		for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+			c.framing("respond.headers."+name, name)
+		}
 		if (r.Status == 204 || r.Status == 205 || r.Status == 304) && r.Body.Reveal() != "" {
 			c.addf("respond.body", "a response with status %d has no body", r.Status)
 		}
@@ -258,9 +261,13 @@ func (c *routeCheck) edit(key string, e *HeaderEdit) {
 func (c *routeCheck) framing(key, name string) {
 	switch name {
 	case "host":
+		if strings.HasPrefix(key, "respond.") || strings.HasPrefix(key, "response_headers.") {
+			c.addf(key, "host is a field of requests only")
+			return
+		}
 		c.addf(key, "host is set by the upstream's `host`")
-	case "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade":
-		c.addf(key, "%s frames the message; wproxy sets it", name)
+	case "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect", "http2-settings":
+		c.addf(key, "%s is about the connection or the message's framing; wproxy sets it", name)
 	}
 }
 
@@ -309,6 +316,16 @@ func (c *routeCheck) values(key string, m map[string]Value) {
 	}
 }
 
+// isText reports whether a plugin's config is text rather than a table.
+func isText(config any) bool {
+	switch config.(type) {
+	case string, Value:
+		return true
+	default:
+		return false
+	}
+}
+
 // plugins checks use and with.
 func (c *routeCheck) plugins() {
 	known := slices.Sorted(maps.Keys(c.v.f.Plugins))
@@ -324,6 +341,8 @@ func (c *routeCheck) plugins() {
 	for _, name := range slices.Sorted(maps.Keys(c.r.With)) {
 		if !slices.Contains(c.r.Use, name) {
 			c.addf("with."+name, "the route does not use %q%s", name, suggest(name, c.r.Use))
+		} else if p := c.v.f.Plugins[name]; p != nil && isText(p.Config) {
+			c.addf("with."+name, "the config of plugin %q is text, which nothing can be laid over; a second [plugins] entry with the same wasm can have another text", name)
 		}
 	}
 }

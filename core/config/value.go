@@ -33,10 +33,28 @@ func (v Value) GoString() string { return `config.Value("` + v.text + `")` }
 // MarshalJSON encodes the text as written.
 func (v Value) MarshalJSON() ([]byte, error) { return json.Marshal(v.text) }
 
-// JSON encodes a tree of settings (Plugin.Config, Use.Config, VMConfig) with
-// the content of Values revealed: what a guest gets. A nil tree is "null" as in
+// JSON encodes a tree of settings with the content of Values revealed. A nil tree is "null" as in
 // encoding/json; for what people read use encoding/json, which hides Values.
 func JSON(tree any) ([]byte, error) { return json.Marshal(reveal(tree)) }
+
+// Raw returns what a guest gets of its settings, which are nil (nothing), a string
+// or a Value (the text, byte for byte), or a tree (JSON; an empty table is
+// nothing, as in Envoy). Secrets are revealed.
+func Raw(settings any) ([]byte, error) {
+	switch s := settings.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return []byte(s), nil
+	case Value:
+		return []byte(s.content), nil
+	case map[string]any:
+		if len(s) == 0 {
+			return nil, nil
+		}
+	}
+	return JSON(settings)
+}
 
 // reveal returns tree with every Value replaced by its content.
 func reveal(tree any) any {
