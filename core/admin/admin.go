@@ -2,8 +2,8 @@
 // wproxy: metrics, health, status, reload and stop, over HTTP.
 //
 // The nouns: a door is one socket it answers on. A private door (a unix socket
-// of mode 0600) may read and write; a public one (TCP) may read, and write only
-// with a token. The one rule of use: what admin shows and does is passed in as
+// of mode 0600) may read and write; a public one (TCP) may read, and write and
+// profile only with a token. The one rule of use: what admin shows and does is passed in as
 // functions; it knows nothing of the proxy.
 //
 // It is built on net/http: it serves operators, not clients, and must not
@@ -62,7 +62,7 @@ type Door struct {
 	// may; any other name is a web page that rebinds DNS.
 	Host string
 
-	// Token, with Write, allows POST to those who send
+	// Token, with Write, allows POST and profiles to those who send
 	// "authorization: Bearer TOKEN". An empty Token allows nobody.
 	Write bool
 	Token string
@@ -176,7 +176,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 /healthz       200: the process is up
 /readyz        200: wants traffic; 503: does not, and why
 /status        what it is doing, as JSON
-/debug/pprof/  profiles
+/debug/pprof/  profiles (as POST: on the unix socket, or with a token)
 POST /reload   read the configuration again
 POST /stop     drain and end; ?now=1: end
 `)
@@ -217,14 +217,21 @@ func (o *door) guard(next http.Handler) http.Handler {
 				text(w, http.StatusMisdirectedRequest, "this host name is not served here\n")
 				return
 			}
-			if r.Method != http.MethodGet && r.Method != http.MethodHead && !d.mayWrite(r) {
+			if needsToken(r) && !d.mayWrite(r) {
 				text(w, http.StatusForbidden,
-					"read-only here: use the unix socket, or set admin.write and admin.token and send authorization: Bearer TOKEN\n")
+					"read-only here, and no profiles: use the unix socket, or set admin.write and admin.token and send authorization: Bearer TOKEN\n")
 				return
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// needsToken tells what a public door does not do for everybody: changes, and
+// profiles, which cost CPU for as long as the caller says and show the command
+// line and the stacks of what everybody is doing.
+func needsToken(r *http.Request) bool {
+	return r.Method != http.MethodGet && r.Method != http.MethodHead || strings.HasPrefix(r.URL.Path, "/debug/")
 }
 
 // mayWrite checks the token of r.

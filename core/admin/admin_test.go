@@ -100,7 +100,7 @@ func client(t *testing.T) *http.Client {
 
 func TestPaths(t *testing.T) {
 	r := newRig(t)
-	addr := r.open(t, admin.Door{})
+	addr := r.open(t, admin.Door{Private: true})
 	c := client(t)
 	for _, tt := range []struct {
 		path, want string
@@ -152,6 +152,13 @@ func TestWho(t *testing.T) {
 		{"write with the token", admin.Door{Write: true, Token: token}, "POST", "/reload", "", "Bearer " + token, 200},
 		{"private", admin.Door{Private: true}, "POST", "/reload", "wproxy", "", 200},
 		{"GET does not write", admin.Door{Private: true}, "GET", "/reload", "wproxy", "", 405},
+		{"profile", admin.Door{}, "GET", "/debug/pprof/cmdline", "", "", 403},
+		{"profile by HEAD", admin.Door{}, "HEAD", "/debug/pprof/heap", "", "", 403},
+		{"profile by another spelling", admin.Door{}, "GET", "/%64ebug/pprof/cmdline", "", "", 403},
+		{"profile by a detour", admin.Door{}, "GET", "/status/../debug/pprof/cmdline", "", "", 403},
+		{"profile with a wrong token", admin.Door{Write: true, Token: token}, "GET", "/debug/pprof/cmdline", "", "Bearer x", 403},
+		{"profile with the token", admin.Door{Write: true, Token: token}, "GET", "/debug/pprof/cmdline", "", "Bearer " + token, 200},
+		{"profile in private", admin.Door{Private: true}, "GET", "/debug/pprof/cmdline", "wproxy", "", 200},
 		{"other methods", admin.Door{}, "DELETE", "/status", "", "", 403},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
