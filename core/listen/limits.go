@@ -14,6 +14,10 @@ const (
 	acceptBackoffMin = 5 * time.Millisecond
 	acceptBackoffMax = time.Second
 
+	// lookUpTime bounds looking up a listener's own name, which is in a file on
+	// this machine or close by; without it, it counts as another address.
+	lookUpTime = 2 * time.Second
+
 	// keepAliveIdle, keepAliveInterval and keepAliveCount find peers that
 	// vanished without a FIN: after 15 s of silence, then 9 probes 15 s apart.
 	keepAliveIdle     = 15 * time.Second

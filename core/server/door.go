@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"wproxy/core/exchange"
@@ -17,13 +20,13 @@ import (
 type door struct {
 	// Immutable.
 	server   *Server
-	address  string // as configured
 	listener *listen.Listener
 
 	codec atomic.Pointer[codec] // of new connections
 
 	// Guarded by Server.mu.
-	old []*codec // with settings of earlier generations, and connections
+	address string   // as configured
+	old     []*codec // with settings of earlier generations, and connections
 }
 
 // A codec is the settings that a connection got when it was accepted.
@@ -67,6 +70,7 @@ func (d *door) set(l Listener) {
 			was.h1.Drain()
 		}
 	}
+	d.address = l.Address
 	d.listener.SetConnections(l.Connections)
 }
 
@@ -98,6 +102,9 @@ func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
 		if c.doors[i] == nil { // renamed?
 			c.doors[i] = take(func(d *door) bool { return d.address == l.Address })
 		}
+		if c.doors[i] == nil { // spelled differently?
+			c.doors[i] = take(func(d *door) bool { return listen.Same(ctx, l.Address, d.listener.Addr()) })
+		}
 		if d := c.doors[i]; d != nil {
 			c.keep[d] = l
 			continue
@@ -107,12 +114,30 @@ func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
 			for d := range c.open {
 				_ = d.listener.Close() // nobody was let in
 			}
-			return nil, err
+			return nil, s.explain(err, l)
 		}
 		c.doors[i] = d
 		c.open[d] = l
 	}
 	return c, nil
+}
+
+// explain adds to the error of binding l that it is ourselves who are in the way:
+// two sockets for overlapping addresses cannot be there at the same time, and
+// giving up the old one first could leave us with none.
+func (s *Server) explain(err error, l Listener) error {
+	_, port, _ := net.SplitHostPort(l.Address)
+	if !errors.Is(err, syscall.EADDRINUSE) || port == "" {
+		return err
+	}
+	for _, d := range s.doors {
+		ours := d.listener.Addr().String()
+		if _, p, bad := net.SplitHostPort(ours); bad == nil && p == port {
+			return fmt.Errorf("%w by this wproxy's own listener %q on %s: a reload cannot exchange one for the other; restart, or go by way of another port",
+				err, d.codec.Load().name, ours)
+		}
+	}
+	return err
 }
 
 // bind makes a door that does not accept yet.

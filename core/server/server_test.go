@@ -320,6 +320,33 @@ func TestRename(t *testing.T) {
 	}
 }
 
+// TestSpelling checks that the same address in other words keeps the socket, and
+// that one which overlaps is refused with a reason.
+func TestSpelling(t *testing.T) {
+	m := newMaker()
+	s := m.start(t, m.generation(t, "one", nil, "a=127.0.0.1:0"))
+	addr := address(t, s, "a")
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, addr)
+	c.get(t, "one")
+	for _, spelling := range []string{addr, "localhost:" + port} {
+		if err := s.Reload(t.Context(), m.generation(t, "two", nil, "a="+spelling)); err != nil {
+			t.Fatal(err)
+		}
+		if !c.get(t, "two") {
+			t.Errorf("%s: the connection is not kept", spelling)
+		}
+	}
+	err = s.Reload(t.Context(), m.generation(t, "three", nil, "b=:"+port))
+	if err == nil || !strings.Contains(err.Error(), `own listener "a" on `+addr) {
+		t.Errorf("an address that overlaps: got %v, want an error that says what is in the way", err)
+	}
+	c.get(t, "two")
+}
+
 // TestRefused checks that what cannot be bound changes nothing and leaves
 // nothing behind, at start and at a reload.
 func TestRefused(t *testing.T) {
