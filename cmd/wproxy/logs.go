@@ -38,7 +38,7 @@ func newServerLog(stdout, stderr io.Writer) (*serverLog, *zap.Logger) {
 	if isTerminal(stderr) {
 		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(enc)
+		encoder = newConsoleEncoder(enc)
 	}
 	return l, zap.New(zapcore.NewCore(encoder, l, l.level))
 }
