@@ -277,10 +277,16 @@ type fakeBuffer struct {
 	data     []byte
 	end      bool
 	readOnly bool
+	copies   int
 }
 
 func (b *fakeBuffer) Bytes() []byte { return b.data }
 func (b *fakeBuffer) End() bool     { return b.end }
+func (b *fakeBuffer) Append(dst []byte) []byte {
+	b.copies++
+	return append(dst, b.data...)
+}
+
 func (b *fakeBuffer) Replace(start, size int, data []byte) bool {
 	if b.readOnly {
 		return false

@@ -26,14 +26,39 @@ func (v *vm) bufferBytes(kind abi.BufferType) ([]byte, abi.Status) {
 	case abi.BufferPluginConfiguration:
 		return v.current().root.config, abi.StatusOK
 	case abi.BufferRequestBody, abi.BufferResponseBody, abi.BufferDownstreamData, abi.BufferUpstreamData:
-		if b := v.body(kind); b != nil {
-			return b.Bytes(), abi.StatusOK
+		b := v.body(kind)
+		if b == nil {
+			return nil, abi.StatusOK
 		}
-		return nil, abi.StatusOK
+		if !v.inDirection(kind) {
+			v.buf = b.Append(v.buf[:0])
+			return v.buf, abi.StatusOK
+		}
+		return b.Bytes(), abi.StatusOK
 	case abi.BufferHTTPCallResponseBody, abi.BufferGRPCReceive, abi.BufferCallData:
 		return nil, abi.StatusNotFound
 	}
 	return nil, abi.StatusBadArgument
+}
+
+// inDirection reports whether the callback that is running is the current context's own,
+// and of the direction that this body belongs to.
+func (v *vm) inDirection(kind abi.BufferType) bool {
+	if v.current() != v.active {
+		return false
+	}
+	switch v.callback {
+	case CallRequestHeaders, CallRequestBody, CallRequestTrailers:
+		return kind == abi.BufferRequestBody
+	case CallResponseHeaders, CallResponseBody, CallResponseTrailers:
+		return kind == abi.BufferResponseBody
+	case CallDownstreamData:
+		return kind == abi.BufferDownstreamData
+	case CallUpstreamData:
+		return kind == abi.BufferUpstreamData
+	default:
+		return false
+	}
 }
 
 // body returns a body of the current stream, or nil.

@@ -68,8 +68,13 @@ type Overflower interface{ Overflow() }
 
 // Buffer is a body, or the part of it that is held, as guests see it.
 type Buffer interface {
-	// Bytes returns the bytes; valid until Replace or the end of the callback.
+	// Bytes returns the bytes; valid until Replace or the end of the callback. It
+	// is asked for by callbacks of this stream and direction only.
 	Bytes() []byte
+	// Append appends a copy of the bytes to dst. It is what everybody else looks
+	// at, a tick or a callback of another stream, as nobody keeps the feeder of
+	// the direction from going on with its memory.
+	Append(dst []byte) []byte
 	// Replace replaces the bytes [start, start+size) by data, which is
 	// borrowed; start and size are clamped to the buffer (abi.md 5.5). False
 	// if the buffer is read-only.

@@ -157,6 +157,43 @@ func TestEffectiveContext(t *testing.T) {
 	}
 }
 
+// A guest that looks at a body from outside of the direction's callbacks gets a copy.
+func TestForeignBodyIsCopied(t *testing.T) {
+	now := time.Unix(100, 0)
+	m := wasmtest.NewGuest()
+	set := m.Env("proxy_set_tick_period_milliseconds", "i>i")
+	effective := m.Env("proxy_set_effective_context", "i>i")
+	get := m.Env("proxy_get_buffer_bytes", "iiiii>i")
+	read := wasmtest.Seq(call(get, i32(0), i32(0), i32(100), i32(m.Slot(4)), i32(m.Slot(4))), drop())
+	m.Func("proxy_on_configure", "ii>i", call(set, i32(1)), drop(), i32(1))
+	m.Body("request", call(effective, i32(2)), drop(), read, i32(1)) // its own, or another's
+	m.Body("response", read, i32(0))
+	m.Func("proxy_on_tick", "i", call(effective, i32(2)), drop(), read)
+	s := start(t, m, options{host: host.HostOptions{ManualTicks: true, Now: func() time.Time { return now }}})
+	one := newStream()
+	c1, c2 := s.open(one), s.open(newStream())
+	steps := []struct {
+		name   string
+		do     func()
+		copies int
+	}{
+		{"its own callback", func() { _, _ = c1.RequestBody(10, false) }, 0},
+		{"another stream's callback", func() { _, _ = c2.RequestBody(10, false) }, 1},
+		{"a tick", func() { now = now.Add(time.Second); s.plugin.RunTicks() }, 1},
+		{"the other direction", func() { _, _ = c1.ResponseBody(10, false) }, 1},
+	}
+	for _, step := range steps {
+		b := one.buffers[abi.BufferRequestBody]
+		b.copies = 0
+		step.do()
+		if b.copies != step.copies {
+			t.Errorf("%s: %d copies, want %d", step.name, b.copies, step.copies)
+		}
+	}
+	_ = c1.Finish(nil)
+	_ = c2.Finish(nil)
+}
+
 // delayer puts off the end of streams; proxy_done comes from on_request_headers of
 // a later stream whose number of headers is the id.
 func delayer() *wasmtest.Module {

@@ -14,7 +14,6 @@ type body struct {
 
 	kept   []byte // held back, not visible any more; goes before visible
 	store  []byte // memory of visible when owned; reused
-	shared bool   // store was shown outside of a callback of the direction: it must not be reused
 	edited bool   // the guest has changed the body at some time
 }
 
@@ -38,16 +37,8 @@ func (b *body) own() {
 	if b.owned {
 		return
 	}
-	b.store = append(b.freshStore(), b.visible...)
+	b.store = append(b.store[:0], b.visible...)
 	b.visible, b.owned = b.store, true
-}
-
-// freshStore returns the memory to copy into.
-func (b *body) freshStore() []byte {
-	if b.shared {
-		b.store, b.shared = nil, false
-	}
-	return b.store[:0]
 }
 
 // keep moves what is visible out of sight, still to be passed on.
@@ -83,10 +74,6 @@ func (b *body) replace(start, size int, data []byte, limit int) bool {
 		return false
 	}
 	b.edited = true
-	if b.shared {
-		// Somebody may still be reading the old memory.
-		b.owned = false
-	}
 	b.own()
 	b.visible = slices.Replace(b.visible, start, start+size, data...)
 	b.store = b.visible
@@ -95,20 +82,28 @@ func (b *body) replace(start, size int, data []byte, limit int) bool {
 
 // recycle returns the memory to use for the next exchange.
 func (b *body) recycle() []byte {
-	if b.shared || cap(b.store) > keepBuffer {
+	if cap(b.store) > keepBuffer {
 		return nil
 	}
 	return b.store[:0]
 }
 
-// Bytes implements host.Buffer.
+// Bytes implements host.Buffer. The goroutine that is in the direction waits for the
+// callback that asks, and leaves what is visible alone until then.
 func (d *half) Bytes() []byte {
 	d.f.x.Mu.Lock()
 	defer d.f.x.Mu.Unlock()
-	if d.parked || !d.inside {
-		d.body.shared = true
-	}
 	return d.body.visible
+}
+
+// Append implements host.Buffer.
+func (d *half) Append(dst []byte) []byte {
+	d.f.x.Mu.Lock()
+	defer d.f.x.Mu.Unlock()
+	if d.over {
+		return dst // the feeder may have its memory back
+	}
+	return append(dst, d.body.visible...)
 }
 
 // Replace implements host.Buffer. After a resume the body is on its way, and

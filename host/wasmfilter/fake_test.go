@@ -176,7 +176,7 @@ func body(c *call, kind abi.BufferType) string {
 	if b == nil {
 		return "<none>"
 	}
-	return string(b.Bytes())
+	return string(b.Append(nil)) // ticks look at it too
 }
 
 func pause(*call, int, bool) abi.Action      { return abi.Pause }

@@ -2,6 +2,7 @@ package wasmfilter_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,52 @@ import (
 	"wproxy/core/filter"
 	"wproxy/host"
 )
+
+// A tick that looks at a body while its feeder reads the next bytes into the same
+// memory sees bytes of one chunk.
+func TestBodyOutsideOfItsCallback(t *testing.T) {
+	p := newPlugin("p", script{onReqBody: cont}, fakeOptions{})
+	x := &filter.Exchange{Context: context.Background(), Request: &exchange.Request{Length: -1}, Engine: noEngine{}}
+	f, err := p.New(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := f.Request(requestEnd{})
+	if err := sink.Head(x.Request, false); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			p.vm.Lock()
+			for _, c := range p.open {
+				b := body(c, abi.BufferRequestBody)
+				if b != "<none>" && b != "" && strings.Count(b, b[:1]) != len(b) {
+					t.Errorf("bytes of two chunks: %q", b)
+				}
+			}
+			p.vm.Unlock()
+		}
+	})
+	chunk := make([]byte, 64)
+	for i := range 5000 {
+		for j := range chunk {
+			chunk[j] = byte(i)
+		}
+		if err := sink.Data(chunk, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	wg.Wait()
+	f.Close(nil)
+}
 
 // Once an exchange is given up its head and body are the engine's alone: a tick that
 // edits them then has no effect, and is no data race.
