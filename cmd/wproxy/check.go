@@ -11,6 +11,7 @@ import (
 
 	"wproxy/core/config"
 	"wproxy/core/exchange"
+	"wproxy/core/route"
 
 	"go.uber.org/zap"
 )
@@ -34,7 +35,7 @@ type testResult struct {
 
 // runCheck is `wproxy check`.
 func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("check", `Usage: wproxy check [-c FILE] [--json]
+	fs := newFlags("check", `Usage: wproxy check [-c FILE | --to ADDRESS] [--json]
 
 Says everything that is wrong with a configuration: reads it, builds all of it,
 compiles its plugins and starts each once with its settings, runs its [[tests]].
@@ -104,7 +105,7 @@ func check(ctx context.Context, src source) (*report, error) {
 			return nil, err
 		}
 	} else {
-		r.warn(f, pl)
+		r.Warnings = warnings(f, pl.table.Shadowed())
 		r.test(f, pl)
 	}
 	r.Problems.Sort()
@@ -156,33 +157,41 @@ func buildDry(ctx context.Context, f *config.File) error {
 	return nil
 }
 
-// warn notes what is allowed and surely not meant.
-func (r *report) warn(f *config.File, pl *planner) {
-	for _, s := range pl.table.Shadowed() {
-		r.Warnings = append(r.Warnings, f.Problemf("routes."+s.Route, "%s", s))
+// warnings returns what of f is allowed and surely not meant, by place. shadowed
+// are the routes of f that others cover.
+func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
+	var list config.Problems
+	for _, s := range shadowed {
+		list = append(list, f.Problemf("routes."+s.Route, "%s", s))
 	}
 	upstreams, plugins := map[string]bool{}, map[string]bool{}
-	for _, route := range f.Routes {
-		for _, t := range route.Upstream {
+	for _, r := range f.Routes {
+		for _, t := range r.Upstream {
 			upstreams[t.Upstream] = true
 		}
-		for _, u := range route.Use {
+		for _, u := range r.Use {
 			plugins[u] = true
 		}
 	}
 	for name := range f.Upstreams {
 		if !upstreams[name] {
-			r.Warnings = append(r.Warnings, f.Problemf("upstreams."+name, "upstream %q is used by no route", name))
+			list = append(list, f.Problemf("upstreams."+name, "upstream %q is used by no route", name))
 		}
 	}
 	for name := range f.Plugins {
 		if !plugins[name] {
-			r.Warnings = append(r.Warnings, f.Problemf("plugins."+name, "plugin %q is used by no route", name))
+			list = append(list, f.Problemf("plugins."+name, "plugin %q is used by no route", name))
 		}
 	}
-	sorted := config.Problems(r.Warnings)
-	sorted.Sort()
-	r.Warnings = sorted
+	list.Sort()
+	return list
+}
+
+// logWarnings says in the log what `wproxy check` would have warned of.
+func (a *app) logWarnings(g *generation) {
+	for _, w := range warnings(g.file, g.Snapshot.Table.Shadowed()) {
+		a.log.Warn(w.Text, zap.Stringer("at", w.Pos))
+	}
 }
 
 // test runs [[tests]]; one that fails is a problem.

@@ -9,6 +9,34 @@ import (
 	"testing"
 )
 
+// TestWarningsAreLogged: who does not run check is told, too.
+func TestWarningsAreLogged(t *testing.T) {
+	const text = "[listeners.http]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"none\"\n[routes.a]\nrespond.body = \"a\"\npriority = 1\n"
+	a, log := newTestApp(t, text)
+	if got := log.String(); strings.Contains(got, "warn") {
+		t.Errorf("a warning without a cause: %s", got)
+	}
+	if err := os.WriteFile(a.source.file, []byte(text+"[routes.b]\nrespond.body = \"b\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"warn", "can never match", a.source.file + ":8:1"} {
+		if got := log.String(); !strings.Contains(got, want) {
+			t.Errorf("after a reload: no %q in %s", want, got)
+		}
+	}
+	b, log := newTestApp(t, text+"[routes.b]\nrespond.body = \"b\"\n")
+	if got := log.String(); !strings.Contains(got, "can never match") {
+		t.Errorf("at the start: %s", got)
+	}
+	status, err := json.Marshal(b.status())
+	if err != nil || bytes.Contains(status, []byte("null")) {
+		t.Errorf("a list that is null: %s, %v", status, err)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	accessLog := filepath.Join(dir, "access.log")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -11,12 +12,17 @@ import (
 	"time"
 
 	"wproxy/core/admin"
+	"wproxy/core/config"
 )
 
 const (
-	// commandTime bounds a command to a running wproxy. A reload compiles
-	// plugins, about a second each.
-	commandTime = 2 * time.Minute
+	// orderTime bounds a command that changes something. A reload compiles
+	// plugins, about a second each, and a stop may wait for a reload.
+	orderTime = 2 * time.Minute
+
+	// questionTime bounds a command that only asks: what there is to answer is
+	// at hand.
+	questionTime = 5 * time.Second
 
 	// answerBytes bounds what a command reads: a status of 10,000 servers.
 	answerBytes = 16 << 20
@@ -38,9 +44,10 @@ func clientFlags(fs *flag.FlagSet) (find func() (string, error)) {
 	}
 }
 
-// call sends one request to the admin socket at path and returns the answer.
-func call(ctx context.Context, socket, method, target string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTime)
+// call sends one request to the admin socket at path and returns the answer, for
+// which it waits no longer than limit.
+func call(ctx context.Context, socket, method, target string, limit time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tr := &http.Transport{
 		DisableKeepAlives: true,
@@ -54,16 +61,23 @@ func call(ctx context.Context, socket, method, target string) ([]byte, error) {
 		return nil, err
 	}
 	resp, err := tr.RoundTrip(req)
-	if err != nil {
+	var body []byte
+	if err == nil {
+		defer resp.Body.Close()
+		body, err = io.ReadAll(io.LimitReader(resp.Body, answerBytes))
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("the wproxy on %s has not answered within %s: its process may be stopped or overloaded", socket, config.FormatDuration(limit))
+	case err != nil:
 		return nil, fmt.Errorf("no wproxy answers on %s: %w", socket, err)
 	}
-	defer resp.Body.Close()
-	return io.ReadAll(io.LimitReader(resp.Body, answerBytes))
+	return body, nil
 }
 
 // order sends a POST and returns the answer. done means that it failed, with code.
 func order(ctx context.Context, name, socket, target string, stderr io.Writer) (rep admin.Reply, code int, done bool) {
-	body, err := call(ctx, socket, http.MethodPost, target)
+	body, err := call(ctx, socket, http.MethodPost, target, orderTime)
 	if err == nil {
 		err = json.Unmarshal(body, &rep)
 	}
@@ -80,7 +94,7 @@ func order(ctx context.Context, name, socket, target string, stderr io.Writer) (
 
 // runReload is `wproxy reload`.
 func runReload(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("reload", `Usage: wproxy reload [-c FILE]
+	fs := newFlags("reload", `Usage: wproxy reload [-c FILE | --to ADDRESS | --socket PATH]
 
 Makes the running wproxy read its configuration again, as SIGHUP does, and prints
 what changed. A configuration that is wrong changes nothing: the reason is printed
@@ -108,7 +122,7 @@ and the exit code is 1.`, stderr)
 
 // runStop is `wproxy stop`.
 func runStop(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("stop", `Usage: wproxy stop [-c FILE] [--now]
+	fs := newFlags("stop", `Usage: wproxy stop [-c FILE | --to ADDRESS | --socket PATH] [--now]
 
 Makes the running wproxy stop accepting, finish the requests in flight (for at most
 server.drain) and end, as SIGTERM does. It does not wait for the end.`, stderr)
@@ -134,7 +148,7 @@ server.drain) and end, as SIGTERM does. It does not wait for the end.`, stderr)
 
 // runStatus is `wproxy status`.
 func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("status", `Usage: wproxy status [-c FILE] [--json]
+	fs := newFlags("status", `Usage: wproxy status [-c FILE | --to ADDRESS | --socket PATH] [--json]
 
 Shows what the running wproxy is doing.`, stderr)
 	find := clientFlags(fs)
@@ -146,7 +160,7 @@ Shows what the running wproxy is doing.`, stderr)
 	if err != nil {
 		return fail(stderr, "status", err)
 	}
-	body, err := call(ctx, socket, http.MethodGet, "/status")
+	body, err := call(ctx, socket, http.MethodGet, "/status", questionTime)
 	if err != nil {
 		return fail(stderr, "status", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"wproxy/core/admin"
 	"wproxy/core/config"
@@ -102,6 +103,9 @@ func bindAdmin(ctx context.Context, address string) (net.Listener, error) {
 	if err != nil {
 		if oe, ok := errors.AsType[*net.OpError](err); ok {
 			err = oe.Err
+		}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("admin: cannot listen on %s: %w: a wproxy seems to run already; another one needs an `[admin] address` of its own", address, err)
 		}
 		return nil, fmt.Errorf("admin: cannot listen on %s: %w", address, err)
 	}

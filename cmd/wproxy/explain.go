@@ -67,7 +67,7 @@ type explainedShare struct {
 
 // runExplain is `wproxy explain`.
 func runExplain(_ context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("explain", `Usage: wproxy explain [-c FILE] [-H "NAME: VALUE"]... [--from ADDRESS] [--listener NAME] [--json] METHOD URL
+	fs := newFlags("explain", `Usage: wproxy explain [-c FILE | --to ADDRESS] [-H "NAME: VALUE"]... [--from ADDRESS] [--listener NAME] [--json] METHOD URL
 
 Says what would become of a request: its route and why the others lost, the
 plugins with their settings, the upstream and the path that it sees. Nothing is

@@ -86,6 +86,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	doors.commit()
 	a.mu.Unlock()
 	a.parts.metrics.SetGeneration(g.Snapshot.Generation)
+	a.logWarnings(g)
 	return whatChanged(old, g), nil
 }
 

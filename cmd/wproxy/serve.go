@@ -63,7 +63,7 @@ type app struct {
 
 // runServe is `wproxy run`.
 func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("run", `Usage: wproxy run [-c FILE] [--to ADDRESS]
+	fs := newFlags("run", `Usage: wproxy run [-c FILE | --to ADDRESS]
 
 Serves a configuration until it is told to stop.
 
@@ -283,6 +283,7 @@ func (a *app) sayServing(g *generation, addresses []string) {
 		a.log.Error("a plugin does not start: its route answers 503 until a reload mends it",
 			zap.String("plugin", b.Plugin), zap.String("route", b.Route), zap.Error(b.Err))
 	}
+	a.logWarnings(g)
 	a.log.Info("serving", zap.String("config", a.source.String()), zap.String("version", versionString()),
 		zap.Strings("admin", addresses))
 }

@@ -108,7 +108,10 @@ func (a *app) status() *Status {
 	st := &Status{
 		Version: versionString(), Go: runtime.Version(), PID: os.Getpid(), Started: a.started,
 		Config: a.source.String(), Generation: g.Snapshot.Generation, Loaded: loaded,
-		Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(), Admin: addresses,
+		Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(),
+		// Lists are never null, whoever reads them.
+		Admin: append([]string{}, addresses...), Listeners: []ListenerStatus{}, Routes: []RouteStatus{},
+		Upstreams: []UpstreamStatus{}, Plugins: []PluginStatus{},
 	}
 	if !last.At.IsZero() {
 		st.LastReload = &last
@@ -120,7 +123,7 @@ func (a *app) status() *Status {
 		st.Routes = append(st.Routes, routeStatus(g.file.Routes[name]))
 	}
 	for _, u := range g.upstreams {
-		us := UpstreamStatus{Name: u.Cluster.Name}
+		us := UpstreamStatus{Name: u.Cluster.Name, Servers: []ServerStatus{}}
 		for _, e := range u.Cluster.Endpoints {
 			us.Servers = append(us.Servers, ServerStatus{e.Name, e.Weight, e.Live.Active.Load(), e.Live.Failures.Load()})
 		}
