@@ -127,7 +127,10 @@ func (b *builder) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd.Dir = b.dir
 	// PWD keeps the go command from resolving a symbolic link in dir: the paths in
 	// the overlay have to be spelled as it spells them.
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "PWD="+b.dir)
+	// GOFLAGS of the environment (-mod, -modfile, -tags) would change what is built and
+	// what is reported; an empty one would give way to that of `go env -w`, so it is one
+	// that build gets anyhow.
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-trimpath", "PWD="+b.dir)
 	return cmd
 }
 

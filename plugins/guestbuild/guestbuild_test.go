@@ -146,6 +146,7 @@ func inspect(t *testing.T, wasm []byte) (exports, imports []string) {
 }
 
 func TestBuildRefuses(t *testing.T) {
+	t.Setenv("GOFLAGS", "-mod=mod") // the environment does not decide what a plugin is built of
 	const empty = "package main\n\nfunc main() {}\n"
 	noModule := t.TempDir()
 	if err := os.WriteFile(filepath.Join(noModule, "main.go"), []byte(empty), 0o600); err != nil {
