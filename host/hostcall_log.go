@@ -2,7 +2,6 @@ package host
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,9 +30,14 @@ func hostGetLogLevel(v *vm, a []uint64) abi.Status { return v.put32(a[0], uint32
 type logState struct {
 	tokens  float64 // lines that may be logged now
 	refill  time.Time
-	dropped uint64 // since the last line that got through
-	ring    [keptLogLines]string
-	next    int // where in ring the next line goes
+	dropped uint64               // since the last line that got through
+	ring    [keptLogLines][]byte // reused; empty: none
+	next    int                  // where in ring the next line goes
+
+	// Of a Go guest that panics: what it panics with, which is written to fd 2 in
+	// the call in progress, and whether the stacks of its goroutines follow.
+	panic string
+	stack bool
 }
 
 // allow takes a token out of the bucket.
@@ -52,19 +56,61 @@ func (l *logState) allow(now time.Time) bool {
 	return true
 }
 
+// keep remembers a line, which is borrowed, whether or not it is logged: the next thing
+// that the guest does may be to trap.
 func (l *logState) keep(line string) {
-	l.ring[l.next] = line
+	if line == "" {
+		return
+	}
+	b := appendCut(l.ring[l.next][:0], line, keptLogLine)
+	l.ring[l.next] = b
 	l.next = (l.next + 1) % keptLogLines
 }
 
+// keepStderr is keep for what is written to fd 2, where Go's runtime says why it ends:
+// the message is pinned, and the stacks behind it, which the trap has too, do not push
+// out what the guest has logged.
+func (l *logState) keepStderr(line string) {
+	switch {
+	case l.panic == "" && (strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:")):
+		l.panic = cutLine(line, keptLogLine)
+	case strings.HasPrefix(line, "goroutine "):
+		l.stack = l.panic != ""
+		return
+	case l.stack || strings.HasPrefix(line, "\t"):
+		return
+	}
+	l.keep(line)
+}
+
+// calmed forgets a panic message: the guest has survived the call.
+func (l *logState) calmed() { l.panic, l.stack = "", false }
+
 // kept returns the last lines, oldest first.
 func (l *logState) kept() []string {
-	lines := append(slices.Clone(l.ring[l.next:]), l.ring[:l.next]...)
-	return slices.DeleteFunc(lines, func(s string) bool { return s == "" })
+	var lines []string
+	for i := range l.ring {
+		if b := l.ring[(l.next+i)%keptLogLines]; len(b) > 0 {
+			lines = append(lines, string(b))
+		}
+	}
+	return lines
 }
 
 // logGuest logs a line of the guest; msg is borrowed. mu is held.
 func (v *vm) logGuest(level abi.LogLevel, msg string) {
+	v.logs.keep(msg)
+	v.logLine(level, msg)
+}
+
+// logStderr is logGuest for a line written to fd 2.
+func (v *vm) logStderr(msg string) {
+	v.logs.keepStderr(msg)
+	v.logLine(abi.LogError, msg)
+}
+
+// logLine logs a line unless it is below the level or one too many.
+func (v *vm) logLine(level abi.LogLevel, msg string) {
 	if level < v.p.o.LogLevel {
 		return
 	}
@@ -77,7 +123,6 @@ func (v *vm) logGuest(level abi.LogLevel, msg string) {
 		v.p.warnf("%d log lines of the plugin were dropped: more than %d a second", n, logRate)
 	}
 	msg = cutLine(msg, maxLogLine)
-	v.logs.keep(cutLine(msg, keptLogLine))
 	e := LogEntry{Plugin: v.p.o.Name, Level: level, Guest: true, Message: msg}
 	if c := v.current(); c != nil {
 		e.Context = c.id
@@ -108,9 +153,17 @@ func cutLine(s string, n int) string {
 	if len(s) <= n {
 		return strings.Clone(s)
 	}
+	return string(appendCut(nil, s, n))
+}
+
+// appendCut appends what cutLine returns.
+func appendCut(dst []byte, s string, n int) []byte {
+	if len(s) <= n {
+		return append(dst, s...)
+	}
 	end := n
 	for end > n-utf8.UTFMax && !utf8.RuneStart(s[end]) {
 		end--
 	}
-	return fmt.Sprintf("%s... (%d bytes more)", s[:end], len(s)-end)
+	return fmt.Appendf(append(dst, s[:end]...), "... (%d bytes more)", len(s)-end)
 }

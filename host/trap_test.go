@@ -127,7 +127,7 @@ func TestTrapCauses(t *testing.T) {
 		i32(0))
 	for n, want := range map[int]host.TrapError{
 		1: {Callback: host.CallMemoryAllocate, Cause: host.CauseTrap, Detail: "unreachable"},
-		2: {Callback: host.CallRequestHeaders, Cause: host.CauseExit, Detail: "exit status 2", Log: []string{text}},
+		2: {Callback: host.CallRequestHeaders, Cause: host.CauseExit, Detail: text + " (exit status 2)", Log: []string{text}},
 		3: {Callback: host.CallRequestHeaders, Cause: host.CauseTrap, Detail: "out of bounds memory access"},
 		4: {Callback: host.CallRequestHeaders, Cause: host.CauseExit, Detail: "exit status 0"},
 	} {
@@ -137,6 +137,46 @@ func TestTrapCauses(t *testing.T) {
 		var te *host.TrapError
 		if !errors.As(err, &te) || te.Callback != want.Callback || te.Cause != want.Cause || te.Detail != want.Detail || !slices.Equal(te.Log, want.Log) {
 			t.Errorf("case %d: %+v, want %+v", n, te, want)
+		}
+		_ = c.Finish(nil)
+	}
+}
+
+// What a Go guest says when it panics is not lost: neither to the traceback, which is
+// longer than what is kept, nor to the limits of what is logged.
+func TestPanicMessage(t *testing.T) {
+	m := wasmtest.NewGuest()
+	exit := m.Import("wasi_snapshot_preview1", "proc_exit", "i")
+	write := m.Import("wasi_snapshot_preview1", "fd_write", "iiii>i")
+	slot := m.Slot(8)
+	stderr := func(s string) wasmtest.Instr {
+		vec := m.Slot(8)
+		return wasmtest.Seq(wasmtest.Store32(i32(vec), i32(m.Data([]byte(s)))), wasmtest.Store32(i32(vec+4), i32(int32(len(s)))),
+			call(write, i32(2), i32(vec), i32(1), i32(slot)), drop())
+	}
+	trace := "\ngoroutine 1 [running]:\n" + strings.Repeat("main.f(0x1, 0x2)\n\t/src/f.go:12 +0x3\n", 20) + "exit status 2\n"
+	m.Headers("request", say(m, "noise"), stderr("panic: not this time\n"), i32(0))
+	m.Headers("response", say(m, "about to"), stderr("panic: assignment to entry in nil map [recovered]\n\tpanic: again\n"), stderr(trace),
+		call(exit, i32(2)), i32(0))
+	for _, level := range []abi.LogLevel{abi.LogTrace, abi.LogCritical} {
+		s := start(t, m, options{plugin: host.PluginOptions{LogLevel: level}})
+		c := s.open(newStream())
+		for range host.LogBurst {
+			if _, err := c.RequestHeaders(1, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := c.ResponseHeaders(1, true)
+		var te *host.TrapError
+		if !errors.As(err, &te) {
+			t.Fatalf("%v, want a TrapError", err)
+		}
+		if want := "panic: assignment to entry in nil map [recovered] (exit status 2)"; te.Detail != want || te.Cause != host.CauseExit {
+			t.Errorf("level %v: %v, %q, want %q", level, te.Cause, te.Detail, want)
+		}
+		want := []string{"noise", "panic: not this time", "about to", "panic: assignment to entry in nil map [recovered]"}
+		if got := te.Log[max(len(te.Log)-len(want), 0):]; !slices.Equal(got, want) {
+			t.Errorf("level %v: the last lines are %q, want %q", level, got, want)
 		}
 		_ = c.Finish(nil)
 	}

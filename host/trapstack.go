@@ -35,6 +35,9 @@ func (v *vm) trapError(cb Callback, id uint32, err error) *TrapError {
 	default:
 		t.Detail = firstLine(innermost(err).Error())
 	}
+	if p := v.logs.panic; p != "" {
+		t.Detail = p + " (" + t.Detail + ")"
+	}
 	t.Stack = guestStack(err.Error())
 	return t
 }

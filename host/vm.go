@@ -242,6 +242,9 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 		v.fail(cb, c, err)
 		return 0, false
 	}
+	if v.logs.panic != "" {
+		v.logs.calmed()
+	}
 	if e.results == 0 {
 		return callbackSpecs[cb].missing, true
 	}

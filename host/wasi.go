@@ -184,12 +184,7 @@ func wasiPWrite(v *vm, a []uint64) errno { return v.fdWrite(a[0], a[1], a[2], a[
 
 // fdWrite logs what the guest writes to fd 1 (info) and 2 (error), by lines.
 func (v *vm) fdWrite(fd, iovs, n, written uint64) errno {
-	level := abi.LogInfo
-	switch uint32(fd) {
-	case 1:
-	case 2:
-		level = abi.LogError
-	default:
+	if uint32(fd) != 1 && uint32(fd) != 2 {
 		return errnoBadF
 	}
 	if uint32(n) > maxIOVecs {
@@ -205,7 +200,7 @@ func (v *vm) fdWrite(fd, iovs, n, written uint64) errno {
 		if !ok {
 			return errnoFault
 		}
-		v.writeLines(&v.out[uint32(fd)-1], level, s)
+		v.writeLines(int(uint32(fd)), s)
 		total += uint32(len(s))
 	}
 	v.put32(written, total)
@@ -215,7 +210,8 @@ func (v *vm) fdWrite(fd, iovs, n, written uint64) errno {
 // A partialLine is the beginning of a line whose end has not been written yet.
 type partialLine []byte
 
-func (v *vm) writeLines(held *partialLine, level abi.LogLevel, s string) {
+func (v *vm) writeLines(fd int, s string) {
+	held := &v.out[fd-1]
 	for {
 		line, rest, whole := strings.Cut(s, "\n")
 		if !whole {
@@ -227,7 +223,7 @@ func (v *vm) writeLines(held *partialLine, level abi.LogLevel, s string) {
 			*held = (*held)[:0]
 		}
 		if line != "" {
-			v.logGuest(level, line)
+			v.logWritten(fd, line)
 		}
 		s = rest
 	}
@@ -236,12 +232,20 @@ func (v *vm) writeLines(held *partialLine, level abi.LogLevel, s string) {
 
 // flushLines logs what was written without a newline at its end.
 func (v *vm) flushLines() {
-	for i, level := range [...]abi.LogLevel{abi.LogInfo, abi.LogError} {
+	for i := range v.out {
 		if len(v.out[i]) > 0 {
-			v.logGuest(level, string(v.out[i]))
+			v.logWritten(i+1, string(v.out[i]))
 			v.out[i] = v.out[i][:0]
 		}
 	}
+}
+
+func (v *vm) logWritten(fd int, line string) {
+	if fd == 2 {
+		v.logStderr(line)
+		return
+	}
+	v.logGuest(abi.LogInfo, line)
 }
 
 // wasiRead is fd_read: fd 0 is at its end.
