@@ -3,6 +3,7 @@ package plugins_test
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,6 +103,7 @@ var upstreamFields = []exchange.Field{
 
 // exchange runs a GET through the filters and back.
 func (c *chain) exchange(tb testing.TB) {
+	tb.Helper()
 	x := &c.x
 	x.Reset()
 	x.Context, x.Request, x.Route, x.Engine = c.ctx, &c.req, &c.route, c
@@ -118,8 +120,8 @@ func (c *chain) exchange(tb testing.TB) {
 		c.filters = append(c.filters, g)
 		out = g.Response(out)
 	}
-	for i := len(c.filters) - 1; i >= 0; i-- {
-		in = c.filters[i].Request(in)
+	for _, g := range slices.Backward(c.filters) {
+		in = g.Request(in)
 	}
 	x.SetRequestRun()
 	if err := in.Head(&c.req, true); err != nil {
