@@ -206,12 +206,15 @@ func (x *state) send(pc piece) error {
 	if err == nil {
 		err = x.pushPiece(pc)
 	}
+	if err == nil && pc.head && o.upgrade { // its feeder waits for the answer
+		err = x.up.Data(nil, false)
+	}
 	switch {
 	case err != nil:
 		return x.salvage(err)
 	case pc.end:
 		return x.receive()
-	case o.upgrade && pc.head: // its feeder waits for the answer
+	case o.upgrade && pc.head:
 		x.startDuplex()
 	}
 	return nil
@@ -233,6 +236,11 @@ func (x *state) pushPiece(pc piece) error {
 func (s connector) Data(p []byte, end bool) error {
 	x, o := s.x, &s.x.out
 	pc := piece{p: p, end: end}
+	if o.upgrade {
+		if done, err := x.beforeTunnel(pc); done {
+			return err
+		}
+	}
 	if o.duplex {
 		if over, err := x.overtaken(pc); over {
 			return err
@@ -260,10 +268,34 @@ func (s connector) Data(p []byte, end bool) error {
 	return nil
 }
 
+// beforeTunnel is Data and Trailer for an upgrade that the upstream has not
+// answered: the try belongs to the response's goroutine, and nothing follows the
+// head. False: it has been answered.
+func (x *state) beforeTunnel(pc piece) (done bool, err error) {
+	x.mu.Lock()
+	claimed := x.out.claimed
+	x.mu.Unlock()
+	switch {
+	case claimed:
+		return false, nil
+	case pc.end: // the answer is somebody else's
+		return true, answeredIfNil(x.outcome())
+	case len(pc.p) > 0:
+		return true, &exchange.Error{Op: "write tunnel", Side: exchange.Internal, Status: 500, Reason: "bad_call_order"}
+	default:
+		return true, nil // the head has been flushed
+	}
+}
+
 // Trailer sends the trailer, which ends the message.
 func (s connector) Trailer(f *exchange.Fields) error {
 	x := s.x
 	pc := piece{trailer: f, end: true}
+	if x.out.upgrade {
+		if done, err := x.beforeTunnel(pc); done {
+			return err
+		}
+	}
 	if x.out.duplex {
 		if over, err := x.overtaken(pc); over {
 			return err
@@ -325,8 +357,8 @@ func (x *state) salvage(writeErr error) error {
 	switch {
 	case x.hasAnswer(): // by somebody else, who has reset the stream
 		return exchange.ErrAnswered
-	case w.Retry == exchange.RetryAlways, w.Status == 504, w.Side != exchange.UpstreamSide:
-		return w // there is nothing to read, or what failed was not the upstream
+	case !worthReading(w):
+		return w
 	}
 	err := x.up.Feed(incoming{x})
 	switch {
@@ -340,6 +372,12 @@ func (x *state) salvage(writeErr error) error {
 	default:
 		return err
 	}
+}
+
+// worthReading reports whether there may be an answer although a write failed
+// with w: the upstream got something, and it was the upstream that failed.
+func worthReading(w *exchange.Error) bool {
+	return w.Retry != exchange.RetryAlways && w.Status != 504 && w.Side == exchange.UpstreamSide
 }
 
 func answeredIfNil(err error) error {

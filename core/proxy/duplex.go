@@ -22,11 +22,16 @@ func (x *state) startDuplex() {
 
 // respond is the response's goroutine. A failure that the request's goroutine
 // can mend, because it still holds everything, is left to it: it finds it at its
-// next call. Any other is dealt with here, because that call may be long in coming.
+// next call. Any other is dealt with here, because that call may be long in coming,
+// and so is every failure of an upgrade, whose feeder waits for the answer.
 func (x *state) respond(up exchange.Upstream) {
-	defer x.handPanicOver(up)
+	defer x.handPanicOver()
 	err := up.Feed(incoming{x})
 	o := &x.out
+	if o.upgrade {
+		err = x.upgradeAgain(err)
+		up = o.stream // that of the try before is somebody else's by now
+	}
 	x.mu.Lock()
 	switch {
 	case err == nil:
@@ -55,14 +60,54 @@ func (x *state) respond(up exchange.Upstream) {
 	x.mu.Unlock()
 }
 
+// upgradeAgain goes on after err, the outcome of a try at an upgrade, with others
+// while that fails and may be tried again. Only a head has to be sent. The
+// request's goroutine leaves the try alone until the upstream's answer is claimed.
+func (x *state) upgradeAgain(err error) error {
+	for err != nil && !errors.Is(err, exchange.ErrAnswered) && !x.settled() {
+		if !x.again(err) {
+			return x.giveUp(err)
+		}
+		if err = x.open(); err == nil {
+			x.out.duplex = true
+			err = x.tryUpgrade()
+		}
+	}
+	return err
+}
+
+// tryUpgrade sends the head of an upgrade and reads the answer. As in salvage, a
+// head that could not be sent may have been answered all the same.
+func (x *state) tryUpgrade() error {
+	writeErr := x.up.Head(&x.out.head, false)
+	if writeErr == nil {
+		writeErr = x.up.Data(nil, false)
+	}
+	if writeErr != nil && !worthReading(asError(writeErr)) {
+		return writeErr
+	}
+	err := x.up.Feed(incoming{x})
+	if err != nil && writeErr != nil && asError(writeErr).Retry != exchange.RetryNever && !x.settled() {
+		return writeErr
+	}
+	return err
+}
+
+// settled reports whether there is an answer, or nobody to answer.
+func (x *state) settled() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.answered || x.gone
+}
+
 // handPanicOver moves a panic of a filter to the request's goroutine, whose
 // owner, unlike this one's, can do something about it: here it would end the process.
-func (x *state) handPanicOver(up exchange.Upstream) {
+func (x *state) handPanicOver() {
 	v := recover()
 	if v == nil {
 		return
 	}
-	up.Reset(exchange.CodeInternal)
+	x.out.stream.Reset(exchange.CodeInternal)
 	x.client.Reset(exchange.CodeInternal)
 	stack := debug.Stack()
 	x.mu.Lock()

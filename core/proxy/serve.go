@@ -174,9 +174,9 @@ func (s inlet) Head(h *exchange.Request, end bool) error {
 	if len(x.filters) > 0 {
 		x.before.note(h)
 		x.fx.SetRequestRun()
-		if !end {
-			x.guard()
-		}
+	}
+	if !end && (len(x.filters) > 0 || h.Upgrade != "") {
+		x.guard()
 	}
 	return x.first.Head(h, end)
 }
@@ -192,7 +192,8 @@ func (s inlet) Data(p []byte, end bool) error {
 // Trailer implements exchange.Sink.
 func (s inlet) Trailer(f *exchange.Fields) error { return s.x.first.Trailer(f) }
 
-// guard makes sure that a request whose body a filter collects is over at its
+// guard makes sure that a request whose body a filter collects, and an upgrade,
+// whose feeder waits for an answer without a look at the clock, is over at its
 // deadline. Elsewhere the streams' own deadlines see to it and no timer is needed: a
 // body that is passed on has the upstream's stream to fail.
 func (x *state) guard() {
