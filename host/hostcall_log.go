@@ -23,8 +23,17 @@ func hostLog(v *vm, a []uint64) abi.Status {
 	return abi.StatusOK
 }
 
+// SetLogLevel drops lines of all guests below level, from now on, on top of what
+// PluginOptions.LogLevel drops of each. Until it is called, level is LogTrace.
+func (h *Host) SetLogLevel(level abi.LogLevel) { h.level.Store(int32(level)) } //nolint:gosec // one of six
+
+// logLevel is the level below which lines are dropped.
+func (p *Plugin) logLevel() abi.LogLevel {
+	return max(p.o.LogLevel, abi.LogLevel(p.h.level.Load())) //nolint:gosec // one of six
+}
+
 // hostGetLogLevel is proxy_get_log_level(*out).
-func hostGetLogLevel(v *vm, a []uint64) abi.Status { return v.put32(a[0], uint32(v.p.o.LogLevel)) }
+func hostGetLogLevel(v *vm, a []uint64) abi.Status { return v.put32(a[0], uint32(v.p.logLevel())) }
 
 // logState bounds what a VM logs and keeps its last lines.
 type logState struct {
@@ -111,7 +120,7 @@ func (v *vm) logStderr(msg string) {
 
 // logLine logs a line unless it is below the level or one too many.
 func (v *vm) logLine(level abi.LogLevel, msg string) {
-	if level < v.p.o.LogLevel {
+	if level < v.p.logLevel() {
 		return
 	}
 	if !v.logs.allow(v.time()) {

@@ -10,33 +10,98 @@ import (
 )
 
 // A metricSet has the metrics of one plugin name, shared by all its VMs and kept
-// over reloads. An id is an index into list plus one.
+// over reloads, for as long as a Plugin of that name is open. An id is an index into
+// list plus one.
 type metricSet struct {
 	plugin string
 	sink   MetricSink
+	users  int // Plugins that are not closed; guarded by Host.mu
 
 	list atomic.Pointer[[]*metric] // replaced under mu, read without
 
 	mu   sync.Mutex
-	ids  map[string]uint32
+	ids  map[metricKey]uint32
 	full [abi.MetricHistogram + 1]uint32 // ids of metrics that count nothing, by kind
 }
 
+// A metricKey is what makes a metric: a newer version of a plugin may have one of
+// another kind by the same name, while the older one still serves.
+type metricKey struct {
+	name string
+	kind abi.MetricKind
+}
+
+// metricKinds has the kind of each metric that one Plugin has defined: it cannot have
+// two. Guarded by the metricSet's mu.
+type metricKinds map[string]abi.MetricKind
+
 type metric struct {
+	users int // open Plugins that have defined it; guarded by the metricSet's mu
 	kind  abi.MetricKind
 	value atomic.Int64 // not for histograms
 	out   Metric       // nil: not exported
 }
 
-// define returns the id of the metric called name, which is borrowed. overflow
-// tells that the plugin has too many: the id is good, but counts nothing, since the
-// SDKs panic on any status but OK.
-func (s *metricSet) define(kind abi.MetricKind, name string) (id uint32, status abi.Status, overflow bool) {
+// useMetricsLocked gives p the metrics of its name. h.mu is held.
+func (h *Host) useMetricsLocked(p *Plugin) {
+	s := h.metrics[p.o.Name]
+	if s == nil {
+		s = &metricSet{plugin: p.o.Name, sink: h.o.Metrics, ids: map[metricKey]uint32{}}
+		h.metrics[p.o.Name] = s
+	}
+	s.users++
+	p.metrics, p.kinds = s, metricKinds{}
+}
+
+// closeMetrics takes back what useMetricsLocked did. Streams that p still has go on
+// counting; a plugin that gets the name later begins anew, since whoever exports the
+// metrics may have forgotten those of a name that nobody has.
+func (p *Plugin) closeMetrics() {
+	p.h.mu.Lock()
+	p.metrics.users--
+	if p.metrics.users == 0 && p.h.metrics[p.o.Name] == p.metrics {
+		delete(p.h.metrics, p.o.Name)
+	}
+	p.h.mu.Unlock()
+	p.metrics.letGo(p.kinds)
+}
+
+// letGo ends the use of metrics by one Plugin. One that nobody else has defined is kept,
+// as a newer version may define it when it first needs it, unless there is one of
+// another kind in its place: then it begins anew should an older version come back.
+func (s *metricSet) letGo(kinds metricKinds) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id, ok := s.ids[name]; ok {
-		if s.at(id).kind != kind {
-			return 0, abi.StatusBadArgument, false
+	for name, kind := range kinds {
+		key := metricKey{name, kind}
+		m := s.at(s.ids[key])
+		if m == nil {
+			continue
+		}
+		if m.users--; m.users > 0 {
+			continue
+		}
+		for k := range abi.MetricHistogram + 1 {
+			if other := s.at(s.ids[metricKey{name, k}]); k != kind && other != nil && other.users > 0 {
+				delete(s.ids, key)
+			}
+		}
+	}
+}
+
+// define returns the id of the metric called name, which is borrowed. kinds are those
+// of the Plugin that asks. overflow tells that the plugin has too many: the id is good,
+// but counts nothing, since the SDKs panic on any status but OK.
+func (s *metricSet) define(kinds metricKinds, kind abi.MetricKind, name string) (id uint32, status abi.Status, overflow bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k, ok := kinds[name]; ok && k != kind {
+		return 0, abi.StatusBadArgument, false
+	}
+	if id, ok := s.ids[metricKey{name, kind}]; ok {
+		if _, known := kinds[name]; !known {
+			kinds[strings.Clone(name)] = kind
+			s.at(id).users++
 		}
 		return id, abi.StatusOK, false
 	}
@@ -47,15 +112,13 @@ func (s *metricSet) define(kind abi.MetricKind, name string) (id uint32, status 
 		return s.full[kind], abi.StatusOK, true
 	}
 	name = strings.Clone(name)
-	m := &metric{kind: kind}
+	m := &metric{kind: kind, users: 1}
 	if s.sink != nil {
 		m.out = s.sink.Metric(s.plugin, name, kind)
 	}
-	if s.ids == nil {
-		s.ids = map[string]uint32{}
-	}
 	id = s.add(m)
-	s.ids[name] = id
+	s.ids[metricKey{name, kind}] = id
+	kinds[name] = kind
 	return id, abi.StatusOK, false
 }
 
@@ -88,7 +151,7 @@ func hostDefineMetric(v *vm, a []uint64) abi.Status {
 	case !kind.Known():
 		return abi.StatusBadArgument
 	}
-	id, status, overflow := v.p.metrics.define(kind, name)
+	id, status, overflow := v.p.metrics.define(v.p.kinds, kind, name)
 	if overflow {
 		v.warn("the plugin defines too many metrics, or one with too long a name: the ones beyond the limit count nothing")
 	}

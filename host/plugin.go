@@ -30,6 +30,7 @@ type Plugin struct {
 	slots     bool // the guest has abi.ExportStreamSlots
 	allocator string
 	metrics   *metricSet
+	kinds     metricKinds
 	shared    *sharedSpace
 
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
@@ -169,9 +170,13 @@ func (p *Plugin) now(mono time.Time) time.Time {
 // and does not wait for streams. Closing again has no effect.
 func (p *Plugin) Close() {
 	p.mu.Lock()
+	again := p.closing
 	p.closing = true
 	idle := len(p.roots) == 0
 	p.mu.Unlock()
+	if !again {
+		p.closeMetrics()
+	}
 	if idle {
 		p.free()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -22,13 +23,15 @@ type Host struct {
 	disk   wazero.CompilationCache // nil: no usable directory
 	memory wazero.CompilationCache // for all plugins without disk, or when it fails
 
+	level atomic.Int32 // abi.LogLevel; see SetLogLevel
+
 	wg sync.WaitGroup // every goroutine of the host, and every Load
 
 	// Guarded by mu, which is a leaf lock.
 	mu      sync.Mutex
 	closed  bool
 	plugins map[*Plugin]struct{}
-	metrics map[string]*metricSet // by plugin name; outlives the plugins
+	metrics map[string]*metricSet // by the name of open plugins
 }
 
 // NewHost returns a Host without plugins. It fails only when o cannot be met; a
@@ -160,10 +163,7 @@ func (h *Host) Load(ctx context.Context, wasm []byte, o PluginOptions) (*Plugin,
 	closed := h.closed
 	if !closed {
 		h.plugins[p] = struct{}{}
-		if h.metrics[o.Name] == nil {
-			h.metrics[o.Name] = &metricSet{plugin: o.Name, sink: h.o.Metrics}
-		}
-		p.metrics = h.metrics[o.Name]
+		h.useMetricsLocked(p)
 	}
 	h.mu.Unlock()
 	if closed {

@@ -375,6 +375,35 @@ func TestLocalResponse(t *testing.T) {
 	}
 }
 
+// TestSetLogLevel: the level of a running guest can be changed, and it can tell.
+func TestSetLogLevel(t *testing.T) {
+	m := wasmtest.NewGuest()
+	get := m.Env("proxy_get_log_level", "i>i")
+	at := m.Slot(4)
+	m.Headers("request", call(logFunc(m), i32(1), m.Str("debug")), drop(), call(get, i32(at)), drop(),
+		wasmtest.If(wasmtest.Eq(wasmtest.Load32(i32(at)), i32(int32(abi.LogInfo))), call(logFunc(m), i32(2), m.Str("info it is")), drop()),
+		i32(0))
+	s := start(t, m, options{})
+	for _, tt := range []struct {
+		level abi.LogLevel
+		want  []string
+	}{
+		{abi.LogTrace, []string{"debug"}},
+		{abi.LogInfo, []string{"debug", "info it is"}},
+		{abi.LogDebug, []string{"debug", "info it is", "debug"}},
+	} {
+		s.host.SetLogLevel(tt.level)
+		c := s.open(newStream())
+		if _, err := c.RequestHeaders(1, true); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Finish(nil)
+		if got := s.log.lines(true); !slices.Equal(got, tt.want) {
+			t.Errorf("at %v: the lines are %q, want %q", tt.level, got, tt.want)
+		}
+	}
+}
+
 func TestLogs(t *testing.T) {
 	m := wasmtest.NewGuest()
 	long := m.Data([]byte(strings.Repeat("é", host.MaxLogLine)))
@@ -407,5 +436,84 @@ func TestLogs(t *testing.T) {
 	}
 	if e := s.log.entries[0]; e.Plugin != "test" || e.Level != abi.LogInfo || e.Context != 2 || !e.Guest || e.Time.IsZero() {
 		t.Errorf("entry %+v", e)
+	}
+}
+
+// definer defines the metric x with that kind when it is configured, and counts on it
+// with each request.
+func definer(kind int32) *wasmtest.Module {
+	m := wasmtest.NewGuest()
+	define := m.Env(abi.ImportDefineMetric, "iiii>i")
+	increment := m.Env(abi.ImportIncrementMetric, "iI>i")
+	id := m.Slot(4)
+	m.Func("proxy_on_configure", "ii>i", wasmtest.Eq(call(define, i32(kind), m.Str("x"), i32(id)), i32(0)))
+	m.Headers("request", call(increment, wasmtest.Load32(i32(id)), i64(1)), drop(), i32(0))
+	return m
+}
+
+// A name that nobody has any more is a new one when it comes back: whoever exports its
+// metrics may have dropped them in between.
+func TestMetricsOfANameThatComesBack(t *testing.T) {
+	k := &sink{}
+	s := start(t, definer(0), options{host: host.HostOptions{Metrics: k}})
+	next := mustLoad(t, s.host, definer(0), "test")
+	root, err := next.NewRoot(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.root.Close()
+	s.plugin.Close()
+	if want := []string{"test x Counter"}; !slices.Equal(k.seen, want) {
+		t.Errorf("asked for %q while the plugin was there all the time, want %q", k.seen, want)
+	}
+	c := &host.Context{}
+	if err := root.Open(c, newStream()); err != nil { // a stream that lives longer than the plugin
+		t.Fatal(err)
+	}
+	root.Close()
+	next.Close()
+	next.Close() // has no effect
+	again := mustLoad(t, s.host, definer(0), "test")
+	if _, err := again.NewRoot(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"test x Counter", "test x Counter"}; !slices.Equal(k.seen, want) {
+		t.Errorf("asked for %q, want %q", k.seen, want)
+	}
+	_ = c.Finish(nil)
+}
+
+// A newer version of a plugin may make a metric one of another kind, while the older
+// one serves.
+func TestMetricChangesKind(t *testing.T) {
+	k := &sink{}
+	s := start(t, definer(0), options{host: host.HostOptions{Metrics: k}})
+	next := mustLoad(t, s.host, definer(1), "test")
+	root, err := next.NewRoot(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*host.Root{s.root, root} {
+		c := &host.Context{}
+		if err := r.Open(c, newStream()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.RequestHeaders(1, true); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Finish(nil)
+	}
+	want := []string{"test x Counter", "test x Gauge", "x add 1 on r1", "x add 1 on r1"}
+	if !slices.Equal(k.seen, want) {
+		t.Errorf("exported %q, want %q", k.seen, want)
+	}
+	// And back again, once nobody has the older kind any more.
+	s.root.Close()
+	s.plugin.Close()
+	if _, err := mustLoad(t, s.host, definer(0), "test").NewRoot(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if want = append(want, "test x Counter"); !slices.Equal(k.seen, want) {
+		t.Errorf("exported %q, want %q", k.seen, want)
 	}
 }

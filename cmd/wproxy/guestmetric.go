@@ -19,6 +19,7 @@ type guestMetrics struct {
 
 // Metric implements host.MetricSink.
 func (g *guestMetrics) Metric(plugin, name string, kind abi.MetricKind) host.Metric {
+	g.metrics.Redefine(plugin, name, metrics.Kind(kind), g.builtin(plugin))
 	series := func(name string) *metrics.GuestMetric {
 		m, ok := g.metrics.Guest(plugin, name, metrics.Kind(kind), g.builtin(plugin))
 		if !ok {

@@ -78,6 +78,13 @@ func (m *Metrics) Guest(plugin, name string, kind Kind, builtin bool) (g *GuestM
 	return m.guests.metric(plugin, name, kind, builtin)
 }
 
+// Redefine makes room for a metric of this kind where plugin has one of another kind by
+// that name, from an older version of its guest: its series go, and their handles
+// count nowhere. What another plugin has part in stays.
+func (m *Metrics) Redefine(plugin, name string, kind Kind, builtin bool) {
+	m.guests.redefine(plugin, name, kind, builtin)
+}
+
 // guests is a collector of series whose names are known only at run time.
 type guests struct {
 	mu     sync.Mutex
@@ -138,6 +145,30 @@ func (s *guests) metric(plugin, name string, kind Kind, builtin bool) (*GuestMet
 		s.count[plugin]++
 	}
 	return g, true
+}
+
+func (s *guests) redefine(plugin, name string, kind Kind, builtin bool) {
+	full, _, _ := parseGuestName(plugin, name, builtin)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have, ok := s.shapes[full]; !ok || have.kind == kind {
+		return
+	}
+	old := map[*GuestMetric]bool{}
+	for id, g := range s.series {
+		if of, _, _ := strings.Cut(id, "\x00"); of != full {
+			continue
+		}
+		if g.values[0] != plugin {
+			return
+		}
+		old[g] = true
+	}
+	delete(s.shapes, full)
+	maps.DeleteFunc(s.series, func(_ string, g *GuestMetric) bool { return old[g] })
+	before := len(s.byKey)
+	maps.DeleteFunc(s.byKey, func(_ string, g *GuestMetric) bool { return old[g] })
+	s.count[plugin] -= before - len(s.byKey)
 }
 
 func newGuestMetric(kind Kind, full string, labels, values []string) *GuestMetric {

@@ -145,6 +145,35 @@ func TestGuestMetrics(t *testing.T) {
 	)
 }
 
+// A newer version of a plugin may make a metric one of another kind.
+func TestGuestRedefined(t *testing.T) {
+	t.Parallel()
+	m := metrics.New()
+	for _, name := range []string{"n;a=1", "n;a=2", "shared"} {
+		if _, ok := m.Guest("p", name, metrics.Counter, false); !ok {
+			t.Fatalf("%s was refused", name)
+		}
+	}
+	if _, ok := m.Guest("q", "shared", metrics.Counter, false); !ok {
+		t.Fatal("shared was refused")
+	}
+	if _, ok := m.Guest("p", "n;a=1", metrics.Gauge, false); ok {
+		t.Error("a metric has changed its kind without being asked to")
+	}
+	m.Redefine("p", "n;a=1", metrics.Counter, false) // nothing to do
+	if _, ok := m.Guest("p", "n;a=1", metrics.Counter, false); !ok {
+		t.Error("the metric is gone")
+	}
+	m.Redefine("p", "n;a=1", metrics.Gauge, false)
+	if g, ok := m.Guest("p", "n;a=1", metrics.Gauge, false); !ok || g.Kind() != metrics.Gauge {
+		t.Error("the metric could not be redefined")
+	}
+	m.Redefine("p", "shared", metrics.Gauge, false)
+	if _, ok := m.Guest("p", "shared", metrics.Gauge, false); ok {
+		t.Error("a metric that another plugin has part in was redefined")
+	}
+}
+
 func TestGuestSeriesAreBounded(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()
