@@ -71,6 +71,7 @@ func TestParsePairsErrors(t *testing.T) {
 		{"as large as may be", string(abi.AppendPairs(nil, []abi.Pair{{"", strings.Repeat("x", abi.MaxPairBytes-14)}})), nil},
 		{"one byte", "\x01", abi.ErrPairsMalformed},
 		{"huge count", "\xff\xff\xff\xff", abi.ErrPairsTooLarge},
+		{"count with the highest bit", "\x00\x00\x00\x80", abi.ErrPairsTooLarge}, // negative where int has 32 bits
 		{"no lengths", "\x02\x00\x00\x00\x00\x00\x00\x00", abi.ErrPairsMalformed},
 		{"huge name", one[:4] + "\xff\xff\xff\xff" + one[8:], abi.ErrPairsMalformed},
 		{"huge value", one[:8] + "\xff\xff\xff\xff" + one[12:], abi.ErrPairsMalformed},

@@ -66,10 +66,11 @@ func ParsePairs(dst []Pair, s string) ([]Pair, error) {
 	if len(s) < 4 {
 		return dst, ErrPairsMalformed
 	}
-	count := int(u32(s))
-	if count > MaxPairs {
+	n := u32(s)
+	if n > MaxPairs { // as it is: an int may have 32 bits, one of which is the sign
 		return dst, ErrPairsTooLarge
 	}
+	count := int(n)
 	if len(s) < 4+8*count {
 		return dst, ErrPairsMalformed
 	}
