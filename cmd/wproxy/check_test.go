@@ -3,11 +3,43 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"wproxy/core/config"
+	"wproxy/plugins"
 )
+
+// TestDocumentedTests: the examples of the reference do what their tests say.
+func TestDocumentedTests(t *testing.T) {
+	t.Setenv("API_TOKEN", "token")
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example strings.Builder
+	for i, block := range strings.Split(string(text), "```toml\n") {
+		if toml, _, ok := strings.Cut(block, "```"); ok && i > 0 {
+			example.WriteString(toml)
+		}
+	}
+	f, err := config.Parse("example.toml", []byte(example.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pl, err := newPlanner(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	r.test(f, pl)
+	if len(r.Tests) < 2 || len(r.Problems) > 0 || len(pl.table.Shadowed()) > 0 {
+		t.Errorf("%d tests: %v, %v", len(r.Tests), r.Problems, pl.table.Shadowed())
+	}
+}
 
 // TestWarningsAreLogged: who does not run check is told, too.
 func TestWarningsAreLogged(t *testing.T) {
@@ -157,6 +189,11 @@ config = '{"rate":"6/m"}'
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.Contains(c.text, "builtin:ratelimit") && c.code == exitOK {
+				if _, err := plugins.Builtin("ratelimit"); errors.Is(err, plugins.ErrNotBuilt) {
+					t.Skip(err) // `make test` builds it first
+				}
+			}
 			file := writeConfig(t, c.text)
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), []string{"check", "-c", file}, &stdout, &stderr)

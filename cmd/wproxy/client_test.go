@@ -12,6 +12,7 @@ import (
 
 // TestSilentServer: a process that is stopped takes connections and says nothing.
 func TestSilentServer(t *testing.T) {
+	t.Parallel() // it waits
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
