@@ -152,12 +152,22 @@ func TestPipelinedBeforeFIN(t *testing.T) {
 	}
 }
 
-// TestHalfClosedTunnelIsNotGone: tunnels keep half-close.
+// TestHalfClosedTunnelIsNotGone: tunnels keep half-close, however early the 101
+// came.
 func TestHalfClosedTunnelIsNotGone(t *testing.T) {
 	w := newWatcher(t)
+	for name, start := range map[string]func(answer func()){
+		"at some time":           func(answer func()) { go answer() }, // ends with the write
+		"before the head is out": func(answer func()) { answer() },
+	} {
+		t.Run(name, func(t *testing.T) { testHalfClosedTunnel(t, w, start) })
+	}
+}
+
+func testHalfClosedTunnel(t *testing.T, w *h1.Watcher, start func(answer func())) {
 	c := serveSocket(t, h1.ServerOptions{Watcher: w}, func(ctx context.Context, c exchange.Client) {
 		rec := exchangetest.Recorder[*exchange.Request]{OnHead: func(*exchange.Request, bool) error {
-			go func() { _ = c.Head(&exchange.Response{Status: 101, Upgrade: "x"}, false) }() // ends with the write
+			start(func() { _ = c.Head(&exchange.Response{Status: 101, Upgrade: "x"}, false) })
 			return nil
 		}}
 		if err := c.Feed(&rec); err != nil {

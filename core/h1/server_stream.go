@@ -260,13 +260,15 @@ func (x *serverStream) feedBody(dst content, l limit) error {
 func (x *serverStream) feedUpgrade(dst exchange.Sink[*exchange.Request]) error {
 	x.body.done = true
 	x.c.release()
+	// The request as such is complete: a client that closes now is gone. The 101,
+	// which ends that, may come as soon as the head is out of our hands.
+	x.complete()
 	if err := dst.Head(&x.req, false); err != nil {
 		return err
 	}
 	if err := dst.Data(nil, false); err != nil {
 		return err
 	}
-	x.complete() // of the request as such: a client that closes now is gone
 	select {
 	case <-x.answered:
 	case <-x.c.ctx.Done(): // nobody is there for an answer: it may never come
