@@ -58,7 +58,6 @@ type poolKey struct {
 	upstream   string
 	pool       config.Pool
 	connect    config.Connect
-	tunnelIdle time.Duration
 }
 
 type upstreamKey struct {
@@ -146,6 +145,9 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 		},
 		listeners: slices.Sorted(maps.Keys(f.Listeners)),
 	}
+	if p.built == 0 { // a reload sets it when it is through
+		p.host.SetLogLevel(guestLevel(f.Log.Level))
+	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
 	if err := b.all(ctx); err != nil {
@@ -210,7 +212,7 @@ func (b *builder) buildUpstreams(ctx context.Context) error {
 }
 
 func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
-	pk := poolKey{u.Name, u.Pool, u.Connect, b.tunnelIdle()}
+	pk := poolKey{u.Name, u.Pool, u.Connect}
 	connections, letGo, err := b.pools.get(pk, func() (*pool.Pool, error) { return b.newPool(u), nil })
 	if err != nil {
 		return err
@@ -250,7 +252,6 @@ func (b *builder) newPool(u *config.Upstream) *pool.Pool {
 	client := &h1.ClientOptions{
 		ReadTimeout:  orNone(u.Connect.ReadTimeout),
 		WriteTimeout: orNone(u.Connect.WriteTimeout),
-		TunnelIdle:   b.tunnelIdle(),
 		Watcher:      b.watcher,
 	}
 	d := dial.New(dial.Options{
@@ -288,19 +289,6 @@ func (b *builder) newEndpoint(ctx context.Context, u *config.Upstream, s config.
 		b.httpbin = bin
 	}
 	return upstream.NewLocal(s.Address, s.Weight, b.httpbin.dial), nil
-}
-
-// tunnelIdle returns the longest time that any route lets a tunnel rest: the
-// connections' own limit, below which the engine keeps each route's.
-func (b *builder) tunnelIdle() time.Duration {
-	var longest time.Duration
-	for _, r := range b.file.Routes {
-		if r.WebSocket.Idle == 0 {
-			return -1
-		}
-		longest = max(longest, r.WebSocket.Idle)
-	}
-	return longest
 }
 
 // loadPlugins compiles what the file names. Plugins that no route uses are
@@ -455,7 +443,6 @@ func (b *builder) buildListeners() {
 				MaxBody:    int64(l.Limits.Body),
 				HeaderTime: l.Limits.HeaderTime,
 				Idle:       l.Limits.Idle,
-				TunnelIdle: b.tunnelIdle(),
 				Watcher:    b.watcher,
 			},
 		})

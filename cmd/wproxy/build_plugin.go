@@ -77,7 +77,6 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 		Instances:  p.Sandbox.Instances,
 		RestartMin: p.Sandbox.Restart.Min,
 		RestartMax: p.Sandbox.Restart.Max,
-		LogLevel:   guestLevel(f.Log.Level),
 	}
 	switch p.Sandbox.HeadersPause {
 	case "stop-all":

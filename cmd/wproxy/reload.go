@@ -79,6 +79,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	}
 
 	useLog()
+	a.parts.host.SetLogLevel(guestLevel(f.Log.Level))
 	setThreads(f)
 	a.mu.Lock()
 	old := a.current
