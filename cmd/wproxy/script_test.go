@@ -25,8 +25,9 @@ import (
 )
 
 // patience is how long a script waits for something that has to happen. It
-// is only ever used up by a failure.
-const patience = 20 * time.Second
+// is only ever used up by a failure: compiling two plugins with the race detector
+// on takes half a minute on a busy machine.
+const patience = time.Minute
 
 // TestMain makes wproxy a command that scripts run in a process of its own.
 func TestMain(m *testing.M) {
