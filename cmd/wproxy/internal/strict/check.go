@@ -114,10 +114,10 @@ func checkConnection(f Fields) error {
 
 // checkHost wants uri-host [":" port] (RFC 9110 7.2), in lower case.
 func checkHost(h string) error {
-	host, port := h, ""
+	host := h
 	if i := strings.LastIndexByte(h, ':'); i >= 0 && !strings.HasSuffix(h, "]") {
-		host, port = h[:i], h[i+1:]
-		if n, err := parseLength(port, 10); err != nil || n < 1 || n > 65535 {
+		host = h[:i]
+		if n, err := parseLength(h[i+1:], 10); err != nil || n < 1 || n > 65535 {
 			return violation("host %q", h)
 		}
 	}
