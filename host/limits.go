@@ -7,6 +7,9 @@ import "time"
 const (
 	// pageSize is the unit of linear memory (WebAssembly core 4.2.8).
 	pageSize = 65536
+	// maxPages of linear memory is one less than there could be: wazero tells the
+	// size in bytes in 32 bits.
+	maxPages = 65535
 
 	// maxModuleBytes: larger modules are refused unread; the largest plugins
 	// known (a whole WAF in Go) have about 12 MiB.

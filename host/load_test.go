@@ -128,6 +128,19 @@ func TestMarkers(t *testing.T) {
 	}
 }
 
+// No memory becomes so large that its size does not fit into 32 bits.
+func TestLargestMemory(t *testing.T) {
+	m := wasmtest.NewGuest() // 2 pages
+	m.Headers("request", sayID(m, "grown from", wasmtest.MemoryGrow(i32(65534))), i32(0))
+	s := start(t, m, options{plugin: host.PluginOptions{Memory: 4 << 30}})
+	c := s.open(newStream())
+	if _, err := c.RequestHeaders(1, true); err != nil {
+		t.Error(err)
+	}
+	_ = c.Finish(nil)
+	wantLines(t, s.log.lines(true), "grown from 4294967295") // it failed
+}
+
 func TestPluginOptions(t *testing.T) {
 	for _, o := range []host.PluginOptions{
 		{},

@@ -231,4 +231,6 @@ func (p *Plugin) compile(ctx context.Context, wasm []byte) error {
 }
 
 // memoryPages is the cap of one instance's memory.
-func (p *Plugin) memoryPages() uint32 { return uint32((p.o.Memory + pageSize - 1) / pageSize) }
+func (p *Plugin) memoryPages() uint32 {
+	return uint32(min((p.o.Memory+pageSize-1)/pageSize, maxPages))
+}
