@@ -215,3 +215,29 @@ func TestMemoryCap(t *testing.T) {
 	}
 	_ = c.Finish(nil)
 }
+
+// A guest that dies in its first tick may do so before its VM is in the pool. The pool
+// is filled again all the same.
+func TestSpareDiesBeforeItJoins(t *testing.T) {
+	m := wasmtest.NewGuest()
+	tick := m.Env("proxy_set_tick_period_milliseconds", "i>i")
+	// The tick becomes due while the guest is still busy being configured.
+	m.FuncLocals("proxy_on_configure", "ii>i", "i",
+		call(tick, i32(1)), drop(),
+		wasmtest.SetLocal(2, i32(20_000_000)),
+		wasmtest.Loop(wasmtest.Ne(wasmtest.Local(2), i32(0)), wasmtest.SetLocal(2, wasmtest.Sub(wasmtest.Local(2), i32(1)))),
+		i32(1))
+	m.Func("proxy_on_tick", "i", wasmtest.Unreachable())
+	m.Headers("request", i32(0))
+	for range 4 {
+		s := load(t, m, options{plugin: host.PluginOptions{RestartMin: time.Millisecond, RestartMax: time.Millisecond}})
+		if _, err := s.plugin.NewRoot(t.Context(), nil); err != nil {
+			continue // it was quicker still
+		}
+		for end := time.Now().Add(10 * time.Second); s.plugin.Stats().Traps[host.CauseTrap] == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the pool is empty and nobody fills it")
+			}
+		}
+	}
+}

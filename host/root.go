@@ -56,6 +56,7 @@ func (p *Plugin) NewRoot(ctx context.Context, config []byte) (*Root, error) {
 		r.Close()
 		return nil, err
 	}
+	p.maintain() // the spare VM may not have got into the pool
 	return r, nil
 }
 
@@ -77,7 +78,10 @@ func (p *Plugin) tryRoot(r *Root, others []*Root) error {
 				return nil
 			}
 		}
-		p.warnf("a spare VM is not used, because it did not start with all roots: %v", err)
+		p.mu.Lock()
+		p.lastErr = err
+		p.mu.Unlock()
+		p.warnf("a spare VM is not used, because it did not start with all roots, or died: %v", err)
 	}
 	spare.drain(r)
 	spare.kill(&ClosedError{Plugin: p.o.Name})
