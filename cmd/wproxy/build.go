@@ -55,9 +55,9 @@ type parts struct {
 // A poolKey names the connections to an upstream by all that shapes them.
 // Servers and weights are not in it: a pool outlives a change of those.
 type poolKey struct {
-	upstream   string
-	pool       config.Pool
-	connect    config.Connect
+	upstream string
+	pool     config.Pool
+	connect  config.Connect
 }
 
 type upstreamKey struct {

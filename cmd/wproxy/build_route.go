@@ -53,6 +53,7 @@ func newRoute(f *config.File, r *config.Route) (*proxy.Route, error) {
 		Allow:           r.Allow,
 		Deny:            r.Deny,
 		Timeout:         orNone(r.Timeout),
+		TunnelIdle:      orNone(r.WebSocket.Idle),
 		RequestHeaders:  headerEdits(r.RequestHeaders),
 		ResponseHeaders: headerEdits(r.ResponseHeaders),
 		Retry:           retry(r.Retry),

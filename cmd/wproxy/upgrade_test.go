@@ -1,11 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"wproxy/cmd/wproxy/internal/strict"
 )
@@ -116,5 +118,53 @@ func TestUpgradeOnStaleConnection(t *testing.T) {
 				_ = w.Close()
 			}
 		})
+	}
+}
+
+// TestTunnelIdleOfEachRoute: a tunnel that rests ends after its own route's
+// time, whatever other routes say.
+func TestTunnelIdleOfEachRoute(t *testing.T) {
+	addr := startOrigin(t, staleOrigin(true, new(atomic.Int64)))
+	in := startInstance(t, fmt.Sprintf(`
+[listeners.http]
+address = "@ADDR"
+[admin]
+address = "@ADMIN"
+[routes.short]
+host = "short.test"
+upstream = "o"
+websocket.idle = "1s"
+[routes.long]
+host = "long.test"
+upstream = "o"
+websocket.idle = "0"
+[upstreams.o]
+servers = [%q]
+`, addr))
+	open := func(host string) *wire {
+		w := in.dial(t)
+		if _, err := io.WriteString(w, msg("GET /tunnel HTTP/1.1", "Host: "+host, "Connection: upgrade", "Upgrade: test")); err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := w.r.ReadResponse("GET"); err != nil || resp.Status != 101 {
+			t.Fatalf("got %v, %v; want 101", resp, err)
+		}
+		return w
+	}
+	long, short := open("long.test"), open("short.test")
+	begun := time.Now()
+	_ = short.SetReadDeadline(begun.Add(8 * time.Second))
+	if n, err := io.Copy(io.Discard, short.r.Buffered()); n > 0 || err != nil && !isClosed(err) {
+		t.Errorf("got %d bytes, %v; want the end", n, err)
+	}
+	if took := time.Since(begun); took < 900*time.Millisecond {
+		t.Errorf("it ended after %v", took)
+	}
+	if _, err := io.WriteString(long, "ping"); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(long.r.Buffered(), buf); err != nil || string(buf) != "ping" {
+		t.Errorf("the other route's tunnel: got %q, %v", buf, err)
 	}
 }

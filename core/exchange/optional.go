@@ -13,6 +13,12 @@ import "time"
 // the stream is running.
 type Deadliner interface{ SetDeadline(t time.Time) }
 
+// A TunnelIdler bounds how long neither side of a tunnel may say anything: d; 0
+// is the codec's default, negative is for ever. It is called on both sides of an
+// exchange, at most once and before the client's stream gets the 101. Feed of an
+// upstream's stream, in whose Head that happens, goes by it from there on.
+type TunnelIdler interface{ SetTunnelIdle(d time.Duration) }
+
 // A Starter tells when the first byte of the request head was read.
 type Starter interface{ Started() time.Time }
 

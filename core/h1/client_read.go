@@ -36,7 +36,7 @@ func (x *clientStream) Feed(dst exchange.Sink[*exchange.Response]) error {
 		return x.fail(c, err)
 	}
 	if x.body.framing == tunnel {
-		l = limit{timeout: c.o.tunnelIdle(), either: true}
+		l = limit{timeout: x.idle, either: true}
 		c.active.Store(int64(c.now()))
 	}
 	x.feeder = feeder{

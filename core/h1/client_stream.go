@@ -31,6 +31,7 @@ type clientStream struct {
 
 	flags    atomic.Uint32
 	deadline moment
+	idle     time.Duration // of a tunnel; the writer reads it behind the 101
 	reused   bool
 
 	// Owned by the writer.
@@ -50,9 +51,10 @@ type clientStream struct {
 }
 
 var (
-	_ exchange.Upstream  = (*clientStream)(nil)
-	_ exchange.Deadliner = (*clientStream)(nil)
-	_ exchange.Releaser  = (*clientStream)(nil)
+	_ exchange.Upstream    = (*clientStream)(nil)
+	_ exchange.Deadliner   = (*clientStream)(nil)
+	_ exchange.TunnelIdler = (*clientStream)(nil)
+	_ exchange.Releaser    = (*clientStream)(nil)
 )
 
 func (x *clientStream) open(c *ClientConn) {
@@ -60,7 +62,7 @@ func (x *clientStream) open(c *ClientConn) {
 	x.c = c
 	x.mu.Unlock()
 	x.flags.Store(0)
-	x.deadline, x.reused = 0, c.Reused()
+	x.deadline, x.idle, x.reused = 0, c.o.tunnelIdle(), c.Reused()
 	x.w.reset(&c.conn)
 	x.w.limit = limit{timeout: c.o.writeTimeout()}
 	x.method, x.upgrade, x.began, x.before = "", "", false, c.wrote
@@ -99,6 +101,13 @@ func (x *clientStream) SetDeadline(t time.Time) {
 	if x.c != nil {
 		x.deadline = x.c.at(t)
 		x.w.limit.deadline = x.deadline
+	}
+}
+
+// SetTunnelIdle implements exchange.TunnelIdler.
+func (x *clientStream) SetTunnelIdle(d time.Duration) {
+	if d != 0 {
+		x.idle = d
 	}
 }
 
@@ -196,7 +205,7 @@ func (x *clientStream) Data(p []byte, end bool) error {
 			return x.beforeAnswer(p, end)
 		}
 		x.w.framing, x.w.marks = tunnel, true
-		x.w.limit = limit{timeout: x.c.o.tunnelIdle()}
+		x.w.limit = limit{timeout: x.idle}
 	}
 	err := x.w.data(p, end)
 	if end {

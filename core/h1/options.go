@@ -20,7 +20,7 @@ type ServerOptions struct {
 	Idle         time.Duration // between requests; 0: DefaultIdle
 	ReadTimeout  time.Duration // between bytes of a body; 0: DefaultReadTimeout
 	WriteTimeout time.Duration // between bytes of an answer; 0: DefaultWriteTimeout
-	TunnelIdle   time.Duration // of a tunnel; 0: DefaultTunnelIdle
+	TunnelIdle   time.Duration // of a tunnel, where SetTunnelIdle says nothing else; 0: DefaultTunnelIdle
 	DrainBytes   int64         // see DefaultDrainBytes; 0: that
 	DrainTime    time.Duration // see DefaultDrainTime; 0: that
 
@@ -68,7 +68,7 @@ type ClientOptions struct {
 
 	ReadTimeout  time.Duration // between bytes of an answer, and until its first; 0: DefaultReadTimeout
 	WriteTimeout time.Duration // between bytes of a request; 0: DefaultWriteTimeout
-	TunnelIdle   time.Duration // of a tunnel; 0: DefaultTunnelIdle
+	TunnelIdle   time.Duration // of a tunnel, where SetTunnelIdle says nothing else; 0: DefaultTunnelIdle
 
 	// Watcher, if set, notices upstreams that close idle connections.
 	Watcher *Watcher

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -42,6 +43,7 @@ type serverStream struct {
 	trailer exchange.Fields
 
 	deadline moment        // see SetDeadline
+	idle     time.Duration // see SetTunnelIdle; read by both, behind the 101
 	answered chan struct{} // told when the answer has begun, or never will; nil unless the request asks for an upgrade
 
 	flags atomic.Uint32
@@ -58,6 +60,7 @@ type serverStream struct {
 var (
 	_ exchange.Client       = (*serverStream)(nil)
 	_ exchange.Deadliner    = (*serverStream)(nil)
+	_ exchange.TunnelIdler  = (*serverStream)(nil)
 	_ exchange.Starter      = (*serverStream)(nil)
 	_ exchange.GoneNotifier = (*serverStream)(nil)
 	_ exchange.Retractor    = (*serverStream)(nil)
@@ -67,7 +70,7 @@ var (
 func (x *serverStream) open(c *serverConn) {
 	x.c = c
 	x.flags.Store(0)
-	x.deadline, x.answered = 0, nil
+	x.deadline, x.answered, x.idle = 0, nil, c.s.o.TunnelIdle
 	x.w.reset(&c.conn)
 	x.closing, x.tunnel, x.finished = false, false, false
 }
@@ -99,6 +102,14 @@ func (x *serverStream) SetDeadline(t time.Time) {
 	x.alive()
 	x.deadline = x.c.at(t)
 	x.w.limit.deadline = x.deadline
+}
+
+// SetTunnelIdle implements exchange.TunnelIdler.
+func (x *serverStream) SetTunnelIdle(d time.Duration) {
+	x.alive()
+	x.wmu.Lock() // feedUpgrade takes it between the 101 and its look
+	x.idle = cmp.Or(d, x.c.s.o.TunnelIdle)
+	x.wmu.Unlock()
 }
 
 // ResetWhenGone implements exchange.GoneNotifier.
@@ -275,7 +286,7 @@ func (x *serverStream) feedUpgrade(dst exchange.Sink[*exchange.Request]) error {
 		return x.errorf("read tunnel", exchange.ClientSide, 0, ReasonClosed, context.Cause(x.c.ctx))
 	}
 	x.wmu.Lock()
-	switched := x.tunnel && x.flags.Load()&flagAnswered != 0
+	idle, switched := x.idle, x.tunnel && x.flags.Load()&flagAnswered != 0
 	x.wmu.Unlock()
 	switch {
 	case x.flags.Load()&flagReset != 0:
@@ -284,7 +295,7 @@ func (x *serverStream) feedUpgrade(dst exchange.Sink[*exchange.Request]) error {
 		return dst.Data(nil, true)
 	}
 	x.body = body{framing: tunnel}
-	return x.feedBody(dst, limit{timeout: x.c.s.o.TunnelIdle, either: true})
+	return x.feedBody(dst, limit{timeout: idle, either: true})
 }
 
 // wake wakes feedUpgrade. It may be called from any goroutine, and more than once.

@@ -76,7 +76,7 @@ func (x *serverStream) setFraming(h *exchange.Response, end bool) int64 {
 	switch {
 	case h.Status == 101:
 		w.framing, w.marks, x.tunnel = tunnel, true, true
-		w.limit = limit{timeout: x.c.s.o.TunnelIdle}
+		w.limit = limit{timeout: x.idle}
 		x.c.active.Store(int64(x.c.now()))
 		x.c.requestOver()
 		return -1

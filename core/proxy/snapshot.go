@@ -49,6 +49,7 @@ type Route struct {
 
 	Allow, Deny     []netip.Prefix // client addresses; no Allow: all; Deny wins
 	Timeout         time.Duration  // of the whole exchange; 0: DefaultTimeout, negative: none
+	TunnelIdle      time.Duration  // how long neither side of a tunnel may say anything; 0: the codecs' default, negative: for ever
 	Rewrite         *route.Rewrite // strip and rewrite; nil: none
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
