@@ -16,19 +16,21 @@ func (x *state) match(h *exchange.Request) (*Route, bool) {
 	return x.snap.Table.Match(&v)
 }
 
-// setRoute makes r the route of the exchange.
+// setRoute makes r the route of the exchange, and its time the time of the whole.
 func (x *state) setRoute(r *Route) {
+	deadline := zeroTime
+	if t := r.timeout(); t > 0 {
+		deadline = x.start.Add(t)
+	}
 	x.mu.Lock() // a deadline may be answering
-	x.route = r
+	x.route, x.deadline = r, deadline
+	if x.guarded {
+		x.armLocked()
+	}
 	x.mu.Unlock()
 	x.fx.Mu.Lock() // a guest's tick may be looking
-	x.fx.Route = &r.Info
+	x.fx.Route, x.fx.Deadline = &r.Info, deadline
 	x.fx.Mu.Unlock()
-	x.deadline = zeroTime
-	if t := r.timeout(); t > 0 {
-		x.deadline = x.start.Add(t)
-	}
-	x.fx.Deadline = x.deadline
 }
 
 // local answers what needs no upstream: who is not allowed, redirects and fixed

@@ -1,8 +1,11 @@
 package proxy_test
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
@@ -99,6 +102,68 @@ func TestRepick(t *testing.T) {
 			if tt.target != "" && e.origin.streams[0].head.Target != tt.target {
 				t.Errorf("upstream got %s, want %s", e.origin.streams[0].head.Target, tt.target)
 			}
+		})
+	}
+}
+
+// TestRepickMovesTheDeadline: a collected body is bounded by the time of the
+// route that the exchange has now, be it longer, shorter, none, or the first.
+func TestRepickMovesTheDeadline(t *testing.T) {
+	t.Parallel()
+	const never = time.Hour // the upstream ends it
+	for _, tt := range []struct {
+		name          string
+		before, after time.Duration
+		status        int
+		took          time.Duration
+	}{
+		{"longer", 3 * time.Second, 8 * time.Second, 504, 8 * time.Second},
+		{"shorter", 8 * time.Second, 3 * time.Second, 504, 3 * time.Second},
+		{"over already", 8 * time.Second, time.Second, 504, 2 * time.Second},
+		{"none any more", 3 * time.Second, -1, 200, never},
+		{"the first", -1, 3 * time.Second, 504, 3 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, filters := chain(func(a, _, _ *probe) {
+					a.head = func(f *probeFilter, h *exchange.Request, end bool) error {
+						time.Sleep(2 * time.Second)
+						h.SetTarget("/other", 6)
+						return f.req.Head(h, end)
+					}
+				})
+				// It answers, but sees no deadline of its own.
+				o := &origin{feed: func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+					select {
+					case <-s.done:
+						return s.hang()
+					case <-time.After(never - 2*time.Second):
+						return answer(dst, 200, "ok")
+					}
+				}}
+				e := newEngine(t, o, config{
+					noLog: true,
+					edit:  func(r *proxy.Route) { r.Filters, r.Timeout = filters, tt.before },
+					routes: []route.Entry[*proxy.Route]{{
+						Spec:  route.Spec{Name: "other", Paths: []string{"/other"}},
+						Value: &proxy.Route{Name: "other", Timeout: tt.after},
+					}},
+				})
+				c := newClient("POST", "/").sending()
+				c.feed = func(c *client, dst exchange.Sink[*exchange.Request]) error {
+					if err := errors.Join(dst.Head(&c.req, false), dst.Data(nil, false)); err != nil {
+						return err
+					}
+					<-c.answered // the client sends nothing more
+					return exchange.ErrAnswered
+				}
+				start := time.Now()
+				e.Serve(t.Context(), c)
+				if c.status != tt.status || time.Since(start) != tt.took {
+					t.Errorf("got %d after %v, want %d after %v", c.status, time.Since(start), tt.status, tt.took)
+				}
+			})
 		})
 	}
 }

@@ -34,15 +34,14 @@ type state struct {
 	req       *exchange.Request
 	listener  int
 	route     *Route
-	deadline  time.Time
-	before    matched // what the route was found by
+	deadline  time.Time // written with mu held
+	before    matched   // what the route was found by
 	filters   []filter.Filter
 	requests  []requestLink
 	responses []responseLink
 	first     exchange.Sink[*exchange.Request]  // start of the request's chain
 	last      exchange.Sink[*exchange.Response] // start of the response's chain: the last filter
 	out       outgoing
-	timer     *time.Timer // see guard; nil: none
 	unwatch   func() bool // ends the watch of ctx; nil: none
 
 	// Owned by whoever has claimed the answer.
@@ -69,6 +68,8 @@ type state struct {
 	panicked   any               // what the response's goroutine panicked with
 	pushers    int               // answers being passed on by other goroutines
 	running    bool              // the response's goroutine is
+	guarded    bool              // see guard
+	timer      *time.Timer       // of guard; nil: none
 	reason     string            // why wproxy answered itself, or gave up
 }
 
@@ -197,13 +198,36 @@ func (s inlet) Trailer(f *exchange.Fields) error { return s.x.first.Trailer(f) }
 // deadline. Elsewhere the streams' own deadlines see to it and no timer is needed: a
 // body that is passed on has the upstream's stream to fail.
 func (x *state) guard() {
-	if x.deadline.IsZero() {
-		return
-	}
 	x.mu.Lock()
-	generation := x.generation
-	x.mu.Unlock()
-	x.timer = time.AfterFunc(x.deadline.Sub(x.p.now()), func() { x.expire(generation) })
+	defer x.mu.Unlock()
+	x.guarded = true
+	x.armLocked()
+}
+
+// armLocked sets the timer to the deadline, which may have moved. It is called
+// with mu held.
+func (x *state) armLocked() {
+	switch {
+	case x.deadline.IsZero():
+		if x.timer != nil {
+			x.timer.Stop()
+		}
+	case x.timer != nil:
+		x.timer.Reset(x.deadline.Sub(x.p.now()))
+	default:
+		generation := x.generation
+		x.timer = time.AfterFunc(x.deadline.Sub(x.p.now()), func() { x.expire(generation) })
+	}
+}
+
+// disarm ends what guard began.
+func (x *state) disarm() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	x.timer, x.guarded = nil, false
 }
 
 // expire answers 504 at the deadline, on the timer's goroutine.
@@ -212,7 +236,8 @@ func (x *state) expire(generation uint64) {
 	for x.interim {
 		x.cond.Wait()
 	}
-	over := !x.live || x.generation != generation || x.out.tunnel
+	over := !x.live || x.generation != generation || x.out.tunnel ||
+		x.deadline.IsZero() || x.p.now().Before(x.deadline) // moved while the timer fired: it is armed again
 	if over || x.answered {
 		if !over && x.up != nil {
 			x.up.Reset(exchange.CodeTimeout)
@@ -239,10 +264,7 @@ func (x *state) finish(err error) {
 	if err != nil && !errors.Is(err, exchange.ErrAnswered) {
 		x.fail(asError(err))
 	}
-	if x.timer != nil {
-		x.timer.Stop()
-		x.timer = nil
-	}
+	x.disarm()
 	x.mu.Lock()
 	for x.running || x.pushers > 0 {
 		x.cond.Wait()
@@ -372,6 +394,7 @@ func (x *state) abandon() {
 		x.cond.Wait()
 	}
 	x.mu.Unlock()
+	x.disarm()
 	x.stopWatching()
 	x.closeUpstream()
 	x.uncount()
