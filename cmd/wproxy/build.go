@@ -418,6 +418,9 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		}
 		p.Split = append(p.Split, proxy.Target{Upstream: u, Weight: t.Weight})
 	}
+	if len(r.Upstream) == 1 {
+		p.Info.Cluster = r.Upstream[0].Upstream
+	}
 	var errs []error
 	for _, use := range r.Plugins {
 		f, err := b.factory(ctx, r.Name, use)

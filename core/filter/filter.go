@@ -90,6 +90,7 @@ type Exchange struct {
 // A Route is what filters may know of the matched route. Immutable.
 type Route struct {
 	Name     string
+	Cluster  string         // name of its upstream; "": it has several, or none
 	Metadata map[string]any // routes.R.metadata
 }
 

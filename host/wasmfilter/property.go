@@ -40,6 +40,7 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 // property appends the value of the property at path.
 func (v *view) property(dst []byte, path string) ([]byte, bool) {
 	first, rest, more := abi.CutPath(path)
+	known := wellKnown(first, more)
 	if first == "xds" && more { // the newer spelling of what stood at the top
 		first, rest, more = abi.CutPath(rest)
 	}
@@ -53,10 +54,27 @@ func (v *view) property(dst []byte, path string) ([]byte, bool) {
 	if ok {
 		return out, true
 	}
+	if known {
+		return dst, false
+	}
 	if value, found := v.x.Prop(path); found {
 		return append(dst, value...), true
 	}
 	return dst, false
+}
+
+// wellKnown reports whether a property is the host's to tell: one that is not there is
+// not read from what plugins have set, or the first of them could make up for those
+// behind it what they take for facts.
+func wellKnown(first string, more bool) bool {
+	switch first {
+	case "request", "response", "source", "destination", "connection", "upstream", "route_metadata", "xds":
+		return true
+	case "route_name", "cluster_name", "connection_id", "listener_direction", "listener_name",
+		"plugin_name", "plugin_root_id", "plugin_vm_id":
+		return !more
+	}
+	return false
 }
 
 // group appends a property that has a group in front of its name.
@@ -86,7 +104,7 @@ func (v *view) top(dst []byte, name string) ([]byte, bool) {
 			return append(dst, v.route.Name...), true
 		}
 	case "cluster_name":
-		return text(dst, v.outcome.Cluster)
+		return v.cluster(dst)
 	case "connection_id":
 		return v.connection(dst, "id")
 	case "listener_direction":
@@ -97,6 +115,15 @@ func (v *view) top(dst []byte, name string) ([]byte, bool) {
 		}
 	}
 	return dst, false
+}
+
+// cluster appends the name of the upstream: of the one that was tried, or else of the
+// only one there is on the route.
+func (v *view) cluster(dst []byte) ([]byte, bool) {
+	if v.outcome.Cluster == "" && v.route != nil {
+		return text(dst, v.route.Cluster)
+	}
+	return text(dst, v.outcome.Cluster)
 }
 
 // text appends s if there is any.
@@ -311,7 +338,7 @@ func (v *view) upstream(dst []byte, name string) ([]byte, bool) {
 		n, err := strconv.ParseUint(o.Address[i+1:], 10, 16)
 		return abi.AppendInt(dst, int64(n)), i >= 0 && err == nil
 	case "cluster":
-		return text(dst, o.Cluster)
+		return v.cluster(dst)
 	case "attempts", "request_attempt_count":
 		return abi.AppendUint(dst, uint64(max(o.Attempts, 0))), v.status != 0
 	case "failure", "transport_failure_reason":

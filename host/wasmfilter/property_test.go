@@ -54,7 +54,7 @@ func newExchange(tb testing.TB) *filter.Exchange {
 	return &filter.Exchange{
 		Context: context.Background(), Start: start, Finished: start.Add(3 * time.Second), RequestID: "rid",
 		Request: r, ClientAddr: remote.Addr(), ClientIP: "192.0.2.7", Engine: noEngine{},
-		Route: &filter.Route{Name: "api", Metadata: map[string]any{
+		Route: &filter.Route{Name: "api", Cluster: "only", Metadata: map[string]any{
 			"auth": map[string]any{"issuer": "idp", "level": int64(2), "roles": []any{"a", "b"}, "on": true},
 		}},
 		Upstream: filter.Outcome{Cluster: "backend", Address: "10.0.0.1:9000", Attempts: 2, ConnectTime: time.Millisecond, FirstByteTime: 2 * time.Millisecond},
@@ -75,6 +75,39 @@ func read(s host.Stream, p string) string {
 		return fmt.Sprint(n)
 	}
 	return string(b)
+}
+
+// What a plugin sets does not read back as what the host knows.
+func TestWellKnownPropertiesAreNotForged(t *testing.T) {
+	x := newExchange(t)
+	x.Request.Conn.TLS, x.Route, x.Upstream = nil, nil, filter.Outcome{}
+	p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
+		for _, name := range []string{
+			"connection.uri_san_peer_certificate", "connection.requested_server_name", "request.auth.user", "source.principal",
+			"response.code", "upstream.address", "cluster_name", "xds.cluster_name", "route_name", "xds.route_name",
+			"route_metadata.filter_metadata.auth.issuer", "destination.labels", "xds.own",
+		} {
+			c.SetProperty(path(name), []byte("forged"))
+			if got := read(c, name); got != "none" {
+				t.Errorf("%s: got %q, want none", name, got)
+			}
+		}
+		for _, name := range []string{"own", "own.name", "requests.own", "metadata.filter_metadata.auth.user"} {
+			c.SetProperty(path(name), []byte("value"))
+			if got := read(c, name); got != "value" {
+				t.Errorf("%s: got %q, want what was set", name, got)
+			}
+		}
+		return abi.Continue
+	}}, fakeOptions{})
+	f, err := p.New(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Request(requestEnd{}).Head(x.Request, true); err != nil {
+		t.Error(err)
+	}
+	f.Close(nil)
 }
 
 func TestProperties(t *testing.T) {
@@ -126,11 +159,11 @@ func TestProperties(t *testing.T) {
 		{"listener_name", "main", "", ""},
 		{"route_name", "api", "", ""},
 		{"xds.route_name", "api", "", ""},
-		{"cluster_name", "none", "backend", "backend"},
-		{"xds.cluster_name", "none", "backend", "backend"},
+		{"cluster_name", "only", "backend", "backend"},
+		{"xds.cluster_name", "only", "backend", "backend"},
 		{"upstream.address", "none", "10.0.0.1:9000", ""},
 		{"upstream.port", "none", "9000", ""},
-		{"upstream.cluster", "none", "backend", ""},
+		{"upstream.cluster", "only", "backend", ""},
 		{"upstream.attempts", "none", "2", ""},
 		{"upstream.failure", "none", "", ""},
 		{"upstream.connect_time", "none", "1000000", ""},
