@@ -82,6 +82,8 @@ func (x *clientStream) readHead(c *ClientConn, l limit) error {
 		if p := c.buffered(); len(p) > 0 {
 			n, f := h.scan(p, c.o.maxFields()+1)
 			switch {
+			case !beginsStatusLine(p): // before what the scan says: this is another protocol
+				f = bad(ReasonBadStatusLine)
 			case !f.ok():
 			case n > most || n == 0 && len(p) > most:
 				f = bad(ReasonHeadTooLarge)

@@ -219,6 +219,37 @@ func TestClientTimes(t *testing.T) {
 	})
 }
 
+// TestAnotherProtocol: bytes that no status line begins with are judged as soon as
+// they come, and not by what follows or ends them.
+func TestAnotherProtocol(t *testing.T) {
+	for _, tt := range []struct{ name, raw, reason string }{
+		{"TLS alert", "\x15\x03\x03\x00\x02\x02\x50", h1.ReasonBadStatusLine},
+		{"HTTP/2 settings", "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64", h1.ReasonBadStatusLine},
+		{"HTTP/0.9", "<html>\n<p>hello\n", h1.ReasonBadStatusLine},
+		{"empty line", "\r\nHTTP/1.1 200 OK\r\n\r\n", h1.ReasonBadStatusLine},
+		{"one byte", "S", h1.ReasonBadStatusLine},
+		{"lower case", "http/1.1 200", h1.ReasonBadStatusLine},
+		{"cut within the name", "HTT", h1.ReasonTruncated},
+		{"cut behind the name", "HTTP/", h1.ReasonTruncated},
+		{"LF alone", "HTTP/1.1 200 OK\n\n", h1.ReasonBareLF},
+	} {
+		bubble(t, tt.name, func(t *testing.T) {
+			k := startCall(t, nil)
+			_ = k.s.Head(newRequest("GET", "/", 0), true)
+			_, _ = io.WriteString(k.up, tt.raw)
+			if tt.reason == h1.ReasonTruncated {
+				_ = k.up.(interface{ CloseWrite() error }).CloseWrite()
+			}
+			start := time.Now()
+			err := k.s.Feed(new(exchangetest.Recorder[*exchange.Response]))
+			wantError(t, err, 502, tt.reason, exchange.RetryNever)
+			if d := time.Since(start); d != 0 {
+				t.Errorf("after %v", d)
+			}
+		})
+	}
+}
+
 // TestEarlyAnswerWins: an upstream that answers and closes without reading the
 // body: the answer arrives, and Data says so.
 func TestEarlyAnswerWins(t *testing.T) {

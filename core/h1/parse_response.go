@@ -84,6 +84,15 @@ func statusLine(b []byte) (int, exchange.Version, fault) {
 	return status, v, fault{}
 }
 
+// beginsStatusLine reports whether b, which has at least one byte, may be the
+// beginning of a status line: TLS, HTTP/2 and HTTP/0.9 show by their first bytes,
+// and often send no line at all.
+func beginsStatusLine(b []byte) bool {
+	const name = "HTTP/"
+	n := min(len(b), len(name))
+	return string(b[:n]) == name[:n]
+}
+
 // forbiddenTrailer reports whether a trailer section must not have name
 // (RFC 9110 6.5.1): framing, routing and hop-by-hop fields. They are dropped.
 func forbiddenTrailer(name string) bool {
