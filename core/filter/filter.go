@@ -44,8 +44,9 @@ type Factory interface {
 
 // An Exchange is what filters may see of the exchange they are part of. It is
 // made by the engine, shared by the filters of one exchange, and valid until
-// the last Close has returned. Fields are written by the engine only; filters
-// edit Request and Response in place while they hold them.
+// the last Close has returned. Fields are written by the engine only, but for
+// Reason and Response when a filter replaces the response; filters edit Request
+// and Response in place while they hold them.
 type Exchange struct {
 	Context  context.Context // done when the client has gone or the exchange was given up
 	Start    time.Time
@@ -62,7 +63,7 @@ type Exchange struct {
 	Upstream Outcome
 
 	BytesIn, BytesOut int64     // body bytes so far: from the client, to the client
-	Reason            string    // why wproxy answered itself; ""
+	Reason            string    // why wproxy answered itself; "". A filter that replaces the response it holds sets it, under Mu, and the log shows it
 	Finished          time.Time // set before Close
 
 	Engine Engine

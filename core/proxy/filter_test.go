@@ -401,6 +401,56 @@ func TestPluginsInTheLog(t *testing.T) {
 	}
 }
 
+// TestReasonOfAFilter: a filter that replaces the response it holds says why, and
+// the log says the same, whoever made the response.
+func TestReasonOfAFilter(t *testing.T) {
+	t.Parallel()
+	replace := func(f *probeFilter, _ *exchange.Response, _ bool) error {
+		f.x.Mu.Lock()
+		f.x.Reason = "plugin_failed:a"
+		f.x.Mu.Unlock()
+		if err := f.resp.Head(&exchange.Response{Status: 503}, true); err != nil {
+			return err
+		}
+		return exchange.ErrAnswered
+	}
+	pass := func(f *probeFilter, h *exchange.Response, end bool) error { return f.resp.Head(h, end) }
+	broken := &origin{feed: func(int, *stream, exchange.Sink[*exchange.Response]) error {
+		return upstreamError("read answer", exchange.RetryNever, "truncated")
+	}}
+	for _, tt := range []struct {
+		name     string
+		origin   *origin
+		response func(f *probeFilter, h *exchange.Response, end bool) error
+		status   int
+		reason   string
+	}{
+		{"the upstream's, replaced", &origin{}, replace, 503, "plugin_failed:a"},
+		{"ours, replaced", broken, replace, 503, "plugin_failed:a"},
+		{"the upstream's", &origin{}, pass, 200, ""},
+		{"ours", broken, pass, 502, "upstream_truncated"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var last string // the log alone would not show what is left over
+			p := &probe{name: "a", log: &events{}, response: tt.response}
+			e := newEngine(t, tt.origin, config{edit: func(r *proxy.Route) { r.Filters = []filter.Factory{p} }})
+			p.head = func(f *probeFilter, h *exchange.Request, end bool) error {
+				last = f.x.Reason
+				return f.req.Head(h, end)
+			}
+			for range 2 {
+				c := newClient("GET", "/")
+				e.do(c)
+				e.wantStatus(c, tt.status, tt.reason)
+				if last != "" {
+					t.Errorf("the exchange begins with reason %q", last)
+				}
+			}
+		})
+	}
+}
+
 func TestPanicLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"request", "response", "response of a streaming request"} {

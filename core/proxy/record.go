@@ -19,7 +19,7 @@ func (x *state) account(err error) {
 	x.mu.Lock()
 	gone, reason := x.gone, x.reason
 	x.mu.Unlock()
-	x.fill(gone, reason)
+	x.fill(gone, x.said(reason))
 	x.rec.Total = max(now.Sub(x.start), 0)
 
 	if len(x.filters) > 0 {
@@ -50,6 +50,20 @@ func (x *state) account(err error) {
 		x.tellPlugins()
 		x.snap.Access.Log(&x.rec)
 	}
+}
+
+// said returns the reason for the log: reason, the engine's, unless a filter that
+// replaced the response has given another.
+func (x *state) said(reason string) string {
+	if len(x.filters) == 0 {
+		return reason
+	}
+	x.fx.Mu.Lock()
+	defer x.fx.Mu.Unlock()
+	if r := x.fx.Reason; r != "" && r != x.noted {
+		return r
+	}
+	return reason
 }
 
 // uncount takes the exchange out of the cluster's live counters.

@@ -65,7 +65,7 @@ func (x *state) resetUpstream(c exchange.Code) {
 func (x *state) note(reason string) {
 	x.setReason(reason)
 	x.fx.Mu.Lock()
-	x.fx.Reason = reason
+	x.fx.Reason, x.noted = reason, reason
 	x.fx.Mu.Unlock()
 }
 

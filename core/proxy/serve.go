@@ -55,6 +55,8 @@ type state struct {
 
 	rec access.Record
 
+	noted string // what the engine wrote to fx.Reason. Guarded by fx.Mu
+
 	mu sync.Mutex
 	// Guarded by mu.
 	generation uint64            // of the exchange: late calls of a timer or watcher are ignored
@@ -419,6 +421,7 @@ func (x *state) reset() {
 	x.start, x.deadline = time.Time{}, time.Time{}
 	x.listener, x.status, x.ended, x.ours = 0, 0, false, false
 	x.body = x.body[:0]
+	x.noted = ""
 	x.headSent.Store(false)
 	x.reached.Store(0)
 	plugins := x.rec.Plugins
