@@ -31,6 +31,7 @@ type Context struct {
 	ending  bool // on_done returned false; proxy_done is awaited
 	late    bool // a copy made by Finish, which counts in root.refs by itself
 	expires time.Time
+	size    int // bytes that stream holds, of a late one
 	spent   time.Duration
 }
 
@@ -214,7 +215,14 @@ func (v *vm) finish(c *Context, keep func() Stream) {
 		ending: true, late: true, expires: v.deadlineClock().Add(delayedDone),
 	}
 	v.contexts[c.id] = late
-	v.delayed = append(v.delayed, late)
+	if z, ok := s.(Sizer); ok {
+		late.size = z.Size()
+	}
+	v.delayed, v.waiters = append(v.delayed, late), v.waiters+late.size
+	for v.waiters > maxDelayedBytes && len(v.delayed) > 0 {
+		v.warn("the streams that wait for proxy_done hold too much: the oldest are ended without it")
+		v.doneLate(v.delayed[0])
+	}
 	v.kickTimer()
 }
 

@@ -26,6 +26,7 @@ func (b *Backoff) Died(now time.Time) time.Duration { return b.died(now) }
 const (
 	MaxMetrics       = maxMetrics
 	MaxDelayedDone   = maxDelayedDone
+	MaxDelayedBytes  = maxDelayedBytes
 	MaxLogLine       = maxLogLine
 	LogBurst         = logBurst
 	KeptLogLines     = keptLogLines

@@ -59,6 +59,10 @@ func hostSetProperty(v *vm, a []uint64) abi.Status {
 	}
 	c := v.current()
 	if c.stream != nil {
+		if c.late { // counted as if it replaced nothing
+			n := len(path) + len(value)
+			c.size, v.waiters = c.size+n, v.waiters+n
+		}
 		c.stream.SetProperty(strings.Clone(path), bytes.Clone(value))
 		return abi.StatusOK
 	}

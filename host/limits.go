@@ -57,8 +57,11 @@ const (
 
 	// maxDelayedDone streams of a VM may wait for proxy_done at a time, each for
 	// delayedDone; a guest that forgets them must not hold their heads for ever.
-	maxDelayedDone = 1024
-	delayedDone    = 30 * time.Second
+	// Together they may hold maxDelayedBytes, of which 1024 usual heads are half; the
+	// oldest make room for the newest.
+	maxDelayedDone  = 1024
+	maxDelayedBytes = 8 << 20
+	delayedDone     = 30 * time.Second
 
 	// maxNameBytes bounds names that outlive a call: properties, metrics.
 	maxNameBytes = 1 << 10

@@ -36,6 +36,10 @@ type Stream interface {
 	ClearRouteCache()
 }
 
+// A Sizer is a Stream that knows how many bytes it holds. One that Finish keeps counts
+// with them against what streams that wait for proxy_done may hold.
+type Sizer interface{ Size() int }
+
 // Reply is a local response (proxy_send_local_response, abi.md 5.8).
 type Reply struct {
 	Status     int

@@ -254,6 +254,54 @@ func TestDelayedDone(t *testing.T) {
 	})
 }
 
+// A sized stream says how much it holds.
+type sized struct {
+	*fakeStream
+	size int
+}
+
+func (s sized) Size() int { return s.size }
+
+// The oldest streams that wait for proxy_done end when all hold too much.
+func TestDelayedDoneBytes(t *testing.T) {
+	s := start(t, delayer(), options{})
+	c := s.open(newStream())
+	run := func(headers, size int) {
+		t.Helper()
+		if _, err := c.RequestHeaders(headers, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Finish(func() host.Stream { return sized{newStream(), size} }); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.root.Open(c, newStream()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const half = host.MaxDelayedBytes / 2
+	want := []string{}
+	next := func(lines ...string) {
+		t.Helper()
+		want = append(want, lines...)
+		wantLines(t, s.log.lines(true), want...)
+	}
+	run(0, half) // 2
+	run(0, half) // 3
+	next("done 2", "done 3")
+	run(0, 1) // 4
+	next("done 4", "log 2", "delete 2")
+	run(3, half-1) // 5 ends 3: there is room
+	next("done answers 0", "returning", "log 3", "delete 3", "done 5")
+	run(0, half) // 6
+	next("done 6")
+	run(0, 2*half+1) // 7: too much by itself
+	next("done 7", "log 4", "delete 4", "log 5", "delete 5", "log 6", "delete 6", "log 7", "delete 7")
+	if !s.log.contains(false, "hold too much") {
+		t.Error("the limit is not reported")
+	}
+	_ = c.Finish(nil)
+}
+
 // Without a copy of the stream, and above the limit, the end is not put off.
 func TestDelayedDoneBounds(t *testing.T) {
 	s := start(t, delayer(), options{})

@@ -116,6 +116,7 @@ func (v *vm) doneLate(c *Context) {
 	for i, d := range v.delayed {
 		if d == c {
 			v.delayed = append(v.delayed[:i], v.delayed[i+1:]...)
+			v.waiters -= c.size
 			break
 		}
 	}

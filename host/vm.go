@@ -62,6 +62,7 @@ type vm struct {
 	after []func()
 
 	delayed []*Context // streams waiting for proxy_done, oldest first
+	waiters int        // bytes that they hold
 	timer   vmTimer
 	logs    logState
 	out     [2]partialLine // what the guest wrote to fd 1 and 2

@@ -9,6 +9,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/core/filter"
+	"wproxy/host"
 	"wproxy/host/plugintest"
 )
 
@@ -116,6 +117,9 @@ func TestSnapshot(t *testing.T) {
 		}
 		if got, ok := late.Property(nil, "response\x00size"); !ok || string(got) != "\x04\x00\x00\x00\x00\x00\x00\x00" {
 			t.Errorf("response.size: got %q, %v", got, ok)
+		}
+		if n := late.(host.Sizer).Size(); n < 1<<10 || n > 2<<10 {
+			t.Errorf("it says that it holds %d bytes", n)
 		}
 		late.Map(abi.MapRequestHeaders).Set("x", "2")
 		late.Resume(abi.StreamRequest)

@@ -74,7 +74,27 @@ type frozen struct {
 	response exchange.Response
 }
 
-var _ host.Stream = (*frozen)(nil)
+var (
+	_ host.Stream = (*frozen)(nil)
+	_ host.Sizer  = (*frozen)(nil)
+)
+
+// Size implements host.Sizer.
+func (s *frozen) Size() int {
+	const own, perField = 1 << 10, 32 // about
+	n := own + len(s.request.Target) + len(s.request.Authority)
+	for _, f := range [...]*exchange.Fields{
+		&s.request.Fields, &s.response.Fields, s.view.requestTrailers, s.view.responseTrailers,
+	} {
+		if f != nil {
+			n += f.Size() + perField*f.Len()
+		}
+	}
+	for _, p := range s.x.Props() {
+		n += perField + len(p.Path) + len(p.Value)
+	}
+	return n
+}
 
 // Map implements host.Stream.
 func (s *frozen) Map(kind abi.MapType) host.Map {
