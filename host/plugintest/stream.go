@@ -56,7 +56,7 @@ func (c Chain) Open(req Request) *Stream {
 	if p.o.Timeout > 0 {
 		deadline = p.o.Timeout
 	}
-	s := OpenFilters(p.t, factories, &filter.Route{Name: p.o.Route, Metadata: p.o.Metadata}, deadline, req)
+	s := OpenFilters(p.t, factories, &filter.Route{Name: p.o.Route, Cluster: "upstream", Metadata: p.o.Metadata}, deadline, req)
 	p.sink.addCloser(s.finish)
 	return s
 }
