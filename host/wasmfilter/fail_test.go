@@ -1,6 +1,7 @@
 package wasmfilter_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -48,6 +49,10 @@ func TestTrap(t *testing.T) {
 				}
 				if c.Status != 503 || s.Reason() != "plugin_failed:p" || !c.Ended || s.Aborted() != "" {
 					t.Errorf("client has got %+v, reason %q, reset %q", c, s.Reason(), s.Aborted())
+				}
+				if own := strings.HasPrefix(tt.name, "response"); own && !strings.HasPrefix(string(c.Body),
+					"503 Service Unavailable\nreason: plugin_failed:p\nrequest id: ") {
+					t.Errorf("the answer does not read like one of ours: %q", c.Body)
 				}
 			})
 		})

@@ -1,6 +1,8 @@
 package wasmfilter
 
 import (
+	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -37,7 +39,7 @@ func (f *Filter) lost(r *host.Reply) {
 
 // answerWith answers with a status of wproxy's own, unless there is an answer.
 func (f *Filter) answerWith(status int, reason string) {
-	h, body := statusHead(status, reason)
+	h, body := f.statusHead(status, reason)
 	// What becomes of it is the concern of those in front.
 	_, _ = f.send(h, body, reason)
 }
@@ -80,7 +82,7 @@ func (f *Filter) replace(r *host.Reply) error {
 
 // replaceWith sends a status of wproxy's own in place of the response.
 func (f *Filter) replaceWith(status int, reason string) error {
-	h, body := statusHead(status, reason)
+	h, body := f.statusHead(status, reason)
 	return f.push(h, body, reason)
 }
 
@@ -104,12 +106,15 @@ func (f *Filter) push(h *exchange.Response, body []byte, reason string) error {
 	return exchange.ErrAnswered
 }
 
-// statusHead makes an answer of wproxy's own.
-func statusHead(status int, reason string) (h *exchange.Response, body []byte) {
-	body = []byte(reason + "\n")
+// statusHead makes an answer of wproxy's own, which reads like those of the engine: a
+// person who sees it finds the exchange in the log by its request id.
+func (f *Filter) statusHead(status int, reason string) (h *exchange.Response, body []byte) {
+	body = fmt.Appendf(nil, "%d %s\nreason: %s\nrequest id: %s\n",
+		status, http.StatusText(status), reason, f.x.RequestID)
 	h = &exchange.Response{Status: status}
 	h.Fields.Add(contentLength, strconv.Itoa(len(body)))
 	h.Fields.Add("content-type", "text/plain; charset=utf-8")
+	h.Fields.Add("cache-control", "no-store")
 	return h, body
 }
 
