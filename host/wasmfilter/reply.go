@@ -17,7 +17,7 @@ import (
 // those before it. The result is what the request direction returns.
 func (f *Filter) answer(r *host.Reply) error {
 	h, body := f.replyHead(r)
-	won, err := f.send(h, body, reason(r.Details))
+	won, err := f.send(h, body, f.replyReason(r))
 	if !won {
 		f.lost(r)
 	}
@@ -77,7 +77,7 @@ func (f *Filter) answerAside() {
 // response callbacks of this plugin are not made for it (abi.md 5.8).
 func (f *Filter) replace(r *host.Reply) error {
 	h, body := f.replyHead(r)
-	return f.push(h, body, reason(r.Details))
+	return f.push(h, body, f.replyReason(r))
 }
 
 // replaceWith sends a status of wproxy's own in place of the response.
@@ -219,13 +219,16 @@ func grpcCode(status int) int32 {
 	return 2
 }
 
-// reason makes the log's reason of a local reply's details: one word.
-func reason(details string) string {
-	details = details[:min(len(details), maxDetails)]
+// replyReason makes the log's reason of a local reply's details, one word, and names
+// the plugin where there are none.
+func (f *Filter) replyReason(r *host.Reply) string {
+	if r.Details == "" {
+		return "plugin_reply:" + f.factory.name
+	}
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r == 0x7f {
 			return '_'
 		}
 		return r
-	}, details)
+	}, r.Details[:min(len(r.Details), maxDetails)])
 }

@@ -318,3 +318,31 @@ func TestCloseStream(t *testing.T) {
 		})
 	}
 }
+
+// The log names the plugin that answered without saying why.
+func TestLocalReplyReason(t *testing.T) {
+	for _, tt := range []struct{ details, want string }{
+		{"", "plugin_reply:p"},
+		{"no token", "no_token"},
+		{strings.Repeat("x", 1000), strings.Repeat("x", 128)},
+	} {
+		for _, side := range []string{"request", "response"} {
+			synctest.Test(t, func(t *testing.T) {
+				deny := func(c *call, _ int, _ bool) abi.Action {
+					c.Reply(host.Reply{Status: 403, Details: tt.details, GRPCStatus: abi.GRPCNotSet})
+					return abi.Pause
+				}
+				on := script{onReqHeaders: deny}
+				if side == "response" {
+					on = script{onRespHeaders: deny}
+				}
+				s := open(t, plugintest.Request{}, newPlugin("p", on, fakeOptions{}))
+				s.Respond(plugintest.Response{})
+				s.Finish()
+				if got := s.Reason(); s.Client().Status != 403 || got != tt.want {
+					t.Errorf("%s: details %q make reason %q, want %q", side, tt.details, got, tt.want)
+				}
+			})
+		}
+	}
+}
