@@ -193,6 +193,7 @@ func (s *fakeStream) Resume(side abi.StreamType) {
 func (s *fakeStream) Close(side abi.StreamType) { s.events = append(s.events, "close "+side.String()) }
 func (s *fakeStream) Reply(r host.Reply)        { s.reply = &r }
 func (s *fakeStream) ClearRouteCache()          { s.events = append(s.events, "clear route cache") }
+func (s *fakeStream) Tell() (route, id string)  { return s.props["route_name"], "id1" }
 func (s *fakeStream) Failed(err error)          { s.failed = err; close(s.woken) }
 
 type fakeMap struct {

@@ -40,6 +40,13 @@ type Stream interface {
 // with them against what streams that wait for proxy_done may hold.
 type Sizer interface{ Size() int }
 
+// A Teller is a Stream that tells for which exchange a guest was called when it
+// trapped: the name of the route and the id of the request, "" where there is none. It
+// is asked once, when a trap is logged.
+type Teller interface {
+	Tell() (route, requestID string)
+}
+
 // Reply is a local response (proxy_send_local_response, abi.md 5.8).
 type Reply struct {
 	Status     int

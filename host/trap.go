@@ -69,6 +69,10 @@ type TrapError struct {
 	Detail   string   // what happened, in a few words: "unreachable", "exit status 2"
 	Stack    []string // guest stack, innermost function first, at most 20
 	Log      []string // the last lines that the VM logged, oldest first
+
+	// Route and RequestID tell the exchange whose callback was running; "" outside of
+	// one, and where its Stream is no Teller.
+	Route, RequestID string
 }
 
 // Error returns one line: plugin, callback, cause and the innermost function.

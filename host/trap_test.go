@@ -68,6 +68,9 @@ func TestTrapInEachCallback(t *testing.T) {
 			if te.Plugin != "test" || "proxy_"+te.Callback.String() != st.name || te.Cause != host.CauseTrap || te.Detail != "unreachable" {
 				t.Errorf("trap %+v", te)
 			}
+			if te.Route != "r1" || te.RequestID != "id1" {
+				t.Errorf("the trap is of route %q, request %q", te.Route, te.RequestID)
+			}
 			if len(te.Stack) != 2 || te.Stack[0] != "func2" && te.Stack[0] != "func3" || te.Stack[1] != st.name {
 				t.Errorf("stack %q, want the inner function and %s", te.Stack, st.name)
 			}

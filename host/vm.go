@@ -292,6 +292,9 @@ func (v *vm) stream() Stream { return v.current().stream }
 // again, and everybody who has a stream there is told.
 func (v *vm) fail(cb Callback, c *Context, err error) {
 	trap := v.trapError(cb, c.id, err)
+	if t, ok := c.stream.(Teller); ok {
+		trap.Route, trap.RequestID = t.Tell()
+	}
 	v.die(trap, c)
 	if v.joined { // one that is still being tried fails with the root
 		v.after = append(v.after, func() { v.p.vmDied(v, trap) })

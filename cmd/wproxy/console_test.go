@@ -39,3 +39,16 @@ func TestConsoleQuotes(t *testing.T) {
 		}
 	}
 }
+
+// TestTrapLine: the line about a trap names the exchange, if there was one.
+func TestTrapLine(t *testing.T) {
+	for id, want := range map[string]string{"r1": `"route":"api","request_id":"r1"`, "": ""} {
+		var out strings.Builder
+		log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(&out), zapcore.DebugLevel))
+		trap := &host.TrapError{Plugin: "p", Route: "api", RequestID: id, Cause: host.CauseTrap}
+		logGuest(log, host.LogEntry{Plugin: "p", Level: abi.LogError, Trap: trap})
+		if got := out.String(); !strings.Contains(got, want) || strings.Contains(got, "request_id") != (want != "") {
+			t.Errorf("request %q: %s, want %s", id, got, want)
+		}
+	}
+}

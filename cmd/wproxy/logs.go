@@ -171,6 +171,9 @@ func logGuest(log *zap.Logger, e host.LogEntry) {
 	if t := e.Trap; t != nil {
 		fields = append(fields, zap.Stringer("callback", t.Callback), zap.String("cause", string(t.Cause)),
 			zap.Strings("stack", t.Stack))
+		if t.RequestID != "" {
+			fields = append(fields, zap.String("route", t.Route), zap.String("request_id", t.RequestID))
+		}
 	}
 	ce.Write(fields...)
 }

@@ -74,6 +74,28 @@ func TestTrap(t *testing.T) {
 	}
 }
 
+// The host learns for which exchange a guest has trapped, also when it is over.
+func TestTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var route, id string
+		tell := func(s any) { route, id = s.(host.Teller).Tell() } //nolint:forcetypeassert // a test
+		p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
+			tell(c.Stream)
+			return abi.Continue
+		}, putOff: true}, fakeOptions{})
+		s := open(t, plugintest.Request{}, p)
+		if route != "r" || id == "" {
+			t.Errorf("the callback is for route %q, request %q", route, id)
+		}
+		want := id
+		s.Respond(plugintest.Response{})
+		s.Finish()
+		if tell(p.late); route != "r" || id != want {
+			t.Errorf("what is over was for route %q, request %q", route, id)
+		}
+	})
+}
+
 // fail is what a host does with a stream whose VM has died.
 func fail(c *call) {
 	c.dead = true

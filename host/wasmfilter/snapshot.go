@@ -51,6 +51,14 @@ func (f *Filter) snapshot() host.Stream {
 	return s
 }
 
+// Tell implements host.Teller.
+func (s *frozen) Tell() (route, requestID string) {
+	if s.view.route != nil {
+		route = s.view.route.Name
+	}
+	return route, s.x.RequestID
+}
+
 func copyFields(f *exchange.Fields) (out exchange.Fields) {
 	out.CopyFrom(f)
 	return out

@@ -15,7 +15,19 @@ type stream struct{ f *Filter }
 var (
 	_ host.Stream = (*stream)(nil)
 	_ host.Failer = (*stream)(nil)
+	_ host.Teller = (*stream)(nil)
 )
+
+// Tell implements host.Teller.
+func (s *stream) Tell() (route, requestID string) {
+	x := s.f.x
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	if x.Route != nil {
+		route = x.Route.Name
+	}
+	return route, x.RequestID
+}
 
 // Map implements host.Stream.
 func (s *stream) Map(kind abi.MapType) host.Map { return s.f.maps.get(s.f, kind) }
