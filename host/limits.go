@@ -39,6 +39,9 @@ const (
 	// a guest that logs every request of a busy route must not fill the disk.
 	logRate  = 200
 	logBurst = 1000
+	// warnEvery is the time between two lines of Plugin.Warn: a person wants to
+	// know, once, and any client may be the cause.
+	warnEvery = 10 * time.Second
 	// keptLogLines of at most keptLogLine bytes are kept for the error about a
 	// trap.
 	keptLogLines = 16

@@ -53,6 +53,8 @@ type Plugin struct {
 	lastErr     error // why the last VM died or did not start
 	crash       backoff
 	traps       map[Cause]uint64
+	warnedAt    time.Time // when Warn wrote a line last
+	muted       int       // calls of Warn since that wrote none
 }
 
 // Callbacks says which stream callbacks a guest exports. One that it does not
@@ -224,6 +226,25 @@ func (p *Plugin) discard() {
 
 func (p *Plugin) warnf(format string, args ...any) {
 	p.h.log(p.o.Name, abi.LogWarn, fmt.Sprintf(format, args...))
+}
+
+// Warn logs what an exchange has to say about the plugin. As every exchange may say
+// the same, there is one line in warnEvery; it tells how many there would have been.
+func (p *Plugin) Warn(message string) {
+	now := time.Now()
+	p.mu.Lock()
+	if !p.warnedAt.IsZero() && now.Sub(p.warnedAt) < warnEvery {
+		p.muted++
+		p.mu.Unlock()
+		return
+	}
+	muted := p.muted
+	p.warnedAt, p.muted = now, 0
+	p.mu.Unlock()
+	if muted > 0 {
+		message = fmt.Sprintf("%s (and %d such lines before)", message, muted)
+	}
+	p.h.log(p.o.Name, abi.LogWarn, message)
 }
 
 func (p *Plugin) logTrap(t *TrapError) {

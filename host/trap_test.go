@@ -301,6 +301,20 @@ func TestRestartFails(t *testing.T) {
 	})
 }
 
+// What any exchange may say about a plugin does not fill the log.
+func TestWarn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, wasmtest.NewGuest(), options{})
+		for range 100 {
+			s.plugin.Warn("too large")
+		}
+		wantLines(t, s.log.lines(false), "too large")
+		time.Sleep(time.Minute)
+		s.plugin.Warn("too large")
+		wantLines(t, s.log.lines(false), "too large", "too large (and 99 such lines before)")
+	})
+}
+
 func TestBackoff(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := host.NewBackoff(time.Second, 5*time.Second)

@@ -2,6 +2,7 @@ package wasmfilter_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -193,14 +194,14 @@ func TestBodyLimit(t *testing.T) {
 		aborted bool
 		request bool
 	}{
-		{"request, one chunk", script{onReqBody: pause}, []string{big}, 413, "request_payload_too_large", false, true},
-		{"request, in pieces", script{onReqBody: pause}, []string{big[:600], big[:600]}, 413, "request_payload_too_large", false, true},
+		{"request, one chunk", script{onReqBody: pause}, []string{big}, 413, "request_payload_too_large:p", false, true},
+		{"request, in pieces", script{onReqBody: pause}, []string{big[:600], big[:600]}, 413, "request_payload_too_large:p", false, true},
 		{"request, streamed", script{onReqBody: cont}, []string{big, big}, 200, "", false, true},
 		{"request, raised by the guest", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
 			c.SetProperty("set_decoder_buffer_limit", []byte("3000"))
 			return abi.Continue
 		}, onReqBody: onBody(abi.BufferRequestBody, func(*call, string) {})}, []string{big, ""}, 200, "", false, true},
-		{"response, head held", script{onRespHeaders: pause, onRespBody: pause}, []string{big}, 502, "response_payload_too_large", false, false},
+		{"response, head held", script{onRespHeaders: pause, onRespBody: pause}, []string{big}, 502, "response_payload_too_large:p", false, false},
 		{"response, head gone", script{onRespBody: pause}, []string{big[:600], big[:600]}, 200, "", true, false},
 	}
 	for _, tt := range tests {
@@ -224,6 +225,11 @@ func TestBodyLimit(t *testing.T) {
 				c := s.Client()
 				if c.Status != tt.status || s.Reason() != tt.reason || (s.Aborted() != "") != tt.aborted {
 					t.Errorf("client has got %d, reason %q, reset %q", c.Status, s.Reason(), s.Aborted())
+				}
+				warned := strings.Join(p.warnings, "\n")
+				if failed := tt.aborted || tt.status != 200; failed != (warned != "") ||
+					failed && !strings.Contains(warned, "body_buffer, "+strconv.Itoa(o.BodyBuffer)+" bytes (route r, request 0000") {
+					t.Errorf("the host is to log %q", warned)
 				}
 			})
 		})

@@ -11,10 +11,14 @@ const (
 // Guest is what a fake guest implements.
 type Guest = guest
 
-// NewFake returns a factory whose guests are made by open instead of by a host.
-func NewFake(name string, calls host.Callbacks, hold bool, o Options, open func(s host.Stream) (Guest, error)) *Factory {
+// NewFake returns a factory whose guests are made by open instead of by a host, and
+// which tells warn what it would have the host log.
+func NewFake(
+	name string, calls host.Callbacks, hold bool, o Options, warn func(string), open func(s host.Stream) (Guest, error),
+) *Factory {
 	x := newFactory(name, calls, o)
 	x.hold = hold
+	x.warn = warn
 	x.open = func(f *Filter) error {
 		g, err := open(&f.stream)
 		if err == nil {

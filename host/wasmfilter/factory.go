@@ -26,7 +26,9 @@ type Options struct {
 	OnError OnError
 
 	// BodyBuffer is the most bytes of a body that a paused message may hold
-	// back; a request beyond it is answered 413, a response 502. 0 means 1 MiB.
+	// back; a request beyond it is answered 413 with reason
+	// request_payload_too_large:NAME, a response 502 with
+	// response_payload_too_large:NAME. 0 means 1 MiB.
 	BodyBuffer int
 
 	// Pause is the longest time that one pause may last; beyond it the answer is
@@ -47,6 +49,7 @@ type Factory struct {
 	hold  bool // Pause in a headers callback holds the head only
 	o     Options
 	open  func(f *Filter) error // binds f.guest; replaced in tests
+	warn  func(message string)  // Plugin.Warn; replaced in tests
 	pool  sync.Pool             // *Filter
 }
 
@@ -57,6 +60,7 @@ var _ filter.Factory = (*Factory)(nil)
 func New(r *host.Root, o Options) *Factory {
 	p := r.Plugin()
 	x := newFactory(p.Name(), p.Callbacks(), o)
+	x.warn = p.Warn
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {
 		f.guest = &f.context

@@ -192,7 +192,7 @@ func TestOpenFails(t *testing.T) {
 	for _, onError := range []wasmfilter.OnError{wasmfilter.OnErrorClose, wasmfilter.OnErrorOpen} {
 		synctest.Test(t, func(t *testing.T) {
 			f := wasmfilter.NewFake("p", host.Callbacks{RequestHeaders: true, ResponseHeaders: true}, false,
-				wasmfilter.Options{OnError: onError},
+				wasmfilter.Options{OnError: onError}, nil,
 				func(host.Stream) (wasmfilter.Guest, error) { return nil, &host.ClosedError{Plugin: "p"} })
 			s := open(t, post, &plugin{Factory: f})
 			s.Respond(plugintest.Response{})

@@ -40,6 +40,8 @@ type plugin struct {
 	calls []string   // callbacks made
 	open  []*call    // streams
 	late  host.Stream
+
+	warnings []string // what the host would log; looked at when the exchange is over
 }
 
 // call is one stream of a plugin.
@@ -62,7 +64,7 @@ func newPlugin(name string, s script, o fakeOptions) *plugin {
 		ResponseHeaders: s.onRespHeaders != nil, ResponseBody: s.onRespBody != nil, ResponseTrailers: s.onRespTrailers != nil,
 		End: s.onLog != nil,
 	}
-	p.Factory = wasmfilter.NewFake(name, calls, o.hold, o.Options, func(s host.Stream) (wasmfilter.Guest, error) {
+	p.Factory = wasmfilter.NewFake(name, calls, o.hold, o.Options, p.warn, func(s host.Stream) (wasmfilter.Guest, error) {
 		c := &call{Stream: s, p: p}
 		p.vm.Lock()
 		defer p.vm.Unlock()
@@ -70,6 +72,12 @@ func newPlugin(name string, s script, o fakeOptions) *plugin {
 		return c, nil
 	})
 	return p
+}
+
+func (p *plugin) warn(message string) {
+	p.vm.Lock()
+	p.warnings = append(p.warnings, message)
+	p.vm.Unlock()
 }
 
 // run makes a callback under the VM's lock.

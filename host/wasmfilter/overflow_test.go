@@ -53,22 +53,22 @@ func TestEditBeyondLimit(t *testing.T) {
 		status int
 		reason string // of the answer, or else of the reset
 	}{
-		{"request body", script{onReqBody: grow(abi.BufferRequestBody)}, 413, "request_payload_too_large"},
-		{"request body, head held", script{onReqHeaders: pause, onReqBody: grow(abi.BufferRequestBody)}, 413, "request_payload_too_large"},
-		{"response body, head held", script{onRespHeaders: pause, onRespBody: grow(abi.BufferResponseBody)}, 502, "response_payload_too_large"},
-		{"response body", script{onRespBody: grow(abi.BufferResponseBody)}, 0, "response_payload_too_large"},
-		{"request head, a value", script{onReqHeaders: edit(abi.MapRequestHeaders, set)}, 431, "request_headers_too_large"},
-		{"request head, lines", script{onReqHeaders: edit(abi.MapRequestHeaders, add)}, 431, "request_headers_too_large"},
-		{"request head, whole", script{onReqHeaders: edit(abi.MapRequestHeaders, replace)}, 431, "request_headers_too_large"},
-		{"request head, whole with many lines", script{onReqHeaders: edit(abi.MapRequestHeaders, many)}, 431, "request_headers_too_large"},
-		{"request head, not even decoded", script{onReqHeaders: edit(abi.MapRequestHeaders, told)}, 431, "request_headers_too_large"},
-		{"response head", script{onRespHeaders: edit(abi.MapResponseHeaders, set)}, 502, "response_headers_too_large"},
+		{"request body", script{onReqBody: grow(abi.BufferRequestBody)}, 413, "request_payload_too_large:p"},
+		{"request body, head held", script{onReqHeaders: pause, onReqBody: grow(abi.BufferRequestBody)}, 413, "request_payload_too_large:p"},
+		{"response body, head held", script{onRespHeaders: pause, onRespBody: grow(abi.BufferResponseBody)}, 502, "response_payload_too_large:p"},
+		{"response body", script{onRespBody: grow(abi.BufferResponseBody)}, 0, "response_payload_too_large:p"},
+		{"request head, a value", script{onReqHeaders: edit(abi.MapRequestHeaders, set)}, 431, "request_headers_too_large:p"},
+		{"request head, lines", script{onReqHeaders: edit(abi.MapRequestHeaders, add)}, 431, "request_headers_too_large:p"},
+		{"request head, whole", script{onReqHeaders: edit(abi.MapRequestHeaders, replace)}, 431, "request_headers_too_large:p"},
+		{"request head, whole with many lines", script{onReqHeaders: edit(abi.MapRequestHeaders, many)}, 431, "request_headers_too_large:p"},
+		{"request head, not even decoded", script{onReqHeaders: edit(abi.MapRequestHeaders, told)}, 431, "request_headers_too_large:p"},
+		{"response head", script{onRespHeaders: edit(abi.MapResponseHeaders, set)}, 502, "response_headers_too_large:p"},
 		{"request trailers", script{onReqTrailers: func(c *call, _ int) abi.Action {
 			return edit(abi.MapRequestTrailers, set)(c, 0, false)
-		}}, 431, "request_headers_too_large"},
+		}}, 431, "request_headers_too_large:p"},
 		{"response trailers", script{onRespTrailers: func(c *call, _ int) abi.Action {
 			return edit(abi.MapResponseTrailers, set)(c, 0, false)
-		}}, 0, "response_headers_too_large"},
+		}}, 0, "response_headers_too_large:p"},
 		{"an answer of the guest's own instead", script{onReqHeaders: func(c *call, n int, end bool) abi.Action {
 			c.Reply(host.Reply{Status: 403, Details: "no"})
 			return edit(abi.MapRequestHeaders, set)(c, n, end)

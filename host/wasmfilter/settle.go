@@ -2,6 +2,7 @@ package wasmfilter
 
 import (
 	"errors"
+	"fmt"
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
@@ -117,16 +118,36 @@ func (d *direction[H]) unheld(err error) error {
 // that its guest has made too large.
 func (d *direction[H]) tooLarge(what overflow) error {
 	d.giveUp()
-	switch {
-	case what == headTooLarge && d.side == abi.StreamRequest:
-		return d.fail(431, "request_headers_too_large", nil)
-	case what == headTooLarge:
-		return d.fail(502, "response_headers_too_large", nil)
-	case d.side == abi.StreamRequest:
-		return d.fail(413, "request_payload_too_large", nil)
-	default:
-		return d.fail(502, "response_payload_too_large", nil)
+	status, message := 413, "request"
+	if d.side == abi.StreamResponse {
+		status, message = 502, "response"
 	}
+	reason := message + "_payload_too_large:" + d.f.factory.name
+	if what == headTooLarge {
+		if d.side == abi.StreamRequest {
+			status = 431
+		}
+		reason = message + "_headers_too_large:" + d.f.factory.name
+	} else {
+		d.warnBody(message)
+	}
+	return d.fail(status, reason, nil)
+}
+
+// warnBody has the log say which limit a body was too large for, and who set it.
+func (d *direction[H]) warnBody(message string) {
+	x := d.f.x
+	x.Mu.Lock()
+	limit, who, route := d.limitLocked(), "sandbox.body_buffer", ""
+	if d.f.limits[d.side] > 0 {
+		who = "the limit that the plugin has set"
+	}
+	if x.Route != nil {
+		route = x.Route.Name
+	}
+	x.Mu.Unlock()
+	d.f.factory.warn(fmt.Sprintf("the %s body that the plugin holds back is larger than %s, %d bytes (route %s, request %s)",
+		message, who, limit, route, x.RequestID))
 }
 
 // trapped goes on after the guest has failed, as OnError says.
