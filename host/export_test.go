@@ -19,6 +19,9 @@ type Backoff = backoff
 // NewBackoff returns a backoff between least and most.
 func NewBackoff(least, most time.Duration) *Backoff { return &Backoff{least: least, most: most} }
 
+// Failed is backoff.failed.
+func (b *Backoff) Failed(now time.Time) time.Duration { return b.failed(now) }
+
 // Died is backoff.died.
 func (b *Backoff) Died(now time.Time) time.Duration { return b.died(now) }
 

@@ -97,6 +97,10 @@ const (
 	fieldCacheWays  = 4
 	fieldCacheBytes = 1 << 10
 
-	// quietTime without a crash resets the back-off of restarts.
-	quietTime = time.Minute
+	// quietTime without a crash resets the back-off of restarts, and
+	// immediateRestarts in it are free of it: a client that knows a request which
+	// kills the guest must send more than that to keep a route down, and each costs
+	// the start of a VM, some milliseconds.
+	quietTime         = time.Minute
+	immediateRestarts = 5
 )

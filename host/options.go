@@ -100,9 +100,10 @@ type PluginOptions struct {
 	Instances int
 
 	// RestartMin and RestartMax bound the time between replacements of VMs that
-	// died. The first one after a quiet minute comes at once, the second
-	// RestartMin later, then twice as long each time up to RestartMax. 0 means
-	// 1s and 30s.
+	// died. Five a minute come at once; beyond that the next one comes RestartMin
+	// later, then twice as long each time up to RestartMax, until a minute has been
+	// quiet. A VM that does not start is tried again after RestartMin at the
+	// earliest. 0 means 1s and 30s.
 	RestartMin, RestartMax time.Duration
 
 	// HeadersPause overrides what the plugin's ABI version means by Pause.

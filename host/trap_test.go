@@ -235,7 +235,7 @@ func TestRestart(t *testing.T) {
 			_, err := c.RequestHeaders(1, true)
 			return err
 		}
-		for i, wait := range []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second} {
+		for i, wait := range []time.Duration{0, 0, 0, 0, 0, time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second} {
 			kill()
 			synctest.Wait()
 			if wait > 0 {
@@ -262,8 +262,8 @@ func TestRestart(t *testing.T) {
 		if err := works(); err != nil {
 			t.Errorf("after a quiet time: %v", err)
 		}
-		if st := s.plugin.Stats(); st.Traps[host.CauseTrap] != 6 || st.Restarts != 6 {
-			t.Errorf("Stats() = %+v, want 6 traps and 6 restarts", st)
+		if st := s.plugin.Stats(); st.Traps[host.CauseTrap] != 10 || st.Restarts != 10 {
+			t.Errorf("Stats() = %+v, want 10 traps and 10 restarts", st)
 		}
 	})
 }
@@ -319,19 +319,35 @@ func TestBackoff(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := host.NewBackoff(time.Second, 5*time.Second)
 	for i, step := range []struct{ after, want time.Duration }{
-		{0, 0},
+		{0, 0}, {0, 0}, {0, 0}, {time.Second, 0}, {time.Second, 0}, // a burst
 		{time.Second, time.Second},
 		{time.Second, 2 * time.Second},
 		{0, 4 * time.Second},
 		{time.Minute, 5 * time.Second},
 		{65 * time.Second, 5 * time.Second},
-		{66 * time.Second, 0},
-		{60 * time.Second, time.Second},
+		{66 * time.Second, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0},
+		{12 * time.Second, 0}, // room for one more
+		{11 * time.Second, time.Second},
+		{62 * time.Second, 0},
 	} {
 		now = now.Add(step.after)
 		if got := b.Died(now); got != step.want {
 			t.Errorf("step %d: wait %v, want %v", i, got, step.want)
 		}
+	}
+	for i := range 100 { // now and then, for long
+		if now = now.Add(13 * time.Second); b.Died(now) != 0 {
+			t.Errorf("death %d of a few a minute has to wait", i)
+		}
+	}
+	b = host.NewBackoff(time.Second, 5*time.Second)
+	for i, want := range []time.Duration{1, 2, 4, 5, 5} {
+		if got := b.Failed(now); got != want*time.Second {
+			t.Errorf("failed start %d: wait %v, want %vs", i, got, int(want))
+		}
+	}
+	if b.Died(now) == 0 {
+		t.Error("a VM that dies after failed starts is replaced at once")
 	}
 }
 

@@ -179,7 +179,7 @@ func (p *Plugin) addVM() {
 	if err != nil {
 		p.mu.Lock()
 		p.lastErr = err
-		wait := p.crash.died(time.Now())
+		wait := p.crash.failed(time.Now())
 		p.mu.Unlock()
 		p.warnf("a VM did not start, next try in %v: %v", wait, err)
 		return
