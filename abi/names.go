@@ -13,6 +13,8 @@ const (
 	Marker020     = "proxy_abi_version_0_2_0"
 	Marker021     = "proxy_abi_version_0_2_1"
 	MarkerHigress = "proxy_abi_version_0_2_100"
+
+	MarkerPrefix = "proxy_abi_version_" // of these and of what other versions export
 )
 
 // MarkerVersion returns the version that the export called name announces.

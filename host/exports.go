@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -68,7 +69,7 @@ func (p *Plugin) check(info moduleInfo) (problems []string) {
 		}
 	}
 	if p.version == 0 {
-		add("it exports no ABI marker (such as %s): not a Proxy-Wasm plugin", abi.Marker021)
+		p.noMarker(info.exports, add)
 	}
 	if !info.memory {
 		add("it has no memory of its own")
@@ -81,7 +82,7 @@ func (p *Plugin) check(info moduleInfo) (problems []string) {
 		}
 		e, ok := matchCallback(spec, def)
 		if !ok {
-			add("its %s has type %s, want %s", spec.name, signature(def), spec.signature())
+			add("its %s has type %s, want %s", spec.name, typeText(signature(def)), typeText(spec.signature()))
 		}
 		p.exports[cb] = e
 	}
@@ -91,11 +92,24 @@ func (p *Plugin) check(info moduleInfo) (problems []string) {
 	return problems
 }
 
+// noMarker tells a plugin of an ABI version that is not known from a module that is no
+// plugin at all.
+func (p *Plugin) noMarker(exports []string, add func(string, ...any)) {
+	known := strings.Join([]string{abi.Marker010, abi.Marker020, abi.Marker021, abi.MarkerHigress}, ", ")
+	for _, name := range exports {
+		if strings.HasPrefix(name, abi.MarkerPrefix) {
+			add("its ABI marker %s is of no version known here, which are %s", cutLine(name, maxNameBytes), known)
+			return
+		}
+	}
+	add("it exports no ABI marker (one of %s): not a Proxy-Wasm plugin", known)
+}
+
 func (p *Plugin) checkAllocator(defs map[string]api.FunctionDefinition, add func(string, ...any)) {
 	for _, name := range []string{abi.ExportMemoryAllocate, abi.ExportMalloc} {
 		if def := defs[name]; def != nil {
 			if s := signature(def); s != "i>i" {
-				add("its allocator %s has type %s, want i>i", name, s)
+				add("its allocator %s has type %s, want %s", name, typeText(s), typeText("i>i"))
 			}
 			p.allocator = name
 			return
@@ -114,7 +128,7 @@ func (p *Plugin) checkStart(defs map[string]api.FunctionDefinition, add func(str
 		}
 		params := len(def.ParamTypes())
 		if params > most || !allI32(def.ParamTypes()) || len(def.ResultTypes()) > 1 {
-			add("its start function %s has type %s", name, signature(def))
+			add("its start function %s has type %s", name, typeText(signature(def)))
 		}
 		p.start = append(p.start, startFunc{name: name, params: params})
 		return true
@@ -135,7 +149,7 @@ func (p *Plugin) checkSlots(defs map[string]api.FunctionDefinition, add func(str
 		return
 	}
 	if s := signature(def); s != "()" {
-		add("its %s has type %s, want ()", abi.ExportStreamSlots, s)
+		add("its %s has type %s, want ()", abi.ExportStreamSlots, typeText(s))
 	}
 	p.slots = true
 	p.start = append(p.start, startFunc{name: abi.ExportStreamSlots})
@@ -165,37 +179,4 @@ func allI32(types []api.ValueType) bool {
 		}
 	}
 	return true
-}
-
-// signature writes the type of a function: parameters, and after '>' results; i is
-// i32, I i64, f f32, F f64, ? anything else.
-func signature(def api.FunctionDefinition) string {
-	var b []byte
-	for _, t := range def.ParamTypes() {
-		b = append(b, typeLetter(t))
-	}
-	for i, t := range def.ResultTypes() {
-		if i == 0 {
-			b = append(b, '>')
-		}
-		b = append(b, typeLetter(t))
-	}
-	if len(b) == 0 {
-		return "()"
-	}
-	return string(b)
-}
-
-func typeLetter(t api.ValueType) byte {
-	switch t {
-	case api.ValueTypeI32:
-		return 'i'
-	case api.ValueTypeI64:
-		return 'I'
-	case api.ValueTypeF32:
-		return 'f'
-	case api.ValueTypeF64:
-		return 'F'
-	}
-	return '?'
 }

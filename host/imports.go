@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -111,7 +110,7 @@ func (p *Plugin) checkImports(info moduleInfo, add func(string, ...any)) {
 		full := module + "." + name
 		if first, ok := seen[full]; ok {
 			if first != sig {
-				add("it imports %s twice, with the types %s and %s", full, first, sig)
+				add("it imports %s twice, with the types %s and %s", full, typeText(first), typeText(sig))
 			}
 			continue
 		}
@@ -119,7 +118,7 @@ func (p *Plugin) checkImports(info moduleInfo, add func(string, ...any)) {
 		fn, want := resolve(module, name, sig, len(def.ResultTypes()) > 0)
 		switch {
 		case want != "":
-			add("it imports %s with the type %s, want %s", full, sig, want)
+			add("it imports %s with the type %s, want %s", full, typeText(sig), want)
 		case fn == nil:
 			add("it imports %s: there is no module %q here", full, module)
 		default:
@@ -142,20 +141,20 @@ func resolve(module, name, sig string, hasResult bool) (fn api.GoModuleFunc, wan
 	case abi.ModuleEnv:
 		if f, ok := hostFuncs[name]; ok {
 			if !slices.Contains(f.sigs, sig) {
-				return nil, strings.Join(f.sigs, " or ")
+				return nil, typeTexts(f.sigs)
 			}
 			return f.bind(hasResult), ""
 		}
 		if f, ok := libcFuncs[name]; ok {
 			if f.sig != sig {
-				return nil, f.sig
+				return nil, typeText(f.sig)
 			}
 			return f.call, ""
 		}
 	case abi.ModuleWASI, abi.ModuleWASIUnstable:
 		if f, ok := wasiFuncs[name]; ok {
 			if f.sig != sig {
-				return nil, f.sig
+				return nil, typeText(f.sig)
 			}
 			return f.bind(), ""
 		}

@@ -43,6 +43,12 @@ func TestLoadRefuses(t *testing.T) {
 		{"truncated", func() []byte { b := wasmtest.NewGuest().Bytes(); return b[:len(b)-20] }(), []string{"not a WebAssembly module"}},
 		{"invalid code", guest(func(m *wasmtest.Module) { m.Func("f", ">i", wasmtest.Drop()) }), []string{"does not compile"}},
 		{"no marker", (&wasmtest.Module{MinPages: 1}).Bytes(), []string{"no ABI marker", "no allocator"}},
+		{"marker of another version", func() []byte {
+			m := &wasmtest.Module{MinPages: 1}
+			m.Func("proxy_abi_version_0_9_9", "")
+			m.Allocator("malloc")
+			return m.Bytes()
+		}(), []string{"marker proxy_abi_version_0_9_9 is of no version known", "0_1_0, ", "0_2_0, ", "0_2_1, ", "proxy_abi_version_0_2_100"}},
 		{"no memory", func() []byte {
 			m := &wasmtest.Module{}
 			m.Func("proxy_abi_version_0_2_0", "")
@@ -52,19 +58,19 @@ func TestLoadRefuses(t *testing.T) {
 		{"allocator of a wrong type", guest(func(m *wasmtest.Module) {
 			m.Unexport("proxy_on_memory_allocate")
 			m.Func("malloc", "I>i", i32(0))
-		}), []string{"malloc", "I>i"}},
+		}), []string{"malloc has type (i64) -> i32, want (i32) -> i32"}},
 		{"huge memory", guest(func(m *wasmtest.Module) { m.MinPages = 65536 }), []string{"65536 pages", "sandbox.memory"}},
 		{"callback types", guest(func(m *wasmtest.Module) {
 			m.Func("proxy_on_request_headers", "i>i", i32(0))
 			m.Func("proxy_on_log", "I")
 			m.Func("proxy_on_request_body", "iii>I", i64(0))
 			m.Func("proxy_on_tick", "i>i", i32(0))
-		}), []string{"4 problems", "proxy_on_request_headers has type i>i, want iii>i", "proxy_on_log has type I, want i", "proxy_on_request_body", "proxy_on_tick"}},
+		}), []string{"4 problems", "proxy_on_request_headers has type (i32) -> i32, want (i32, i32, i32) -> i32", "proxy_on_log has type (i64), want (i32)", "proxy_on_request_body", "proxy_on_tick"}},
 		{"import types", guest(func(m *wasmtest.Module) {
 			m.Env("proxy_log", "ii>i")
 			m.Env("proxy_continue_request", "i")
 			m.Import("wasi_unstable", "fd_write", "i>i")
-		}), []string{"3 problems", "env.proxy_log with the type ii>i, want iii>i", "proxy_continue_request with the type i, want () or >i", "wasi_unstable.fd_write"}},
+		}), []string{"3 problems", "env.proxy_log with the type (i32, i32) -> i32, want (i32, i32, i32) -> i32", "proxy_continue_request with the type (i32), want () or () -> i32", "wasi_unstable.fd_write"}},
 		{"other modules", guest(func(m *wasmtest.Module) {
 			m.Import("sys", "open", "i>i")
 			m.ImportGlobal("env", "base")
@@ -79,7 +85,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"one name, two types", guest(func(m *wasmtest.Module) {
 			m.Env("x", "i")
 			m.Env("x", "ii")
-		}), []string{"env.x twice"}},
+		}), []string{"env.x twice, with the types (i32) and (i32, i32)"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := tryLoad(t, tt.wasm, host.PluginOptions{})
