@@ -45,18 +45,18 @@ const maxRecord = 64 << 10
 // NewOrigin starts an origin on a free loopback port; it ends with the test.
 // answer is called with each complete request, from several goroutines. nil
 // answers 200 "ok".
-func NewOrigin(t testing.TB, answer func(*Request) Answer) *Origin {
-	t.Helper()
+func NewOrigin(tb testing.TB, answer func(*Request) Answer) *Origin {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if answer == nil {
 		answer = func(*Request) Answer { return Reply(200, "ok") }
 	}
 	o := &Origin{listener: l, answer: answer, conns: make(map[*originConn]bool)}
 	o.wg.Go(o.accept) // ends with Close
-	t.Cleanup(o.Close)
+	tb.Cleanup(o.Close)
 	return o
 }
 
@@ -224,13 +224,13 @@ func (o *Origin) Idle() bool {
 
 // Eventually polls until ok, for things that happen on the other side of a
 // socket, and fails the test after five seconds.
-func Eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func Eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	for range 500 {
 		if ok() {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("after 5 s: still not %s", what)
+	tb.Errorf("after 5 s: still not %s", what)
 }
