@@ -319,13 +319,21 @@ func TestBackoff(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := host.NewBackoff(time.Second, 5*time.Second)
 	for i, step := range []struct{ after, want time.Duration }{
-		{0, 0}, {0, 0}, {0, 0}, {time.Second, 0}, {time.Second, 0}, // a burst
+		{0, 0}, // a burst
+		{0, 0},
+		{0, 0},
+		{time.Second, 0},
+		{time.Second, 0},
 		{time.Second, time.Second},
 		{time.Second, 2 * time.Second},
 		{0, 4 * time.Second},
 		{time.Minute, 5 * time.Second},
 		{65 * time.Second, 5 * time.Second},
-		{66 * time.Second, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0},
+		{66 * time.Second, 0},
+		{0, 0},
+		{0, 0},
+		{0, 0},
+		{0, 0},
 		{12 * time.Second, 0}, // room for one more
 		{11 * time.Second, time.Second},
 		{62 * time.Second, 0},
@@ -341,9 +349,9 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 	b = host.NewBackoff(time.Second, 5*time.Second)
-	for i, want := range []time.Duration{1, 2, 4, 5, 5} {
-		if got := b.Failed(now); got != want*time.Second {
-			t.Errorf("failed start %d: wait %v, want %vs", i, got, int(want))
+	for i, want := range []int{1, 2, 4, 5, 5} {
+		if got := b.Failed(now); got != time.Duration(want)*time.Second {
+			t.Errorf("failed start %d: wait %v, want %ds", i, got, want)
 		}
 	}
 	if b.Died(now) == 0 {
