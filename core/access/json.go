@@ -23,29 +23,50 @@ type encoder struct {
 	field [1]zapcore.Field
 	r     *Record // of the line being encoded
 	list  pluginList
+	stamp [len("2006-01-02T15:04:05.000Z")]byte // scratch of encodeTime
 }
 
 func newEncoder() *encoder {
-	e := &encoder{json: zapcore.NewJSONEncoder(zapcore.EncoderConfig{
+	e := new(encoder)
+	e.json = zapcore.NewJSONEncoder(zapcore.EncoderConfig{
 		TimeKey:    "ts",
 		LineEnding: "\n",
-		EncodeTime: encodeTime,
-	})}
+		EncodeTime: e.encodeTime,
+	})
 	e.field[0] = zapcore.Field{Type: zapcore.InlineMarshalerType, Interface: e}
 	return e
 }
 
-// encodeTime is RFC 3339 in UTC with milliseconds. It appends without a string
-// in between, unlike zap's own, where the encoder lets it.
-func encodeTime(t time.Time, e zapcore.PrimitiveArrayEncoder) {
-	const layout = "2006-01-02T15:04:05.000Z07:00"
-	if a, ok := e.(interface {
-		AppendTimeLayout(t time.Time, layout string)
-	}); ok {
-		a.AppendTimeLayout(t.UTC(), layout)
-		return
+// encodeTime is RFC 3339 in UTC with milliseconds. It is written digit by digit:
+// time's layouts were a third of the cost of a line.
+func (e *encoder) encodeTime(t time.Time, to zapcore.PrimitiveArrayEncoder) {
+	b := &e.stamp
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	digits(b[0:4], year)
+	b[4] = '-'
+	digits(b[5:7], int(month))
+	b[7] = '-'
+	digits(b[8:10], day)
+	b[10] = 'T'
+	digits(b[11:13], hour)
+	b[13] = ':'
+	digits(b[14:16], minute)
+	b[16] = ':'
+	digits(b[17:19], second)
+	b[19] = '.'
+	digits(b[20:23], t.Nanosecond()/int(time.Millisecond))
+	b[23] = 'Z'
+	to.AppendByteString(b[:])
+}
+
+// digits writes the decimal digits of n, as many as b has room for.
+func digits(b []byte, n int) {
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
 	}
-	e.AppendString(t.UTC().Format(layout))
 }
 
 // line encodes r. The buffer must be freed by the caller.

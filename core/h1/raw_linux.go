@@ -56,16 +56,16 @@ func (c *conn) rawRead(fd uintptr) bool {
 		c.in = buf.Get(c.size)
 	}
 	for {
-		n, err := syscall.Read(int(fd), c.in.Bytes()[c.w:])
+		n, errno := read(fd, c.in.Bytes()[c.w:])
 		switch {
 		case n > 0:
 			c.w += n
 			return true
-		case err == nil:
+		case errno == 0:
 			op.err = io.EOF
-		case err == syscall.EINTR:
+		case errno == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN:
+		case errno == syscall.EAGAIN:
 			c.release() // an idle connection holds no buffer
 			if !op.block {
 				op.err = errWouldBlock
@@ -78,7 +78,7 @@ func (c *conn) rawRead(fd uintptr) bool {
 			c.arm(&c.rd, c.nc.SetReadDeadline)
 			return false
 		default:
-			op.err = err
+			op.err = errno
 		}
 		return true
 	}
@@ -155,12 +155,9 @@ func writev(fd uintptr, v *[3][]byte, iov *[3]syscall.Iovec) (int, syscall.Errno
 	if count == 0 {
 		return 0, 0
 	}
-	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(iov)), uintptr(count))
+	n, errno := writeVector(fd, &iov[0], count)
 	*iov = [3]syscall.Iovec{} // hold on to nobody's bytes
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
+	return n, errno
 }
 
 // consume takes the first n bytes from v and reports whether that was all.
