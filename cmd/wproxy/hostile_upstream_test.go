@@ -277,13 +277,22 @@ func (h *hostile) healthyAfter(t *testing.T, c upstreamCase) {
 // TestUnaskedAnswer: bytes that an origin sends on an idle connection are the
 // answer to nobody's next request.
 func TestUnaskedAnswer(t *testing.T) {
+	answered, spoken := make(chan struct{}), make(chan struct{})
 	origin := strict.NewOrigin(t, func(r *strict.Request) strict.Answer {
 		if r.Target != "/poison" {
 			return echo(r)
 		}
 		return strict.Answer{Raw: echo(r).Raw, Then: func(c net.Conn, rest io.Reader) {
-			time.Sleep(50 * time.Millisecond) // until the connection is back in the pool
+			select {
+			case <-answered: // the connection is on its way back to the pool
+			case <-t.Context().Done():
+				return
+			}
 			_, _ = c.Write(strict.Reply(200, "evil").Raw)
+			select {
+			case spoken <- struct{}{}:
+			case <-t.Context().Done():
+			}
 			_, _ = io.Copy(io.Discard, rest)
 		}}
 	})
@@ -292,7 +301,8 @@ func TestUnaskedAnswer(t *testing.T) {
 		if got := in.get(t, "a.test", "/poison"); string(got.Body) != "GET /poison" {
 			t.Fatalf("got %d %q", got.Status, got.Body)
 		}
-		time.Sleep(150 * time.Millisecond) // until the bytes are there
+		answered <- struct{}{}
+		<-spoken // over loopback, what was written is there
 		target := fmt.Sprintf("/next?%d", i)
 		if got := in.get(t, "a.test", target); string(got.Body) != "GET "+target {
 			t.Errorf("the next request got %d %q", got.Status, got.Body)
