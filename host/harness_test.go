@@ -86,7 +86,12 @@ type options struct {
 	host   host.HostOptions
 	plugin host.PluginOptions
 	config string
+
+	defaultGrants bool // leave PluginOptions.Grants nil
 }
+
+// allGrants is what plugins of tests may use, unless the test says otherwise.
+var allGrants = append(host.DefaultGrants(), host.GrantQueue, host.GrantEnv, host.GrantCall+"u")
 
 // load loads m; the plugin has no root yet.
 func load(t *testing.T, m *wasmtest.Module, o options) *setup {
@@ -100,6 +105,9 @@ func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 	}
 	if o.plugin.Instances == 0 {
 		o.plugin.Instances = 1
+	}
+	if o.plugin.Grants == nil && !o.defaultGrants {
+		o.plugin.Grants = allGrants
 	}
 	var err error
 	if s.host, err = host.NewHost(o.host); err != nil {

@@ -122,6 +122,9 @@ func (p *Plugin) checkImports(info moduleInfo, add func(string, ...any)) {
 		case fn == nil:
 			add("it imports %s: there is no module %q here", full, module)
 		default:
+			if stub := p.deny(module, name, len(def.ResultTypes()) > 0); stub != nil {
+				fn = stub
+			}
 			p.imports = append(p.imports, importedFunc{module, name, def.ParamTypes(), def.ResultTypes(), fn})
 		}
 	}

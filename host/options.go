@@ -91,6 +91,11 @@ type PluginOptions struct {
 	Env      map[string]string // the guest's environment; nothing else is in it
 	LogLevel abi.LogLevel      // lines below are dropped; what proxy_get_log_level tells
 
+	// Grants is what the plugin may use beyond its own stream, a set: GrantLog and so
+	// on, and GrantCall with the name of an upstream. nil means DefaultGrants, and
+	// GrantEnv if there is an Env; an empty list means nothing.
+	Grants []string
+
 	// Memory is the most linear memory of one instance, in bytes, rounded up to
 	// pages of 64 KiB. 0 means 64 MiB; at most 4 GiB.
 	Memory int64
@@ -138,6 +143,11 @@ func (opts *PluginOptions) Validate() error {
 	case opts.HeadersPause > HeadersPauseHold:
 		return fmt.Errorf("host: plugin %s: headers pause %d: want 0 to %d", opts.Name, opts.HeadersPause, HeadersPauseHold)
 	}
+	for _, g := range opts.Grants {
+		if err := checkGrant(g); err != nil {
+			return fmt.Errorf("host: plugin %s: %w", opts.Name, err)
+		}
+	}
 	for k, v := range opts.Env {
 		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
 			return fmt.Errorf("host: plugin %s: environment variable %q: a name without = and NUL and a value without NUL are needed", opts.Name, k)
@@ -167,5 +177,6 @@ func (opts *PluginOptions) withDefaults() PluginOptions {
 	o.RestartMax = max(o.RestartMax, o.RestartMin)
 	o.VMConfig = slices.Clone(o.VMConfig)
 	o.Env = maps.Clone(o.Env)
+	o.Grants = slices.Clone(o.Grants)
 	return o
 }

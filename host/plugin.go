@@ -26,6 +26,8 @@ type Plugin struct {
 	version   abi.Version
 	exports   [callbacks]guestExport
 	imports   []importedFunc
+	grants    grantSet
+	denied    []DeniedImport
 	start     []startFunc
 	slots     bool // the guest has abi.ExportStreamSlots
 	allocator string
@@ -90,6 +92,11 @@ func newPlugin(h *Host, o PluginOptions) *Plugin {
 		roots: map[*Root]struct{}{},
 		traps: map[Cause]uint64{},
 		crash: backoff{least: o.RestartMin, most: o.RestartMax},
+
+		grants: grantSetOf(&o),
+	}
+	if !p.grants.has(GrantEnv) {
+		return p
 	}
 	for _, k := range slices.Sorted(maps.Keys(o.Env)) {
 		p.env = append(p.env, k+"="+o.Env[k])

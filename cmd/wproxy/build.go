@@ -107,8 +107,17 @@ type generation struct {
 }
 
 type brokenPlugin struct {
-	Plugin, Route string
-	Err           error
+	Plugin string
+	Route  string // that uses it; "": none, it is a service
+	Err    error
+}
+
+// String names the plugin, and the route that it is broken for.
+func (b brokenPlugin) String() string {
+	if b.Route == "" {
+		return fmt.Sprintf("service %q", b.Plugin)
+	}
+	return fmt.Sprintf("route %q: plugin %q", b.Route, b.Plugin)
 }
 
 // A builder builds one generation.
@@ -171,7 +180,7 @@ func (b *builder) release() {
 
 // all builds everything, in the order of dependence.
 func (b *builder) all(ctx context.Context) error {
-	steps := []func(context.Context) error{b.buildUpstreams, b.loadPlugins, b.buildSnapshot}
+	steps := []func(context.Context) error{b.buildUpstreams, b.loadPlugins, b.startServices, b.buildSnapshot}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -351,17 +360,13 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 	if f, ok := p.factories[sum]; ok {
 		return f, nil
 	}
-	root, letGo, err := b.roots.get(rootKey{p.key, sum}, func() (*host.Root, error) { return p.NewRoot(ctx, settings) })
-	if err != nil {
-		conf := b.file.Plugins[use.Plugin]
-		problem := pluginProblem(ctx, b.file, conf, routeName, err)
-		if _, ok := asType[*host.StartError](err); !ok || !b.tolerant {
-			return nil, problem
-		}
-		b.gen.broken = append(b.gen.broken, brokenPlugin{use.Plugin, routeName, problem})
-		return newFailedFactory(use.Plugin, problem), nil // not kept: the next route says so too
+	root, broken, err := b.startRoot(ctx, p, routeName, settings)
+	switch {
+	case err != nil:
+		return nil, err
+	case broken != nil:
+		return newFailedFactory(use.Plugin, broken), nil // not kept: the next route says so too
 	}
-	b.hold(letGo)
 	f := wasmfilter.New(root, filterOptions(b.file.Plugins[use.Plugin]))
 	p.factories[sum] = f
 	return f, nil

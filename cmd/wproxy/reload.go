@@ -130,7 +130,7 @@ func whatChanged(old, next *generation) []string {
 		}
 	}
 	for _, b := range old.broken {
-		all = append(all, fmt.Sprintf("route %q: plugin %q starts now", b.Route, b.Plugin))
+		all = append(all, fmt.Sprintf("%s starts now", b))
 	}
 	return all
 }

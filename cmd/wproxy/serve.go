@@ -280,6 +280,10 @@ func (a *app) sayServing(g *generation, addresses []string) {
 		a.log.Info("listening", zap.String("listener", l.Name), zap.String("address", l.Address))
 	}
 	for _, b := range g.broken {
+		if b.Route == "" {
+			a.log.Error("a service does not start, until a reload mends it", zap.String("plugin", b.Plugin), zap.Error(b.Err))
+			continue
+		}
 		a.log.Error("a plugin does not start: its route answers 503 until a reload mends it",
 			zap.String("plugin", b.Plugin), zap.String("route", b.Route), zap.Error(b.Err))
 	}
