@@ -77,6 +77,7 @@ func (r *recorder) contains(guest bool, part string) bool {
 type setup struct {
 	t      *testing.T
 	log    *recorder
+	caller *fakeCaller // of calls; nil: the test has another
 	host   *host.Host
 	plugin *host.Plugin
 	root   *host.Root
@@ -99,6 +100,10 @@ func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 	s := &setup{t: t, log: &recorder{}}
 	if o.host.Log == nil {
 		o.host.Log = s.log.log
+	}
+	if o.host.Caller == nil {
+		s.caller = newFakeCaller()
+		o.host.Caller = s.caller
 	}
 	if o.plugin.Name == "" {
 		o.plugin.Name = "test"

@@ -65,10 +65,11 @@ var hostFuncs = map[string]hostFunc{
 	abi.ImportSetProperty:         {[]string{"iiii>i"}, false, hostSetProperty},
 	abi.ImportCallForeignFunction: {[]string{"iiiiii>i"}, false, hostCallForeignFunction},
 
+	abi.ImportHTTPCall:  {[]string{"iiiiiiiiii>i"}, false, hostHTTPCall},
+	abi.ImportGetStatus: {[]string{"iii>i"}, false, hostGetStatus},
+
 	// Not implemented yet; the shorter types are those of early C++ and
 	// AssemblyScript SDKs, without initial metadata.
-	abi.ImportGetStatus:           {[]string{"iii>i"}, false, unimplemented(abi.ImportGetStatus)},
-	abi.ImportHTTPCall:            {[]string{"iiiiiiiiii>i"}, false, unimplemented(abi.ImportHTTPCall)},
 	abi.ImportGRPCCall:            {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, unimplemented(abi.ImportGRPCCall)},
 	abi.ImportGRPCStream:          {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, unimplemented(abi.ImportGRPCStream)},
 	abi.ImportGRPCSend:            {[]string{"iiii>i"}, false, unimplemented(abi.ImportGRPCSend)},

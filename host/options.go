@@ -30,6 +30,9 @@ type HostOptions struct {
 	// only, for the guests themselves.
 	Metrics MetricSink
 
+	// Caller makes the HTTP calls that guests ask for. nil: none can be made.
+	Caller Caller
+
 	// Now is the wall clock of guests. nil means time.Now.
 	Now func() time.Time
 
@@ -117,6 +120,11 @@ type PluginOptions struct {
 	// OnCall, if set, is told how long each outermost callback took. It is
 	// called while the VM is locked and must not block.
 	OnCall func(Callback, time.Duration)
+
+	// OnCallout, if set, is told what has become of each HTTP call to an upstream that
+	// the plugin was granted. It is called from any goroutine, maybe while a VM is
+	// locked, and must not block.
+	OnCallout func(upstream string, o CallOutcome)
 }
 
 const (

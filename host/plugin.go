@@ -38,6 +38,9 @@ type Plugin struct {
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64
 
+	calls     atomic.Int64 // HTTP calls under way
+	callBytes atomic.Int64 // that they hold
+
 	stop     chan struct{} // closed by shut
 	freeOnce sync.Once
 

@@ -39,6 +39,7 @@ type parts struct {
 	watcher *h1.Watcher
 
 	builtins *builtinSet
+	callouts *callouts
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
@@ -103,6 +104,7 @@ type generation struct {
 	modules map[string]moduleKey
 
 	upstreams map[string]*proxy.Upstream
+	callable  map[string]upstreamKey // the same for callouts
 	plugins   map[string]*loadedPlugin
 }
 
@@ -150,7 +152,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 		parts: p, file: f, tolerant: tolerant,
 		gen: &generation{
 			file: f, modules: map[string]moduleKey{},
-			upstreams: map[string]*proxy.Upstream{}, plugins: map[string]*loadedPlugin{},
+			upstreams: map[string]*proxy.Upstream{}, callable: map[string]upstreamKey{}, plugins: map[string]*loadedPlugin{},
 		},
 		listeners: slices.Sorted(maps.Keys(f.Listeners)),
 	}
@@ -160,6 +162,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
 	if err := b.all(ctx); err != nil {
+		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
 	}
@@ -251,7 +254,7 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 		return err
 	}
 	b.hold(letGo)
-	b.gen.upstreams[u.Name] = up
+	b.gen.upstreams[u.Name], b.gen.callable[u.Name] = up, upstreamKey{u.Name, u.Hash, pk}
 	return nil
 }
 
@@ -303,6 +306,7 @@ func (b *builder) newEndpoint(ctx context.Context, u *config.Upstream, s config.
 // loadPlugins compiles what the file names. Plugins that no route uses are
 // loaded too: a .wasm that is broken is told before it is needed.
 func (b *builder) loadPlugins(ctx context.Context) error {
+	b.callouts.prepare(b.gen.callable)
 	for _, name := range slices.Sorted(maps.Keys(b.file.Plugins)) {
 		if err := b.note(b.loadPlugin(ctx, b.file.Plugins[name])); err != nil {
 			return err
@@ -323,6 +327,7 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 	key := keyOf(wasm, o)
 	b.builtins.set(p.Name, p.Builtin != "")
 	o.OnCall = observeCalls(b.metrics.Plugin(p.Name))
+	o.OnCallout = countCallouts(b.metrics, p.Name)
 	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) { return b.host.Load(ctx, wasm, o) })
 	if err != nil {
 		return pluginProblem(ctx, b.file, p, "", err)
@@ -344,6 +349,11 @@ func observeCalls(m *metrics.Plugin) func(host.Callback, time.Duration) {
 			observers[c].Observe(took.Seconds())
 		}
 	}
+}
+
+// countCallouts counts a plugin's calls by what has become of them.
+func countCallouts(m *metrics.Metrics, plugin string) func(string, host.CallOutcome) {
+	return func(upstream string, o host.CallOutcome) { m.Callout(plugin, upstream, string(o)) }
 }
 
 // factory returns the filters of one use of a plugin by a route.

@@ -156,7 +156,7 @@ func deniedWarning(p *config.Plugin, denied []host.DeniedImport) string {
 
 // keyOf returns the key of a module that is run with o.
 func keyOf(wasm []byte, o host.PluginOptions) moduleKey {
-	o.OnCall = nil // not a setting
+	o.OnCall, o.OnCallout = nil, nil // not settings
 	h := sha256.New()
 	fmt.Fprintf(h, "%x %+v", sha256.Sum256(wasm), o) // fmt prints maps in order
 	return moduleKey{o.Name, [sha256.Size]byte(h.Sum(nil))}

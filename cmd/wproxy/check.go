@@ -140,11 +140,12 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// buildDry builds f as a reload would and throws it away, without the two
-// things that would be seen outside: the access log's file and the socket of
-// the built-in server. It returns what plugins import and may not use.
+// buildDry builds f as a reload would and throws it away, without the three
+// things that would be seen outside: the access log's file, the socket of the
+// built-in server, and the calls that plugins make when they start: a plugin is told
+// that its call is under way, and hears no more of it. It returns what plugins import and may not use.
 func buildDry(ctx context.Context, f *config.File) (denied []config.Problem, err error) {
-	a := &app{log: zap.NewNop()}
+	a := &app{log: zap.NewNop(), dry: true}
 	var undo cleanup
 	defer undo.run()
 	if err := a.makeParts(&undo); err != nil {
