@@ -41,7 +41,8 @@ type CallRequest struct {
 	Timeout  time.Duration // for all of it; more than 0
 
 	// Room is asked before n more bytes of the answer's body are held; false: the
-	// answer is too large, CallReset. It is safe on any goroutine, one at a time.
+	// answer is too large, CallReset. It is set once the call is accepted, and may be
+	// asked on any goroutine, one at a time.
 	Room func(n int) bool
 }
 
