@@ -33,7 +33,8 @@ type CallRequest struct {
 	Plugin   string // who asks
 	Upstream string // who is asked
 
-	Method, Scheme, Authority, Path string // as the guest wrote them; Scheme may be ""
+	Method, Path      string // as the guest wrote them
+	Scheme, Authority string // the same; may be ""
 
 	Fields   []abi.Pair
 	Body     []byte

@@ -160,18 +160,19 @@ func TestHTTPCallStatus(t *testing.T) {
 		return enc(append(slices.Clone(callHead), abi.Pair{Name: name, Value: value})...)
 	}
 	for _, tt := range []struct {
-		name               string
-		upstream, head     string
-		body, trailers     string
-		timeout            int
-		want               abi.Status
-		log                string
-		grants             []string
-		caller             host.Caller
-		noCaller, misuse   bool
-		wantFields         string
-		wantTimeout        time.Duration
-		wantTrailers, path string
+		name           string
+		upstream, head string
+		body, trailers string
+		timeout        int
+		want           abi.Status
+		log            string
+		grants         []string
+		caller         host.Caller
+		misuse         bool
+		emptyAuthority bool
+		wantFields     string
+		wantTimeout    time.Duration
+		wantTrailers   string
 	}{
 		{name: "as it should be", upstream: "u", head: head, body: "b", timeout: 250, wantTimeout: 250 * time.Millisecond},
 		{name: "no timeout", upstream: "u", head: head, wantTimeout: time.Minute},
@@ -188,6 +189,7 @@ func TestHTTPCallStatus(t *testing.T) {
 		{name: "no method", upstream: "u", head: enc(callHead[1:]...), want: 2, log: ":method", misuse: true},
 		{name: "no path", upstream: "u", head: enc(callHead[0], callHead[2]), want: 2, log: ":path", misuse: true},
 		{name: "no authority", upstream: "u", head: enc(callHead[:2]...), want: 2, log: ":authority", misuse: true},
+		{name: "empty authority", upstream: "u", head: enc(callHead[0], callHead[1], abi.Pair{Name: ":authority"}), wantTimeout: time.Minute, emptyAuthority: true},
 		{name: "host is no authority", upstream: "u", head: enc(callHead[0], callHead[1], abi.Pair{Name: "host", Value: "h"}), want: 2, misuse: true},
 		{name: "line break in a value", upstream: "u", head: with("x", "a\r\nb: c"), want: 2, log: "CR, LF", misuse: true},
 		{name: "line break in a name", upstream: "u", head: with("x\nb", "a"), want: 2, misuse: true},
@@ -225,6 +227,9 @@ func TestHTTPCallStatus(t *testing.T) {
 				t.Errorf("id %d, want 4", id)
 			}
 			r := s.caller.next(t)
+			if tt.emptyAuthority {
+				r.Authority += "auth.example.com"
+			}
 			if r.Plugin != "test" || r.Upstream != "u" || r.Method != "GET" || r.Path != "/check" || r.Authority != "auth.example.com" || string(r.Body) != tt.body {
 				t.Errorf("request %+v", r.CallRequest)
 			}

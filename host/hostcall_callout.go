@@ -63,17 +63,19 @@ func (r *CallRequest) read(head, trailers []byte) error {
 	if err != nil {
 		pairs = nil
 	}
+	const method, path, authority = 1, 2, 4
+	seen := 0 // of these; :authority may be there and empty, as in an example of the Go SDK
 	for _, p := range pairs {
-		pseudo := (*string)(nil)
+		pseudo, bit := (*string)(nil), 0
 		switch p.Name {
 		case ":method":
-			pseudo = &r.Method
+			pseudo, bit = &r.Method, method
 		case ":scheme":
 			pseudo = &r.Scheme
 		case ":authority":
-			pseudo = &r.Authority
+			pseudo, bit = &r.Authority, authority
 		case ":path":
-			pseudo = &r.Path
+			pseudo, bit = &r.Path, path
 		case "host": // :authority is
 			continue
 		}
@@ -85,11 +87,11 @@ func (r *CallRequest) read(head, trailers []byte) error {
 			r.Fields = append(r.Fields, abi.Pair{Name: name, Value: value})
 			continue
 		}
-		if *pseudo == "" {
+		if seen |= bit; *pseudo == "" {
 			*pseudo = p.Value
 		}
 	}
-	if r.Method == "" || r.Path == "" || r.Authority == "" {
+	if seen != method|path|authority {
 		return errCallPseudo
 	}
 	pairs, err = ownPairs(trailers)

@@ -173,8 +173,10 @@ func callHead(r *host.CallRequest) (*exchange.Request, error) {
 	case r.Scheme != "" && r.Scheme != "http":
 		return nil, fmt.Errorf("%q is not a scheme", r.Scheme)
 	}
-	if err := h.ParseAuthority(r.Authority); err != nil {
-		return nil, fmt.Errorf("%q is not an authority", r.Authority)
+	if r.Authority != "" {
+		if err := h.ParseAuthority(r.Authority); err != nil {
+			return nil, fmt.Errorf("%q is not an authority", r.Authority)
+		}
 	}
 	if err := h.ParseTarget(r.Path); err != nil {
 		return nil, fmt.Errorf("%q is not a path", r.Path)

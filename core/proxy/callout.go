@@ -30,7 +30,7 @@ type Call struct {
 	Upstream *Upstream
 
 	// Request is the head; its Authority is sent as it is, whatever host the upstream
-	// is configured with. Fields that are hop by hop are not sent, and Length is set
+	// is configured with, and the server's address if it is empty. Fields that are hop by hop are not sent, and Length is set
 	// by Do. It is borrowed.
 	Request *exchange.Request
 	Body    []byte

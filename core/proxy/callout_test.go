@@ -229,3 +229,18 @@ func TestCallDeadline(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A call without an authority goes by the server's name.
+func TestCallWithoutAuthority(t *testing.T) {
+	t.Parallel()
+	o := &origin{}
+	e, c := callEngine(t, o, config{})
+	h := callHead("GET", "/")
+	h.Authority = ""
+	if _, err := doCall(t, e, c, &proxy.Call{Request: h}); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.streams[0].head.Authority; got != "127.0.0.1:10" {
+		t.Errorf("authority %q", got)
+	}
+}
