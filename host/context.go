@@ -241,6 +241,7 @@ func (v *vm) end(c *Context) {
 	delete(v.contexts, c.id)
 	switch {
 	case root:
+		v.cancelCalls(c.base)
 		delete(v.roots, c.root)
 		v.goneAfter(c.root)
 	case c.late:

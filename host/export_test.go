@@ -35,6 +35,8 @@ const (
 	KeptLogLines     = keptLogLines
 	DelayedDone      = delayedDone
 	MaxPropertyBytes = maxPropertyBytes
+	MaxCalls         = maxCalls
+	MaxCallBytes     = maxCallBytes
 )
 
 // HostFuncNames returns the names of all host functions.

@@ -35,6 +35,7 @@ var callbackSpecs = [callbacks]callbackSpec{
 	CallUpstreamData:     {name: abi.ExportOnUpstreamData, params: 3, result: true},
 	CallDownstreamClose:  {name: abi.ExportOnDownstreamConnectionClose, params: 2},
 	CallUpstreamClose:    {name: abi.ExportOnUpstreamConnectionClose, params: 2},
+	CallHTTPCallResponse: {name: abi.ExportOnHTTPCallResponse, params: 5},
 	CallDone:             {name: abi.ExportOnDone, params: 1, result: true, missing: 1},
 	CallLog:              {name: abi.ExportOnLog, params: 1},
 	CallDelete:           {name: abi.ExportOnDelete, params: 1},

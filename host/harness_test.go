@@ -77,6 +77,7 @@ func (r *recorder) contains(guest bool, part string) bool {
 type setup struct {
 	t      *testing.T
 	log    *recorder
+	caller *fakeCaller // of calls; nil: the test has another
 	host   *host.Host
 	plugin *host.Plugin
 	root   *host.Root
@@ -86,7 +87,12 @@ type options struct {
 	host   host.HostOptions
 	plugin host.PluginOptions
 	config string
+
+	defaultGrants bool // leave PluginOptions.Grants nil
 }
+
+// allGrants is what plugins of tests may use, unless the test says otherwise.
+var allGrants = append(host.DefaultGrants(), host.GrantQueue, host.GrantEnv, host.GrantCall+"u")
 
 // load loads m; the plugin has no root yet.
 func load(t *testing.T, m *wasmtest.Module, o options) *setup {
@@ -95,11 +101,18 @@ func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 	if o.host.Log == nil {
 		o.host.Log = s.log.log
 	}
+	if o.host.Caller == nil {
+		s.caller = newFakeCaller()
+		o.host.Caller = s.caller
+	}
 	if o.plugin.Name == "" {
 		o.plugin.Name = "test"
 	}
 	if o.plugin.Instances == 0 {
 		o.plugin.Instances = 1
+	}
+	if o.plugin.Grants == nil && !o.defaultGrants {
+		o.plugin.Grants = allGrants
 	}
 	var err error
 	if s.host, err = host.NewHost(o.host); err != nil {

@@ -9,6 +9,9 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 	if _, ok2 := v.view(a[2], a[3]); !ok || !ok2 {
 		return abi.StatusInvalidMemoryAccess
 	}
+	if v.foreignDenied(name) {
+		return abi.StatusInternalFailure
+	}
 	switch name {
 	case "clear_route_cache":
 		hostClearRouteCache(v, nil)

@@ -65,10 +65,11 @@ var hostFuncs = map[string]hostFunc{
 	abi.ImportSetProperty:         {[]string{"iiii>i"}, false, hostSetProperty},
 	abi.ImportCallForeignFunction: {[]string{"iiiiii>i"}, false, hostCallForeignFunction},
 
+	abi.ImportHTTPCall:  {[]string{"iiiiiiiiii>i"}, false, hostHTTPCall},
+	abi.ImportGetStatus: {[]string{"iii>i"}, false, hostGetStatus},
+
 	// Not implemented yet; the shorter types are those of early C++ and
 	// AssemblyScript SDKs, without initial metadata.
-	abi.ImportGetStatus:           {[]string{"iii>i"}, false, unimplemented(abi.ImportGetStatus)},
-	abi.ImportHTTPCall:            {[]string{"iiiiiiiiii>i"}, false, unimplemented(abi.ImportHTTPCall)},
 	abi.ImportGRPCCall:            {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, unimplemented(abi.ImportGRPCCall)},
 	abi.ImportGRPCStream:          {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, unimplemented(abi.ImportGRPCStream)},
 	abi.ImportGRPCSend:            {[]string{"iiii>i"}, false, unimplemented(abi.ImportGRPCSend)},
@@ -122,6 +123,9 @@ func (p *Plugin) checkImports(info moduleInfo, add func(string, ...any)) {
 		case fn == nil:
 			add("it imports %s: there is no module %q here", full, module)
 		default:
+			if stub := p.deny(module, name, len(def.ResultTypes()) > 0); stub != nil {
+				fn = stub
+			}
 			p.imports = append(p.imports, importedFunc{module, name, def.ParamTypes(), def.ResultTypes(), fn})
 		}
 	}

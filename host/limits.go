@@ -82,6 +82,22 @@ const (
 	defaultSharedBytes = 16 << 20
 	sharedOverhead     = 128
 
+	// maxCalls HTTP calls of one plugin may be under way, each on a goroutine of its
+	// own; a plugin that asks for each request of a busy route has about as many as
+	// there are requests in flight. Together they may hold maxCallBytes.
+	maxCalls     = 1024
+	maxCallBytes = 64 << 20
+	// maxCallHead bytes of encoded headers, or trailers, and maxCallBody of body may
+	// be sent; maxCallAnswer of body may come back. These are what other proxies
+	// take of a head, and what the reference host buffers of a body.
+	maxCallHead   = 64 << 10
+	maxCallBody   = 1 << 20
+	maxCallAnswer = 1 << 20
+	// defaultCallTimeout is for a call without a timeout, the reference host's none;
+	// maxCallTimeout is the longest: what is asked for outlives the asker.
+	defaultCallTimeout = time.Minute
+	maxCallTimeout     = 10 * time.Minute
+
 	// maxRandomBytes of one random_get, as in the reference host.
 	maxRandomBytes = 64 << 10
 

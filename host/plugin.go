@@ -26,6 +26,8 @@ type Plugin struct {
 	version   abi.Version
 	exports   [callbacks]guestExport
 	imports   []importedFunc
+	grants    grantSet
+	denied    []DeniedImport
 	start     []startFunc
 	slots     bool // the guest has abi.ExportStreamSlots
 	allocator string
@@ -35,6 +37,9 @@ type Plugin struct {
 
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64
+
+	calls     atomic.Int64 // HTTP calls under way
+	callBytes atomic.Int64 // that they hold
 
 	stop     chan struct{} // closed by shut
 	freeOnce sync.Once
@@ -90,6 +95,11 @@ func newPlugin(h *Host, o PluginOptions) *Plugin {
 		roots: map[*Root]struct{}{},
 		traps: map[Cause]uint64{},
 		crash: backoff{least: o.RestartMin, most: o.RestartMax},
+
+		grants: grantSetOf(&o),
+	}
+	if !p.grants.has(GrantEnv) {
+		return p
 	}
 	for _, k := range slices.Sorted(maps.Keys(o.Env)) {
 		p.env = append(p.env, k+"="+o.Env[k])

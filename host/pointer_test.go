@@ -50,6 +50,10 @@ var shapes = map[string]struct {
 	"proxy_get_metric":       {args: []any{1, out(0)}, first: defineFirst},
 	"proxy_get_property":     {args: []any{"plugin_name", out(0), out(4)}},
 	"proxy_set_property":     {args: []any{"name", "value"}},
+	"proxy_get_status":       {args: []any{out(0), out(4), out(8)}},
+	"proxy_http_call": {args: []any{
+		"u", string(abi.AppendPairs(nil, callHead)), "body", "\x00\x00\x00\x00", 1000, out(0),
+	}},
 	"proxy_call_foreign_function": {args: []any{
 		"declare_property", "x", out(0), out(4),
 	}},
@@ -59,7 +63,7 @@ var shapes = map[string]struct {
 func implemented() []string {
 	return slices.DeleteFunc(host.HostFuncNames(), func(name string) bool {
 		return slices.Contains([]string{
-			"proxy_get_status", "proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send",
+			"proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send",
 			"proxy_grpc_cancel", "proxy_grpc_close", "proxy_register_shared_queue", "proxy_resolve_shared_queue",
 			"proxy_enqueue_shared_queue", "proxy_dequeue_shared_queue",
 		}, name)

@@ -27,6 +27,7 @@ const (
 	CallUpstreamData
 	CallDownstreamClose
 	CallUpstreamClose
+	CallHTTPCallResponse
 	CallDone
 	CallLog
 	CallDelete
@@ -38,6 +39,7 @@ var callbackNames = [callbacks]string{
 	"on_tick", "on_request_headers", "on_request_body", "on_request_trailers", "on_response_headers",
 	"on_response_body", "on_response_trailers", "on_new_connection", "on_downstream_data",
 	"on_upstream_data", "on_downstream_connection_close", "on_upstream_connection_close",
+	"on_http_call_response",
 	"on_done", "on_log", "on_delete",
 }
 

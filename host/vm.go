@@ -61,6 +61,10 @@ type vm struct {
 	ended []*Context
 	after []func()
 
+	calls    map[uint32]*httpCall // under way, by id
+	lastCall uint32
+	answer   *callAnswer // that on_http_call_response is called for; nil outside of it
+
 	delayed []*Context // streams waiting for proxy_done, oldest first
 	waiters int        // bytes that they hold
 	timer   vmTimer
@@ -316,6 +320,7 @@ func (v *vm) die(err error, self *Context) {
 	v.dead = err
 	v.close()
 	v.timer.poke()
+	v.cancelCalls(nil)
 	for _, c := range v.contexts {
 		if f, ok := c.stream.(Failer); ok && c != self && !c.late {
 			f.Failed(err)

@@ -19,6 +19,14 @@ var files embed.FS
 // names lists what belongs into builtin.
 var names = [...]string{"ratelimit", "securityheaders"}
 
+// Grants returns what the plugin called name needs to be granted (the key grant).
+func Grants(name string) []string {
+	if name == "ratelimit" {
+		return []string{"log", "metrics", "shared-data"}
+	}
+	return []string{"log", "metrics"}
+}
+
 // ErrNotBuilt is returned for a plugin that belongs into this binary, and is
 // not in it.
 var ErrNotBuilt = errors.New("wproxy was built without it; `make build` builds the plugins first")
