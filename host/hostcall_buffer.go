@@ -35,7 +35,12 @@ func (v *vm) bufferBytes(kind abi.BufferType) ([]byte, abi.Status) {
 			return v.buf, abi.StatusOK
 		}
 		return b.Bytes(), abi.StatusOK
-	case abi.BufferHTTPCallResponseBody, abi.BufferGRPCReceive, abi.BufferCallData:
+	case abi.BufferCallData:
+		if v.callback != CallForeignFunction {
+			return nil, abi.StatusNotFound
+		}
+		return v.callData, abi.StatusOK
+	case abi.BufferHTTPCallResponseBody, abi.BufferGRPCReceive:
 		return nil, abi.StatusNotFound
 	}
 	return nil, abi.StatusBadArgument

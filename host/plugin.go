@@ -81,6 +81,8 @@ type Stats struct {
 	LogDropped  uint64           // log lines over the rate
 	SharedBytes int64            // shared data of the plugin's vm_id
 	Evicted     uint64           // entries of it that had to go for others
+	QueueBytes  int64            // in shared queues of the plugin's vm_id
+	QueueFull   uint64           // items that found no room in them
 }
 
 func newPlugin(h *Host, o PluginOptions) *Plugin {
@@ -137,6 +139,7 @@ func (p *Plugin) Stats() Stats {
 		s.Streams += int(v.bound.Load())
 	}
 	s.SharedBytes, s.Evicted = p.shared.stats()
+	s.QueueBytes, s.QueueFull = p.shared.queueBytes.Load(), p.shared.full.Load()
 	p.mu.Lock()
 	s.Traps = maps.Clone(p.traps)
 	p.mu.Unlock()

@@ -154,6 +154,7 @@ func (v *vm) drainLocked(base *rootContext) {
 		return
 	}
 	base.closing, base.tick = true, 0
+	v.leaveQueues(base)
 	done, ok := v.call(&base.Context, CallDone, uint64(base.id))
 	if !ok {
 		return

@@ -27,6 +27,7 @@ type vm struct {
 	waiting atomic.Int32 // goroutines that wait for mu
 	bound   atomic.Int32 // streams
 	bytes   atomic.Int64 // linear memory, as of the last unlock
+	serving atomic.Bool  // in the pool; its roots are called for their queues
 
 	mu sync.Mutex
 
@@ -61,16 +62,17 @@ type vm struct {
 	ended []*Context
 	after []func()
 
-	delayed []*Context // streams waiting for proxy_done, oldest first
-	waiters int        // bytes that they hold
-	timer   vmTimer
-	logs    logState
-	out     [2]partialLine // what the guest wrote to fd 1 and 2
-	buf     []byte         // scratch of host functions
-	pairs   []abi.Pair     // scratch of host functions
-	fields  fieldCache
-	collect func(name, value string) bool
-	warned  map[string]struct{}
+	delayed  []*Context // streams waiting for proxy_done, oldest first
+	waiters  int        // bytes that they hold
+	timer    vmTimer
+	logs     logState
+	out      [2]partialLine // what the guest wrote to fd 1 and 2
+	buf      []byte         // scratch of host functions
+	callData []byte         // arguments of on_foreign_function, buffer 8; nil outside of it
+	pairs    []abi.Pair     // scratch of host functions
+	fields   fieldCache
+	collect  func(name, value string) bool
+	warned   map[string]struct{}
 }
 
 // A vmContext is the context.Context that host functions get, by which they find
@@ -324,7 +326,8 @@ func (v *vm) die(err error, self *Context) {
 			v.releaseAfter(c.root)
 		}
 	}
-	for r := range v.roots {
+	for r, base := range v.roots {
+		v.leaveQueues(base)
 		v.goneAfter(r)
 	}
 	v.contexts, v.roots, v.ended, v.delayed = nil, nil, nil, nil

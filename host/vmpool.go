@@ -202,6 +202,7 @@ func (p *Plugin) join(v *vm) error {
 	p.mu.Lock()
 	p.addVMLocked(v)
 	p.mu.Unlock()
+	v.serve()
 	for r, base := range v.roots {
 		if r.refs.Load() == 0 {
 			v.drainLocked(base)
