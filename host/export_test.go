@@ -84,12 +84,12 @@ func (p *Plugin) Poke(at uint32, b []byte) {
 	}
 }
 
-// Peek returns a copy of the memory of the plugin's first VM.
+// Peek returns a copy of the beginning of the memory of the plugin's first VM.
 func (p *Plugin) Peek() []byte {
 	v := p.list()[0]
 	v.lock()
 	defer v.unlock()
-	b, _ := v.mem.Read(0, v.mem.Size())
+	b, _ := v.mem.Read(0, 2048)
 	return append([]byte(nil), b...)
 }
 

@@ -142,8 +142,11 @@ type Engine interface {
 	// be called from any goroutine until Close has returned.
 	Abort(reason string)
 
-	// Reroute asks for the route to be matched again once the request head
-	// has passed the last filter (Proxy-Wasm clear_route_cache).
+	// Reroute says whether the route is matched again once the request head has
+	// passed the last filter, as it is if filters have changed what matching reads
+	// and nobody has said anything. true: in any case (Proxy-Wasm
+	// clear_route_cache). false: not for what this filter has changed; the true of
+	// another prevails.
 	Reroute(on bool)
 }
 
