@@ -56,6 +56,10 @@ type Exchange struct {
 	Request   *exchange.Request  // never nil
 	Response  *exchange.Response // nil until a final head is on its way back
 
+	// The trailers as they were passed on, for filters that those went past; nil until
+	// then. Written under Mu.
+	RequestTrailer, ResponseTrailer *exchange.Fields
+
 	ClientAddr netip.Addr // after trust_proxy
 	ClientIP   string     // ClientAddr.String(), made once
 
