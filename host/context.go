@@ -133,6 +133,7 @@ func (c *Context) lock() (*vm, error) {
 		c.vm, c.base, c.id = v, base, id
 		v.contexts[id] = c
 		v.bound.Add(1)
+		v.served++
 		if !known {
 			v.call(c, CallContextCreate, uint64(id), uint64(base.id))
 		}

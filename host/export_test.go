@@ -124,3 +124,10 @@ func (q Queue) Unpop(s string) { q.q.unpop([]byte(s)) }
 
 // Bytes is what the queue holds.
 func (q Queue) Bytes() int64 { return q.q.space.queueBytes.Load() }
+
+// Plugins returns how many plugins are loaded.
+func (h *Host) Plugins() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.plugins)
+}

@@ -64,6 +64,9 @@ func (v *vm) setProperty(path string, value []byte) {
 		v.warn("a property was not stored: its path or value is too long")
 		return
 	}
+	if path == "wasm_need_rebuild" && string(value) == "true" { // of Higress
+		v.rebuild = true
+	}
 	c := v.current()
 	if v.readOnly(c, path) {
 		v.warn("a property was not stored: the plugin has declared it read-only, and it is set")

@@ -118,6 +118,10 @@ const (
 	fieldCacheWays  = 4
 	fieldCacheBytes = 1 << 10
 
+	// recycleEvery is the least time between two replacements of VMs that are alive: a
+	// guest that wants to be rebuilt after each request must not spend all time on it.
+	recycleEvery = 100 * time.Millisecond
+
 	// quietTime without a crash resets the back-off of restarts, and
 	// immediateRestarts in it are free of it: a client that knows a request which
 	// kills the guest must send more than that to keep a route down, and each costs

@@ -37,8 +37,13 @@ type vm struct {
 	region   reservation
 	fns      [callbacks]api.Function
 	alloc    api.Function
-	joined   bool  // in the pool, or has been
-	dead     error // why no call is made any more: a *TrapError or *ClosedError
+	joined   bool   // in the pool, or has been
+	served   int64  // streams that it was given
+	size     uint32 // bytes of its memory when it joined
+	rebuild  bool   // the guest wants to be replaced
+	worn     bool   // a replacement was asked for (recycle.go)
+	retired  bool   // and has come: no more streams
+	dead     error  // why no call is made any more: a *TrapError or *ClosedError
 	stack    [8]uint64
 	allocArg [1]uint64
 
@@ -209,6 +214,9 @@ func (v *vm) unlock() {
 		c := v.ended[0]
 		v.ended = v.ended[:copy(v.ended, v.ended[1:])]
 		v.end(c)
+	}
+	if v.wear(); v.retired {
+		v.windUp()
 	}
 	if v.mem != nil {
 		if n := int64(v.mem.Size()); n != v.bytes.Load() {
