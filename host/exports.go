@@ -24,6 +24,8 @@ var callbackSpecs = [callbacks]callbackSpec{
 	CallVMStart:          {name: abi.ExportOnVMStart, params: 2, result: true, missing: 1},
 	CallConfigure:        {name: abi.ExportOnConfigure, params: 2, result: true, missing: 1},
 	CallTick:             {name: abi.ExportOnTick, params: 1},
+	CallQueueReady:       {name: abi.ExportOnQueueReady, params: 2},
+	CallForeignFunction:  {name: abi.ExportOnForeignFunction, params: 3},
 	CallRequestHeaders:   {name: abi.ExportOnRequestHeaders, params: 3, short: true, result: true},
 	CallRequestBody:      {name: abi.ExportOnRequestBody, params: 3, result: true},
 	CallRequestTrailers:  {name: abi.ExportOnRequestTrailers, params: 2, result: true},

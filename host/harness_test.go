@@ -97,6 +97,12 @@ var allGrants = append(host.DefaultGrants(), host.GrantQueue, host.GrantEnv, hos
 // load loads m; the plugin has no root yet.
 func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 	t.Helper()
+	return loadWasm(t, m.Bytes(), o)
+}
+
+// loadWasm is load for an encoded module.
+func loadWasm(t *testing.T, wasm []byte, o options) *setup {
+	t.Helper()
 	s := &setup{t: t, log: &recorder{}}
 	if o.host.Log == nil {
 		o.host.Log = s.log.log
@@ -123,7 +129,7 @@ func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 			t.Errorf("Close() = %v", err)
 		}
 	})
-	if s.plugin, err = s.host.Load(t.Context(), m.Bytes(), o.plugin); err != nil {
+	if s.plugin, err = s.host.Load(t.Context(), wasm, o.plugin); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -132,7 +138,13 @@ func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 // start loads m and starts a root.
 func start(t *testing.T, m *wasmtest.Module, o options) *setup {
 	t.Helper()
-	s := load(t, m, o)
+	return startWasm(t, m.Bytes(), o)
+}
+
+// startWasm is start for an encoded module.
+func startWasm(t *testing.T, wasm []byte, o options) *setup {
+	t.Helper()
+	s := loadWasm(t, wasm, o)
 	var err error
 	if s.root, err = s.plugin.NewRoot(t.Context(), []byte(o.config)); err != nil {
 		t.Fatal(err)

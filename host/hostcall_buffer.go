@@ -40,7 +40,12 @@ func (v *vm) bufferBytes(kind abi.BufferType) ([]byte, abi.Status) {
 			return nil, abi.StatusNotFound
 		}
 		return v.answer.body, abi.StatusOK
-	case abi.BufferGRPCReceive, abi.BufferCallData:
+	case abi.BufferCallData:
+		if v.callback != CallForeignFunction {
+			return nil, abi.StatusNotFound
+		}
+		return v.callData, abi.StatusOK
+	case abi.BufferGRPCReceive:
 		return nil, abi.StatusNotFound
 	}
 	return nil, abi.StatusBadArgument

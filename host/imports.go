@@ -56,6 +56,11 @@ var hostFuncs = map[string]hostFunc{
 	abi.ImportGetSharedData: {[]string{"iiiii>i"}, false, hostGetSharedData},
 	abi.ImportSetSharedData: {[]string{"iiiii>i"}, false, hostSetSharedData},
 
+	abi.ImportRegisterSharedQueue: {[]string{"iii>i"}, false, hostRegisterSharedQueue},
+	abi.ImportResolveSharedQueue:  {[]string{"iiiii>i"}, false, hostResolveSharedQueue},
+	abi.ImportEnqueueSharedQueue:  {[]string{"iii>i"}, false, hostEnqueueSharedQueue},
+	abi.ImportDequeueSharedQueue:  {[]string{"iii>i"}, false, hostDequeueSharedQueue},
+
 	abi.ImportDefineMetric:    {[]string{"iiii>i"}, false, hostDefineMetric},
 	abi.ImportIncrementMetric: {[]string{"iI>i"}, false, hostIncrementMetric},
 	abi.ImportRecordMetric:    {[]string{"iI>i"}, false, hostRecordMetric},
@@ -70,15 +75,11 @@ var hostFuncs = map[string]hostFunc{
 
 	// Not implemented yet; the shorter types are those of early C++ and
 	// AssemblyScript SDKs, without initial metadata.
-	abi.ImportGRPCCall:            {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, unimplemented(abi.ImportGRPCCall)},
-	abi.ImportGRPCStream:          {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, unimplemented(abi.ImportGRPCStream)},
-	abi.ImportGRPCSend:            {[]string{"iiii>i"}, false, unimplemented(abi.ImportGRPCSend)},
-	abi.ImportGRPCCancel:          {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCCancel)},
-	abi.ImportGRPCClose:           {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCClose)},
-	abi.ImportRegisterSharedQueue: {[]string{"iii>i"}, false, unimplemented(abi.ImportRegisterSharedQueue)},
-	abi.ImportResolveSharedQueue:  {[]string{"iiiii>i"}, false, unimplemented(abi.ImportResolveSharedQueue)},
-	abi.ImportEnqueueSharedQueue:  {[]string{"iii>i"}, false, unimplemented(abi.ImportEnqueueSharedQueue)},
-	abi.ImportDequeueSharedQueue:  {[]string{"iii>i"}, false, unimplemented(abi.ImportDequeueSharedQueue)},
+	abi.ImportGRPCCall:   {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, unimplemented(abi.ImportGRPCCall)},
+	abi.ImportGRPCStream: {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, unimplemented(abi.ImportGRPCStream)},
+	abi.ImportGRPCSend:   {[]string{"iiii>i"}, false, unimplemented(abi.ImportGRPCSend)},
+	abi.ImportGRPCCancel: {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCCancel)},
+	abi.ImportGRPCClose:  {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCClose)},
 }
 
 // unimplemented answers for a function of the ABI that this host has no body for

@@ -114,6 +114,12 @@ type PluginOptions struct {
 	// earliest. 0 means 1s and 30s.
 	RestartMin, RestartMax time.Duration
 
+	// RecycleRequests and RecycleMemory have a VM replaced when it has been given so
+	// many streams, or its linear memory has grown to so many bytes: another one is
+	// started, and it serves out the streams that it has. 0: never.
+	RecycleRequests int64
+	RecycleMemory   int64
+
 	// HeadersPause overrides what the plugin's ABI version means by Pause.
 	HeadersPause HeadersPause
 
@@ -146,6 +152,8 @@ func (opts *PluginOptions) Validate() error {
 		return fmt.Errorf("host: plugin %s: instances %d: want 0 to %d", opts.Name, opts.Instances, maxInstances)
 	case opts.RestartMin < 0 || opts.RestartMax < 0:
 		return fmt.Errorf("host: plugin %s: restart %v..%v: want no negative time", opts.Name, opts.RestartMin, opts.RestartMax)
+	case opts.RecycleRequests < 0 || opts.RecycleMemory < 0:
+		return fmt.Errorf("host: plugin %s: recycle after %d requests, %d bytes: want no negative number", opts.Name, opts.RecycleRequests, opts.RecycleMemory)
 	case !opts.LogLevel.Known():
 		return fmt.Errorf("host: plugin %s: log level %d: want 0 to %d", opts.Name, opts.LogLevel, abi.LogCritical)
 	case opts.HeadersPause > HeadersPauseHold:

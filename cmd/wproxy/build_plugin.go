@@ -79,6 +79,9 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 		Instances:  p.Sandbox.Instances,
 		RestartMin: p.Sandbox.Restart.Min,
 		RestartMax: p.Sandbox.Restart.Max,
+
+		RecycleRequests: int64(p.Sandbox.Recycle.Requests),
+		RecycleMemory:   int64(p.Sandbox.Recycle.Memory),
 	}
 	switch p.Sandbox.HeadersPause {
 	case "stop-all":

@@ -63,6 +63,17 @@ type Sandbox struct {
 	BodyBuffer Size `toml:"body_buffer" default:"1MiB" range:"0..1GiB"`
 	// Pause is the longest pause; 0, the default: the route's timeout.
 	Pause time.Duration `toml:"pause" default:"0" range:"0..24h"`
+	// Recycle says when a VM is replaced that has not failed. Default: never.
+	Recycle Recycle `toml:"recycle"`
+}
+
+// Recycle says when a VM has served for long enough. The streams that it has are served
+// to their end.
+type Recycle struct {
+	// Requests is after how many; 0, the default: never.
+	Requests int `toml:"requests" default:"0" range:"0..1000000000"`
+	// Memory is above how much linear memory; 0, the default: never.
+	Memory Size `toml:"memory" default:"0" range:"0..4GiB"`
 }
 
 // A Backoff is a growing wait, written "1s..30s".

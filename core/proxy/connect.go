@@ -294,6 +294,11 @@ func (x *state) beforeTunnel(pc piece) (done bool, err error) {
 // Trailer sends the trailer, which ends the message.
 func (s connector) Trailer(f *exchange.Fields) error {
 	x := s.x
+	if len(x.filters) > 0 {
+		x.fx.Mu.Lock() // a guest's tick may be looking
+		x.fx.RequestTrailer = f
+		x.fx.Mu.Unlock()
+	}
 	pc := piece{trailer: f, end: true}
 	if x.out.upgrade {
 		if done, err := x.beforeTunnel(pc); done {
