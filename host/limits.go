@@ -104,6 +104,25 @@ const (
 	maxUncompressed = 4 << 20
 	maxKeyBytes     = 2560
 
+	// cachedEdits lists of field edits (abi.ForeignEditFields) of a VM are kept decoded,
+	// if they have at most cachedEditBytes: what one plugin sends on a handful of routes.
+	cachedEdits     = 4
+	cachedEditBytes = 4 << 10
+
+	// counterPages of counterPageBuckets make room for 65,536 keys of one limit that are
+	// short of tokens at the same time, in 1.2 MiB; keys whose bucket is full need no
+	// room. maxCounterTables different limits of one vm_id may be in use at a time; what
+	// a reload has left behind goes when its buckets are full again.
+	counterPages       = 4096
+	counterPageBuckets = 16
+	maxCounterTables   = 16
+	// maxCounterKey bounds the key of a counter, which is hashed under the VM's lock: a
+	// key may be as large as the header that it is made from.
+	maxCounterKey = 64 << 10
+	// maxCounterCapacity is the longest time to fill an empty bucket, in nanoseconds: a
+	// hundred years, far from the border of an int64.
+	maxCounterCapacity = int64(100 * 365 * 24 * time.Hour)
+
 	// maxQueues shared queues of one vm_id, and maxKnownQueues that its plugins have
 	// registered or resolved; known uses are one for each of a handful of consumers.
 	maxQueues      = 256

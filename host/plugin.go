@@ -121,8 +121,11 @@ func (p *Plugin) Name() string { return p.o.Name }
 func (p *Plugin) Version() abi.Version { return p.version }
 
 // Callbacks returns which callbacks the guest exports.
-func (p *Plugin) Callbacks() Callbacks {
-	has := func(cb Callback) bool { return p.exports[cb].present }
+func (p *Plugin) Callbacks() Callbacks { return p.callbacks(0) }
+
+// callbacks is Callbacks without those of a set.
+func (p *Plugin) callbacks(without callbackSet) Callbacks {
+	has := func(cb Callback) bool { return p.exports[cb].present && !without.has(cb) }
 	return Callbacks{
 		RequestHeaders: has(CallRequestHeaders), RequestBody: has(CallRequestBody), RequestTrailers: has(CallRequestTrailers),
 		ResponseHeaders: has(CallResponseHeaders), ResponseBody: has(CallResponseBody), ResponseTrailers: has(CallResponseTrailers),

@@ -80,6 +80,8 @@ type vm struct {
 	callData []byte         // arguments of on_foreign_function, buffer 8; nil outside of it
 	pairs    []abi.Pair     // scratch of host functions
 	fields   fieldCache
+	edits    editCache
+	counters *counterTable // used last
 	collect  func(name, value string) bool
 	warned   map[string]struct{}
 }

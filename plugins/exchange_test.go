@@ -55,7 +55,7 @@ func newChain(tb testing.TB, uses ...use) *chain {
 			tb.Skip(err)
 		}
 		p, err := h.Load(tb.Context(), wasm, host.PluginOptions{
-			Name: u.plugin, Instances: 1,
+			Name: u.plugin, Instances: 1, Grants: plugins.Grants(u.plugin),
 			OnCall: func(host.Callback, time.Duration) {},
 		})
 		if err != nil {

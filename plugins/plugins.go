@@ -22,7 +22,7 @@ var names = [...]string{"ratelimit", "securityheaders"}
 // Grants returns what the plugin called name needs to be granted (the key grant).
 func Grants(name string) []string {
 	if name == "ratelimit" {
-		return []string{"log", "metrics", "shared-data"}
+		return []string{"log", "metrics", "shared-data", "counters"}
 	}
 	return []string{"log", "metrics"}
 }
