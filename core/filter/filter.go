@@ -142,6 +142,13 @@ type Engine interface {
 	// be called from any goroutine until Close has returned.
 	Abort(reason string)
 
+	// Fail gives the exchange up because of e, after the head of the answer has
+	// been passed on: if the client has seen nothing of it yet, it is answered
+	// with the status and reason of e instead, and otherwise both sides are reset.
+	// What the filter returns afterwards does not matter. It may be called from
+	// any goroutine until Close has returned, and does not block.
+	Fail(e *exchange.Error)
+
 	// Reroute asks for the route to be matched again once the request head
 	// has passed the last filter (Proxy-Wasm clear_route_cache).
 	Reroute(on bool)
