@@ -31,6 +31,13 @@ type Filter interface {
 	Close(err error)
 }
 
+// A BodyInspector is a Filter that may refuse a request for what its body says. If
+// InspectsRequestBody reports true, which the engine asks when it has the head of
+// a request whose body is to come, no upstream is dialed before the first bytes of the
+// body, or its end, have come out of the last filter: a body that is refused at once
+// does not touch the upstream, and costs no connection.
+type BodyInspector interface{ InspectsRequestBody() bool }
+
 // A Factory makes filters. It is safe for concurrent use and lives as long as
 // the snapshot that names it.
 type Factory interface {

@@ -193,6 +193,13 @@ type origin struct {
 	streams []*stream
 }
 
+// dialed returns how often it was dialed.
+func (o *origin) dialed() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dials
+}
+
 // A stream is one try at an origin and what it got.
 type stream struct {
 	o       *origin
