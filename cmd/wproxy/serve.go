@@ -83,9 +83,9 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
-	a, code := await(ctx, signals, stderr, func(ctx context.Context) (*app, error) {
-		return startApp(ctx, src, stdout, stderr)
-	})
+	log := newServerLog(stdout, stderr)
+	defer log.close() // whatever the end, the last lines are written
+	a, code := await(ctx, signals, stderr, func(ctx context.Context) (*app, error) { return startApp(ctx, src, log) })
 	if a == nil {
 		return code
 	}
@@ -144,13 +144,14 @@ func await(ctx context.Context, signals chan os.Signal, stderr io.Writer, start 
 	}
 }
 
-// startApp loads, builds, binds and serves. An error leaves nothing behind.
-func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app, err error) {
+// startApp loads, builds, binds and serves, and logs to log, which it moves to where
+// the configuration says. An error leaves nothing behind.
+func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err error) {
 	f, err := src.load()
 	if err != nil {
 		return nil, err
 	}
-	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8)}
+	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8), log: log.logger, logFile: log}
 	var undo cleanup
 	defer func() {
 		if err != nil {
@@ -158,13 +159,12 @@ func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app
 		}
 	}()
 
-	a.logFile, a.log = newServerLog(stdout, stderr)
 	useLog, _, err := a.logFile.open(f.Log)
 	if err != nil {
 		return nil, err
 	}
 	useLog()
-	undo.add(a.logFile.close)
+	undo.add(a.logFile.close) // before the error is told: its lines come first
 	setThreads(f)
 
 	if err := a.makeParts(&undo); err != nil {
@@ -219,6 +219,9 @@ func (a *app) makeParts(undo *cleanup) error {
 	w, err := h1.NewWatcher()
 	if err != nil {
 		return errors.Join(err, h.Close())
+	}
+	if a.logFile != nil {
+		a.logFile.countTo(m.LogDropped)
 	}
 	a.parts = newParts(a.log, m, h, w)
 	a.parts.builtins = builtins
