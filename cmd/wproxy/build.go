@@ -45,7 +45,7 @@ type parts struct {
 	modules   *shared[moduleKey, *host.Plugin]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
-	live      liveNames
+	live      *liveNames
 
 	// Guarded by the caller: generations are built one at a time.
 	built   uint64       // generations so far

@@ -54,7 +54,7 @@ func newServerLog(stdout, stderr io.Writer) *serverLog {
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
 		l.encoder = newConsoleEncoder(enc)
 	}
-	l.to, _ = l.openWriter(l.name) // only a file can fail to open
+	l.to, _ = l.openWriter(l.name)                                                 // only a file can fail to open
 	l.logger = zap.New(zapcore.NewCore(l.encoder, l, l.level), zap.ErrorOutput(l)) // not stderr itself
 	return l
 }
@@ -208,8 +208,9 @@ func guestLevel(level string) abi.LogLevel {
 	}
 }
 
-// logGuest writes down what plugins, and the host about them, have to say.
-func logGuest(log *zap.Logger, e host.LogEntry) {
+// logGuest writes down what plugins, and the host about them, have to say, without
+// secrets.
+func logGuest(log *zap.Logger, secrets *guestSecrets, e host.LogEntry) {
 	level := zapcore.InfoLevel
 	switch e.Level {
 	case abi.LogTrace, abi.LogDebug:
@@ -224,6 +225,7 @@ func logGuest(log *zap.Logger, e host.LogEntry) {
 	if ce == nil {
 		return
 	}
+	ce.Message = secrets.redact(e.Plugin, e.Message)
 	fields := []zap.Field{zap.String("plugin", e.Plugin)}
 	if e.Guest {
 		fields = append(fields, zap.Bool("guest", true))

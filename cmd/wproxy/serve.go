@@ -202,14 +202,14 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 // makeParts makes what lives as long as the process.
 func (a *app) makeParts(undo *cleanup) error {
 	m := metrics.New()
-	builtins := &builtinSet{}
+	builtins, live := &builtinSet{}, &liveNames{}
 	h, err := host.NewHost(host.HostOptions{
 		CacheDir: compileCache(),
 		Log: func(e host.LogEntry) {
 			if e.Trap != nil {
 				m.Plugin(e.Plugin).Trapped(string(e.Trap.Cause))
 			}
-			logGuest(a.log, e)
+			logGuest(a.log, &live.secrets, e)
 		},
 		Metrics: &guestMetrics{m, builtins.has},
 	})
@@ -224,7 +224,7 @@ func (a *app) makeParts(undo *cleanup) error {
 		a.logFile.countTo(m.LogDropped)
 	}
 	a.parts = newParts(a.log, m, h, w)
-	a.parts.builtins = builtins
+	a.parts.builtins, a.parts.live = builtins, live
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
 	return nil
 }

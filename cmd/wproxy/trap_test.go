@@ -20,13 +20,22 @@ import (
 // of the plugin "bad", which is m.
 func startGuest(t *testing.T, address string, m *wasmtest.Module) *instance {
 	t.Helper()
+	in, _ := startGuestWith(t, address, m, "")
+	return in
+}
+
+// startGuestWith is startGuest with more for the plugin's table. It returns the
+// configuration too.
+func startGuestWith(t *testing.T, address string, m *wasmtest.Module, more string) (in *instance, toml string) {
+	t.Helper()
 	guest := filepath.Join(t.TempDir(), "guest.wasm")
 	if err := os.WriteFile(guest, m.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	toml := strings.ReplaceAll(hostileConfig, "@ORIGIN", address)
+	toml = strings.ReplaceAll(hostileConfig, "@ORIGIN", address)
 	toml = strings.Replace(toml, "[routes.denied]", "use = [\"bad\"]\n\n[routes.denied]", 1)
-	return startInstance(t, toml+"\n[plugins.bad]\nwasm = \""+guest+"\"\n")
+	toml += "\n[plugins.bad]\nwasm = \"" + guest + "\"\n" + more
+	return startInstance(t, toml), toml
 }
 
 // TestTrapInTheLogs: an exchange whose plugin traps, in either direction, has the reason
