@@ -153,8 +153,8 @@ func buildDry(ctx context.Context, f *config.File) error {
 	if err != nil {
 		return err
 	}
-	g.Release()
-	return nil
+	defer g.Release()
+	return g.Complete(ctx)
 }
 
 // warnings returns what of f is allowed and surely not meant, by place. shadowed
