@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -161,6 +162,7 @@ func TestConnectTimeoutOfTheOnlyServer(t *testing.T) {
 	o := &origin{dial: func(int) error {
 		return &exchange.Error{
 			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 504, Reason: "upstream_connect_timeout",
+			Err: context.DeadlineExceeded, // which the route's timeout is as well
 		}
 	}}
 	e := newEngine(t, o, config{})
