@@ -246,12 +246,7 @@ func pluginProblem(ctx context.Context, f *config.File, p *config.Plugin, route 
 		}
 	}
 	text := strings.TrimPrefix(err.Error(), "plugin "+p.Name+": ")
-	// The guest's log lines are in it, and they may repeat its settings. One VM
-	// serves all routes that use the plugin.
-	settings := []any{p.Config, p.VMConfig, p.Env}
-	for _, r := range f.Routes {
-		settings = append(settings, r.With[p.Name])
-	}
-	text = config.Redact(text, settings...)
+	// The guest's log lines are in it, and they may repeat its settings.
+	text = config.NewRedactor(guestSettings(p.Name, f)...).Redact(text)
 	return f.Problemf(key, "plugin %q (%s)%s: %s", p.Name, p.Wasm, used, text)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -78,11 +77,6 @@ wasm = "` + moody + `"
 `
 	}
 	in := startInstance(t, at(0))
-	reload := func() (int, string) {
-		var out bytes.Buffer
-		code := run(context.Background(), []string{"reload", "-c", in.file}, &out, &out)
-		return code, out.String()
-	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -109,7 +103,7 @@ wasm = "` + moody + `"
 	for g := 1; g <= n; g++ {
 		time.Sleep(every)
 		in.write(t, at(g))
-		if code, out := reload(); code != exitOK {
+		if code, out := in.tryReload(); code != exitOK {
 			t.Fatalf("reload %d: exit code %d: %s", g, code, out)
 		}
 		if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(g) {
@@ -126,7 +120,7 @@ wasm = "` + moody + `"
 		{"unknown builtin", strings.Replace(at(99), "builtin:ratelimit", "builtin:there-is-none", 1), "there-is-none"},
 	} {
 		in.write(t, tt.broken)
-		if code, out := reload(); code != exitRefused || !strings.Contains(out, tt.why) {
+		if code, out := in.tryReload(); code != exitRefused || !strings.Contains(out, tt.why) {
 			t.Errorf("%s: exit code %d, want %d and %q as a reason: %q", tt.name, code, exitRefused, tt.why, out)
 		}
 		if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(n) {
@@ -136,7 +130,7 @@ wasm = "` + moody + `"
 	}
 	// And after all that, one more that is good.
 	in.write(t, at(n+1))
-	if code, out := reload(); code != exitOK {
+	if code, out := in.tryReload(); code != exitOK {
 		t.Errorf("the last reload: exit code %d: %s", code, out)
 	}
 	if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(n+1) {

@@ -394,7 +394,7 @@ func TestTextConfig(t *testing.T) {
 	if plugin(`config = "key=${env:WPROXY_TEST_TOKEN}"`).Routes["a"].Hash == before.Routes["a"].Hash {
 		t.Error("another secret has the same hash")
 	}
-	if got := config.Redact("it says key=tok-en", before.Plugins["p"].Config); got != "it says key=${env:WPROXY_TEST_TOKEN}" {
+	if got := config.NewRedactor(before.Plugins["p"].Config).Redact("it says key=tok-en"); got != "it says key=${env:WPROXY_TEST_TOKEN}" {
 		t.Errorf("redacted: %q", got)
 	}
 }

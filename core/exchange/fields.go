@@ -33,6 +33,20 @@ func (f *Fields) Get(name string) (string, bool) {
 // Value returns the value of the first line called name, or "".
 func (f *Fields) Value(name string) string { v, _ := f.Get(name); return v }
 
+// Joined returns the values of all lines called name as one list (RFC 9110 5.3).
+func (f *Fields) Joined(name string) string {
+	all := ""
+	for i := range f.list {
+		if l := &f.list[i]; l.Name == name && l.Value != "" {
+			if all != "" {
+				all += ", "
+			}
+			all += l.Value
+		}
+	}
+	return all
+}
+
 // Has reports whether there is a line called name.
 func (f *Fields) Has(name string) bool { _, ok := f.Get(name); return ok }
 

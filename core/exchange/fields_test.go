@@ -55,13 +55,17 @@ func TestFieldsLookup(t *testing.T) {
 	var f exchange.Fields
 	f.Add("a", "1")
 	f.Add("a", "22")
+	f.Add("a", "")
+	if got := f.Joined("a"); got != "1, 22" {
+		t.Errorf("Joined(a): got %q", got)
+	}
 	if v, ok := f.Get("a"); v != "1" || !ok {
 		t.Errorf("Get(a): got %q, %v", v, ok)
 	}
 	if v, ok := f.Get("A"); v != "" || ok {
 		t.Errorf("Get(A): got %q, %v", v, ok)
 	}
-	if f.Value("b") != "" || f.Has("b") || !f.Has("a") || f.Len() != 2 || f.Size() != 5 {
+	if f.Value("b") != "" || f.Has("b") || !f.Has("a") || f.Len() != 3 || f.Size() != 6 {
 		t.Errorf("Value, Has, Len or Size is wrong: %v %d %d", f.List(), f.Len(), f.Size())
 	}
 }

@@ -37,6 +37,7 @@ type Metrics struct {
 	generation       prometheus.Gauge
 	reloadOK         prometheus.Gauge
 	accessDropped    prometheus.Counter
+	logDropped       prometheus.Counter
 	guests           *guests
 
 	mu      sync.Mutex
@@ -92,12 +93,16 @@ func New() *Metrics {
 		accessDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wproxy_access_log_dropped_total", Help: "Lines of the access log that are lost: not writable, or nobody read them in time.",
 		}),
+		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "wproxy_log_dropped_total", Help: "Lines of wproxy's own log that are lost: not writable, or nobody read them in time.",
+		}),
 		guests:  newGuests(),
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
 		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
-		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK, m.accessDropped, m.guests,
+		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
+		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -129,6 +134,9 @@ func (m *Metrics) SetReload(ok bool) {
 
 // AccessDropped counts lines that the access log lost.
 func (m *Metrics) AccessDropped(lines uint64) { m.accessDropped.Add(float64(lines)) }
+
+// LogDropped counts lines that wproxy's own log lost.
+func (m *Metrics) LogDropped(lines uint64) { m.logDropped.Add(float64(lines)) }
 
 // Connections returns the gauge of a listener's open connections.
 func (m *Metrics) Connections(listener string) prometheus.Gauge {

@@ -26,6 +26,7 @@ type probe struct {
 	head     func(f *probeFilter, h *exchange.Request, end bool) error
 	data     func(f *probeFilter, p []byte, end bool) error
 	response func(f *probeFilter, h *exchange.Response, end bool) error
+	body     func(f *probeFilter, p []byte, end bool) error // of the response
 }
 
 type events struct {
@@ -119,6 +120,9 @@ func (r probeResponse) Head(h *exchange.Response, end bool) error {
 
 func (r probeResponse) Data(p []byte, end bool) error {
 	r.f.p.log.add("<" + r.f.p.name + "data")
+	if r.f.p.body != nil {
+		return r.f.p.body(r.f, p, end)
+	}
 	return r.f.resp.Data(p, end)
 }
 
