@@ -84,6 +84,7 @@ type Stats struct {
 	Waits       uint64           // streams that found all VMs busy when they were bound
 	Misuse      uint64           // host calls answered with BadArgument or InvalidMemoryAccess
 	LogDropped  uint64           // log lines over the rate
+	Calls       int              // HTTP calls under way
 	SharedBytes int64            // shared data of the plugin's vm_id
 	Evicted     uint64           // entries of it that had to go for others
 }
@@ -139,6 +140,7 @@ func (p *Plugin) HeadersPause() HeadersPause {
 // Stats returns a reading of the plugin's counters.
 func (p *Plugin) Stats() Stats {
 	s := Stats{
+		Calls: int(p.calls.Load()),
 		Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(), Restarts: p.restarts.Load(),
 	}
 	for _, v := range p.list() {
