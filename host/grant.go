@@ -78,6 +78,15 @@ var wasiNeeds = map[string]string{
 	"fd_pwrite": GrantLog,
 }
 
+// ImportGrant returns the grant that a function takes which guests import; "" if it
+// takes none, GrantCall if it takes that of some upstream.
+func ImportGrant(module, name string) string {
+	if module == abi.ModuleEnv {
+		return envNeeds[name]
+	}
+	return wasiNeeds[name]
+}
+
 // A grantSet is what one plugin was granted.
 type grantSet map[string]struct{}
 
@@ -119,9 +128,9 @@ func (p *Plugin) Denied() []DeniedImport { return slices.Clone(p.denied) }
 
 // deny returns the stub for an import that is not granted; nil if it may be used.
 func (p *Plugin) deny(module, name string, hasResult bool) api.GoModuleFunc {
-	grant, status := envNeeds[name], uint64(abi.StatusInternalFailure)
+	grant, status := ImportGrant(module, name), uint64(abi.StatusInternalFailure)
 	if module != abi.ModuleEnv {
-		grant, status = wasiNeeds[name], uint64(errnoNotCapable)
+		status = uint64(errnoNotCapable)
 	}
 	if p.grants.has(grant) {
 		return nil

@@ -94,9 +94,8 @@ func (r *CallRequest) read(head, trailers []byte) error {
 	if seen != method|path|authority {
 		return errCallPseudo
 	}
-	pairs, err = ownPairs(trailers)
-	if err != nil {
-		return nil // no trailers
+	if pairs, err = ownPairs(trailers); err != nil {
+		pairs = nil
 	}
 	for _, p := range pairs {
 		name, value, ok := CleanField(p.Name, p.Value)

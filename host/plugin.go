@@ -89,6 +89,7 @@ type Stats struct {
 	Waits       uint64           // streams that found all VMs busy when they were bound
 	Misuse      uint64           // host calls answered with BadArgument or InvalidMemoryAccess
 	LogDropped  uint64           // log lines over the rate
+	Calls       int              // HTTP calls under way
 	SharedBytes int64            // shared data of the plugin's vm_id
 	Evicted     uint64           // entries of it that had to go for others
 	QueueBytes  int64            // in shared queues of the plugin's vm_id
@@ -149,7 +150,8 @@ func (p *Plugin) HeadersPause() HeadersPause {
 // Stats returns a reading of the plugin's counters.
 func (p *Plugin) Stats() Stats {
 	s := Stats{
-		Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(), Restarts: p.restarts.Load(), Recycled: p.recycled.Load(),
+		Calls: int(p.calls.Load()), Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(),
+		Restarts: p.restarts.Load(), Recycled: p.recycled.Load(),
 	}
 	for _, v := range p.all() {
 		s.Instances++

@@ -73,6 +73,7 @@ type PluginStatus struct {
 	Instances int               `json:"instances"`
 	Memory    int64             `json:"memory_bytes"`
 	Streams   int               `json:"streams"`
+	Calls     int               `json:"calls"` // HTTP calls under way
 	Restarts  uint64            `json:"restarts"`
 	Waits     uint64            `json:"waits"` // callbacks that found every instance busy
 	Traps     map[string]uint64 `json:"traps,omitempty"`
@@ -149,7 +150,7 @@ func pluginStatus(c *config.Plugin, p *host.Plugin) PluginStatus {
 	s := p.Stats()
 	st := PluginStatus{
 		Name: c.Name, Wasm: c.Wasm, ABI: p.Version().String(), Instances: s.Instances, Memory: s.MemoryBytes,
-		Streams: s.Streams, Restarts: s.Restarts, Waits: s.Waits,
+		Streams: s.Streams, Calls: s.Calls, Restarts: s.Restarts, Waits: s.Waits,
 	}
 	for cause, n := range s.Traps {
 		if st.Traps == nil {
