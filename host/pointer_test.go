@@ -55,12 +55,7 @@ var shapes = map[string]struct{ args []any }{
 
 // implemented returns the names of the host functions that do something.
 func implemented() []string {
-	return slices.DeleteFunc(host.HostFuncNames(), func(name string) bool {
-		return slices.Contains([]string{
-			"proxy_get_status", "proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send",
-			"proxy_grpc_cancel", "proxy_grpc_close",
-		}, name)
-	})
+	return slices.DeleteFunc(host.HostFuncNames(), func(name string) bool { return comingCalls[name] != "" })
 }
 
 // Every address and every length that a host function takes is checked: a bad one
