@@ -26,6 +26,7 @@ type probe struct {
 	head     func(f *probeFilter, h *exchange.Request, end bool) error
 	data     func(f *probeFilter, p []byte, end bool) error
 	response func(f *probeFilter, h *exchange.Response, end bool) error
+	closed   func(x *filter.Exchange)
 }
 
 type events struct {
@@ -72,6 +73,9 @@ func (f *probeFilter) Response(next exchange.Sink[*exchange.Response]) exchange.
 }
 
 func (f *probeFilter) Close(err error) {
+	if f.p.closed != nil {
+		f.p.closed(f.x)
+	}
 	if err != nil {
 		f.p.log.add(f.p.name + "!close")
 		return
