@@ -235,16 +235,20 @@ func TestCallbackOrders(t *testing.T) {
 			_, _ = c.ResponseHeaders(1, false)
 			_, _ = c.ResponseTrailers(1)
 		}, append([]string{"context_create 2", "request_headers 2", "request_body 2", "request_trailers 2", "response_headers 2", "response_trailers 2"}, end...)},
-		{"reset after the head", func(c *host.Context) { _, _ = c.RequestHeaders(1, false) },
-			append([]string{"context_create 2", "request_headers 2"}, end...)},
+		{
+			"reset after the head", func(c *host.Context) { _, _ = c.RequestHeaders(1, false) },
+			append([]string{"context_create 2", "request_headers 2"}, end...),
+		},
 		{"the response overtakes the request", func(c *host.Context) {
 			_, _ = c.RequestHeaders(1, false)
 			_, _ = c.ResponseHeaders(1, false)
 			_, _ = c.RequestBody(1, true)
 			_, _ = c.ResponseBody(1, true)
 		}, append([]string{"context_create 2", "request_headers 2", "response_headers 2", "request_body 2", "response_body 2"}, end...)},
-		{"an answer before the request", func(c *host.Context) { _, _ = c.ResponseHeaders(1, true) },
-			append([]string{"context_create 2", "response_headers 2"}, end...)},
+		{
+			"an answer before the request", func(c *host.Context) { _, _ = c.ResponseHeaders(1, true) },
+			append([]string{"context_create 2", "response_headers 2"}, end...),
+		},
 		{"nothing but the end", func(*host.Context) {}, append([]string{"context_create 2"}, end...)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
