@@ -76,6 +76,7 @@ var foreignTests = map[string]string{
 // checklist is what "complete" means beyond single calls and callbacks.
 var checklist = [][2]string{
 	{"every address and length that a call takes, out of range", "TestHostCallAddresses, TestEmptyAtAnyAddress"},
+	{"empty and huge values, numbers beyond all enums", "TestHostCallExtremes"},
 	{"one allocation for a value, of exactly its size; empty results; memory that grows meanwhile", "TestAllocator, TestMemoryGrowsDuringCall"},
 	{"markers 0.1.0, 0.2.0, 0.2.1 and 0.2.100, the first counts", "TestMarkers"},
 	{"signatures of early SDKs; names that nobody knows", "TestSignatureVariants, TestUnknownImport"},

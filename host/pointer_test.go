@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"wproxy/abi"
@@ -108,6 +109,36 @@ func TestHostCallAddresses(t *testing.T) {
 			case out:
 				for _, b := range badOut {
 					run(fmt.Sprintf("result %d at %#x", i, b), abi.StatusInvalidMemoryAccess, with(b))
+				}
+			}
+		}
+	}
+}
+
+// Empty and huge values, and numbers beyond all enums, are answered with one of the
+// statuses that the call has, and never end the guest.
+func TestHostCallExtremes(t *testing.T) {
+	for _, name := range implemented() {
+		sigs, args := host.HostFuncTypes(name), shapes[name].args
+		for i, arg := range args {
+			var extremes []any
+			switch arg.(type) {
+			case string:
+				extremes = []any{"", strings.Repeat("x", 1<<20), strings.Repeat("\x00", 100), strings.Repeat("\xff", 5000)}
+			case int:
+				extremes = []any{-1, 0, 9, 99, -1 << 31, 1<<31 - 1}
+			case int64:
+				extremes = []any{int64(-1 << 63), int64(1<<63 - 1), int64(0)}
+			}
+			for _, x := range extremes {
+				with := slices.Clone(args)
+				with[i] = x
+				status, _, s := newCall(t, v021, name, sigs[len(sigs)-1], with...).run(t, newStream(), options{})
+				if !slices.Contains(strings.Fields(callStatuses[name]), fmt.Sprint(uint32(status))) {
+					t.Errorf("%s, argument %d is %.20q: status %v, want one of %s", name, i, fmt.Sprint(x), status, callStatuses[name])
+				}
+				if n := len(s.plugin.Stats().Traps); n != 0 {
+					t.Errorf("%s, argument %d is %.20q: the guest died", name, i, fmt.Sprint(x))
 				}
 			}
 		}
