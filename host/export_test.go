@@ -133,3 +133,12 @@ func (h *Host) Plugins() int {
 	defer h.mu.Unlock()
 	return len(h.plugins)
 }
+
+// ForeignNames returns the names of all foreign functions.
+func ForeignNames() []string {
+	var names []string
+	for name := range foreignFuncs {
+		names = append(names, name)
+	}
+	return names
+}

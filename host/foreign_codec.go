@@ -49,7 +49,7 @@ func uncompress(args string, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // nothing is behind it
+	defer r.Close()
 	out, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
 		return nil, err

@@ -122,7 +122,7 @@ func (v *vm) overflow(m Map) abi.Status {
 // refused answers a change that would break framing. It is dropped; security wins
 // over guests that cannot bear a status.
 func (v *vm) refused() abi.Status {
-	v.warn("a change of headers was refused: a name or value with CR, LF, NUL or other bytes that a field must not have")
+	v.warn("a change of headers was refused: a name or value with bytes that a field must not have, or a pseudo header with a value that it cannot have (a port is a number)")
 	return abi.StatusBadArgument
 }
 

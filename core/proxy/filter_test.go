@@ -27,6 +27,7 @@ type probe struct {
 	data     func(f *probeFilter, p []byte, end bool) error
 	response func(f *probeFilter, h *exchange.Response, end bool) error
 	body     func(f *probeFilter, p []byte, end bool) error // of the response
+	closed   func(x *filter.Exchange)
 }
 
 type events struct {
@@ -73,6 +74,9 @@ func (f *probeFilter) Response(next exchange.Sink[*exchange.Response]) exchange.
 }
 
 func (f *probeFilter) Close(err error) {
+	if f.p.closed != nil {
+		f.p.closed(f.x)
+	}
 	if err != nil {
 		f.p.log.add(f.p.name + "!close")
 		return
