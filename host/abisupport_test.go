@@ -94,7 +94,7 @@ var checklist = [][2]string{
 	{"set_buffer_bytes: prepend, append, replace, in the middle", "TestReplaceBody, TestFraming"},
 	{"trailers: edited, added in the last body callback, seen in on_log", "TestTrailers, TestAddTrailers, TestMapsAfterRelease"},
 	{"the response in reverse order; plugins that have not seen the request", "TestChainOrder, TestUnseen"},
-	{"routes matched again after edits, on demand, and not at all", "TestRepick, TestReroute"},
+	{"routes matched again after edits, on demand, and not at all", "TestRepick, TestReroute, TestPluginMovesRoute"},
 	{"properties, in both spellings", "TestProperties, TestPeerCertificate, TestWellKnownPropertiesAreNotForged, TestPropertyBag"},
 	{"shared data: cas, bounds, over reloads", "TestSharedData, TestSharedDataCAS, TestSharedDataBound"},
 	{"shared queues: consumers, bounds, over reloads, several VMs", "TestQueue, TestQueueConsumers, TestQueueBounds, TestQueueHammer"},
@@ -103,7 +103,7 @@ var checklist = [][2]string{
 	{"what is not granted answers 10, or ENOTCAPABLE", "TestGrants"},
 	{"metrics of the three kinds", "TestMetrics, TestMetricBound"},
 	{"a trap in each callback; a dead instance is never called", "TestTrapInEachCallback, TestTrapCauses, TestRestart"},
-	{"instances replaced alive; generations drained and closed", "TestRecycle, TestRecycleHammer, TestGenerations"},
+	{"instances replaced alive; generations drained and closed", "TestRecycle, TestRecycleHammer, TestGenerations, TestSwapUnderLoad"},
 }
 
 // TestABISupport holds docs/abi-support.md against what there is: every host function and

@@ -41,7 +41,8 @@ type HostOptions struct {
 	SharedBytes int64
 
 	// ManualTicks keeps timers from running: on_tick is called by
-	// Plugin.RunTicks alone, with due times by Now. For tests of plugins and for
+	// Plugin.RunTicks alone, with due times by Now, and on_queue_ready by
+	// Plugin.RunQueues. For tests of plugins and for
 	// checks of a configuration.
 	ManualTicks bool
 }
@@ -88,7 +89,7 @@ const (
 // PluginOptions say how one plugin is run. They do not change afterwards.
 type PluginOptions struct {
 	Name     string            // in logs, metrics and the property plugin_name; required
-	VMID     string            // namespace of shared data; "" means Name
+	VMID     string            // namespace of shared data and queues; "" means Name
 	RootID   string            // property plugin_root_id; which of its plugins a binary runs
 	VMConfig []byte            // VM configuration, buffer 6
 	Env      map[string]string // the guest's environment; nothing else is in it

@@ -37,15 +37,17 @@ type vm struct {
 	region   reservation
 	fns      [callbacks]api.Function
 	alloc    api.Function
-	joined   bool   // in the pool, or has been
-	served   int64  // streams that it was given
-	size     uint32 // bytes of its memory when it joined
-	rebuild  bool   // the guest wants to be replaced
-	worn     bool   // a replacement was asked for (recycle.go)
-	retired  bool   // and has come: no more streams
-	dead     error  // why no call is made any more: a *TrapError or *ClosedError
+	joined   bool  // in the pool, or has been
+	dead     error // why no call is made any more: a *TrapError or *ClosedError
 	stack    [8]uint64
 	allocArg [1]uint64
+
+	// Of recycle.go.
+	served  int64  // streams that it was given
+	size    uint32 // bytes of its memory when it joined the pool
+	rebuild bool   // the guest wants to be replaced
+	worn    bool   // a replacement was asked for
+	retired bool   // and has come: no more streams
 
 	contexts map[uint32]*Context
 	roots    map[*Root]*rootContext
@@ -69,21 +71,25 @@ type vm struct {
 
 	calls    map[uint32]*httpCall // under way, by id
 	lastCall uint32
-	answer   *callAnswer // that on_http_call_response is called for; nil outside of it
 
-	delayed  []*Context // streams waiting for proxy_done, oldest first
-	waiters  int        // bytes that they hold
-	timer    vmTimer
-	logs     logState
-	out      [2]partialLine // what the guest wrote to fd 1 and 2
-	buf      []byte         // scratch of host functions
-	callData []byte         // arguments of on_foreign_function, buffer 8; nil outside of it
-	pairs    []abi.Pair     // scratch of host functions
+	delayed []*Context // streams waiting for proxy_done, oldest first
+	waiters int        // bytes that they hold
+	timer   vmTimer
+	logs    logState
+	out     [2]partialLine // what the guest wrote to fd 1 and 2
+	warned  map[string]struct{}
+
+	// What a guest reads in one callback only; nil outside of it.
+	callData []byte      // arguments of on_foreign_function, buffer 8
+	answer   *callAnswer // that on_http_call_response is called for
+
+	// Scratch of host functions, and what they keep between calls.
+	buf      []byte
+	pairs    []abi.Pair
+	collect  func(name, value string) bool
 	fields   fieldCache
 	edits    editCache
 	counters *counterTable // used last
-	collect  func(name, value string) bool
-	warned   map[string]struct{}
 }
 
 // A vmContext is the context.Context that host functions get, by which they find
@@ -221,7 +227,8 @@ func (v *vm) unlock() {
 		v.ended = v.ended[:copy(v.ended, v.ended[1:])]
 		v.end(c)
 	}
-	if v.wear(); v.retired {
+	v.wear()
+	if v.retired {
 		v.windUp()
 	}
 	if v.mem != nil {
