@@ -75,8 +75,13 @@ func TestEqualFold(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{"", "", true}, {"Keep-Alive", "keep-alive", true}, {"keep-alive", "keep-alive", true}, {"keep", "keeps", false},
-		{"\u212aeep", "keep", false}, {"a[", "a{", false}, {"a@", "a`", false},
+		{"", "", true},
+		{"Keep-Alive", "keep-alive", true},
+		{"keep-alive", "keep-alive", true},
+		{"keep", "keeps", false},
+		{"\u212aeep", "keep", false},
+		{"a[", "a{", false},
+		{"a@", "a`", false},
 	} {
 		if got := exchange.EqualFold(tt.a, tt.b); got != tt.want {
 			t.Errorf("%q, %q: got %v", tt.a, tt.b, got)
