@@ -123,15 +123,3 @@ func hostGetStatus(v *vm, a []uint64) abi.Status {
 	}
 	return v.put32(a[0], code)
 }
-
-// readable is header for who only reads: an answer's maps are there too, while its
-// callback runs and whatever the effective context.
-func (v *vm) readable(kind abi.MapType) Map {
-	switch {
-	case kind == abi.MapHTTPCallResponseHeaders && v.answer != nil:
-		return &v.answer.head
-	case kind == abi.MapHTTPCallResponseTrailers && v.answer != nil:
-		return &v.answer.trailers
-	}
-	return v.header(kind)
-}

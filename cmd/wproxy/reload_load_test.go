@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/cmd/wproxy/internal/strict"
 	"wproxy/host/wasmtest"
 	"wproxy/plugins"
 )
@@ -22,7 +23,7 @@ import (
 const (
 	reloads      = 5
 	reloadsLong  = 20
-	reloadEvery  = 400 * time.Millisecond
+	reloadLoad   = 40 // requests between two reloads, at least
 	reloadLong   = 500 * time.Millisecond
 	loadWorkers  = 4 // half of them on connections that are kept
 	generationID = "x-generation"
@@ -96,12 +97,18 @@ wasm = "` + moody + `"
 			}
 		})
 	}
-	n, every := reloads, reloadEvery
+	// load waits until the workers have sent some more requests.
+	load := func() {
+		before := requests.Load()
+		strict.Eventually(t, "under load", func() bool { return requests.Load() >= before+reloadLoad || failures.Load() > 0 })
+	}
+	n := reloads
 	if os.Getenv("WPROXY_LONG") != "" {
-		n, every = reloadsLong, reloadLong
+		n = reloadsLong
+		load = func() { time.Sleep(reloadLong) } // so many a second
 	}
 	for g := 1; g <= n; g++ {
-		time.Sleep(every)
+		load()
 		in.write(t, at(g))
 		if code, out := in.tryReload(); code != exitOK {
 			t.Fatalf("reload %d: exit code %d: %s", g, code, out)
@@ -126,7 +133,7 @@ wasm = "` + moody + `"
 		if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(n) {
 			t.Errorf("%s: generation %q answers, want %d", tt.name, got, n)
 		}
-		time.Sleep(every / 4) // under load, too
+		load()
 	}
 	// And after all that, one more that is good.
 	in.write(t, at(n+1))

@@ -142,3 +142,21 @@ func (f *Fields) RemoveFunc(del func(name string) bool) {
 	clear(f.list[kept:])
 	f.list = f.list[:kept]
 }
+
+// EqualFold compares ASCII, such as field names, without case; b is in lower case.
+// strings.EqualFold would take the Kelvin sign for a k.
+func EqualFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		c := a[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != b[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -70,6 +70,39 @@ func TestFieldsLookup(t *testing.T) {
 	}
 }
 
+func TestEqualFold(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"", "", true},
+		{"Keep-Alive", "keep-alive", true},
+		{"keep-alive", "keep-alive", true},
+		{"keep", "keeps", false},
+		{"\u212aeep", "keep", false},
+		{"a[", "a{", false},
+		{"a@", "a`", false},
+	} {
+		if got := exchange.EqualFold(tt.a, tt.b); got != tt.want {
+			t.Errorf("%q, %q: got %v", tt.a, tt.b, got)
+		}
+	}
+}
+
+func TestHexDigit(t *testing.T) {
+	const digits = "0123456789abcdef"
+	for c := range 256 {
+		v, ok := exchange.HexDigit(byte(c))
+		i := strings.IndexByte(digits, byte(c))
+		if i < 0 {
+			i = strings.IndexByte(strings.ToUpper(digits), byte(c))
+		}
+		if ok != (i >= 0) || ok && int(v) != i {
+			t.Errorf("%q: got %d, %v", byte(c), v, ok)
+		}
+	}
+}
+
 func TestQuery(t *testing.T) {
 	var r exchange.Request
 	for _, tt := range []struct {
