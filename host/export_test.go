@@ -57,6 +57,3 @@ func WASINames() map[string]string {
 	}
 	return m
 }
-
-// ScanModule is scanModule.
-func ScanModule(b []byte) error { _, err := scanModule(b); return err }

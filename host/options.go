@@ -95,6 +95,18 @@ type PluginOptions struct {
 	// pages of 64 KiB. 0 means 64 MiB; at most 4 GiB.
 	Memory int64
 
+	// CPU is how much work one callback may do, and Start how much one of on_vm_start,
+	// on_configure, a start function or a start section may. It is counted in units of
+	// work, of which a microsecond has a fixed number, and not in time: waiting costs
+	// nothing, and a call costs the same on every machine. Beyond it the call traps.
+	// 0 means 10ms and 10s; at least 100µs.
+	CPU, Start time.Duration
+
+	// Stack is how deep calls of the guest's functions may go, in bytes of stack,
+	// as the functions are taken to need; beyond it the call traps. 0 means 1 MiB; 64
+	// KiB to 16 MiB.
+	Stack int64
+
 	// Instances is how many VMs there are at most. 0 means GOMAXPROCS. One is
 	// started with the first root, others when callbacks find all busy.
 	Instances int
@@ -117,7 +129,14 @@ type PluginOptions struct {
 const (
 	defaultMemory     = 64 << 20
 	maxMemory         = 4 << 30 // the address space of 32-bit wasm
-	maxInstances      = 1024    // far above any machine's use; each reserves Memory of address space
+	defaultCPU        = 10 * time.Millisecond
+	defaultStart      = 10 * time.Second
+	minCPU            = 100 * time.Microsecond // some slices
+	maxCPU            = time.Hour
+	defaultStack      = 1 << 20
+	minStack          = 64 << 10 // what every instance starts with
+	maxStack          = 16 << 20 // far below where wazero ends calls by itself
+	maxInstances      = 1024     // far above any machine's use; each reserves Memory of address space
 	defaultRestartMin = time.Second
 	defaultRestartMax = 30 * time.Second
 )
@@ -129,6 +148,12 @@ func (opts *PluginOptions) Validate() error {
 		return fmt.Errorf("host: plugin without a name")
 	case opts.Memory < 0 || opts.Memory > maxMemory:
 		return fmt.Errorf("host: plugin %s: memory %d: want 0 to %d bytes", opts.Name, opts.Memory, int64(maxMemory))
+	case opts.CPU != 0 && (opts.CPU < minCPU || opts.CPU > maxCPU):
+		return fmt.Errorf("host: plugin %s: CPU %v: want %v to %v", opts.Name, opts.CPU, minCPU, maxCPU)
+	case opts.Start != 0 && (opts.Start < minCPU || opts.Start > maxCPU):
+		return fmt.Errorf("host: plugin %s: start %v: want %v to %v", opts.Name, opts.Start, minCPU, maxCPU)
+	case opts.Stack != 0 && (opts.Stack < minStack || opts.Stack > maxStack):
+		return fmt.Errorf("host: plugin %s: stack %d: want %d to %d bytes", opts.Name, opts.Stack, minStack, maxStack)
 	case opts.Instances < 0 || opts.Instances > maxInstances:
 		return fmt.Errorf("host: plugin %s: instances %d: want 0 to %d", opts.Name, opts.Instances, maxInstances)
 	case opts.RestartMin < 0 || opts.RestartMax < 0:
@@ -154,6 +179,15 @@ func (opts *PluginOptions) withDefaults() PluginOptions {
 	}
 	if o.Memory == 0 {
 		o.Memory = defaultMemory
+	}
+	if o.CPU == 0 {
+		o.CPU = defaultCPU
+	}
+	if o.Start == 0 {
+		o.Start = defaultStart
+	}
+	if o.Stack == 0 {
+		o.Stack = defaultStack
 	}
 	if o.Instances == 0 {
 		o.Instances = runtime.GOMAXPROCS(0)

@@ -35,6 +35,7 @@ type Plugin struct {
 
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64
+	fuel                             atomic.Uint64
 
 	stop     chan struct{} // closed by shut
 	freeOnce sync.Once
@@ -74,6 +75,7 @@ type Stats struct {
 	Instances   int              // VMs alive
 	MemoryBytes int64            // linear memory of all of them
 	Streams     int              // contexts bound to a VM
+	Fuel        uint64           // units of work of all calls; 8,000 are a microsecond of PluginOptions.CPU
 	Traps       map[Cause]uint64 // VMs that died, by cause
 	Restarts    uint64           // VMs started after the first crash
 	Waits       uint64           // streams that found all VMs busy when they were bound
@@ -130,6 +132,7 @@ func (p *Plugin) HeadersPause() HeadersPause {
 func (p *Plugin) Stats() Stats {
 	s := Stats{
 		Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(), Restarts: p.restarts.Load(),
+		Fuel: p.fuel.Load(),
 	}
 	for _, v := range p.list() {
 		s.Instances++
