@@ -150,7 +150,8 @@ func (v *vm) overdue() {
 // that is too much, and lets others run.
 func (v *vm) settle(left int64) {
 	m := &v.meter
-	m.used += m.had - left + m.debt
+	work := m.had - left + m.debt
+	m.used += work
 	m.had, m.debt = left, 0
 	select {
 	case <-v.p.stop:
@@ -160,18 +161,20 @@ func (v *vm) settle(left int64) {
 	if m.used >= m.budget {
 		panic(&meterFault{CauseCPU, fmt.Sprintf("CPU budget of %v used up", time.Duration(m.budget*1000/unitsPerMicro))})
 	}
-	v.yield()
+	v.yield(work)
 }
 
 // yield is what keeps a call that takes long from being felt by others. That refill is
 // a place where goroutines can be switched is not enough: with no processor idle, the
-// network is polled only every 10 ms.
-func (v *vm) yield() {
+// network is polled only every 10 ms. work is what the slice that has ended was, in
+// units; time in which the operating system had the processor elsewhere is not the
+// guest's.
+func (v *vm) yield(work int64) {
 	m := &v.meter
 	now := v.p.h.elapsed()
 	took := now - m.since
-	m.ran += took
 	m.since = now
+	m.ran += min(took, slowest*time.Duration(work*1000/unitsPerMicro))
 	switch { // slices of equal time, whatever an instruction takes there
 	case took > sliceMost:
 		m.slice = max(m.slice/2, leastSlice)

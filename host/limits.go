@@ -27,15 +27,21 @@ const (
 	leastSlice = unitsPerMicro
 	sliceLeast = 15 * time.Microsecond
 	sliceMost  = 50 * time.Microsecond
+	// leastBill units are put into the plugin's counter at a time.
+	leastBill = 10 * unitsPerMicro
 	// A call that has taken slowAfter needs one of a few slots to go on, and sleeps
 	// slowSleep for each slowAfter in one, so that others get at the network.
+	// A unit is taken to last no longer than slowest times what it should.
 	slowAfter = 500 * time.Microsecond
+	slowest   = 4
 	slowSleep = 100 * time.Microsecond
 	// hostCallUnits is what a host call costs beside what it copies: 100
-	// nanoseconds. copyShift makes units of bytes: four bytes are one. maxDebt of such
+	// nanoseconds. copyShift makes units of bytes: four bytes are one. A byte of random_get is
+	// randomUnits, the system's generator being slow. maxDebt of such
 	// units are looked at at once, without waiting for the guest to run out of its own.
 	hostCallUnits = unitsPerMicro / 10
 	copyShift     = 2
+	randomUnits   = 16
 	maxDebt       = 20 * unitsPerMicro
 
 	// maxLogLine is the longest log line kept, in bytes; the rest is cut off.

@@ -207,6 +207,8 @@ func (v *vm) startFailed(err error) error {
 
 // close frees the instance. mu is held, or the instance is not shared.
 func (v *vm) close() {
+	v.p.fuel.Add(uint64(v.meter.bill))
+	v.meter.bill = 0
 	if v.mod != nil {
 		_ = v.mod.Close(context.Background()) // frees the memory; nothing else can fail
 	}
@@ -239,7 +241,7 @@ func (v *vm) unlock() {
 			v.bytes.Store(n)
 		}
 	}
-	if v.meter.bill != 0 {
+	if v.meter.bill > leastBill {
 		v.p.fuel.Add(uint64(v.meter.bill))
 		v.meter.bill = 0
 	}

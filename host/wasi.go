@@ -162,6 +162,7 @@ func wasiRandom(v *vm, a []uint64) errno {
 	if !ok {
 		return errnoFault
 	}
+	v.charge(int64(len(b)) * randomUnits)
 	_, _ = rand.Read(b) // never fails
 	return errnoOK
 }

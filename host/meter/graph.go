@@ -1,18 +1,76 @@
 package meter
 
-// Which functions count how deep calls go: those that can be on the stack more than
-// once, because they are in a cycle of calls, and those with large frames. All others
-// are there once at the most, and what they can take together is known.
+// Which functions count how deep calls go, and which look at the fuel as they begin.
+//
+// A stack grows without bound only through a cycle of calls, so it is enough that
+// every cycle has one function that counts; which ones is found by following calls and
+// taking those that are met again. Calls through a table can lead to any function that
+// has been taken: whoever makes them counts, if it can be reached that way itself.
+// Functions that do not count have a price still: the longest chain of them that can be
+// between two that count is bounded, and a part of it is in the price of the upper one.
+//
+// In the same way, a function need not look at the fuel as it begins if it, and all
+// that it calls up to others that look, cannot do much work; the cycles have a
+// function that looks.
 
 // A graph is who calls whom among the defined functions. Function n is node n; one
 // more node stands for what can be reached through a table: who has a call_indirect
 // calls it, and it calls every function that has been taken.
 type graph struct {
-	first   []int    // where the calls of each node begin in calls; one more than nodes
-	calls   []uint32 // nodes
-	frame   []int    // bytes of stack
-	counted []bool
-	longest int // bytes that uncounted functions can take together
+	first []int    // where the calls of each node begin in calls; one more than nodes
+	calls []uint32 // nodes
+	frame []int    // bytes of stack; after settle what one that counts charges
+	total []int    // units of its instructions
+
+	counts []bool // functions that count
+	looks  []bool // functions that look at the fuel as they begin
+	chain  []int  // bytes of a function that does not count, and of such that it calls
+	work   []int  // units from a function's beginning until something looks
+	table  []bool // can be reached through a table, and calls through one
+}
+
+func (g *graph) of(v uint32) []uint32 { return g.calls[g.first[v]:g.first[v+1]] }
+
+// settle decides.
+func (g *graph) settle() {
+	n := len(g.first) - 1
+	g.counts, g.looks = make([]bool, n), make([]bool, n)
+	g.chain, g.work = make([]int, n), make([]int, n)
+	indirect := uint32(n - 1)
+	g.table = g.reach(indirect)
+	for v := range n - 1 {
+		for _, to := range g.of(uint32(v)) {
+			if to == indirect && g.table[v] {
+				g.counts[v] = true
+			}
+		}
+		g.counts[v] = g.counts[v] || g.frame[v] > uncountedFrame
+	}
+	g.counts[indirect] = true // it is no function: nothing is followed through it
+	g.follow()
+	for v := range n - 1 {
+		if g.counts[v] {
+			g.frame[v] += g.below(uint32(v)) / chainShare
+			g.looks[v] = true
+		}
+	}
+}
+
+// reach returns what can be reached from a node.
+func (g *graph) reach(from uint32) []bool {
+	seen := make([]bool, len(g.first)-1)
+	seen[from] = true
+	for todo := []uint32{from}; len(todo) > 0; {
+		v := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, to := range g.of(v) {
+			if !seen[to] {
+				seen[to] = true
+				todo = append(todo, to)
+			}
+		}
+	}
+	return seen
 }
 
 // A visit is a node whose calls are being followed.
@@ -21,95 +79,70 @@ type visit struct {
 	next int
 }
 
-// A tarjan is the state of Tarjan's algorithm for strongly connected components,
-// without recursion: guests may have 100,000 functions in a row.
-type tarjan struct {
-	g     *graph
-	index []int // order of discovery, from 1; 0: not seen
-	low   []int
-	on    []bool
-	stack []uint32
-	chain []int // bytes of uncounted functions from here on
-	seen  int
-	work  []visit
-}
-
-// count decides which functions count.
-func (g *graph) count() {
-	n := len(g.first) - 1
-	t := &tarjan{g: g, index: make([]int, n), low: make([]int, n), on: make([]bool, n), chain: make([]int, n)}
-	g.counted = make([]bool, n)
-	for v := range n {
-		if t.index[v] == 0 {
-			t.from(uint32(v))
-		}
-	}
-	if g.longest > uncountedChain {
-		for v := range g.counted {
-			g.counted[v] = true
-		}
-	}
-}
-
-func (t *tarjan) push(v uint32) {
-	t.seen++
-	t.index[v], t.low[v], t.on[v] = t.seen, t.seen, true
-	t.stack = append(t.stack, v)
-	t.work = append(t.work, visit{v, t.g.first[v]})
-}
-
-func (t *tarjan) from(root uint32) {
-	t.push(root)
-	for len(t.work) > 0 {
-		w := &t.work[len(t.work)-1]
-		v := w.node
-		if w.next < t.g.first[v+1] {
-			to := t.g.calls[w.next]
-			w.next++
-			switch {
-			case t.index[to] == 0:
-				t.push(to)
-			case t.on[to]:
-				t.low[v] = min(t.low[v], t.index[to])
-			}
+// follow goes through all calls in depth, without recursion of its own: guests may
+// have 100,000 functions in a row. Every cycle of functions that do not count yet has
+// a call to one that is being followed; that one counts from then on.
+func (g *graph) follow() {
+	const (
+		unseen = iota
+		open
+		done
+	)
+	state := make([]byte, len(g.first)-1)
+	var path []visit
+	for root := range state {
+		if state[root] != unseen {
 			continue
 		}
-		t.work = t.work[:len(t.work)-1]
-		if len(t.work) > 0 {
-			up := t.work[len(t.work)-1].node
-			t.low[up] = min(t.low[up], t.low[v])
-		}
-		if t.low[v] == t.index[v] {
-			t.component(v)
+		state[root] = open
+		path = append(path, visit{uint32(root), g.first[root]})
+		for len(path) > 0 {
+			w := &path[len(path)-1]
+			v := w.node
+			if w.next == g.first[v+1] {
+				path = path[:len(path)-1]
+				state[v] = done
+				g.close(v)
+				continue
+			}
+			to := g.calls[w.next]
+			w.next++
+			switch state[to] {
+			case unseen:
+				if !g.counts[to] { // it is a root of its own otherwise
+					state[to] = open
+					path = append(path, visit{to, g.first[to]})
+				}
+			case open:
+				g.counts[to] = true
+			}
 		}
 	}
 }
 
-// component takes a component off the stack, all of whose calls to others lead to
-// components that are done.
-func (t *tarjan) component(root uint32) {
-	from := len(t.stack) - 1
-	for t.stack[from] != root {
-		from--
-	}
-	nodes := t.stack[from:]
-	t.stack = t.stack[:from]
-	chain, cycle := 0, len(nodes) > 1
-	for _, v := range nodes {
-		t.on[v] = false
-		for _, to := range t.g.calls[t.g.first[v]:t.g.first[v+1]] {
-			chain = max(chain, t.chain[to]) // 0 for those of this component
-			cycle = cycle || to == v
+// below is the longest chain of functions that do not count among those that v calls.
+func (g *graph) below(v uint32) int {
+	longest := 0
+	for _, to := range g.of(v) {
+		if !g.counts[to] {
+			longest = max(longest, g.chain[to])
 		}
 	}
-	for _, v := range nodes {
-		t.g.counted[v] = cycle || t.g.frame[v] > uncountedFrame
-		if !t.g.counted[v] {
-			chain += t.g.frame[v] // the component is this one alone
+	return longest
+}
+
+// close decides about a function after all that it calls.
+func (g *graph) close(v uint32) {
+	g.chain[v] = g.frame[v] + g.below(v)
+	if g.chain[v] > uncountedChain {
+		g.counts[v] = true
+	}
+	work := g.total[v]
+	for _, to := range g.of(v) {
+		if !g.counts[to] && !g.looks[to] {
+			work = min(work+g.work[to], 2*unchecked)
 		}
 	}
-	for _, v := range nodes {
-		t.chain[v] = chain
-	}
-	t.g.longest = max(t.g.longest, chain)
+	g.work[v] = work
+	g.looks[v] = work > unchecked
 }

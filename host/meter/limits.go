@@ -44,10 +44,12 @@ const (
 	// be paid for by its callers: its own counting would cost more than its work.
 	freeFunc = 32
 	// foldSlack is how many units of code that may be skipped a region pays for in
-	// advance, beyond as many as it has itself; see regions.go.
+	// advance, beyond as many as it has itself: some five nanoseconds; see regions.go.
 	foldSlack = 16
+	// foldLead is how many units of a function's beginning the loop that follows pays.
+	foldLead = 8
 	// unchecked is the most units that are taken off without a look at what is left,
-	// about ten microseconds.
+	// about five microseconds.
 	unchecked = 40_000
 
 	// bulkBytes and bulkEntries are the most that one memory or table instruction
@@ -60,16 +62,18 @@ const (
 	bulkByteShift  = 1
 	bulkEntryShift = -2
 
-	// frameBytes is what a call of a function takes of the stack at the least;
-	// frameLocal what each parameter, result and local variable adds, and
-	// frameUnit each unit of its code, because intermediate values that live across
-	// calls have places too, up to frameMost of them.
+	// frameBytes is what a call of a function takes of the stack at the least, and
+	// frameLocal what each parameter, result and local variable adds. Values that live
+	// across calls have places too: a byte for each unit of code, up to frameMost.
 	frameBytes = 48
 	frameLocal = 8
 	frameMost  = 512
-	// uncountedFrame is the most bytes that a function outside of every cycle of
-	// calls may take without counting them, and uncountedChain the most that all
-	// which can be on the stack together may take; beyond it every function counts.
+	// uncountedFrame is the most bytes that a function may take without counting
+	// them, and uncountedChain the most that a chain of calls of such functions may take.
+	// A chainShare of the chain is in the price of the function above it: all of it
+	// would be a price for what hardly ever happens, and so a call may take up to
+	// eight times what it counts.
 	uncountedFrame = 1 << 10
-	uncountedChain = 128 << 10
+	uncountedChain = 8 << 10
+	chainShare     = 8
 )

@@ -19,9 +19,10 @@ package meter
 // All code is paid before it runs, with one exception: what a call_indirect reaches,
 // if it is such a small function, is in the flat price of the instruction.
 //
-// Where a loop begins, and where a function begins that calls others, the counter is
-// looked at as well as charged: between two looks there is no cycle, and no more code
-// than one function has.
+// Where a loop begins, and where a function begins that can be in a cycle of calls or
+// whose calls can do much work (graph.go), the counter is looked at as well as charged.
+// A function that begins with a loop, as those of the Go compiler do, leaves both to
+// the loop.
 
 // A region is described above.
 type region struct {
@@ -49,6 +50,7 @@ type scan struct {
 	regions []region
 	frames  []frame
 	cur     int32 // the region we are in; -1: unreachable code
+	lead    int32 // the region of a loop that the function begins with; 0: none
 
 	total    int  // units of all instructions
 	loops    int  // loop instructions
@@ -69,7 +71,7 @@ func (s *scan) reset(m *module, f int) {
 	}
 	s.regions = append(s.regions[:0], region{at: b.expr, parent: -1, own: 1, isFunc: true})
 	s.frames = append(s.frames[:0], frame{op: opBlock, outer: 0})
-	s.cur = 0
+	s.cur, s.lead = 0, 0
 	s.total, s.loops, s.calls, s.indirect, s.bulk = 1, 0, 0, false, false
 }
 
@@ -151,6 +153,9 @@ func (s *scan) enter() {
 		if s.cur >= 0 {
 			s.regions = append(s.regions, region{at: s.pos, parent: -1, own: 1, check: true})
 			s.cur = int32(len(s.regions) - 1)
+			if s.cur == 1 && s.calls == 0 && !s.bulk {
+				s.lead = s.cur
+			}
 		}
 	}
 }
@@ -197,8 +202,9 @@ func (s *scan) branch(label uint32) {
 	s.frames[n].outer = min(s.frames[n].outer, to)
 }
 
-// settle decides which regions pay for others, from the innermost outwards.
-func (s *scan) settle() {
+// settle decides which regions pay for others, from the innermost outwards. looks
+// says whether the function has to look at what is left as it begins.
+func (s *scan) settle(looks bool) {
 	for i := len(s.regions) - 1; i > 0; i-- {
 		r := &s.regions[i]
 		all := r.own + r.folded
@@ -212,7 +218,14 @@ func (s *scan) settle() {
 		}
 	}
 	first := &s.regions[0]
-	first.check = s.calls > 0
+	if s.lead > 0 {
+		looks = false
+		if all := first.own + first.folded; all <= foldLead {
+			s.regions[s.lead].folded += all
+			first.own, first.folded = 0, 0
+		}
+	}
+	first.check = looks
 	for i := range s.regions {
 		if r := &s.regions[i]; r.own+r.folded > unchecked {
 			r.check = true

@@ -18,7 +18,6 @@ type writer struct {
 	helperOf map[helperKey]uint32
 
 	free    []bool // functions that their callers pay for
-	total   []int
 	graph   graph
 	bodyBuf []byte
 }
@@ -37,12 +36,11 @@ func (w *writer) typeIndex(t funcType) uint32 {
 // measure goes through all functions once: what each costs, whom it calls.
 func (w *writer) measure() error {
 	n := len(w.m.bodies)
-	w.free, w.total = make([]bool, n), make([]int, n)
+	w.free = make([]bool, n)
 	g := &w.graph
-	g.first, g.frame = make([]int, 0, n+2), make([]int, n+1)
+	g.first, g.frame, g.total = make([]int, 0, n+2), make([]int, n+1), make([]int, n+1)
 	s := &w.scan
 	s.callee = nil
-	seen := make([]int, n) // by whom a function was called last
 	for f := range n {
 		g.first = append(g.first, len(g.calls))
 		s.reset(w.m, f)
@@ -52,10 +50,7 @@ func (w *writer) measure() error {
 				return err
 			}
 			if (s.op == opCall || s.op == opReturnCall) && s.x >= w.m.imported {
-				if to := s.x - w.m.imported; seen[to] != f+1 {
-					seen[to] = f + 1
-					g.calls = append(g.calls, to)
-				}
+				g.calls = append(g.calls, s.x-w.m.imported)
 			}
 		}
 		if s.left() > 0 {
@@ -65,7 +60,7 @@ func (w *writer) measure() error {
 		if s.indirect {
 			g.calls = append(g.calls, uint32(n))
 		}
-		w.total[f] = s.total
+		g.total[f] = s.total
 		w.free[f] = s.loops == 0 && s.calls == 0 && !s.bulk && s.total <= freeFunc
 		w.m.info.Loops += s.loops
 		g.frame[f] = w.frameOf(f, s.total)
@@ -77,7 +72,7 @@ func (w *writer) measure() error {
 		}
 	}
 	g.first = append(g.first, len(g.calls))
-	g.count()
+	g.settle()
 	return nil
 }
 
@@ -94,7 +89,7 @@ func (w *writer) callCost(f uint32) int {
 		return 0 // host functions are charged by the host
 	}
 	if d := f - w.m.imported; w.free[d] {
-		return w.total[d]
+		return w.graph.total[d]
 	}
 	return 0
 }
@@ -120,18 +115,23 @@ func (w *writer) look(b []byte) []byte {
 }
 
 // enter is what a function that counts begins with: fuel and room, one look at both.
+// Without a cost it is the room alone.
 func (w *writer) enter(b []byte, cost, frame int, left uint32) []byte {
-	b = uleb(append(b, opGlobalGet), w.fuel)
-	b = append(sleb(append(b, opI64Const), int64(cost)), opI64Sub)
-	b = uleb(append(b, opLocalTee), left)
-	b = uleb(append(b, opGlobalSet), w.fuel)
+	if cost > 0 {
+		b = uleb(append(b, opGlobalGet), w.fuel)
+		b = append(sleb(append(b, opI64Const), int64(cost)), opI64Sub)
+		b = uleb(append(b, opLocalTee), left)
+		b = uleb(append(b, opGlobalSet), w.fuel)
+	}
 	b = uleb(append(b, opGlobalGet), w.room)
 	b = append(sleb(append(b, opI64Const), int64(frame)), opI64Sub)
 	b = uleb(append(b, opLocalTee), left+1)
 	b = uleb(append(b, opGlobalSet), w.room)
-	b = uleb(append(b, opLocalGet), left)
 	b = uleb(append(b, opLocalGet), left+1)
-	return w.look(append(b, opI64Or))
+	if cost > 0 {
+		b = append(uleb(append(b, opLocalGet), left), opI64Or)
+	}
+	return w.look(b)
 }
 
 // exit gives back the room of a function.
@@ -155,9 +155,9 @@ func (w *writer) function(b []byte, f int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	s.settle()
+	s.settle(w.graph.looks[f])
 	src := &w.m.bodies[f]
-	counted, free := w.graph.counted[f], w.free[f]
+	counted, free := w.graph.counts[f], w.free[f]
 	left := s.locals
 	frame := w.graph.frame[f]
 	b = w.locals(b, src, counted, free)
