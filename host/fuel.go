@@ -88,6 +88,15 @@ func (v *vm) endCall() {
 	}
 }
 
+// book counts finished calls where everybody sees it.
+func (v *vm) book() {
+	v.p.fuel.Add(uint64(v.meter.bill))
+	if v.p.o.OnFuel != nil && v.meter.bill > 0 {
+		v.p.o.OnFuel(v.meter.bill)
+	}
+	v.meter.bill = 0
+}
+
 // shallow makes the guest's stacks small again after one has grown: a stack is Go
 // memory that wazero keeps with the function. It also gives the room back that a
 // call did not, which proc_exit has ended.

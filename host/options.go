@@ -124,6 +124,11 @@ type PluginOptions struct {
 	// OnCall, if set, is told how long each outermost callback took. It is
 	// called while the VM is locked and must not block.
 	OnCall func(Callback, time.Duration)
+
+	// OnFuel, if set, is told of the units of work that guests have done, in
+	// portions of ten microseconds and more; 8,000 units are a microsecond of CPU. It
+	// is called like OnCall.
+	OnFuel func(units int64)
 }
 
 const (

@@ -207,8 +207,7 @@ func (v *vm) startFailed(err error) error {
 
 // close frees the instance. mu is held, or the instance is not shared.
 func (v *vm) close() {
-	v.p.fuel.Add(uint64(v.meter.bill))
-	v.meter.bill = 0
+	v.book()
 	if v.mod != nil {
 		_ = v.mod.Close(context.Background()) // frees the memory; nothing else can fail
 	}
@@ -242,8 +241,7 @@ func (v *vm) unlock() {
 		}
 	}
 	if v.meter.bill > leastBill {
-		v.p.fuel.Add(uint64(v.meter.bill))
-		v.meter.bill = 0
+		v.book()
 	}
 	if cap(v.buf) > keptScratch {
 		v.buf = nil

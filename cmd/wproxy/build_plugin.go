@@ -74,6 +74,9 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 		VMID:       p.VMID,
 		RootID:     p.RootID,
 		Memory:     int64(p.Sandbox.Memory),
+		CPU:        p.Sandbox.CPU,
+		Start:      p.Sandbox.Start,
+		Stack:      int64(p.Sandbox.Stack),
 		Instances:  p.Sandbox.Instances,
 		RestartMin: p.Sandbox.Restart.Min,
 		RestartMax: p.Sandbox.Restart.Max,
@@ -105,7 +108,7 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 
 // keyOf returns the key of a module that is run with o.
 func keyOf(wasm []byte, o host.PluginOptions) moduleKey {
-	o.OnCall = nil // not a setting
+	o.OnCall, o.OnFuel = nil, nil // not settings
 	h := sha256.New()
 	fmt.Fprintf(h, "%x %+v", sha256.Sum256(wasm), o) // fmt prints maps in order
 	return moduleKey{o.Name, [sha256.Size]byte(h.Sum(nil))}
