@@ -70,9 +70,6 @@ func WASINames() map[string]string {
 	return m
 }
 
-// ScanModule is scanModule.
-func ScanModule(b []byte) error { _, err := scanModule(b); return err }
-
 // Poke writes b into the memory of the plugin's first VM, which grows if it has to.
 func (p *Plugin) Poke(at uint32, b []byte) {
 	v := p.list()[0]

@@ -43,7 +43,7 @@ func hostHTTPCall(v *vm, a []uint64) abi.Status {
 		return abi.StatusBadArgument
 	}
 	r.Upstream, r.Body = strings.Clone(upstream), append([]byte(nil), body...)
-	id, status := v.startCall(r)
+	id, status := v.sendCall(r)
 	if status != abi.StatusOK {
 		return status
 	}

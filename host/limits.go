@@ -11,27 +11,38 @@ const (
 	// size in bytes in 32 bits.
 	maxPages = 65535
 
-	// maxModuleBytes: larger modules are refused unread; the largest plugins
-	// known (a whole WAF in Go) have about 12 MiB.
-	maxModuleBytes = 64 << 20
-	// maxImports and maxExports of a module; the ABI has about 120 names in all.
-	maxImports = 1 << 12
-	maxExports = 1 << 14
-	// maxModuleItems is the most types, functions, globals, segments or names of
-	// one kind. A standard-Go guest has 1,300 functions, a WAF 20,000.
-	maxModuleItems = 1 << 17
-	// maxTypeItems is the most parameters, or results, of a function type;
-	// maxFuncLocals the most local variables of a function; both are those of the
-	// JavaScript interface of WebAssembly. maxLocals is their sum in a module.
-	maxTypeItems  = 1000
-	maxFuncLocals = 50_000
-	maxLocals     = 1 << 22
-	// maxTables, and maxTableEntries in all of them and in all segments; an entry
-	// is 8 bytes of Go's heap, for each instance.
-	maxTables       = 16
-	maxTableEntries = 1 << 20
 	// maxProblems is how many problems of a module are listed.
 	maxProblems = 50
+
+	// unitsPerMicro units of a guest's fuel are a microsecond of sandbox.cpu: what
+	// compiled guests use on a server of 2023, where a microsecond of their header
+	// callbacks is 4 to 8 thousand units and one of a tight loop 9 to 12 thousand.
+	// It is fixed, so that the same call costs the same everywhere.
+	unitsPerMicro = 8000
+	// mostSlice and leastSlice units are handed out at a time: 20 microseconds of
+	// plain code. Code that takes longer for a unit, because it waits for memory, gets
+	// less, so that a slice takes between sliceLeast and sliceMost: a garbage
+	// collection may have to wait for the end of one on every processor.
+	mostSlice  = 20 * unitsPerMicro
+	leastSlice = unitsPerMicro
+	sliceLeast = 15 * time.Microsecond
+	sliceMost  = 50 * time.Microsecond
+	// leastBill units are put into the plugin's counter at a time.
+	leastBill = 10 * unitsPerMicro
+	// A call that has taken slowAfter needs one of a few slots to go on, and sleeps
+	// slowSleep for each slowAfter in one, so that others get at the network.
+	// A unit is taken to last no longer than slowest times what it should.
+	slowAfter = 500 * time.Microsecond
+	slowest   = 4
+	slowSleep = 100 * time.Microsecond
+	// hostCallUnits is what a host call costs beside what it copies: 100
+	// nanoseconds. copyShift makes units of bytes: four bytes are one. A byte of random_get is
+	// randomUnits, the system's generator being slow. maxDebt of such
+	// units are looked at at once, without waiting for the guest to run out of its own.
+	hostCallUnits = unitsPerMicro / 10
+	copyShift     = 2
+	randomUnits   = 16
+	maxDebt       = 20 * unitsPerMicro
 
 	// maxLogLine is the longest log line kept, in bytes; the rest is cut off.
 	maxLogLine = 8 << 10

@@ -37,7 +37,7 @@ type Plugin struct {
 
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64
-	recycled                         atomic.Uint64
+	recycled, fuel                   atomic.Uint64
 
 	calls     atomic.Int64 // HTTP calls under way
 	callBytes atomic.Int64 // that they hold
@@ -83,6 +83,7 @@ type Stats struct {
 	Instances   int              // VMs alive, with those that serve out their streams
 	MemoryBytes int64            // linear memory of all of them
 	Streams     int              // contexts bound to a VM
+	Fuel        uint64           // units of work of all calls; 8,000 are a microsecond of PluginOptions.CPU
 	Traps       map[Cause]uint64 // VMs that died, by cause
 	Restarts    uint64           // VMs started after the first crash
 	Recycled    uint64           // VMs replaced while they were alive
@@ -151,7 +152,7 @@ func (p *Plugin) HeadersPause() HeadersPause {
 func (p *Plugin) Stats() Stats {
 	s := Stats{
 		Calls: int(p.calls.Load()), Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(),
-		Restarts: p.restarts.Load(), Recycled: p.recycled.Load(),
+		Restarts: p.restarts.Load(), Recycled: p.recycled.Load(), Fuel: p.fuel.Load(),
 	}
 	for _, v := range p.all() {
 		s.Instances++

@@ -137,7 +137,10 @@ func (v *vm) startRoot(r *Root) error {
 	if trap, ok := errors.AsType[*TrapError](v.dead); ok {
 		return &StartError{Plugin: v.p.o.Name, Callback: trap.Callback, Trap: trap, Log: trap.Log}
 	}
-	return nil // only this goroutine, which holds startMu, could have closed it
+	if v.dead != nil { // the plugin is being closed
+		return &StartError{Plugin: v.p.o.Name, Callback: CallConfigure, Err: v.dead}
+	}
+	return nil
 }
 
 // drain ends r's context in v if it has one.

@@ -339,7 +339,8 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 	}
 	key := keyOf(wasm, o)
 	b.builtins.set(p.Name, p.Builtin != "")
-	o.OnCall = observeCalls(b.metrics.Plugin(p.Name))
+	counts := b.metrics.Plugin(p.Name)
+	o.OnCall, o.OnFuel = observeCalls(counts), counts.Burnt
 	o.OnCallout = countCallouts(b.metrics, p.Name)
 	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) { return b.host.Load(ctx, wasm, o) })
 	if err != nil {

@@ -76,6 +76,9 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 		VMID:       p.VMID,
 		RootID:     p.RootID,
 		Memory:     int64(p.Sandbox.Memory),
+		CPU:        p.Sandbox.CPU,
+		Start:      p.Sandbox.Start,
+		Stack:      int64(p.Sandbox.Stack),
 		Instances:  p.Sandbox.Instances,
 		RestartMin: p.Sandbox.Restart.Min,
 		RestartMax: p.Sandbox.Restart.Max,
@@ -159,7 +162,7 @@ func deniedWarning(p *config.Plugin, denied []host.DeniedImport) string {
 
 // keyOf returns the key of a module that is run with o.
 func keyOf(wasm []byte, o host.PluginOptions) moduleKey {
-	o.OnCall, o.OnCallout = nil, nil // not settings
+	o.OnCall, o.OnFuel, o.OnCallout = nil, nil, nil // not settings
 	h := sha256.New()
 	fmt.Fprintf(h, "%x %+v", sha256.Sum256(wasm), o) // fmt prints maps in order
 	return moduleKey{o.Name, [sha256.Size]byte(h.Sum(nil))}

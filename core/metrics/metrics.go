@@ -30,6 +30,7 @@ type Metrics struct {
 	upstreamFailures *prometheus.CounterVec
 	connections      *prometheus.GaugeVec
 	pluginTraps      *prometheus.CounterVec
+	pluginFuel       *prometheus.CounterVec
 	pluginMemory     *prometheus.GaugeVec
 	pluginInstances  *prometheus.GaugeVec
 	pluginSeconds    *prometheus.HistogramVec
@@ -72,6 +73,9 @@ func New() *Metrics {
 		pluginTraps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_plugin_traps_total", Help: "Guest instances that died, by cause.",
 		}, []string{"plugin", "cause"}),
+		pluginFuel: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_plugin_fuel_total", Help: "Units of work that guests have done; 8000 are a microsecond of sandbox.cpu.",
+		}, []string{"plugin"}),
 		pluginMemory: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wproxy_plugin_memory_bytes", Help: "Linear memory of all instances of a plugin.",
 		}, []string{"plugin"}),
@@ -101,7 +105,7 @@ func New() *Metrics {
 	}
 	m.registry.MustRegister(
 		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
-		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
+		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
 		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

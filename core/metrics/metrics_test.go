@@ -49,6 +49,8 @@ func TestNames(t *testing.T) {
 	u.Retried(metrics.FailureConnect, false)
 	p := m.Plugin("limit")
 	p.Trapped("unreachable")
+	p.Burnt(8000)
+	p.Burnt(2)
 	p.SetInstances(2, 1<<20)
 	p.Call("on_request_headers").Observe(2e-6)
 	m.Callout("limit", "shop", "timeout")
@@ -70,6 +72,7 @@ func TestNames(t *testing.T) {
 		`wproxy_retries_total{outcome="ok",reason="connect",upstream="shop"} 1`,
 		`wproxy_retries_total{outcome="failed",reason="connect",upstream="shop"} 1`,
 		`wproxy_plugin_traps_total{cause="unreachable",plugin="limit"} 1`,
+		`wproxy_plugin_fuel_total{plugin="limit"} 8002`,
 		`wproxy_plugin_instances{plugin="limit"} 2`,
 		`wproxy_plugin_memory_bytes{plugin="limit"} 1.048576e+06`,
 		`wproxy_plugin_call_seconds_count{callback="on_request_headers",plugin="limit"} 1`,
