@@ -42,7 +42,14 @@ const (
 	hostCallUnits = unitsPerMicro / 10
 	copyShift     = 2
 	randomUnits   = 16
-	maxDebt       = 20 * unitsPerMicro
+	// compressUnits are for a byte that compress is given, and uncompressUnits for one
+	// that uncompress makes: 20 and 2 nanoseconds. A signature costs as much as it
+	// takes to verify one, or to make one with a key of the usual 2048 bits.
+	compressUnits   = unitsPerMicro / 50
+	uncompressUnits = unitsPerMicro / 500
+	verifyUnits     = 50 * unitsPerMicro
+	signUnits       = 1000 * unitsPerMicro
+	maxDebt         = 20 * unitsPerMicro
 
 	// maxLogLine is the longest log line kept, in bytes; the rest is cut off.
 	maxLogLine = 8 << 10
