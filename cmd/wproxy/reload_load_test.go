@@ -1,69 +1,44 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
-	"wproxy/cmd/wproxy/internal/strict"
-	"wproxy/host/wasmtest"
 	"wproxy/plugins"
 )
 
-// Reloads under load: in CI and, with WPROXY_LONG set, in the long form.
+// Reloads under load: in CI and in the long form. padding is how many bytes of settings
+// each makes the process hold, and must be enough for the sum to be seen if they are kept.
 const (
-	reloads      = 5
-	reloadsLong  = 20
-	reloadLoad   = 40 // requests between two reloads, at least
-	reloadLong   = 500 * time.Millisecond
-	loadWorkers  = 4 // half of them on connections that are kept
+	reloads     = 80
+	reloadsLong = 10_000
+	reloadLoad  = 4 // requests between two reloads, at least
+	padding     = 64 << 10
+	paddingLong = 8 << 10
+
 	generationID = "x-generation"
 	guestMark    = "x-guest"
 )
 
-// moodyGuest is a plugin that marks answers, and whose mood, a setting, decides
-// whether it starts ("fine"), refuses to, or traps.
-func moodyGuest() []byte {
-	i32, local, call := wasmtest.I32, wasmtest.Local, wasmtest.Call
-	m := wasmtest.NewGuest()
-	buffer := m.Env("proxy_get_buffer_bytes", "iiiii>i")
-	add := m.Env("proxy_add_header_map_value", "iiiii>i")
-	at, size := m.Slot(4), m.Slot(4)
-	const pluginConfiguration, responseHeaders = 7, 2
-	mood := wasmtest.Load8(wasmtest.Add(wasmtest.Load32(i32(at)), i32(int32(len(`{"mood":"`)))))
-	m.Func("proxy_on_configure", "ii>i",
-		call(buffer, i32(pluginConfiguration), i32(0), local(1), i32(at), i32(size)), wasmtest.Drop(),
-		wasmtest.If(wasmtest.Eq(mood, i32('t')), wasmtest.Unreachable()),
-		wasmtest.Eq(mood, i32('f')))
-	m.Headers("response", call(add, i32(responseHeaders), m.Str(guestMark), m.Str("yes")), wasmtest.Drop(), i32(0))
-	return m.Bytes()
-}
-
-// TestReloadUnderLoad: no request fails while the settings of the route's
-// plugins and fields change, and what is wrong changes nothing.
-func TestReloadUnderLoad(t *testing.T) {
-	needBuiltins(t)
+// reloadConfig is a function of the generation: the route's fields and the settings of
+// its three plugins change with it. moody is a file, fill the bytes of padding.
+func reloadConfig(t *testing.T, moody string, fill int) func(generation int) string {
+	t.Helper()
 	origin := newGoOrigin(t)
 	toml := strings.ReplaceAll(hostileConfig, "@ORIGIN", origin.Listener.Addr().String())
-	moody := filepath.Join(t.TempDir(), "moody.wasm")
-	if err := os.WriteFile(moody, moodyGuest(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	at := func(generation int) string {
+	toml = strings.Replace(toml, `to = "stderr"`, `to = "`+filepath.Join(t.TempDir(), "wproxy.log")+`"`, 1) // not into memory
+	filler := strings.Repeat("x", fill)
+	return func(generation int) string {
 		c := strings.Replace(toml, "[routes.denied]", fmt.Sprintf(`response_headers = { set = { %s = "%d" } }
 use = ["headers", "limit", "moody"]
-with = { limit = { burst = %d }, moody = { mood = "fine %[2]d" } }
+with = { headers = { content-security-policy = "img-src /%[2]d" }, limit = { burst = %[3]d }, moody = { mood = "fine %[2]d", pad = "%[4]s" } }
 
-[routes.denied]`, generationID, generation, 1_000_000+generation), 1)
+[routes.denied]`, generationID, generation, 1_000_000+generation, filler), 1)
 		return c + `
 [plugins.headers]
 wasm = "builtin:securityheaders"
@@ -77,46 +52,46 @@ config = { rate = "1000000/s", burst = 1000000, key = "client-ip" }
 wasm = "` + moody + `"
 `
 	}
-	in := startInstance(t, at(0))
+}
 
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var requests, failures atomic.Int64
-	var wg sync.WaitGroup
-	for i := range loadWorkers {
-		wg.Go(func() { // ends with ctx
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}, Timeout: 10 * time.Second}
-			defer client.CloseIdleConnections()
-			for ctx.Err() == nil {
-				requests.Add(1)
-				if err := loadOnce(client, in.addr); err != nil {
-					failures.Add(1)
-					t.Error(err)
-					return
-				}
-			}
-		})
+// TestReloadUnderLoad: no request fails while the settings of the route's
+// plugins and fields change, what is wrong changes nothing, and what is gone leaves
+// nothing behind: no memory, goroutine, context of a guest or series of metrics.
+func TestReloadUnderLoad(t *testing.T) {
+	needBuiltins(t)
+	moody := filepath.Join(t.TempDir(), "moody.wasm")
+	if err := os.WriteFile(moody, countingGuest("yes").Bytes(), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	// load waits until the workers have sent some more requests.
-	load := func() {
-		before := requests.Load()
-		strict.Eventually(t, "under load", func() bool { return requests.Load() >= before+reloadLoad || failures.Load() > 0 })
+	n, fill := reloads, padding
+	if long() {
+		n, fill = reloadsLong, paddingLong
 	}
-	n := reloads
-	if os.Getenv("WPROXY_LONG") != "" {
-		n = reloadsLong
-		load = func() { time.Sleep(reloadLong) } // so many a second
-	}
-	for g := 1; g <= n; g++ {
-		load()
-		in.write(t, at(g))
-		if code, out := in.tryReload(); code != exitOK {
-			t.Fatalf("reload %d: exit code %d: %s", g, code, out)
+	at := reloadConfig(t, moody, fill)
+	in := startInstance(t, at(0))
+	load := startLoad(t, in, func(h http.Header) error {
+		if h.Get(guestMark) != "yes" || h.Get(generationID) == "" || !strings.Contains(h.Get("Content-Security-Policy"), "/"+h.Get(generationID)) {
+			return fmt.Errorf("fields of two generations, or of none: %v", h)
 		}
+		return nil
+	})
+	serves := func(what string, g int) {
+		t.Helper()
 		if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(g) {
-			t.Errorf("after reload %d: generation %q answers", g, got)
+			t.Fatalf("%s: generation %q answers, want %d", what, got, g)
 		}
 	}
+	var early footprint
+	for g := 1; g <= n; g++ {
+		load.wait(t, reloadLoad)
+		in.write(t, at(g))
+		in.reload(t)
+		serves("after a reload", g)
+		if g == n/3 {
+			early = in.footprint(t)
+		}
+	}
+	early.flat(t, in.footprint(t))
 	for _, tt := range []struct{ name, broken, why string }{
 		{"guest refuses", strings.Replace(at(99), "fine 99", "refuse", 1), "moody"},
 		{"guest traps", strings.Replace(at(99), "fine 99", "trap", 1), "unreachable"},
@@ -130,25 +105,16 @@ wasm = "` + moody + `"
 		if code, out := in.tryReload(); code != exitRefused || !strings.Contains(out, tt.why) {
 			t.Errorf("%s: exit code %d, want %d and %q as a reason: %q", tt.name, code, exitRefused, tt.why, out)
 		}
-		if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(n) {
-			t.Errorf("%s: generation %q answers, want %d", tt.name, got, n)
-		}
-		load()
+		serves(tt.name, n)
+		load.wait(t, reloadLoad)
 	}
 	// And after all that, one more that is good.
 	in.write(t, at(n+1))
-	if code, out := in.tryReload(); code != exitOK {
-		t.Errorf("the last reload: exit code %d: %s", code, out)
-	}
-	if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(n+1) {
-		t.Errorf("after the last reload: generation %q answers, want %d", got, n+1)
-	}
-	cancel()
-	wg.Wait()
-	t.Logf("%d requests, %d failed", requests.Load(), failures.Load())
-	if requests.Load() < 100 {
-		t.Errorf("only %d requests: that is no load", requests.Load())
-	}
+	in.reload(t)
+	serves("after the last reload", n+1)
+	load.stop()
+	in.onlyRoots(t)
+	t.Logf("%d requests, %d failed", load.requests.Load(), load.failures.Load())
 }
 
 // needBuiltins skips a test where the shipped plugins are not embedded.
@@ -159,23 +125,4 @@ func needBuiltins(t *testing.T) {
 			t.Skip(name, "is not built")
 		}
 	}
-}
-
-// loadOnce sends a request that must be answered well.
-func loadOnce(client *http.Client, addr string) error {
-	req, err := http.NewRequest(http.MethodGet, "http://"+addr+"/ok", nil)
-	if err != nil {
-		return err
-	}
-	req.Host = "a.test"
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK || string(body) != "ok" || resp.Header.Get(guestMark) != "yes" {
-		return fmt.Errorf("got %d %q with the guest's mark %q, %w", resp.StatusCode, body, resp.Header.Get(guestMark), err)
-	}
-	return nil
 }
