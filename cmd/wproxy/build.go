@@ -51,6 +51,8 @@ type parts struct {
 	// Guarded by the caller: generations are built one at a time.
 	built   uint64       // generations so far
 	httpbin *localServer // once started, it stays; nil before
+
+	sums map[string][sha256.Size]byte // of the embedded modules read so far, by name
 }
 
 // A poolKey names the connections to an upstream by all that shapes them.
@@ -74,6 +76,7 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) 
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
 		modules:   newShared[moduleKey]((*host.Plugin).Close),
 		roots:     newShared[rootKey]((*host.Root).Close),
+		sums:      map[string][sha256.Size]byte{},
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
 				log.Error("closing the access log", zap.Error(err))
@@ -329,7 +332,7 @@ func (b *builder) loadPlugins(ctx context.Context) error {
 }
 
 func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
-	wasm, err := readModule(b.file, p)
+	m, err := b.moduleOf(p)
 	if err != nil {
 		return err
 	}
@@ -337,12 +340,18 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 	if err != nil {
 		return err
 	}
-	key := keyOf(wasm, o)
+	key := keyOf(m.sum, o)
 	b.builtins.set(p.Name, p.Builtin != "")
 	counts := b.metrics.Plugin(p.Name)
 	o.OnCall, o.OnFuel = observeCalls(counts), counts.Burnt
 	o.OnCallout = countCallouts(b.metrics, p.Name)
-	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) { return b.host.Load(ctx, wasm, o) })
+	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) {
+		wasm, err := m.read()
+		if err != nil {
+			return nil, err
+		}
+		return b.host.Load(ctx, wasm, o)
+	})
 	if err != nil {
 		return pluginProblem(ctx, b.file, p, "", err)
 	}

@@ -38,6 +38,31 @@ type rootKey struct {
 	config [sha256.Size]byte
 }
 
+// A wasmModule is a .wasm file, or one that ships with wproxy.
+type wasmModule struct {
+	sum  [sha256.Size]byte // of its bytes
+	read func() ([]byte, error)
+}
+
+// moduleOf returns p's module. One that is embedded does not change, so it is read and
+// hashed once and not with every reload, which costs more than the rest of it. A file
+// is read each time: its size and its time of change do not tell it from another. The
+// error is a config.Problem.
+func (b *builder) moduleOf(p *config.Plugin) (wasmModule, error) {
+	if sum, ok := b.sums[p.Builtin]; ok {
+		return wasmModule{sum, func() ([]byte, error) { return readModule(b.file, p) }}, nil
+	}
+	wasm, err := readModule(b.file, p)
+	if err != nil {
+		return wasmModule{}, err
+	}
+	m := wasmModule{sha256.Sum256(wasm), func() ([]byte, error) { return wasm, nil }}
+	if p.Builtin != "" {
+		b.sums[p.Builtin] = m.sum
+	}
+	return m, nil
+}
+
 // readModule returns the bytes of p's module. The error is a config.Problem.
 func readModule(f *config.File, p *config.Plugin) ([]byte, error) {
 	problem := func(format string, args ...any) error {
@@ -160,11 +185,11 @@ func deniedWarning(p *config.Plugin, denied []host.DeniedImport) string {
 	return fmt.Sprintf("plugin %q imports what it is not granted, which fails if it is called; its grant has no %s", p.Name, strings.Join(parts, ", "))
 }
 
-// keyOf returns the key of a module that is run with o.
-func keyOf(wasm []byte, o host.PluginOptions) moduleKey {
+// keyOf returns the key of a module with that hash that is run with o.
+func keyOf(sum [sha256.Size]byte, o host.PluginOptions) moduleKey {
 	o.OnCall, o.OnFuel, o.OnCallout = nil, nil, nil // not settings
 	h := sha256.New()
-	fmt.Fprintf(h, "%x %+v", sha256.Sum256(wasm), o) // fmt prints maps in order
+	fmt.Fprintf(h, "%x %+v", sum, o) // fmt prints maps in order
 	return moduleKey{o.Name, [sha256.Size]byte(h.Sum(nil))}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +35,7 @@ level = "info"
 		if err != nil {
 			t.Fatal(err)
 		}
-		return keyOf([]byte("wasm"), o)
+		return keyOf(sha256.Sum256([]byte("wasm")), o)
 	}
 	was := key(base)
 	for _, tt := range []struct {
