@@ -3,6 +3,7 @@ package host
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 )
 
 // A counterSpace has the token buckets of one vm_id (abi.ForeignTakeCounter). Its lock
@@ -25,6 +26,9 @@ func (l counterLimit) capacity() int64 { return l.burst * l.interval }
 // past a bound whatever keys come, and two VMs rarely meet on one.
 type counterTable struct {
 	counterLimit
+	// gone is set before the pages are looked at, and read under the lock of one: what
+	// is taken from a page counts, or finds that it would not.
+	gone  atomic.Bool
 	pages [counterPages]counterPage
 }
 
@@ -44,7 +48,8 @@ func newCounterSpace() *counterSpace {
 	return &counterSpace{seed: maphash.MakeSeed(), tables: map[counterLimit]*counterTable{}}
 }
 
-// table returns the table of a limit; nil when there are too many that are in use.
+// table returns the table of a limit; nil when there are too many that are in use. It
+// may be remembered for as long as take counts in it.
 func (s *counterSpace) table(l counterLimit, now int64) *counterTable {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,7 +59,7 @@ func (s *counterSpace) table(l counterLimit, now int64) *counterTable {
 	}
 	if len(s.tables) >= maxCounterTables {
 		for k, old := range s.tables {
-			if old.rests(now) { // nothing is lost with it
+			if old.leave(now) {
 				delete(s.tables, k)
 			}
 		}
@@ -65,6 +70,17 @@ func (s *counterSpace) table(l counterLimit, now int64) *counterTable {
 	t = &counterTable{counterLimit: l}
 	s.tables[l] = t
 	return t
+}
+
+// leave takes t out of use if nothing is lost with it. A VM may remember it and take a
+// moment later; then it has to find the new table of the limit, as others will.
+func (t *counterTable) leave(now int64) bool {
+	t.gone.Store(true)
+	if t.rests(now) {
+		return true
+	}
+	t.gone.Store(false)
+	return false
 }
 
 // rests reports whether all buckets of t are full.
@@ -92,11 +108,15 @@ type taken struct {
 // take takes cost tokens from the bucket of a tag if they are there. However many VMs
 // take at the same time, a key is admitted at most rate * time + burst. clock is
 // read under the page's lock: time never goes back for a bucket, unless the clock is
-// set back; no bucket then owes more than an empty one does.
-func (t *counterTable) take(tag uint64, cost int64, clock func() int64) taken {
+// set back; no bucket then owes more than an empty one does. ok is false, and nothing
+// taken, if the table is not in use any more: ask for it again.
+func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (d taken, ok bool) {
 	p := &t.pages[tag%counterPages]
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if t.gone.Load() {
+		return taken{}, false
+	}
 	now := clock()
 	i, crowded := p.find(tag, now)
 	full := now
@@ -109,7 +129,7 @@ func (t *counterTable) take(tag uint64, cost int64, clock func() int64) taken {
 	latest := now + t.capacity() // when an empty bucket would be full
 	after := full + cost*t.interval
 	if after > latest {
-		return taken{remaining: (latest - full) / t.interval, full: full - now, retry: after - latest}
+		return taken{remaining: (latest - full) / t.interval, full: full - now, retry: after - latest}, true
 	}
 	if cost > 0 {
 		p.put(i, counterBucket{tag, after})
@@ -117,7 +137,7 @@ func (t *counterTable) take(tag uint64, cost int64, clock func() int64) taken {
 	return taken{
 		admitted: true, crowded: crowded && cost > 0,
 		remaining: (latest - after) / t.interval, full: after - now,
-	}
+	}, true
 }
 
 // put stores a bucket; a new one may find the page grown to the next size.

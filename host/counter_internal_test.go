@@ -29,7 +29,7 @@ func TestCounterTake(t *testing.T) {
 		{4700 + 300, 3, taken{admitted: true, remaining: 0, full: 300}},
 	} {
 		now += step.at
-		if got := table.take(7, step.cost, clock); got != step.want {
+		if got, _ := table.take(7, step.cost, clock); got != step.want {
 			t.Errorf("step %d: got %+v, want %+v", i, got, step.want)
 		}
 	}
@@ -46,7 +46,7 @@ func TestCounterConcurrent(t *testing.T) {
 		wg.Go(func() {
 			for i := range 3000 {
 				key := i % len(admitted)
-				if table.take(uint64(key)*counterPages, 1, func() int64 { return 1 }).admitted { // all on one page
+				if d, _ := table.take(uint64(key)*counterPages, 1, func() int64 { return 1 }); d.admitted { // all on one page
 					admitted[key].Add(1)
 				}
 			}
@@ -72,10 +72,10 @@ func TestCounterCrowded(t *testing.T) {
 	got, crowded := int64(0), false
 	for ; now < 100_000; now += r.Int64N(3) {
 		for range 3 {
-			d := table.take(uint64(2+r.IntN(400))*counterPages, 1+r.Int64N(5), clock) // the same page
+			d, _ := table.take(uint64(2+r.IntN(400))*counterPages, 1+r.Int64N(5), clock) // the same page
 			crowded = crowded || d.crowded
 		}
-		if table.take(victim*counterPages, 1, clock).admitted {
+		if d, _ := table.take(victim*counterPages, 1, clock); d.admitted {
 			got++
 		}
 	}
@@ -98,7 +98,7 @@ func TestCounterTables(t *testing.T) {
 	now := int64(1000)
 	clock := func() int64 { return now }
 	for i := range int64(maxCounterTables) {
-		if !s.table(counterLimit{100, i + 1}, now).take(1, 1, clock).admitted {
+		if d, _ := s.table(counterLimit{100, i + 1}, now).take(1, 1, clock); !d.admitted {
 			t.Fatal("not admitted")
 		}
 	}
@@ -120,6 +120,82 @@ func TestCounterTables(t *testing.T) {
 	if l := (counterLimit{maxCounterCapacity, 1}); !l.valid() {
 		t.Errorf("%+v is not valid", l)
 	}
+}
+
+// TestCounterTableGone: a VM remembers the table that it used last. One that has made room
+// for others meanwhile must not be counted in: the next VM has a new table of that limit,
+// and a key would have two buckets.
+func TestCounterTableGone(t *testing.T) {
+	t.Parallel()
+	s := newCounterSpace()
+	now := int64(1000)
+	clock := func() int64 { return now }
+	limit := counterLimit{100, 1}
+	remembered := s.table(limit, now)
+	for i := range int64(maxCounterTables) { // all at rest, so that the last one pushes them out
+		s.table(counterLimit{100, i + 2}, now)
+	}
+	if _, ok := remembered.take(7, 1, clock); ok {
+		t.Error("a table that is gone counts")
+	}
+	if d, ok := s.table(limit, now).take(7, 1, clock); !ok || !d.admitted {
+		t.Errorf("a new table of its limit: %+v, %v", d, ok)
+	}
+	busy := s.table(counterLimit{100, 2}, now)
+	if d, ok := busy.take(7, 1, clock); !ok || !d.admitted {
+		t.Fatal("not admitted")
+	}
+	for i := range int64(maxCounterTables) {
+		s.table(counterLimit{1, i + 3}, now)
+	}
+	if d, ok := busy.take(7, 1, clock); !ok || d.remaining != 0 {
+		t.Errorf("a table in use, after those at rest made room: %+v, %v", d, ok)
+	}
+}
+
+// TestCounterTableGoneConcurrent: what is taken while tables make room for others is
+// counted, or the taker is told to look for its table again.
+func TestCounterTableGoneConcurrent(t *testing.T) {
+	t.Parallel()
+	s := newCounterSpace()
+	var now atomic.Int64
+	var others sync.WaitGroup
+	stop := make(chan struct{})
+	others.Go(func() { // ends with stop
+		for i := int64(0); ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				s.table(counterLimit{1, i%1000 + 1}, now.Load())
+			}
+		}
+	})
+	for round := range int64(300) {
+		now.Add(1e9) // what was taken in the last round is full again
+		limit := counterLimit{1000 + round, 2}
+		var admitted atomic.Int64
+		var takers sync.WaitGroup
+		for range 4 {
+			takers.Go(func() {
+				for {
+					d, ok := s.table(limit, now.Load()).take(7, 1, now.Load)
+					if d.admitted {
+						admitted.Add(1)
+					}
+					if ok {
+						return
+					}
+				}
+			})
+		}
+		takers.Wait()
+		if n := admitted.Load(); n != limit.burst {
+			t.Errorf("round %d: %d admitted, want %d", round, n, limit.burst)
+		}
+	}
+	close(stop)
+	others.Wait()
 }
 
 func BenchmarkCounterTake(b *testing.B) {

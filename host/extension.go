@@ -135,20 +135,31 @@ func takeCounter(v *vm, args []byte) abi.Status {
 	if r.Algorithm() != 0 || !l.valid() || cost < 0 || cost > l.burst {
 		return abi.StatusBadArgument
 	}
-	s := v.p.shared.counters
-	t := v.counters // used last, and as a rule the only one
-	if t == nil || t.counterLimit != l {
-		if t = s.table(l, v.p.h.counterClock()); t == nil {
-			v.warn("a counter was not made: there are too many limits of different rates")
-			return abi.StatusInternalFailure
-		}
-		v.counters = t
+	tag := maphash.Bytes(v.p.shared.counters.seed, key)
+	d, ok := v.take(l, tag, cost)
+	if !ok {
+		v.warn("a counter was not made: there are too many limits of different rates")
+		return abi.StatusInternalFailure
 	}
-	d := t.take(maphash.Bytes(s.seed, key), cost, v.p.h.counterClock)
 	r.SetResult(abi.TakeResult{
 		Admitted: d.admitted, Crowded: d.crowded, Remaining: d.remaining, Full: d.full, Retry: d.retry,
 	})
 	return abi.StatusOK
+}
+
+// take takes from a bucket of the limit's table, which is looked for unless it is the one
+// used last, as it is as a rule. It fails when there are too many tables.
+func (v *vm) take(l counterLimit, tag uint64, cost int64) (taken, bool) {
+	for {
+		if t := v.counters; t != nil && t.counterLimit == l {
+			if d, ok := t.take(tag, cost, v.p.h.counterClock); ok {
+				return d, true
+			}
+		}
+		if v.counters = v.p.shared.counters.table(l, v.p.h.counterClock()); v.counters == nil {
+			return taken{}, false
+		}
+	}
 }
 
 // valid reports whether times of the limit can be counted with.
