@@ -26,6 +26,7 @@ import (
 	"wproxy/core/upstream"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
+	"wproxy/plugins/manifest"
 )
 
 // parts are what generations are built from. They live as long as the process;
@@ -131,6 +132,7 @@ type builder struct {
 type loadedPlugin struct {
 	*host.Plugin
 	key       moduleKey
+	schema    *manifest.Schema                    // of its settings; nil: anything goes
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
 }
 
@@ -319,7 +321,11 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 		return pluginProblem(ctx, b.file, p, "", err)
 	}
 	b.hold(letGo)
-	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, map[[sha256.Size]byte]filter.Factory{}}
+	schema, err := readSchema(b.file, p, wasm)
+	if err != nil {
+		return err
+	}
+	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, schema, map[[sha256.Size]byte]filter.Factory{}}
 	b.gen.modules[p.Name] = key
 	return nil
 }
@@ -351,20 +357,32 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 	if f, ok := p.factories[sum]; ok {
 		return f, nil
 	}
+	if problem := checkSettings(b.file, p.schema, routeName, use.Plugin, settings); problem != nil {
+		return b.brokenPlugin(use.Plugin, routeName, problem)
+	}
 	root, letGo, err := b.roots.get(rootKey{p.key, sum}, func() (*host.Root, error) { return p.NewRoot(ctx, settings) })
 	if err != nil {
 		conf := b.file.Plugins[use.Plugin]
 		problem := pluginProblem(ctx, b.file, conf, routeName, err)
-		if _, ok := asType[*host.StartError](err); !ok || !b.tolerant {
+		if _, ok := asType[*host.StartError](err); !ok {
 			return nil, problem
 		}
-		b.gen.broken = append(b.gen.broken, brokenPlugin{use.Plugin, routeName, problem})
-		return newFailedFactory(use.Plugin, problem), nil // not kept: the next route says so too
+		return b.brokenPlugin(use.Plugin, routeName, problem)
 	}
 	b.hold(letGo)
 	f := wasmfilter.New(root, filterOptions(b.file.Plugins[use.Plugin]))
 	p.factories[sum] = f
 	return f, nil
+}
+
+// brokenPlugin is what becomes of a plugin that does not take its settings, whether its
+// schema says so or the guest.
+func (b *builder) brokenPlugin(plugin, route string, problem error) (filter.Factory, error) {
+	if !b.tolerant {
+		return nil, problem
+	}
+	b.gen.broken = append(b.gen.broken, brokenPlugin{plugin, route, problem})
+	return newFailedFactory(plugin, problem), nil // not kept: the next route says so too
 }
 
 func (b *builder) buildSnapshot(ctx context.Context) error {

@@ -25,6 +25,8 @@ type Problem struct {
 	// Key is the setting, with the tables and lists that it is in: "exempt.clients[0]".
 	// Of one that is missing it is the table that lacks it; "" is the settings as a whole.
 	Key string
+	// Path is the same in parts.
+	Path []string
 	// Text says what is wrong, naming the setting. It may show a part of its value.
 	Text string
 }
@@ -59,7 +61,7 @@ func (s *Schema) Check(settings []byte) []Problem {
 		}
 		return strings.Compare(a.Text, b.Text)
 	})
-	x.problems = slices.Compact(x.problems)
+	x.problems = slices.CompactFunc(x.problems, func(a, b Problem) bool { return a.Key == b.Key && a.Text == b.Text })
 	return x.problems[:min(len(x.problems), maxProblems)]
 }
 
@@ -146,7 +148,7 @@ func (x *explainer) alternatives(e *jsonschema.ValidationError) {
 	slices.Sort(texts)
 	texts = slices.Compact(texts)
 	if len(texts) == 1 {
-		x.problems = append(x.problems, Problem{x.key(e.InstanceLocation), texts[0]})
+		x.problems = append(x.problems, Problem{x.key(e.InstanceLocation), e.InstanceLocation, texts[0]})
 		return
 	}
 	x.say(e, "has none of its forms: "+strings.Join(texts, "; or "))
@@ -230,7 +232,7 @@ func (x *explainer) say(e *jsonschema.ValidationError, text string) {
 		subject = "the settings as a whole"
 		text = strings.Replace(text, "must be an object", "must be a table", 1)
 	}
-	x.problems = append(x.problems, Problem{key, subject + " " + text})
+	x.problems = append(x.problems, Problem{key, e.InstanceLocation, subject + " " + text})
 }
 
 // missing adds a problem for each setting that has to be there.
@@ -242,7 +244,7 @@ func (x *explainer) missing(e *jsonschema.ValidationError, names []string) {
 		if node, ok := x.node(e.SchemaURL, "properties", name); ok {
 			text += examples(node)
 		}
-		x.problems = append(x.problems, Problem{key, text})
+		x.problems = append(x.problems, Problem{key, e.InstanceLocation, text})
 	}
 }
 
@@ -259,7 +261,7 @@ func (x *explainer) unknown(e *jsonschema.ValidationError, path []string) {
 	if len(known) > 0 {
 		text += "; it knows " + strings.Join(known, ", ") + suggest(path[max(len(path)-1, 0)], known)
 	}
-	x.problems = append(x.problems, Problem{x.key(path), text})
+	x.problems = append(x.problems, Problem{x.key(path), path, text})
 }
 
 // notOne says which values there are.
