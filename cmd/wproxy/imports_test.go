@@ -52,6 +52,7 @@ var importRules = []struct {
 	{"host", []string{"abi", "host/..."}, "the host knows no network"},
 	{"host/wasmfilter", []string{"abi", "host", "core/exchange", "core/filter"}, "it is the one bridge between host and core"},
 	{"host/plugintest", []string{"abi", "host", "host/wasmfilter", "core/exchange", "core/filter", "plugins/guestbuild"}, "it drives a guest without a proxy"},
+	{"host/tabletest", []string{"abi", "host", "host/wasmfilter", "host/plugintest", "plugins/manifest"}, "it is plugintest for people without Go"},
 	{"host/wasmtest", nil, "it assembles modules, of which it knows nothing"},
 	{"plugins", nil, "it embeds files"},
 	{"plugins/guestbuild", []string{"plugins/internal/adapter", "plugins/manifest"}, "it runs the go command"},

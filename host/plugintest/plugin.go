@@ -59,26 +59,9 @@ type Plugin struct {
 // streams that are still open are finished and the plugin is closed.
 func Run(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		t.Helper()
-		s := &sink{metrics: map[string]*metric{}}
-		h, err := host.NewHost(host.HostOptions{CacheDir: cacheDir(), Log: s.log, Metrics: s})
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Deferred, not a cleanup: it has to happen inside the bubble.
-		defer func() {
-			if err := h.Close(); err != nil {
-				t.Errorf("closing the host: %v", err)
-			}
-		}()
-		p, err := load(t, h, s, wasm, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.close()
-		f(t, p)
-	})
+	if err := Try(t, wasm, o, f); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Start starts the plugin with its configuration, stops it again, and returns
@@ -86,23 +69,7 @@ func Run(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) 
 // last log lines. For tests of what a plugin refuses.
 func Start(t *testing.T, wasm []byte, o Options) error {
 	t.Helper()
-	var out error
-	synctest.Test(t, func(t *testing.T) {
-		s := &sink{metrics: map[string]*metric{}}
-		h, err := host.NewHost(host.HostOptions{CacheDir: cacheDir(), Log: s.log, Metrics: s})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := load(t, h, s, wasm, o)
-		if err == nil {
-			p.close()
-		}
-		out = err
-		if err := h.Close(); err != nil {
-			t.Errorf("closing the host: %v", err)
-		}
-	})
-	return out
+	return Try(t, wasm, o, func(*testing.T, *Plugin) {})
 }
 
 func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin, error) {
