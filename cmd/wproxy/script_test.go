@@ -65,6 +65,7 @@ func TestMain(m *testing.M) {
 // help to skip what a machine lacks.
 func TestScript(t *testing.T) {
 	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
+	goEnv := goEnvironment(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join(root, "testdata", "script"),
 		RequireExplicitExec: true,
@@ -84,6 +85,9 @@ func TestScript(t *testing.T) {
 			e.Setenv("XDG_RUNTIME_DIR", dir)
 			e.Setenv("XDG_CACHE_HOME", cache)
 			e.Setenv("ROOT", repository)
+			for k, v := range goEnv {
+				e.Setenv(k, v)
+			}
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -113,6 +117,21 @@ func TestScript(t *testing.T) {
 			"readme":     cmdReadme,
 		},
 	})
+}
+
+// goEnvironment returns where the go command keeps what it has built and fetched: scripts
+// have a home of their own, in which it would find nothing.
+func goEnvironment(t *testing.T) map[string]string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN").Output()
+	if err != nil {
+		t.Fatalf("go env: %v", err)
+	}
+	env := map[string]string{}
+	if err := json.Unmarshal(out, &env); err != nil {
+		t.Fatal(err)
+	}
+	return env
 }
 
 // A script is the state of one script.

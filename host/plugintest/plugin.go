@@ -276,9 +276,9 @@ func (m *metric) Set(value int64, _ string) {
 
 func (m *metric) Sample(int64, string) { m.Add(1, "") }
 
-// cacheDir is where compiled modules are kept between runs, so that a plugin is
+// CacheDir is where compiled modules are kept between runs, so that a plugin is
 // compiled once and not in every test; "" if there is no place.
-func cacheDir() string {
+func CacheDir() string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return ""

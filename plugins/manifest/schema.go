@@ -79,6 +79,20 @@ func (s *Schema) JSON() json.RawMessage { return s.text }
 // Keys returns the names of the settings that the schema describes at its top level, sorted.
 func (s *Schema) Keys() []string { return properties(s.doc, s.doc, 0) }
 
+// Required returns the names of the settings that have to be there, sorted.
+func (s *Schema) Required() []string {
+	m, _ := s.doc.(map[string]any)
+	list, _ := m["required"].([]any)
+	var names []string
+	for _, v := range list {
+		if name, ok := v.(string); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // properties returns the names that a schema describes, in its own properties, in those of
 // what it refers to, and in those of its alternatives.
 func properties(root, node any, depth int) []string {
