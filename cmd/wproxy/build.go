@@ -132,7 +132,7 @@ type builder struct {
 type loadedPlugin struct {
 	*host.Plugin
 	key       moduleKey
-	schema    *manifest.Schema                    // of its settings; nil: anything goes
+	schema    *manifest.Schema                     // of its settings; nil: anything goes
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
 }
 

@@ -34,8 +34,8 @@ type benchResult struct {
 	MeanNS    int64    `json:"mean_ns"` // in the guest and in what it calls of the host
 	P50NS     int64    `json:"p50_ns"`
 	P99NS     int64    `json:"p99_ns"`
-	Allocs    uint64   `json:"allocs"`         // of the host, in a step; the median
-	Bytes     uint64   `json:"bytes"`          // the same in bytes
+	Allocs    uint64   `json:"allocs"` // of the host, in a step; the median
+	Bytes     uint64   `json:"bytes"`  // the same in bytes
 }
 
 // A benchReport is all that `wproxy plugin bench` tells.
