@@ -38,11 +38,13 @@ type Context struct {
 // A rootContext is a Root in one VM.
 type rootContext struct {
 	Context
-	tick    time.Duration // 0: off
-	due     time.Time
-	closing bool
-	props   map[string][]byte
-	idle    []uint32 // ids of ended streams whose slots are free (slots.go)
+	tick     time.Duration // 0: off
+	due      time.Time
+	closing  bool
+	props    map[string][]byte
+	idle     []uint32            // ids of ended streams whose slots are free (slots.go)
+	declared map[string]declared // properties, by path (hostcall_foreign.go)
+	queues   []*queue            // that it has registered for (queue.go)
 }
 
 // A Failer is a Stream that wants to hear at once that its VM has died while no
@@ -131,6 +133,7 @@ func (c *Context) lock() (*vm, error) {
 		c.vm, c.base, c.id = v, base, id
 		v.contexts[id] = c
 		v.bound.Add(1)
+		v.served++
 		if !known {
 			v.call(c, CallContextCreate, uint64(id), uint64(base.id))
 		}
@@ -241,6 +244,7 @@ func (v *vm) end(c *Context) {
 	delete(v.contexts, c.id)
 	switch {
 	case root:
+		v.cancelCalls(c.base)
 		delete(v.roots, c.root)
 		v.goneAfter(c.root)
 	case c.late:

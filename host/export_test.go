@@ -1,6 +1,10 @@
 package host
 
-import "time"
+import (
+	"time"
+
+	"wproxy/abi"
+)
 
 // Memory returns a copy of the memory of the VM that c is bound to.
 func (c *Context) Memory() []byte {
@@ -35,6 +39,14 @@ const (
 	KeptLogLines     = keptLogLines
 	DelayedDone      = delayedDone
 	MaxPropertyBytes = maxPropertyBytes
+	MaxCalls         = maxCalls
+	MaxCallBytes     = maxCallBytes
+	MaxQueues        = maxQueues
+	MaxQueueItems    = maxQueueItems
+	MaxQueueBytes    = maxQueueBytes
+	QueueOverhead    = queueOverhead
+	MaxForeignArgs   = maxForeignArgs
+	MaxUncompressed  = maxUncompressed
 )
 
 // HostFuncNames returns the names of all host functions.
@@ -60,3 +72,64 @@ func WASINames() map[string]string {
 
 // ScanModule is scanModule.
 func ScanModule(b []byte) error { _, err := scanModule(b); return err }
+
+// Poke writes b into the memory of the plugin's first VM, which grows if it has to.
+func (p *Plugin) Poke(at uint32, b []byte) {
+	v := p.list()[0]
+	v.lock()
+	defer v.unlock()
+	if end := uint64(at) + uint64(len(b)); end > uint64(v.mem.Size()) {
+		v.mem.Grow(uint32((end - uint64(v.mem.Size()) + pageSize - 1) / pageSize))
+	}
+	if !v.mem.Write(at, b) {
+		panic("poke: out of memory")
+	}
+}
+
+// Peek returns a copy of the beginning of the memory of the plugin's first VM.
+func (p *Plugin) Peek() []byte {
+	v := p.list()[0]
+	v.lock()
+	defer v.unlock()
+	b, _ := v.mem.Read(0, 2048)
+	return append([]byte(nil), b...)
+}
+
+// CallbackNames returns the exports of all callbacks that the host makes.
+func CallbackNames() []string {
+	var names []string
+	for _, spec := range callbackSpecs {
+		if spec.name != "" {
+			names = append(names, spec.name)
+		}
+	}
+	return names
+}
+
+// A Queue is a shared queue that nobody consumes.
+type Queue struct{ q *queue }
+
+// NewQueue returns a Queue.
+func NewQueue() Queue { return Queue{&queue{store: &sharedStore{}, space: newSharedSpace(0)}} }
+
+// Push is queue.push.
+func (q Queue) Push(s string) abi.Status { return q.q.push([]byte(s)) }
+
+// Pop is queue.pop.
+func (q Queue) Pop() (string, abi.Status) {
+	b, status := q.q.pop()
+	return string(b), status
+}
+
+// Unpop is queue.unpop.
+func (q Queue) Unpop(s string) { q.q.unpop([]byte(s)) }
+
+// Bytes is what the queue holds.
+func (q Queue) Bytes() int64 { return q.q.space.queueBytes.Load() }
+
+// Plugins returns how many plugins are loaded.
+func (h *Host) Plugins() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.plugins)
+}

@@ -77,6 +77,7 @@ func (r *recorder) contains(guest bool, part string) bool {
 type setup struct {
 	t      *testing.T
 	log    *recorder
+	caller *fakeCaller // of calls; nil: the test has another
 	host   *host.Host
 	plugin *host.Plugin
 	root   *host.Root
@@ -86,20 +87,38 @@ type options struct {
 	host   host.HostOptions
 	plugin host.PluginOptions
 	config string
+
+	defaultGrants bool // leave PluginOptions.Grants nil
 }
+
+// allGrants is what plugins of tests may use, unless the test says otherwise.
+var allGrants = append(host.DefaultGrants(), host.GrantQueue, host.GrantEnv, host.GrantCall+"u")
 
 // load loads m; the plugin has no root yet.
 func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 	t.Helper()
+	return loadWasm(t, m.Bytes(), o)
+}
+
+// loadWasm is load for an encoded module.
+func loadWasm(t *testing.T, wasm []byte, o options) *setup {
+	t.Helper()
 	s := &setup{t: t, log: &recorder{}}
 	if o.host.Log == nil {
 		o.host.Log = s.log.log
+	}
+	if o.host.Caller == nil {
+		s.caller = newFakeCaller()
+		o.host.Caller = s.caller
 	}
 	if o.plugin.Name == "" {
 		o.plugin.Name = "test"
 	}
 	if o.plugin.Instances == 0 {
 		o.plugin.Instances = 1
+	}
+	if o.plugin.Grants == nil && !o.defaultGrants {
+		o.plugin.Grants = allGrants
 	}
 	var err error
 	if s.host, err = host.NewHost(o.host); err != nil {
@@ -110,7 +129,7 @@ func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 			t.Errorf("Close() = %v", err)
 		}
 	})
-	if s.plugin, err = s.host.Load(t.Context(), m.Bytes(), o.plugin); err != nil {
+	if s.plugin, err = s.host.Load(t.Context(), wasm, o.plugin); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -119,7 +138,13 @@ func load(t *testing.T, m *wasmtest.Module, o options) *setup {
 // start loads m and starts a root.
 func start(t *testing.T, m *wasmtest.Module, o options) *setup {
 	t.Helper()
-	s := load(t, m, o)
+	return startWasm(t, m.Bytes(), o)
+}
+
+// startWasm is start for an encoded module.
+func startWasm(t *testing.T, wasm []byte, o options) *setup {
+	t.Helper()
+	s := loadWasm(t, wasm, o)
 	var err error
 	if s.root, err = s.plugin.NewRoot(t.Context(), []byte(o.config)); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,17 @@ func (v *vm) bufferBytes(kind abi.BufferType) ([]byte, abi.Status) {
 			return v.buf, abi.StatusOK
 		}
 		return b.Bytes(), abi.StatusOK
-	case abi.BufferHTTPCallResponseBody, abi.BufferGRPCReceive, abi.BufferCallData:
+	case abi.BufferHTTPCallResponseBody:
+		if v.answer == nil {
+			return nil, abi.StatusNotFound
+		}
+		return v.answer.body, abi.StatusOK
+	case abi.BufferCallData:
+		if v.callback != CallForeignFunction {
+			return nil, abi.StatusNotFound
+		}
+		return v.callData, abi.StatusOK
+	case abi.BufferGRPCReceive:
 		return nil, abi.StatusNotFound
 	}
 	return nil, abi.StatusBadArgument
@@ -111,6 +121,9 @@ func hostGetBufferStatus(v *vm, a []uint64) abi.Status {
 		return status
 	}
 	var flags uint32
+	if kind == abi.BufferHTTPCallResponseBody { // an answer is whole
+		flags = abi.BufferFlagEndOfStream
+	}
 	if kind <= abi.BufferUpstreamData {
 		b := v.body(kind)
 		if b == nil {

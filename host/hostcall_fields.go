@@ -39,7 +39,7 @@ func hostGetHeaderMapSize(v *vm, a []uint64) abi.Status {
 		return abi.StatusBadArgument
 	}
 	size := 0
-	if m := v.header(kind); m != nil {
+	if m := v.readable(kind); m != nil {
 		size = len(v.serialize(m))
 	}
 	return v.put32(a[1], uint32(size))
@@ -53,7 +53,7 @@ func hostGetHeaderMapPairs(v *vm, a []uint64) abi.Status {
 		return abi.StatusBadArgument
 	}
 	var data []byte
-	if m := v.header(kind); m != nil {
+	if m := v.readable(kind); m != nil {
 		data = v.serialize(m)
 	}
 	return v.give(data, a[1], a[2])
@@ -163,7 +163,7 @@ func hostGetHeaderMapValue(v *vm, a []uint64) abi.Status {
 	}
 	var value string
 	found := false
-	if m := v.header(kind); m != nil {
+	if m := v.readable(kind); m != nil {
 		value, found = m.Get(name)
 	}
 	if !found && v.p.version != abi.Version010 {

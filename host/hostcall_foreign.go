@@ -1,20 +1,165 @@
 package host
 
-import "wproxy/abi"
+import (
+	"encoding/binary"
+	"strings"
+
+	"wproxy/abi"
+)
+
+// A foreignFunc is a function that guests call by name. args are borrowed from guest
+// memory. The result is not guest memory; it is handed over if the status is OK.
+type foreignFunc func(v *vm, args string) (result []byte, status abi.Status)
+
+// foreignFuncs has those of Envoy that plugins use, and of Higress what asks for no
+// network. Each answers a malformed argument with BadArgument, which no SDK panics on.
+var foreignFuncs = map[string]foreignFunc{
+	"clear_route_cache":      foreignClearRouteCache,
+	"compress":               foreignCompress,
+	"declare_property":       foreignDeclareProperty,
+	"get_log_level":          foreignGetLogLevel,
+	"set_envoy_filter_state": foreignSetFilterState,
+	"sign":                   foreignSign,
+	"uncompress":             foreignUncompress,
+	"verify_signature":       foreignVerifySignature,
+}
 
 // hostCallForeignFunction is proxy_call_foreign_function(name, args, *ptr, *len).
-// Those of the reference host that need nothing else are here.
 func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
-	name, ok := v.text(a[0], a[1])
-	if _, ok2 := v.view(a[2], a[3]); !ok || !ok2 {
+	name, ok1 := v.text(a[0], a[1])
+	args, ok2 := v.text(a[2], a[3])
+	if !ok1 || !ok2 || !v.writable32(a[4]) || !v.writable32(a[5]) {
 		return abi.StatusInvalidMemoryAccess
 	}
-	switch name {
-	case "clear_route_cache":
-		hostClearRouteCache(v, nil)
-	case "declare_property": // every property is bytes here and may be set by anybody
-	default:
+	f := foreignFuncs[name]
+	switch {
+	case v.foreignDenied(name):
+		return abi.StatusInternalFailure
+	case f == nil:
 		return abi.StatusNotFound
+	case len(args) > maxForeignArgs:
+		v.warn("a foreign function was called with too large an argument")
+		return abi.StatusBadArgument
 	}
-	return v.give(nil, a[4], a[5])
+	result, status := f(v, args)
+	if status != abi.StatusOK {
+		return status
+	}
+	return v.give(result, a[4], a[5])
+}
+
+func foreignClearRouteCache(v *vm, _ string) ([]byte, abi.Status) {
+	return nil, hostClearRouteCache(v, nil)
+}
+
+// foreignGetLogLevel is Higress's get_log_level, which came before the host call.
+func foreignGetLogLevel(v *vm, _ string) ([]byte, abi.Status) {
+	return binary.LittleEndian.AppendUint32(nil, uint32(v.p.logLevel())), abi.StatusOK
+}
+
+// A declared property is what a plugin has said of one that it is going to set.
+type declared struct{ readOnly bool }
+
+// foreignDeclareProperty is declare_property {1 name, 2 readonly, 3 type, 4 schema, 5
+// span}. Every property is bytes here and lives as long as its stream, so type, schema
+// and span have nothing to decide.
+func foreignDeclareProperty(v *vm, args string) ([]byte, abi.Status) {
+	var name string
+	var d declared
+	for f, ok := range abi.ProtoFields(args) {
+		switch {
+		case !ok:
+			return nil, abi.StatusBadArgument
+		case f.Number == 1:
+			name = f.Bytes
+		case f.Number == 2:
+			d.readOnly = f.Value != 0
+		}
+	}
+	base := v.current().base
+	_, known := base.declared[name]
+	switch {
+	case known, name == "":
+		return nil, abi.StatusBadArgument // as the reference host answers a second declaration
+	case len(name) > maxNameBytes || len(base.declared) >= maxRootProperties:
+		v.warn("a property was not declared: its name is too long, or there are too many")
+		return nil, abi.StatusBadArgument
+	}
+	if base.declared == nil {
+		base.declared = map[string]declared{}
+	}
+	base.declared[strings.Clone(name)] = d
+	return nil, abi.StatusOK
+}
+
+// foreignSetFilterState is set_envoy_filter_state {1 path, 2 value, 3 span}: a property
+// that is read as filter_state.PATH.
+func foreignSetFilterState(v *vm, args string) ([]byte, abi.Status) {
+	var path, value string
+	for f, ok := range abi.ProtoFields(args) {
+		switch {
+		case !ok:
+			return nil, abi.StatusBadArgument
+		case f.Number == 1:
+			path = f.Bytes
+		case f.Number == 2:
+			value = f.Bytes
+		}
+	}
+	if path == "" {
+		return nil, abi.StatusBadArgument
+	}
+	v.setProperty(abi.JoinPath("filter_state", path), []byte(value))
+	return nil, abi.StatusOK
+}
+
+// ForeignFunction calls on_foreign_function of the stream's context: something that the
+// host has for it has happened. id tells which; args are borrowed, and what the guest
+// reads from buffer 8.
+func (c *Context) ForeignFunction(id uint32, args []byte) error {
+	if c.root == nil {
+		return &ClosedError{}
+	}
+	if c.err != nil {
+		return c.err
+	}
+	if !c.root.p.exports[CallForeignFunction].present {
+		return nil
+	}
+	v, err := c.lock()
+	if err != nil {
+		return err
+	}
+	if !v.foreignFunction(c, id, args) {
+		c.err = v.dead
+	}
+	v.unlock()
+	return c.err
+}
+
+// ForeignFunction calls on_foreign_function of the root's context in one VM, see
+// [Context.ForeignFunction].
+func (r *Root) ForeignFunction(id uint32, args []byte) error {
+	if !r.p.exports[CallForeignFunction].present {
+		return nil
+	}
+	if r.refs.Load() < handle {
+		return &ClosedError{Plugin: r.p.o.Name}
+	}
+	v, base, err := r.p.bind(r)
+	if err != nil {
+		return err
+	}
+	if !v.foreignFunction(&base.Context, id, args) {
+		err = v.dead
+	}
+	v.unlock()
+	return err
+}
+
+func (v *vm) foreignFunction(c *Context, id uint32, args []byte) (ok bool) {
+	v.callData = args
+	_, ok = v.call(c, CallForeignFunction, uint64(c.id), uint64(id), uint64(uint32(len(args))))
+	v.callData = nil
+	return ok
 }

@@ -141,14 +141,18 @@ func (v *vm) logLine(level abi.LogLevel, msg string) {
 
 // warn logs something about the guest once per VM and message; messages are
 // constants of the program or bounded in number. mu is held.
-func (v *vm) warn(msg string) {
-	if _, done := v.warned[msg]; done {
+func (v *vm) warn(msg string) { v.warnOnce(msg, msg) }
+
+// warnOnce is warn for a message that has more in it than is bounded: there is one line
+// for key.
+func (v *vm) warnOnce(key, msg string) {
+	if _, done := v.warned[key]; done {
 		return
 	}
 	if v.warned == nil {
 		v.warned = map[string]struct{}{}
 	}
-	v.warned[msg] = struct{}{}
+	v.warned[key] = struct{}{}
 	e := LogEntry{Plugin: v.p.o.Name, Level: abi.LogWarn, Message: msg}
 	if c := v.current(); c != nil {
 		e.Context = c.id

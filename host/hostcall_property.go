@@ -25,6 +25,8 @@ func hostGetProperty(v *vm, a []uint64) abi.Status {
 		return v.giveString(v.p.o.RootID, a[2], a[3])
 	case "plugin_vm_id":
 		return v.giveString(v.p.o.VMID, a[2], a[3])
+	case "plugin_vm_memory": // of Higress
+		return v.give(abi.AppendUint(v.buf[:0], uint64(v.mem.Size())), a[2], a[3])
 	}
 	c := v.current()
 	if c.stream == nil {
@@ -49,31 +51,59 @@ func hostSetProperty(v *vm, a []uint64) abi.Status {
 	if !ok1 || !ok2 {
 		return abi.StatusInvalidMemoryAccess
 	}
-	path = abi.TrimPath(path)
+	v.setProperty(abi.TrimPath(path), value)
+	return abi.StatusOK
+}
+
+// setProperty stores a property of the current context; path and value are borrowed.
+func (v *vm) setProperty(path string, value []byte) {
 	if path == "" {
-		return abi.StatusOK
+		return
 	}
 	if len(path) > maxNameBytes || len(value) > maxPropertyBytes {
 		v.warn("a property was not stored: its path or value is too long")
-		return abi.StatusOK
+		return
+	}
+	if path == "wasm_need_rebuild" && string(value) == "true" { // of Higress
+		v.rebuild = true
 	}
 	c := v.current()
+	if v.readOnly(c, path) {
+		v.warn("a property was not stored: the plugin has declared it read-only, and it is set")
+		return
+	}
 	if c.stream != nil {
 		if c.late { // counted as if it replaced nothing
 			n := len(path) + len(value)
 			c.size, v.waiters = c.size+n, v.waiters+n
 		}
 		c.stream.SetProperty(strings.Clone(path), bytes.Clone(value))
-		return abi.StatusOK
+		return
 	}
 	base := c.base
 	if _, known := base.props[path]; !known && len(base.props) >= maxRootProperties {
 		v.warn("a property was not stored: the plugin has set too many outside of streams")
-		return abi.StatusOK
+		return
 	}
 	if base.props == nil {
 		base.props = map[string][]byte{}
 	}
 	base.props[strings.Clone(path)] = bytes.Clone(value)
-	return abi.StatusOK
+}
+
+// readOnly reports whether the plugin has declared a property that it may set once only,
+// and it is there.
+func (v *vm) readOnly(c *Context, path string) bool {
+	if !c.base.declared[path].readOnly {
+		return false
+	}
+	if c.stream == nil {
+		_, set := c.base.props[path]
+		return set
+	}
+	value, set := c.stream.Property(v.buf[:0], path)
+	if set {
+		v.buf = value
+	}
+	return set
 }

@@ -56,6 +56,11 @@ var hostFuncs = map[string]hostFunc{
 	abi.ImportGetSharedData: {[]string{"iiiii>i"}, false, hostGetSharedData},
 	abi.ImportSetSharedData: {[]string{"iiiii>i"}, false, hostSetSharedData},
 
+	abi.ImportRegisterSharedQueue: {[]string{"iii>i"}, false, hostRegisterSharedQueue},
+	abi.ImportResolveSharedQueue:  {[]string{"iiiii>i"}, false, hostResolveSharedQueue},
+	abi.ImportEnqueueSharedQueue:  {[]string{"iii>i"}, false, hostEnqueueSharedQueue},
+	abi.ImportDequeueSharedQueue:  {[]string{"iii>i"}, false, hostDequeueSharedQueue},
+
 	abi.ImportDefineMetric:    {[]string{"iiii>i"}, false, hostDefineMetric},
 	abi.ImportIncrementMetric: {[]string{"iI>i"}, false, hostIncrementMetric},
 	abi.ImportRecordMetric:    {[]string{"iI>i"}, false, hostRecordMetric},
@@ -65,19 +70,16 @@ var hostFuncs = map[string]hostFunc{
 	abi.ImportSetProperty:         {[]string{"iiii>i"}, false, hostSetProperty},
 	abi.ImportCallForeignFunction: {[]string{"iiiiii>i"}, false, hostCallForeignFunction},
 
+	abi.ImportHTTPCall:  {[]string{"iiiiiiiiii>i"}, false, hostHTTPCall},
+	abi.ImportGetStatus: {[]string{"iii>i"}, false, hostGetStatus},
+
 	// Not implemented yet; the shorter types are those of early C++ and
 	// AssemblyScript SDKs, without initial metadata.
-	abi.ImportGetStatus:           {[]string{"iii>i"}, false, unimplemented(abi.ImportGetStatus)},
-	abi.ImportHTTPCall:            {[]string{"iiiiiiiiii>i"}, false, unimplemented(abi.ImportHTTPCall)},
-	abi.ImportGRPCCall:            {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, unimplemented(abi.ImportGRPCCall)},
-	abi.ImportGRPCStream:          {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, unimplemented(abi.ImportGRPCStream)},
-	abi.ImportGRPCSend:            {[]string{"iiii>i"}, false, unimplemented(abi.ImportGRPCSend)},
-	abi.ImportGRPCCancel:          {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCCancel)},
-	abi.ImportGRPCClose:           {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCClose)},
-	abi.ImportRegisterSharedQueue: {[]string{"iii>i"}, false, unimplemented(abi.ImportRegisterSharedQueue)},
-	abi.ImportResolveSharedQueue:  {[]string{"iiiii>i"}, false, unimplemented(abi.ImportResolveSharedQueue)},
-	abi.ImportEnqueueSharedQueue:  {[]string{"iii>i"}, false, unimplemented(abi.ImportEnqueueSharedQueue)},
-	abi.ImportDequeueSharedQueue:  {[]string{"iii>i"}, false, unimplemented(abi.ImportDequeueSharedQueue)},
+	abi.ImportGRPCCall:   {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, unimplemented(abi.ImportGRPCCall)},
+	abi.ImportGRPCStream: {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, unimplemented(abi.ImportGRPCStream)},
+	abi.ImportGRPCSend:   {[]string{"iiii>i"}, false, unimplemented(abi.ImportGRPCSend)},
+	abi.ImportGRPCCancel: {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCCancel)},
+	abi.ImportGRPCClose:  {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCClose)},
 }
 
 // unimplemented answers for a function of the ABI that this host has no body for
@@ -122,6 +124,9 @@ func (p *Plugin) checkImports(info moduleInfo, add func(string, ...any)) {
 		case fn == nil:
 			add("it imports %s: there is no module %q here", full, module)
 		default:
+			if stub := p.deny(module, name, len(def.ResultTypes()) > 0); stub != nil {
+				fn = stub
+			}
 			p.imports = append(p.imports, importedFunc{module, name, def.ParamTypes(), def.ResultTypes(), fn})
 		}
 	}

@@ -21,7 +21,8 @@ type ModuleInfo struct {
 // An Import is a function that a module imports.
 type Import struct {
 	Module, Name string
-	Known        bool // this host has one of that name; a call of one it does not have traps
+	Known        bool   // this host has one of that name; a call of one it does not have traps
+	Grant        string // that a call of it takes; GrantCall: for some upstream; "": none
 }
 
 // Inspect reads what a module declares. It believes nothing, and bounds what it reads as Load does.
@@ -49,7 +50,11 @@ func Inspect(wasm []byte) (*ModuleInfo, error) {
 	}
 	for _, e := range info.imports {
 		if e.kind == 0 {
-			m.Imports = append(m.Imports, Import{e.module, e.name, knownImport(e.module, e.name)})
+			grant := envNeeds[e.name]
+			if e.module != abi.ModuleEnv {
+				grant = wasiNeeds[e.name]
+			}
+			m.Imports = append(m.Imports, Import{e.module, e.name, knownImport(e.module, e.name), grant})
 		}
 	}
 	return m, nil

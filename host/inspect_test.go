@@ -26,7 +26,7 @@ func TestInspect(t *testing.T) {
 	if want := []string{abi.ExportOnRequestHeaders, abi.ExportOnLog}; !slices.Equal(got.Callbacks, want) {
 		t.Errorf("callbacks: got %v, want %v", got.Callbacks, want)
 	}
-	want := []host.Import{{Module: "env", Name: abi.ImportLog, Known: true}, {Module: "env", Name: "proxy_nothing"}}
+	want := []host.Import{{Module: "env", Name: abi.ImportLog, Known: true, Grant: host.GrantLog}, {Module: "env", Name: "proxy_nothing"}}
 	if !slices.Equal(got.Imports, want) {
 		t.Errorf("imports: got %v, want %v", got.Imports, want)
 	}

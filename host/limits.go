@@ -82,6 +82,42 @@ const (
 	defaultSharedBytes = 16 << 20
 	sharedOverhead     = 128
 
+	// maxCalls HTTP calls of one plugin may be under way, each on a goroutine of its
+	// own; a plugin that asks for each request of a busy route has about as many as
+	// there are requests in flight. Together they may hold maxCallBytes.
+	maxCalls     = 1024
+	maxCallBytes = 64 << 20
+	// maxCallHead bytes of encoded headers, or trailers, and maxCallBody of body may
+	// be sent; maxCallAnswer of body may come back. These are what other proxies
+	// take of a head, and what the reference host buffers of a body.
+	maxCallHead   = 64 << 10
+	maxCallBody   = 1 << 20
+	maxCallAnswer = 1 << 20
+	// defaultCallTimeout is for a call without a timeout, the reference host's none;
+	// maxCallTimeout is the longest: what is asked for outlives the asker.
+	defaultCallTimeout = time.Minute
+	maxCallTimeout     = 10 * time.Minute
+	// maxForeignArgs bounds the argument of a foreign function, and maxUncompressed what
+	// uncompress makes of one: the work is done while the VM is locked, some 20 ms for
+	// the largest. maxKeyBytes is a private RSA key of 4096 bits, whose use takes a few.
+	maxForeignArgs  = 1 << 20
+	maxUncompressed = 4 << 20
+	maxKeyBytes     = 2560
+
+	// maxQueues shared queues of one vm_id, and maxKnownQueues that its plugins have
+	// registered or resolved; known uses are one for each of a handful of consumers.
+	maxQueues      = 256
+	maxKnownQueues = 4096
+	// maxQueueItems of one queue, and maxQueueBytes of all queues of a vm_id, where an
+	// item costs queueOverhead bytes beside its own: a consumer that is a second behind
+	// at 50,000 requests a second has not lost anything.
+	maxQueueItems = 1 << 16
+	maxQueueBytes = 16 << 20
+	queueOverhead = 64
+	// queueBurst calls of on_queue_ready of one queue are made in a row; then it rests
+	// for minTick.
+	queueBurst = 1024
+
 	// maxRandomBytes of one random_get, as in the reference host.
 	maxRandomBytes = 64 << 10
 
@@ -96,6 +132,10 @@ const (
 	fieldCacheSize  = 1 << fieldCacheBits
 	fieldCacheWays  = 4
 	fieldCacheBytes = 1 << 10
+
+	// recycleEvery is the least time between two replacements of VMs that are alive: a
+	// guest that wants to be rebuilt after each request must not spend all time on it.
+	recycleEvery = 100 * time.Millisecond
 
 	// quietTime without a crash resets the back-off of restarts, and
 	// immediateRestarts in it are free of it: a client that knows a request which

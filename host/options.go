@@ -30,6 +30,9 @@ type HostOptions struct {
 	// only, for the guests themselves.
 	Metrics MetricSink
 
+	// Caller makes the HTTP calls that guests ask for. nil: none can be made.
+	Caller Caller
+
 	// Now is the wall clock of guests. nil means time.Now.
 	Now func() time.Time
 
@@ -91,6 +94,11 @@ type PluginOptions struct {
 	Env      map[string]string // the guest's environment; nothing else is in it
 	LogLevel abi.LogLevel      // lines below are dropped; what proxy_get_log_level tells
 
+	// Grants is what the plugin may use beyond its own stream, a set: GrantLog and so
+	// on, and GrantCall with the name of an upstream. nil means DefaultGrants, and
+	// GrantEnv if there is an Env; an empty list means nothing.
+	Grants []string
+
 	// Memory is the most linear memory of one instance, in bytes, rounded up to
 	// pages of 64 KiB. 0 means 64 MiB; at most 4 GiB.
 	Memory int64
@@ -106,12 +114,23 @@ type PluginOptions struct {
 	// earliest. 0 means 1s and 30s.
 	RestartMin, RestartMax time.Duration
 
+	// RecycleRequests and RecycleMemory have a VM replaced when it has been given so
+	// many streams, or its linear memory has grown to so many bytes: another one is
+	// started, and it serves out the streams that it has. 0: never.
+	RecycleRequests int64
+	RecycleMemory   int64
+
 	// HeadersPause overrides what the plugin's ABI version means by Pause.
 	HeadersPause HeadersPause
 
 	// OnCall, if set, is told how long each outermost callback took. It is
 	// called while the VM is locked and must not block.
 	OnCall func(Callback, time.Duration)
+
+	// OnCallout, if set, is told what has become of each HTTP call to an upstream that
+	// the plugin was granted. It is called from any goroutine, maybe while a VM is
+	// locked, and must not block.
+	OnCallout func(upstream string, o CallOutcome)
 }
 
 const (
@@ -133,10 +152,17 @@ func (opts *PluginOptions) Validate() error {
 		return fmt.Errorf("host: plugin %s: instances %d: want 0 to %d", opts.Name, opts.Instances, maxInstances)
 	case opts.RestartMin < 0 || opts.RestartMax < 0:
 		return fmt.Errorf("host: plugin %s: restart %v..%v: want no negative time", opts.Name, opts.RestartMin, opts.RestartMax)
+	case opts.RecycleRequests < 0 || opts.RecycleMemory < 0:
+		return fmt.Errorf("host: plugin %s: recycle after %d requests, %d bytes: want no negative number", opts.Name, opts.RecycleRequests, opts.RecycleMemory)
 	case !opts.LogLevel.Known():
 		return fmt.Errorf("host: plugin %s: log level %d: want 0 to %d", opts.Name, opts.LogLevel, abi.LogCritical)
 	case opts.HeadersPause > HeadersPauseHold:
 		return fmt.Errorf("host: plugin %s: headers pause %d: want 0 to %d", opts.Name, opts.HeadersPause, HeadersPauseHold)
+	}
+	for _, g := range opts.Grants {
+		if err := checkGrant(g); err != nil {
+			return fmt.Errorf("host: plugin %s: %w", opts.Name, err)
+		}
 	}
 	for k, v := range opts.Env {
 		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
@@ -167,5 +193,6 @@ func (opts *PluginOptions) withDefaults() PluginOptions {
 	o.RestartMax = max(o.RestartMax, o.RestartMin)
 	o.VMConfig = slices.Clone(o.VMConfig)
 	o.Env = maps.Clone(o.Env)
+	o.Grants = slices.Clone(o.Grants)
 	return o
 }

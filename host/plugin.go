@@ -26,6 +26,8 @@ type Plugin struct {
 	version   abi.Version
 	exports   [callbacks]guestExport
 	imports   []importedFunc
+	grants    grantSet
+	denied    []DeniedImport
 	start     []startFunc
 	slots     bool // the guest has abi.ExportStreamSlots
 	allocator string
@@ -35,6 +37,10 @@ type Plugin struct {
 
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64
+	recycled                         atomic.Uint64
+
+	calls     atomic.Int64 // HTTP calls under way
+	callBytes atomic.Int64 // that they hold
 
 	stop     chan struct{} // closed by shut
 	freeOnce sync.Once
@@ -45,10 +51,13 @@ type Plugin struct {
 
 	// Guarded by mu, which is a leaf lock.
 	mu          sync.Mutex
-	closing     bool // Close was called: no new roots
-	stopped     bool // no more VMs
-	maintaining bool // runMaintain is running
-	want        int  // VMs there shall be
+	closing     bool      // Close was called: no new roots
+	stopped     bool      // no more VMs
+	maintaining bool      // runMaintain is running
+	want        int       // VMs there shall be
+	worn        []*vm     // of the pool, that wait for their replacement (recycle.go)
+	retired     []*vm     // out of the pool, that serve out their streams
+	recycledAt  time.Time // when a replacement came last
 	roots       map[*Root]struct{}
 	lastErr     error // why the last VM died or did not start
 	crash       backoff
@@ -71,16 +80,19 @@ type Callbacks struct {
 
 // A Stats is a reading of a plugin's counters.
 type Stats struct {
-	Instances   int              // VMs alive
+	Instances   int              // VMs alive, with those that serve out their streams
 	MemoryBytes int64            // linear memory of all of them
 	Streams     int              // contexts bound to a VM
 	Traps       map[Cause]uint64 // VMs that died, by cause
 	Restarts    uint64           // VMs started after the first crash
+	Recycled    uint64           // VMs replaced while they were alive
 	Waits       uint64           // streams that found all VMs busy when they were bound
 	Misuse      uint64           // host calls answered with BadArgument or InvalidMemoryAccess
 	LogDropped  uint64           // log lines over the rate
 	SharedBytes int64            // shared data of the plugin's vm_id
 	Evicted     uint64           // entries of it that had to go for others
+	QueueBytes  int64            // in shared queues of the plugin's vm_id
+	QueueFull   uint64           // items that found no room in them
 }
 
 func newPlugin(h *Host, o PluginOptions) *Plugin {
@@ -90,6 +102,11 @@ func newPlugin(h *Host, o PluginOptions) *Plugin {
 		roots: map[*Root]struct{}{},
 		traps: map[Cause]uint64{},
 		crash: backoff{least: o.RestartMin, most: o.RestartMax},
+
+		grants: grantSetOf(&o),
+	}
+	if !p.grants.has(GrantEnv) {
+		return p
 	}
 	for _, k := range slices.Sorted(maps.Keys(o.Env)) {
 		p.env = append(p.env, k+"="+o.Env[k])
@@ -129,14 +146,15 @@ func (p *Plugin) HeadersPause() HeadersPause {
 // Stats returns a reading of the plugin's counters.
 func (p *Plugin) Stats() Stats {
 	s := Stats{
-		Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(), Restarts: p.restarts.Load(),
+		Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(), Restarts: p.restarts.Load(), Recycled: p.recycled.Load(),
 	}
-	for _, v := range p.list() {
+	for _, v := range p.all() {
 		s.Instances++
 		s.MemoryBytes += v.bytes.Load()
 		s.Streams += int(v.bound.Load())
 	}
 	s.SharedBytes, s.Evicted = p.shared.stats()
+	s.QueueBytes, s.QueueFull = p.shared.queueBytes.Load(), p.shared.full.Load()
 	p.mu.Lock()
 	s.Traps = maps.Clone(p.traps)
 	p.mu.Unlock()
@@ -151,7 +169,7 @@ func (p *Plugin) RunTicks() int {
 		return 0
 	}
 	n := 0
-	for _, v := range p.list() {
+	for _, v := range p.all() {
 		v.lock()
 		n += v.runDue(p.h.o.Now())
 		v.unlock()
@@ -203,7 +221,7 @@ func (p *Plugin) free() {
 		p.shut()
 		p.startMu.Lock() // nothing is being started
 		defer p.startMu.Unlock()
-		for _, v := range p.list() {
+		for _, v := range p.all() {
 			v.kill(&ClosedError{Plugin: p.o.Name})
 		}
 		p.vms.Store(nil)

@@ -11,12 +11,8 @@ import (
 	"wproxy/host/wasmtest"
 )
 
-// shapes has a call of each host function that is OK, as newProbe takes it, with
-// what has to happen first.
-var shapes = map[string]struct {
-	args  []any
-	first func(p *probe) wasmtest.Instr
-}{
+// shapes has a call of each host function that is OK, as newCall takes it.
+var shapes = map[string]struct{ args []any }{
 	"proxy_log":                          {args: []any{2, "text"}},
 	"proxy_get_log_level":                {args: []any{out(0)}},
 	"proxy_get_current_time_nanoseconds": {args: []any{out(0)}},
@@ -41,17 +37,23 @@ var shapes = map[string]struct {
 	"proxy_clear_route_cache":            {},
 	"proxy_send_local_response":          {args: []any{403, "details", "body", "\x00\x00\x00\x00", -1}},
 	"proxy_set_shared_data":              {args: []any{"key", "value", 0}},
-	"proxy_get_shared_data": {args: []any{"key", out(0), out(4), out(8)}, first: func(p *probe) wasmtest.Instr {
-		return call(p.m.Env("proxy_set_shared_data", "iiiii>i"), p.push([]any{"key", "value", 0})...)
+	"proxy_get_shared_data":              {args: []any{"key", out(0), out(4), out(8)}},
+	"proxy_register_shared_queue":        {args: []any{"other", out(0)}},
+	"proxy_resolve_shared_queue":         {args: []any{"", "queue", out(0)}},
+	"proxy_enqueue_shared_queue":         {args: []any{1, "data"}},
+	"proxy_dequeue_shared_queue":         {args: []any{1, out(0), out(4)}},
+	"proxy_define_metric":                {args: []any{0, "name", out(0)}},
+	"proxy_increment_metric":             {args: []any{1, int64(1)}},
+	"proxy_record_metric":                {args: []any{1, int64(1)}},
+	"proxy_get_metric":                   {args: []any{1, out(0)}},
+	"proxy_get_property":                 {args: []any{"plugin_name", out(0), out(4)}},
+	"proxy_set_property":                 {args: []any{"name", "value"}},
+	"proxy_get_status":                   {args: []any{out(0), out(4), out(8)}},
+	"proxy_http_call": {args: []any{
+		"u", string(abi.AppendPairs(nil, callHead)), "body", "\x00\x00\x00\x00", 1000, out(0),
 	}},
-	"proxy_define_metric":    {args: []any{0, "name", out(0)}},
-	"proxy_increment_metric": {args: []any{1, int64(1)}, first: defineFirst},
-	"proxy_record_metric":    {args: []any{1, int64(1)}, first: defineFirst},
-	"proxy_get_metric":       {args: []any{1, out(0)}, first: defineFirst},
-	"proxy_get_property":     {args: []any{"plugin_name", out(0), out(4)}},
-	"proxy_set_property":     {args: []any{"name", "value"}},
 	"proxy_call_foreign_function": {args: []any{
-		"declare_property", "x", out(0), out(4),
+		"declare_property", "\n\x01x", out(0), out(4),
 	}},
 }
 
@@ -59,16 +61,10 @@ var shapes = map[string]struct {
 func implemented() []string {
 	return slices.DeleteFunc(host.HostFuncNames(), func(name string) bool {
 		return slices.Contains([]string{
-			"proxy_get_status", "proxy_http_call", "proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send",
-			"proxy_grpc_cancel", "proxy_grpc_close", "proxy_register_shared_queue", "proxy_resolve_shared_queue",
-			"proxy_enqueue_shared_queue", "proxy_dequeue_shared_queue",
+			"proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send",
+			"proxy_grpc_cancel", "proxy_grpc_close",
 		}, name)
 	})
-}
-
-func defineFirst(p *probe) wasmtest.Instr {
-	slot := p.m.Slot(4)
-	return call(p.m.Env("proxy_define_metric", "iiii>i"), append(p.push([]any{0, "first"}), i32(slot))...)
 }
 
 // Every address and every length that a host function takes is checked: a bad one
@@ -86,15 +82,7 @@ func TestHostCallAddresses(t *testing.T) {
 		sigs := host.HostFuncTypes(name)
 		sig := sigs[len(sigs)-1] // the one with a result
 		run := func(what string, want abi.Status, args []any) {
-			p := newProbe(v021, name, sig, args...) // replaced below
-			p.m.Unexport("proxy_on_request_headers")
-			f := p.m.Env(name, sig)
-			body := []wasmtest.Instr{}
-			if shape.first != nil {
-				body = append(body, shape.first(p), drop())
-			}
-			body = append(body, wasmtest.Store32(i32(p.status), call(f, p.push(args)...)), i32(0))
-			p.m.Headers("request", body...)
+			p := newCall(t, v021, name, sig, args...)
 			st := newStream()
 			before := fmt.Sprint(st.maps[0], string(st.buffers[0].data))
 			status, mem, s := p.run(t, st, options{})
@@ -104,7 +92,7 @@ func TestHostCallAddresses(t *testing.T) {
 			if want != abi.StatusInvalidMemoryAccess {
 				return
 			}
-			if area := mem[p.result : p.result+resultBytes]; !bytes.Equal(area, bytes.Repeat([]byte{guard}, resultBytes)) {
+			if area := mem[atResult : atResult+resultBytes]; !bytes.Equal(area, bytes.Repeat([]byte{guard}, resultBytes)) {
 				t.Errorf("%s, %s: results were written: %x", name, what, area)
 			}
 			if after := fmt.Sprint(st.maps[0], string(st.buffers[0].data)); after != before || st.reply != nil || len(st.set) > 0 {

@@ -74,7 +74,7 @@ func (p *Plugin) tryRoot(r *Root, others []*Root) error {
 			spare.unlock()
 		}
 		if err == nil {
-			if err = p.join(spare); err == nil {
+			if err = p.join(spare, nil); err == nil {
 				return nil
 			}
 		}
@@ -154,6 +154,7 @@ func (v *vm) drainLocked(base *rootContext) {
 		return
 	}
 	base.closing, base.tick = true, 0
+	v.leaveQueues(base)
 	done, ok := v.call(&base.Context, CallDone, uint64(base.id))
 	if !ok {
 		return
@@ -199,7 +200,7 @@ func (r *Root) drop(n int64) {
 	if r.refs.Add(-n) != 0 {
 		return
 	}
-	for _, v := range r.p.list() {
+	for _, v := range r.p.all() {
 		v.drain(r)
 	}
 	r.p.forget(r)

@@ -58,6 +58,9 @@ func NewHost(o HostOptions) (*Host, error) {
 		h.born = o.Now()
 	}
 	h.shared.limit = o.SharedBytes
+	if !o.ManualTicks {
+		h.shared.spawn = h.spawn
+	}
 	if o.CacheDir != "" {
 		cache, err := openCache(o.CacheDir)
 		if err != nil {

@@ -3,6 +3,7 @@ package host
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"wproxy/abi"
 )
@@ -10,10 +11,12 @@ import (
 // A sharedStore has the shared data of all vm_ids, in process. A space lives as
 // long as a plugin with its vm_id is loaded, so that it outlives a reload.
 type sharedStore struct {
-	limit int64 // bytes of one space
+	limit int64             // bytes of one space
+	spawn func(func()) bool // runs what calls consumers of queues; nil: nobody calls them
 
-	mu     sync.Mutex
-	spaces map[string]*sharedSpace
+	mu        sync.Mutex
+	spaces    map[string]*sharedSpace
+	lastToken uint32 // of a queue
 }
 
 // acquire returns the space of a vm_id; release gives it back.
@@ -37,23 +40,32 @@ func (s *sharedStore) release(id string) {
 	defer s.mu.Unlock()
 	if sp := s.spaces[id]; sp != nil {
 		if sp.users--; sp.users == 0 {
+			sp.closeQueues()
 			delete(s.spaces, id)
 		}
 	}
 }
 
 // A sharedSpace is the shared data of one vm_id: a bounded map whose least
-// recently used entries make room for new ones. Its lock is below a VM's.
+// recently used entries make room for new ones. Its lock is below a VM's. It has the
+// queues of the vm_id as well (queue.go).
 type sharedSpace struct {
 	limit int64
-	users int // guarded by sharedStore.mu
+
+	// Guarded by sharedStore.mu.
+	users  int
+	queues map[string]*queue // by name
+
+	queueBytes atomic.Int64  // that all of them hold
+	full       atomic.Uint64 // items that found no room
 
 	mu      sync.Mutex
 	entries map[string]*sharedEntry
 	ring    sharedEntry // sentinel: next is the most recently used entry, prev the least
 	bytes   int64
 	evicted uint64
-	lastCAS uint32 // of the whole space, so that a number is not reused after an eviction
+	lastCAS uint32            // of the whole space, so that a number is not reused after an eviction
+	known   map[uint32]*queue // by token: registered or resolved by a plugin of this vm_id
 }
 
 type sharedEntry struct {

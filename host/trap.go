@@ -16,6 +16,8 @@ const (
 	CallVMStart
 	CallConfigure
 	CallTick
+	CallQueueReady
+	CallForeignFunction
 	CallRequestHeaders
 	CallRequestBody
 	CallRequestTrailers
@@ -27,6 +29,7 @@ const (
 	CallUpstreamData
 	CallDownstreamClose
 	CallUpstreamClose
+	CallHTTPCallResponse
 	CallDone
 	CallLog
 	CallDelete
@@ -35,9 +38,10 @@ const (
 
 var callbackNames = [callbacks]string{
 	"start", "on_memory_allocate", "on_context_create", "on_vm_start", "on_configure",
-	"on_tick", "on_request_headers", "on_request_body", "on_request_trailers", "on_response_headers",
+	"on_tick", "on_queue_ready", "on_foreign_function", "on_request_headers", "on_request_body", "on_request_trailers", "on_response_headers",
 	"on_response_body", "on_response_trailers", "on_new_connection", "on_downstream_data",
 	"on_upstream_data", "on_downstream_connection_close", "on_upstream_connection_close",
+	"on_http_call_response",
 	"on_done", "on_log", "on_delete",
 }
 

@@ -27,6 +27,7 @@ type vm struct {
 	waiting atomic.Int32 // goroutines that wait for mu
 	bound   atomic.Int32 // streams
 	bytes   atomic.Int64 // linear memory, as of the last unlock
+	serving atomic.Bool  // in the pool; its roots are called for their queues
 
 	mu sync.Mutex
 
@@ -36,8 +37,13 @@ type vm struct {
 	region   reservation
 	fns      [callbacks]api.Function
 	alloc    api.Function
-	joined   bool  // in the pool, or has been
-	dead     error // why no call is made any more: a *TrapError or *ClosedError
+	joined   bool   // in the pool, or has been
+	served   int64  // streams that it was given
+	size     uint32 // bytes of its memory when it joined
+	rebuild  bool   // the guest wants to be replaced
+	worn     bool   // a replacement was asked for (recycle.go)
+	retired  bool   // and has come: no more streams
+	dead     error  // why no call is made any more: a *TrapError or *ClosedError
 	stack    [8]uint64
 	allocArg [1]uint64
 
@@ -61,16 +67,21 @@ type vm struct {
 	ended []*Context
 	after []func()
 
-	delayed []*Context // streams waiting for proxy_done, oldest first
-	waiters int        // bytes that they hold
-	timer   vmTimer
-	logs    logState
-	out     [2]partialLine // what the guest wrote to fd 1 and 2
-	buf     []byte         // scratch of host functions
-	pairs   []abi.Pair     // scratch of host functions
-	fields  fieldCache
-	collect func(name, value string) bool
-	warned  map[string]struct{}
+	calls    map[uint32]*httpCall // under way, by id
+	lastCall uint32
+	answer   *callAnswer // that on_http_call_response is called for; nil outside of it
+
+	delayed  []*Context // streams waiting for proxy_done, oldest first
+	waiters  int        // bytes that they hold
+	timer    vmTimer
+	logs     logState
+	out      [2]partialLine // what the guest wrote to fd 1 and 2
+	buf      []byte         // scratch of host functions
+	callData []byte         // arguments of on_foreign_function, buffer 8; nil outside of it
+	pairs    []abi.Pair     // scratch of host functions
+	fields   fieldCache
+	collect  func(name, value string) bool
+	warned   map[string]struct{}
 }
 
 // A vmContext is the context.Context that host functions get, by which they find
@@ -208,6 +219,9 @@ func (v *vm) unlock() {
 		v.ended = v.ended[:copy(v.ended, v.ended[1:])]
 		v.end(c)
 	}
+	if v.wear(); v.retired {
+		v.windUp()
+	}
 	if v.mem != nil {
 		if n := int64(v.mem.Size()); n != v.bytes.Load() {
 			v.bytes.Store(n)
@@ -316,6 +330,7 @@ func (v *vm) die(err error, self *Context) {
 	v.dead = err
 	v.close()
 	v.timer.poke()
+	v.cancelCalls(nil)
 	for _, c := range v.contexts {
 		if f, ok := c.stream.(Failer); ok && c != self && !c.late {
 			f.Failed(err)
@@ -324,7 +339,8 @@ func (v *vm) die(err error, self *Context) {
 			v.releaseAfter(c.root)
 		}
 	}
-	for r := range v.roots {
+	for r, base := range v.roots {
+		v.leaveQueues(base)
 		v.goneAfter(r)
 	}
 	v.contexts, v.roots, v.ended, v.delayed = nil, nil, nil, nil

@@ -29,6 +29,9 @@ func (p *Plugin) bind(r *Root) (*vm, *rootContext, error) {
 			v.unlock()
 		}
 		if least == nil { // none is busy and none has the root: they just died
+			if p.vms.Load() != vms { // or others have taken their places
+				continue
+			}
 			return nil, nil, p.noVM()
 		}
 		p.waits.Add(1)
@@ -48,7 +51,7 @@ func (p *Plugin) bind(r *Root) (*vm, *rootContext, error) {
 // serves returns the root's context in v if streams can be opened on it; mu is
 // held.
 func (v *vm) serves(r *Root) *rootContext {
-	if v.dead != nil {
+	if v.dead != nil || v.retired {
 		return nil
 	}
 	if base := v.roots[r]; base != nil && !base.closing {
@@ -111,6 +114,7 @@ func (p *Plugin) list() []*vm {
 func (p *Plugin) vmDied(v *vm, trap *TrapError) {
 	p.mu.Lock()
 	p.removeVMLocked(v)
+	p.retired = slices.DeleteFunc(p.retired, func(o *vm) bool { return o == v })
 	p.lastErr = trap
 	p.traps[trap.Cause]++
 	p.want = min(p.want+1, p.o.Instances) // a warm spare: what has crashed may crash again
@@ -135,7 +139,16 @@ func (p *Plugin) maintain() {
 }
 
 func (p *Plugin) wantsVMLocked() bool {
-	return !p.stopped && len(p.list()) < p.want && len(p.roots) > 0
+	return !p.stopped && len(p.roots) > 0 && (len(p.list()) < p.want || p.wornLocked() != nil)
+}
+
+// waitLocked returns how long to wait before the next VM is started.
+func (p *Plugin) waitLocked(now time.Time) time.Duration {
+	wait := p.crash.left(now)
+	if len(p.list()) >= p.want {
+		wait = max(wait, p.recycledAt.Add(recycleEvery).Sub(now))
+	}
+	return wait
 }
 
 func (p *Plugin) runMaintain() {
@@ -146,7 +159,7 @@ func (p *Plugin) runMaintain() {
 			p.mu.Unlock()
 			return
 		}
-		wait := p.crash.left(time.Now())
+		wait := p.waitLocked(time.Now())
 		p.mu.Unlock()
 		if wait > 0 {
 			t := time.NewTimer(wait)
@@ -167,6 +180,10 @@ func (p *Plugin) addVM() {
 	p.mu.Lock()
 	wanted := p.wantsVMLocked()
 	replacing := !p.crash.last.IsZero()
+	var old *vm // whose place it takes
+	if len(p.list()) >= p.want {
+		old = p.wornLocked()
+	}
 	roots := p.liveRootsLocked()
 	p.mu.Unlock()
 	if !wanted {
@@ -174,7 +191,7 @@ func (p *Plugin) addVM() {
 	}
 	v, err := p.startVM(roots)
 	if err == nil {
-		err = p.join(v)
+		err = p.join(v, old)
 	}
 	if err != nil {
 		p.mu.Lock()
@@ -184,24 +201,33 @@ func (p *Plugin) addVM() {
 		p.warnf("a VM did not start, next try in %v: %v", wait, err)
 		return
 	}
-	if replacing {
+	switch {
+	case old != nil:
+		old.retire()
+	case replacing:
 		p.restarts.Add(1)
 	}
 }
 
-// join puts a started VM into the pool. Roots that were closed meanwhile are
+// join puts a started VM into the pool, in the place of old if that is not nil and still
+// there. Roots that were closed meanwhile are
 // drained: whoever closed them did not see this VM. The error tells that the VM
 // died before it got there (a tick may have run already).
-func (p *Plugin) join(v *vm) error {
+func (p *Plugin) join(v, old *vm) error {
 	v.lock()
 	if v.dead != nil {
 		defer v.unlock()
 		return v.dead
 	}
-	v.joined = true
+	v.joined, v.size = true, v.mem.Size()
 	p.mu.Lock()
-	p.addVMLocked(v)
+	if old != nil && slices.Contains(p.list(), old) {
+		p.replaceLocked(old, v)
+	} else {
+		p.addVMLocked(v)
+	}
 	p.mu.Unlock()
+	v.serve()
 	for r, base := range v.roots {
 		if r.refs.Load() == 0 {
 			v.drainLocked(base)

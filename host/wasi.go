@@ -24,6 +24,8 @@ const (
 	errnoNoSys  errno = 52
 	errnoNotDir errno = 54
 	errnoNotSup errno = 58
+
+	errnoNotCapable errno = 76
 )
 
 // A wasiFunc is a function of wasi_snapshot_preview1, or of wasi_unstable, which

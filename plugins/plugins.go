@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"wproxy/plugins/manifest"
 )
 
 //go:embed builtin
@@ -18,6 +20,20 @@ var files embed.FS
 
 // names lists what belongs into builtin.
 var names = [...]string{"ratelimit", "securityheaders"}
+
+// Grants returns what the plugin called name asks to be granted (the key grant), which its
+// manifest says; nil if it is not built.
+func Grants(name string) []string {
+	wasm, err := Builtin(name)
+	if err != nil {
+		return nil
+	}
+	m, err := manifest.Read(wasm)
+	if err != nil || m == nil {
+		return nil
+	}
+	return m.Grants
+}
 
 // ErrNotBuilt is returned for a plugin that belongs into this binary, and is
 // not in it.

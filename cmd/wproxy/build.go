@@ -40,6 +40,7 @@ type parts struct {
 	watcher *h1.Watcher
 
 	builtins *builtinSet
+	callouts *callouts
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
@@ -104,12 +105,22 @@ type generation struct {
 	modules map[string]moduleKey
 
 	upstreams map[string]*proxy.Upstream
+	callable  map[string]upstreamKey // the same for callouts
 	plugins   map[string]*loadedPlugin
 }
 
 type brokenPlugin struct {
-	Plugin, Route string
-	Err           error
+	Plugin string
+	Route  string // that uses it; "": none, it is a service
+	Err    error
+}
+
+// String names the plugin, and the route that it is broken for.
+func (b brokenPlugin) String() string {
+	if b.Route == "" {
+		return fmt.Sprintf("service %q", b.Plugin)
+	}
+	return fmt.Sprintf("route %q: plugin %q", b.Route, b.Plugin)
 }
 
 // A builder builds one generation.
@@ -143,7 +154,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 		parts: p, file: f, tolerant: tolerant,
 		gen: &generation{
 			file: f, modules: map[string]moduleKey{},
-			upstreams: map[string]*proxy.Upstream{}, plugins: map[string]*loadedPlugin{},
+			upstreams: map[string]*proxy.Upstream{}, callable: map[string]upstreamKey{}, plugins: map[string]*loadedPlugin{},
 		},
 		listeners: slices.Sorted(maps.Keys(f.Listeners)),
 	}
@@ -153,6 +164,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
 	if err := b.all(ctx); err != nil {
+		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
 	}
@@ -173,7 +185,7 @@ func (b *builder) release() {
 
 // all builds everything, in the order of dependence.
 func (b *builder) all(ctx context.Context) error {
-	steps := []func(context.Context) error{b.buildUpstreams, b.loadPlugins, b.buildSnapshot}
+	steps := []func(context.Context) error{b.buildUpstreams, b.loadPlugins, b.startServices, b.buildSnapshot}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -244,7 +256,7 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 		return err
 	}
 	b.hold(letGo)
-	b.gen.upstreams[u.Name] = up
+	b.gen.upstreams[u.Name], b.gen.callable[u.Name] = up, upstreamKey{u.Name, u.Hash, pk}
 	return nil
 }
 
@@ -296,6 +308,7 @@ func (b *builder) newEndpoint(ctx context.Context, u *config.Upstream, s config.
 // loadPlugins compiles what the file names. Plugins that no route uses are
 // loaded too: a .wasm that is broken is told before it is needed.
 func (b *builder) loadPlugins(ctx context.Context) error {
+	b.callouts.prepare(b.gen.callable)
 	for _, name := range slices.Sorted(maps.Keys(b.file.Plugins)) {
 		if err := b.note(b.loadPlugin(ctx, b.file.Plugins[name])); err != nil {
 			return err
@@ -316,6 +329,7 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 	key := keyOf(wasm, o)
 	b.builtins.set(p.Name, p.Builtin != "")
 	o.OnCall = observeCalls(b.metrics.Plugin(p.Name))
+	o.OnCallout = countCallouts(b.metrics, p.Name)
 	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) { return b.host.Load(ctx, wasm, o) })
 	if err != nil {
 		return pluginProblem(ctx, b.file, p, "", err)
@@ -343,6 +357,11 @@ func observeCalls(m *metrics.Plugin) func(host.Callback, time.Duration) {
 	}
 }
 
+// countCallouts counts a plugin's calls by what has become of them.
+func countCallouts(m *metrics.Metrics, plugin string) func(string, host.CallOutcome) {
+	return func(upstream string, o host.CallOutcome) { m.Callout(plugin, upstream, string(o)) }
+}
+
 // factory returns the filters of one use of a plugin by a route.
 func (b *builder) factory(ctx context.Context, routeName string, use config.Use) (filter.Factory, error) {
 	p, ok := b.gen.plugins[use.Plugin]
@@ -357,32 +376,16 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 	if f, ok := p.factories[sum]; ok {
 		return f, nil
 	}
-	if problem := checkSettings(b.file, p.schema, routeName, use.Plugin, settings); problem != nil {
-		return b.brokenPlugin(use.Plugin, routeName, problem)
+	root, broken, err := b.startRoot(ctx, p, routeName, settings)
+	switch {
+	case err != nil:
+		return nil, err
+	case broken != nil:
+		return newFailedFactory(use.Plugin, broken), nil // not kept: the next route says so too
 	}
-	root, letGo, err := b.roots.get(rootKey{p.key, sum}, func() (*host.Root, error) { return p.NewRoot(ctx, settings) })
-	if err != nil {
-		conf := b.file.Plugins[use.Plugin]
-		problem := pluginProblem(ctx, b.file, conf, routeName, err)
-		if _, ok := asType[*host.StartError](err); !ok {
-			return nil, problem
-		}
-		return b.brokenPlugin(use.Plugin, routeName, problem)
-	}
-	b.hold(letGo)
 	f := wasmfilter.New(root, filterOptions(b.file.Plugins[use.Plugin]))
 	p.factories[sum] = f
 	return f, nil
-}
-
-// brokenPlugin is what becomes of a plugin that does not take its settings, whether its
-// schema says so or the guest.
-func (b *builder) brokenPlugin(plugin, route string, problem error) (filter.Factory, error) {
-	if !b.tolerant {
-		return nil, problem
-	}
-	b.gen.broken = append(b.gen.broken, brokenPlugin{plugin, route, problem})
-	return newFailedFactory(plugin, problem), nil // not kept: the next route says so too
 }
 
 func (b *builder) buildSnapshot(ctx context.Context) error {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"wproxy/core/config"
@@ -77,6 +79,9 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 		Instances:  p.Sandbox.Instances,
 		RestartMin: p.Sandbox.Restart.Min,
 		RestartMax: p.Sandbox.Restart.Max,
+
+		RecycleRequests: int64(p.Sandbox.Recycle.Requests),
+		RecycleMemory:   int64(p.Sandbox.Recycle.Memory),
 	}
 	switch p.Sandbox.HeadersPause {
 	case "stop-all":
@@ -86,7 +91,11 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 	}
 	if o.Instances == 0 {
 		o.Instances = runtime.GOMAXPROCS(0)
+		if p.Kind == kindService {
+			o.Instances = 1
+		}
 	}
+	o.Grants = grantsOf(p)
 	if len(p.Env) > 0 {
 		o.Env = make(map[string]string, len(p.Env))
 		for k, v := range p.Env {
@@ -103,9 +112,54 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 	return o, nil
 }
 
+// kindService is the kind of a plugin that runs by itself.
+const kindService = "service"
+
+// grantsOf returns what p may use, sorted. nil: the host's default.
+func grantsOf(p *config.Plugin) []string {
+	list := p.Grant
+	if list == nil && p.Builtin != "" {
+		list = plugins.Grants(p.Builtin)
+		if len(p.Env) > 0 {
+			list = append(list, host.GrantEnv)
+		}
+	}
+	if list == nil {
+		return nil
+	}
+	list = append([]string{}, list...) // an empty list is not nil
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// deniedWarning says what p's module imports and was not granted; "" for nothing, and
+// for a plugin that ships with wproxy: the SDK imports more than it calls, and what that
+// one calls is known.
+func deniedWarning(p *config.Plugin, denied []host.DeniedImport) string {
+	if p.Builtin != "" {
+		return ""
+	}
+	byGrant := map[string][]string{}
+	for _, d := range denied {
+		g := d.Grant
+		if g == host.GrantCall {
+			g += "UPSTREAM"
+		}
+		byGrant[g] = append(byGrant[g], d.Name)
+	}
+	var parts []string
+	for _, g := range slices.Sorted(maps.Keys(byGrant)) {
+		parts = append(parts, fmt.Sprintf("%q (%s)", g, strings.Join(byGrant[g], ", ")))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("plugin %q imports what it is not granted, which fails if it is called; its grant has no %s", p.Name, strings.Join(parts, ", "))
+}
+
 // keyOf returns the key of a module that is run with o.
 func keyOf(wasm []byte, o host.PluginOptions) moduleKey {
-	o.OnCall = nil // not a setting
+	o.OnCall, o.OnCallout = nil, nil // not settings
 	h := sha256.New()
 	fmt.Fprintf(h, "%x %+v", sha256.Sum256(wasm), o) // fmt prints maps in order
 	return moduleKey{o.Name, [sha256.Size]byte(h.Sum(nil))}
@@ -118,6 +172,55 @@ func filterOptions(p *config.Plugin) wasmfilter.Options {
 		o.OnError = wasmfilter.OnErrorOpen
 	}
 	return o
+}
+
+// startRoot starts p with settings, for a route or, with "", as a service. broken is why
+// it did not start, where that is tolerated: its schema, or the guest, does not take the
+// settings.
+func (b *builder) startRoot(
+	ctx context.Context, p *loadedPlugin, routeName string, settings []byte,
+) (root *host.Root, broken, err error) {
+	tolerate := func(problem error) (*host.Root, error, error) {
+		if !b.tolerant {
+			return nil, nil, problem
+		}
+		b.gen.broken = append(b.gen.broken, brokenPlugin{p.Name(), routeName, problem})
+		return nil, problem, nil
+	}
+	if problem := checkSettings(b.file, p.schema, routeName, p.Name(), settings); problem != nil {
+		return tolerate(problem)
+	}
+	key := rootKey{p.key, sha256.Sum256(settings)}
+	root, letGo, err := b.roots.get(key, func() (*host.Root, error) { return p.NewRoot(ctx, settings) })
+	if err != nil {
+		problem := pluginProblem(ctx, b.file, b.file.Plugins[p.Name()], routeName, err)
+		if _, ok := asType[*host.StartError](err); !ok {
+			return nil, nil, problem
+		}
+		return tolerate(problem)
+	}
+	b.hold(letGo)
+	return root, nil, nil
+}
+
+// startServices starts the plugins that run by themselves.
+func (b *builder) startServices(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(b.gen.plugins)) {
+		conf := b.file.Plugins[name]
+		if conf.Kind != kindService {
+			continue
+		}
+		settings, err := config.Raw(conf.Config)
+		if err != nil {
+			err = b.file.Problemf("plugins."+name+".config", "plugin %q: %v", name, err)
+		} else {
+			_, _, err = b.startRoot(ctx, b.gen.plugins[name], "", settings)
+		}
+		if err := b.note(err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // failedFactory stands for a plugin that did not start: its routes answer 503

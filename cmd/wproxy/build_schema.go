@@ -21,25 +21,28 @@ func readSchema(f *config.File, p *config.Plugin, wasm []byte) (*manifest.Schema
 	return m.Settings, nil
 }
 
-// checkSettings holds the settings that a route gives a plugin, as the guest would get
-// them, against the schema in its module. The error is a config.Problems list, each
+// checkSettings holds the settings that a route (or "", for a service) gives a plugin, as
+// the guest would get them, against the schema in its module. The error is a config.Problems list, each
 // at the key that it is about: in the route's `with`, or else in the plugin's config.
 func checkSettings(f *config.File, s *manifest.Schema, route, plugin string, settings []byte) error {
 	if s == nil {
 		return nil
 	}
 	var list config.Problems
-	conf, r := f.Plugins[plugin], f.Routes[route]
+	conf := f.Plugins[plugin]
+	var with map[string]any
+	if r := f.Routes[route]; r != nil {
+		with = r.With[plugin]
+	}
 	for _, p := range s.Check(settings) {
 		key := "plugins." + plugin + ".config"
-		with := r.With[plugin]
 		if hasPath(with, p.Path) || len(p.Path) == 0 && len(with) > 0 {
 			key = "routes." + route + ".with." + plugin
 		}
 		place := key
 		if p.Key != "" {
 			key += "." + p.Key
-		} else if len(with) == 0 { // something is missing, or everything is wrong
+		} else if len(with) == 0 && route != "" { // something is missing, or everything is wrong
 			place += ", as route " + strconv.Quote(route) + " uses it"
 		}
 		// The text may show a value.

@@ -37,7 +37,7 @@ func TestBrokenManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = buildDry(t.Context(), f)
+		_, err = buildDry(t.Context(), f)
 		if tt.want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)

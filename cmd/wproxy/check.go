@@ -12,6 +12,7 @@ import (
 	"wproxy/core/config"
 	"wproxy/core/exchange"
 	"wproxy/core/route"
+	"wproxy/host"
 
 	"go.uber.org/zap"
 )
@@ -96,7 +97,8 @@ func check(ctx context.Context, src source) (*report, error) {
 	if err != nil {
 		return r, r.note(err)
 	}
-	if err := r.note(buildDry(ctx, f)); err != nil {
+	denied, err := buildDry(ctx, f)
+	if err := r.note(err); err != nil {
 		return nil, err
 	}
 	pl, err := newPlanner(f)
@@ -105,7 +107,9 @@ func check(ctx context.Context, src source) (*report, error) {
 			return nil, err
 		}
 	} else {
-		r.Warnings = warnings(f, pl.table.Shadowed())
+		all := config.Problems(append(warnings(f, pl.table.Shadowed()), denied...))
+		all.Sort()
+		r.Warnings = all
 		r.test(f, pl)
 	}
 	r.Problems.Sort()
@@ -136,25 +140,31 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// buildDry builds f as a reload would and throws it away, without the two
-// things that would be seen outside: the access log's file and the socket of
-// the built-in server.
-func buildDry(ctx context.Context, f *config.File) error {
-	a := &app{log: zap.NewNop()}
+// buildDry builds f as a reload would and throws it away, without the three
+// things that would be seen outside: the access log's file, the socket of the
+// built-in server, and the calls that plugins make when they start: a plugin is told
+// that its call is under way, and hears no more of it. It returns what plugins import and may not use.
+func buildDry(ctx context.Context, f *config.File) (denied []config.Problem, err error) {
+	a := &app{log: zap.NewNop(), dry: true}
 	var undo cleanup
 	defer undo.run()
 	if err := a.makeParts(&undo); err != nil {
-		return err
+		return nil, err
 	}
 	a.parts.httpbin = &localServer{server: &http.Server{}} //nolint:gosec // never listens
 	dry := *f
 	dry.Log.Access.To = "none"
 	g, err := a.parts.build(ctx, &dry, false)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	for name, p := range g.plugins {
+		if text := deniedWarning(f.Plugins[name], p.Denied()); text != "" {
+			denied = append(denied, f.Problemf("plugins."+name+".grant", "%s", text))
+		}
 	}
 	g.Release()
-	return nil
+	return denied, nil
 }
 
 // warnings returns what of f is allowed and surely not meant, by place. shadowed
@@ -171,6 +181,14 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 		}
 		for _, u := range r.Use {
 			plugins[u] = true
+		}
+	}
+	for name, p := range f.Plugins {
+		if p.Kind == kindService {
+			plugins[name] = true
+		}
+		for _, g := range p.Grant {
+			upstreams[strings.TrimPrefix(g, host.GrantCall)] = true
 		}
 	}
 	for name := range f.Upstreams {

@@ -54,7 +54,7 @@ var importRules = []struct {
 	{"host/plugintest", []string{"abi", "host", "host/wasmfilter", "core/exchange", "core/filter", "plugins/guestbuild"}, "it drives a guest without a proxy"},
 	{"host/tabletest", []string{"abi", "host", "host/wasmfilter", "host/plugintest", "plugins/manifest"}, "it is plugintest for people without Go"},
 	{"host/wasmtest", nil, "it assembles modules, of which it knows nothing"},
-	{"plugins", nil, "it embeds files"},
+	{"plugins", []string{"plugins/manifest"}, "it embeds files"},
 	{"plugins/guestbuild", []string{"plugins/internal/adapter", "plugins/manifest"}, "it runs the go command"},
 	{"plugins/manifest", nil, "builders and hosts both read it"},
 	{"plugins/internal/...", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},

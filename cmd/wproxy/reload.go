@@ -74,10 +74,12 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 		return nil, err
 	}
 	undo.add(g.Release)
+	undo.add(func() { a.parts.callouts.prepare(nil) })
 	if err := a.server.Reload(ctx, g.Generation); err != nil {
 		return nil, err
 	}
 
+	a.parts.callouts.serve(g.callable)
 	useLog()
 	a.parts.host.SetLogLevel(guestLevel(f.Log.Level))
 	setThreads(f)
@@ -130,7 +132,10 @@ func whatChanged(old, next *generation) []string {
 		}
 	}
 	for _, b := range old.broken {
-		all = append(all, fmt.Sprintf("route %q: plugin %q starts now", b.Route, b.Plugin))
+		if next.plugins[b.Plugin] == nil {
+			continue // gone
+		}
+		all = append(all, fmt.Sprintf("%s starts now", b))
 	}
 	return all
 }

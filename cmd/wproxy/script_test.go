@@ -49,6 +49,7 @@ func TestMain(m *testing.M) {
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests
 //	release NAME             let an upstream of kind gate answer
+//	guest FILE KIND [ARG]    make a plugin (script_guest_test.go)
 //	http [-bg] METHOD URL [field: value]... [@FILE]
 //	                         send a request; the answer becomes stdout
 //	answer                   wait for the answer to http -bg
@@ -107,6 +108,7 @@ func TestScript(t *testing.T) {
 			"received":   cmdReceived,
 			"share":      cmdShare,
 			"release":    cmdRelease,
+			"guest":      cmdGuest,
 			"http":       cmdHTTP,
 			"answer":     cmdAnswer,
 			"repeat":     cmdRepeat,

@@ -49,6 +49,7 @@ type app struct {
 	admin   *admin.Server
 	server  *server.Server
 	stops   chan bool // asks for the end; true: now
+	dry     bool      // nothing is sent; see buildDry
 
 	reloading sync.Mutex // held for the whole of a reload
 	ended     bool       // guarded by reloading: there are no more
@@ -191,6 +192,7 @@ func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app
 	if a.server, err = server.Start(ctx, a.serverOptions(), g.Generation); err != nil {
 		return nil, err
 	}
+	a.parts.callouts.serve(g.callable)
 	a.mu.Lock() // from the first door on, status may be asked for
 	doors.commit()
 	addresses := a.doors.addressList()
@@ -203,6 +205,7 @@ func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app
 func (a *app) makeParts(undo *cleanup) error {
 	m := metrics.New()
 	builtins := &builtinSet{}
+	calls := newCallouts(a.log, m, a.dry)
 	h, err := host.NewHost(host.HostOptions{
 		CacheDir: compileCache(),
 		Log: func(e host.LogEntry) {
@@ -212,6 +215,7 @@ func (a *app) makeParts(undo *cleanup) error {
 			logGuest(a.log, e)
 		},
 		Metrics: &guestMetrics{m, builtins.has},
+		Caller:  calls,
 	})
 	if err != nil {
 		return err
@@ -221,7 +225,8 @@ func (a *app) makeParts(undo *cleanup) error {
 		return errors.Join(err, h.Close())
 	}
 	a.parts = newParts(a.log, m, h, w)
-	a.parts.builtins = builtins
+	a.parts.builtins, a.parts.callouts = builtins, calls
+	calls.pools, calls.upstreams = a.parts.pools, a.parts.upstreams
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
 	return nil
 }
@@ -280,6 +285,10 @@ func (a *app) sayServing(g *generation, addresses []string) {
 		a.log.Info("listening", zap.String("listener", l.Name), zap.String("address", l.Address))
 	}
 	for _, b := range g.broken {
+		if b.Route == "" {
+			a.log.Error("a service does not start, until a reload mends it", zap.String("plugin", b.Plugin), zap.Error(b.Err))
+			continue
+		}
 		a.log.Error("a plugin does not start: its route answers 503 until a reload mends it",
 			zap.String("plugin", b.Plugin), zap.String("route", b.Route), zap.Error(b.Err))
 	}

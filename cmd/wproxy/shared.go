@@ -44,6 +44,18 @@ func (s *shared[K, V]) get(key K, create func() (V, error)) (v V, letGo func(), 
 	return h.value, sync.OnceFunc(func() { s.put(key, h) }), nil
 }
 
+// hold is get for who must not make the value: false if nobody holds it.
+func (s *shared[K, V]) hold(key K) (v V, letGo func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.held[key]
+	if h == nil {
+		return v, nil, false
+	}
+	h.count++
+	return h.value, sync.OnceFunc(func() { s.put(key, h) }), true
+}
+
 func (s *shared[K, V]) put(key K, h *holding[V]) {
 	s.mu.Lock()
 	h.count--

@@ -88,7 +88,7 @@ func (a *app) notReady() []string {
 		why = append(why, "draining")
 	}
 	for _, b := range g.broken {
-		why = append(why, fmt.Sprintf("route %q: plugin %q does not start: %s", b.Route, b.Plugin, firstLine(b.Err.Error())))
+		why = append(why, fmt.Sprintf("%s does not start: %s", b, firstLine(b.Err.Error())))
 	}
 	return why
 }

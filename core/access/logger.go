@@ -58,7 +58,7 @@ type Logger struct {
 
 	mu sync.Mutex // never held while something is written
 	// Guarded by mu.
-	enc     *encoder
+	enc     encoder
 	buf     []byte
 	lines   uint64   // in buf
 	file    *os.File // w, if it is a file of ours
@@ -75,7 +75,7 @@ func Open(o Options) (*Logger, error) {
 		o.FlushEvery = DefaultFlush
 	}
 	l := &Logger{
-		format: o.Format, enc: newEncoder(), onDrop: o.OnDrop,
+		format: o.Format, onDrop: o.OnDrop,
 		buf: make([]byte, 0, bufferSize), spare: make([]byte, 0, bufferSize),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -187,12 +187,7 @@ func (l *Logger) add(r *Record) bool {
 	if l.format == Combined {
 		l.buf = appendCombined(l.buf, r)
 	} else {
-		b, err := l.enc.line(r)
-		if err != nil {
-			return false
-		}
-		l.buf = append(l.buf, b.Bytes()...)
-		b.Free()
+		l.buf = l.enc.appendJSON(l.buf, r)
 	}
 	l.lines++
 	if len(l.buf) >= bufferSize/2 {

@@ -236,16 +236,25 @@ func (b *binder) tree(sc scope, n *node) any {
 	}
 }
 
+// isChoice reports whether s is the choice k. One like "call:UPSTREAM" stands for all
+// that begin as it does up to the colon, and have something behind it.
+func isChoice(s, k string) bool {
+	if kind, _, ok := strings.Cut(k, ":"); ok {
+		rest, ok := strings.CutPrefix(s, kind+":")
+		return ok && rest != ""
+	}
+	return s == k
+}
+
 // checkChoice checks a string, or each of a list, against what is allowed.
 func (b *binder) checkChoice(sc scope, n *node, v reflect.Value, known, notYet []string) {
 	check := func(n *node, s string) {
-		if slices.Contains(known, s) {
+		if slices.ContainsFunc(known, func(k string) bool { return isChoice(s, k) }) {
 			return
 		}
 		quoted := `"` + strings.Join(known, `", "`) + `"`
 		for _, k := range notYet {
-			// "call:" stands for everything that begins so.
-			if k != "" && (s == k || strings.HasSuffix(k, ":") && strings.HasPrefix(s, k)) {
+			if k != "" && isChoice(s, k) {
 				b.addf(sc, n, "%q is not supported by this version yet; supported: %s", s, quoted)
 				return
 			}

@@ -22,7 +22,7 @@ func later(table string) []string {
 	case "Plugin":
 		return []string{"sha256", "rollout"}
 	case "Sandbox":
-		return []string{"cpu", "start", "stack", "recycle"}
+		return []string{"cpu", "start", "stack"}
 	case "Server":
 		return []string{"watch", "user", "group", "pid_file"}
 	case "Admin":

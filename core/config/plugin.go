@@ -34,12 +34,12 @@ type Plugin struct {
 	VMConfig any `toml:"vm_config"`
 	// Env is the environment that the guest sees.
 	Env map[string]Value `toml:"env"`
-	// Kind: "http", the default and only one so far.
-	Kind string `toml:"kind" default:"http" oneof:"http" later:"tcp|service"`
-	// Grant is what the guest may use beyond its own stream. nil (absent) and
-	// the only list so far: log, metrics and shared-data; env is granted by
-	// setting one.
-	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|env" later:"queue|objects|counters|call:|upstream:"`
+	// Kind: "http" (default), for the `use` of routes, or "service": it has no part in
+	// exchanges and runs by itself.
+	Kind string `toml:"kind" default:"http" oneof:"http|service" later:"tcp"`
+	// Grant is what the guest may use beyond its own stream. nil (absent): log,
+	// metrics and shared-data, what a built-in needs, and env if Env is set.
+	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|queue|env|call:UPSTREAM" later:"objects|counters|upstream:NAME"`
 	// Sandbox is its sandbox, over the defaults of [sandbox].
 	Sandbox Sandbox `toml:"sandbox"`
 }
@@ -63,6 +63,17 @@ type Sandbox struct {
 	BodyBuffer Size `toml:"body_buffer" default:"1MiB" range:"0..1GiB"`
 	// Pause is the longest pause; 0, the default: the route's timeout.
 	Pause time.Duration `toml:"pause" default:"0" range:"0..24h"`
+	// Recycle says when a VM is replaced that has not failed. Default: never.
+	Recycle Recycle `toml:"recycle"`
+}
+
+// Recycle says when a VM has served for long enough. The streams that it has are served
+// to their end.
+type Recycle struct {
+	// Requests is after how many; 0, the default: never.
+	Requests int `toml:"requests" default:"0" range:"0..1000000000"`
+	// Memory is above how much linear memory; 0, the default: never.
+	Memory Size `toml:"memory" default:"0" range:"0..4GiB"`
 }
 
 // A Backoff is a growing wait, written "1s..30s".

@@ -133,15 +133,28 @@ func (v *validator) plugin(p *Plugin) {
 			v.addf(key+".env."+name, "%s: env: %q is not a name of an environment variable", lb, name)
 		}
 	}
-	if p.Grant != nil && !v.reported(key+".grant") {
-		for _, name := range []string{"log", "metrics", "shared-data"} {
-			if !slices.Contains(p.Grant, name) {
-				v.addf(key+".grant", "%s: grant: %q cannot be withheld by this version yet", lb, name)
-			}
-		}
-	}
+	v.grants(p)
 	if p.VMID == "" {
 		v.addf(key+".vm_id", "%s: vm_id: is empty; leave it out for the plugin's name", lb)
+	}
+}
+
+// grants checks what a plugin may use.
+func (v *validator) grants(p *Plugin) {
+	key, lb := "plugins."+p.Name, label("plugins", p.Name)
+	if v.reported(key + ".grant") {
+		return
+	}
+	for i, g := range p.Grant {
+		name, call := strings.CutPrefix(g, "call:")
+		if !call || v.f.Upstreams[name] != nil {
+			continue
+		}
+		v.addf(fmt.Sprintf("%s.grant[%d]", key, i), "%s: grant: %q: there is no upstream %q%s",
+			lb, g, name, suggest(name, slices.Sorted(maps.Keys(v.f.Upstreams))))
+	}
+	if p.Grant != nil && len(p.Env) > 0 && !slices.Contains(p.Grant, "env") {
+		v.addf(key+".grant", "%s: grant: has no \"env\", so that the plugin would not see its env", lb)
 	}
 }
 

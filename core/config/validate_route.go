@@ -331,8 +331,11 @@ func (c *routeCheck) plugins() {
 	known := slices.Sorted(maps.Keys(c.v.f.Plugins))
 	for i, name := range c.r.Use {
 		at, ok := c.elem("use", i)
-		if ok && c.v.f.Plugins[name] == nil {
+		switch p := c.v.f.Plugins[name]; {
+		case ok && p == nil:
 			c.addf(at, "there is no plugin %q%s", name, suggest(name, known))
+		case ok && p != nil && p.Kind == "service":
+			c.addf(at, "plugin %q is a service: it runs by itself and has no part in exchanges", name)
 		}
 		if slices.Index(c.r.Use, name) < i {
 			c.addf(at, "plugin %q is there twice; a second instance of it needs a name of its own", name)

@@ -56,6 +56,10 @@ type Exchange struct {
 	Request   *exchange.Request  // never nil
 	Response  *exchange.Response // nil until a final head is on its way back
 
+	// The trailers as they were passed on, for filters that those went past; nil until
+	// then. Written under Mu.
+	RequestTrailer, ResponseTrailer *exchange.Fields
+
 	ClientAddr netip.Addr // after trust_proxy
 	ClientIP   string     // ClientAddr.String(), made once
 
@@ -142,8 +146,11 @@ type Engine interface {
 	// be called from any goroutine until Close has returned.
 	Abort(reason string)
 
-	// Reroute asks for the route to be matched again once the request head
-	// has passed the last filter (Proxy-Wasm clear_route_cache).
+	// Reroute says whether the route is matched again once the request head has
+	// passed the last filter, as it is if filters have changed what matching reads
+	// and nobody has said anything. true: in any case (Proxy-Wasm
+	// clear_route_cache). false: not for what this filter has changed; the true of
+	// another prevails.
 	Reroute(on bool)
 }
 

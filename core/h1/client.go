@@ -27,7 +27,9 @@ type ClientConn struct {
 	reused atomic.Bool
 	fin    atomic.Bool // the upstream has closed
 
-	quiet peekOp // owned by who has the slot
+	// Owned by who has the slot.
+	quiet peekOp
+	turn  turn
 }
 
 // States of a ClientConn.
@@ -46,6 +48,7 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 	c := &ClientConn{o: o}
 	c.attach(nc)
 	c.quiet.attach()
+	c.turn.tries = c.rawTurn
 	o.Watcher.add(c.raw, c, &c.watch)
 	return c
 }
@@ -126,15 +129,21 @@ func (c *ClientConn) giveBack() {
 	}
 }
 
-// otherEndGone implements watched. During an exchange the reader sees for itself.
+// otherEndGone implements watched. During an exchange the reader sees for itself, but
+// one that has not tried to read (rawTurn) must be made to look.
 func (c *ClientConn) otherEndGone(bool) {
 	c.fin.Store(true)
-	c.closeIdle()
+	if !c.closeIdle() {
+		_ = c.nc.SetReadDeadline(past) // fails on closed connections only
+	}
 }
 
-func (c *ClientConn) closeIdle() {
-	if c.state.CompareAndSwap(clientIdle, clientClosed) {
-		c.o.Watcher.remove(c.watch)
-		_ = c.nc.Close() // the upstream has closed it already
+// closeIdle closes c if it is at rest.
+func (c *ClientConn) closeIdle() bool {
+	if !c.state.CompareAndSwap(clientIdle, clientClosed) {
+		return false
 	}
+	c.o.Watcher.remove(c.watch)
+	_ = c.nc.Close() // the upstream has closed it already
+	return true
 }

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -16,6 +17,11 @@ func (x *clientStream) Feed(dst exchange.Sink[*exchange.Response]) error {
 		return x.order("feed")
 	}
 	l := limit{timeout: c.o.readTimeout(), deadline: x.deadline, either: x.flags.Load()&flagSent == 0}
+	if x.unsent {
+		if err := x.take(c, l); err != nil {
+			return x.fail(c, err)
+		}
+	}
 	if err := x.readFinal(c, l, dst); err != nil {
 		return x.fail(c, err)
 	}
@@ -50,6 +56,41 @@ func (x *clientStream) Feed(dst exchange.Sink[*exchange.Response]) error {
 		return x.fail(c, err)
 	}
 	return x.finish(c)
+}
+
+// take sends the request, which waits in the writer, and reads the first bytes of the
+// answer.
+func (x *clientStream) take(c *ClientConn, l limit) error {
+	x.unsent = false
+	err := c.sendAndFill(x.w.waiting(), l, c.o.maxHead()+1)
+	rest, failed := c.turn.out, c.turn.err
+	c.turn.out, c.turn.err = nil, nil
+	x.w.sent(rest)
+	if len(rest) == 0 {
+		if err != nil {
+			return x.readError(err)
+		}
+		x.flags.Or(flagResBegun)
+		return nil
+	}
+	if err == nil && failed == nil {
+		err = x.w.flush() // the socket's buffer was full: the rest goes the ordinary way
+	} else {
+		x.w.release()
+		err = cmp.Or(failed, err)
+	}
+	if err == nil {
+		return nil
+	}
+	// An upstream that does not want a request has answered and closed: the answer is
+	// worth reading if the upstream got something (RFC 9112 9.5).
+	err = x.writeError(err)
+	if e, ok := errors.AsType[*exchange.Error](err); !ok || e.Side != exchange.UpstreamSide ||
+		e.Retry == exchange.RetryAlways || e.Status == http.StatusGatewayTimeout || c.fill(l, c.o.maxHead()+1) != nil {
+		return err
+	}
+	x.flags.Or(flagResBegun)
+	return nil
 }
 
 // readFinal reads heads until the final one, which ends up in x.resp, and passes

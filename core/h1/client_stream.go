@@ -39,6 +39,7 @@ type clientStream struct {
 	method  string
 	upgrade string
 	began   bool  // Head was called
+	unsent  bool  // the request waits for Feed, which sends it
 	before  int64 // conn.wrote before this exchange
 
 	// Owned by the reader.
@@ -65,7 +66,7 @@ func (x *clientStream) open(c *ClientConn) {
 	x.deadline, x.idle, x.reused = 0, c.o.tunnelIdle(), c.Reused()
 	x.w.reset(&c.conn)
 	x.w.limit = limit{timeout: c.o.writeTimeout()}
-	x.method, x.upgrade, x.began, x.before = "", "", false, c.wrote
+	x.method, x.upgrade, x.began, x.unsent, x.before = "", "", false, false, c.wrote
 }
 
 // detach takes the connection away from x: to give it back, or after it was closed.
@@ -146,7 +147,14 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 	if err := x.w.commit(append(b, crlf...), from, lines+more+3); err != nil {
 		return x.writeError(err)
 	}
-	if end {
+	switch {
+	case end && c.watch != 0 && x.reused:
+		// Feed sends it, for whom that is cheaper (rawTurn). On a new connection,
+		// which nobody has looked at, something may have come in already.
+		x.unsent = true
+		x.flags.Or(flagSent)
+		return nil
+	case end:
 		return x.end(x.w.flush())
 	}
 	if x.upgrade == "" {

@@ -36,7 +36,7 @@ type conn struct {
 	// Owned by the writer.
 	wrote  int64 // bytes, ever
 	wr     wait
-	wrOp   writeOp
+	wrOp   *writeOp              // of the writer that is at work: an idle connection has none
 	writes func(fd uintptr) bool // rawWrite, made once
 
 	// Any goroutine.
@@ -283,22 +283,25 @@ func (c *conn) resumeReads() {
 	}
 }
 
-// write writes all of v, which it consumes.
-func (c *conn) write(v *[3][]byte, l limit) error {
+// write writes all of op.v, which it consumes.
+func (c *conn) write(op *writeOp) error {
 	if c.raw != nil {
-		return c.rawFlush(v, l)
+		c.wrOp = op
+		err := c.rawFlush()
+		c.wrOp = nil
+		return err
 	}
-	for _, p := range v {
-		c.begin(&c.wr, l)
+	for _, p := range op.v {
+		c.begin(&c.wr, op.limit)
 		for len(p) > 0 {
 			c.arm(&c.wr, c.nc.SetWriteDeadline)
 			n, err := c.nc.Write(p)
 			c.wrote += int64(n)
 			if p = p[n:]; n > 0 {
-				c.begin(&c.wr, l)
+				c.begin(&c.wr, op.limit)
 			}
 			if err != nil {
-				if err := c.expired(&c.wr, l, err); err != nil {
+				if err := c.expired(&c.wr, op.limit, err); err != nil {
 					return err
 				}
 			}

@@ -115,7 +115,7 @@ func (c *serverConn) judgeHeld(v uint64, bits uint32) {
 	lacks := int64(v & heldBytes) //nolint:gosec // 40 bits
 	switch {
 	case bits&presHUP != 0, v&heldOpen == 0 && n == lacks:
-		c.cancel(exchange.ErrClientGone)
+		c.ctx.cancel(exchange.ErrClientGone)
 		c.presence.setGone()
 	case v&heldOpen != 0 && n == 0, v&heldOpen == 0 && n < lacks:
 		c.presence.tellIncomplete()
@@ -128,7 +128,7 @@ func (c *serverConn) judge(bits uint32) {
 	if bits&presHUP == 0 && (bits&presAlone == 0 || c.peek() != peekEnd) {
 		return
 	}
-	c.cancel(exchange.ErrClientGone)
+	c.ctx.cancel(exchange.ErrClientGone)
 	c.presence.setGone()
 }
 

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"wproxy/core/internal/buf"
 )
 
@@ -24,23 +26,28 @@ type readOp struct {
 
 // rawFill is fill and tryFill for sockets.
 func (c *conn) rawFill(l limit, block bool) error {
+	c.rdOp.limit, c.rdOp.block, c.rdOp.begun = l, block, false
+	return c.readWith(c.reads)
+}
+
+// readWith has try called by RawConn.Read, and keeps time.
+func (c *conn) readWith(try func(fd uintptr) bool) error {
 	op := &c.rdOp
-	op.limit, op.block, op.begun = l, block, false
 	for {
 		if c.stopped.Load() {
 			return errStopped
 		}
 		op.err = nil
-		err := c.raw.Read(c.reads)
+		err := c.raw.Read(try)
 		if err == nil {
 			return op.err
 		}
 		if !op.begun {
 			// The timer had fired before we came: start anew with a fresh one.
-			c.begin(&c.rd, l)
+			c.begin(&c.rd, op.limit)
 			op.begun = true
 		}
-		if err := c.expired(&c.rd, l, err); err != nil {
+		if err := c.expired(&c.rd, op.limit, err); err != nil {
 			return err
 		}
 		c.arm(&c.rd, c.nc.SetReadDeadline)
@@ -56,7 +63,7 @@ func (c *conn) rawRead(fd uintptr) bool {
 		c.in = buf.Get(c.size)
 	}
 	for {
-		n, errno := read(fd, c.in.Bytes()[c.w:])
+		n, errno := receive(fd, c.in.Bytes()[c.w:])
 		switch {
 		case n > 0:
 			c.w += n
@@ -84,19 +91,71 @@ func (c *conn) rawRead(fd uintptr) bool {
 	}
 }
 
+// A turn is a request on its way out, followed by the wait for its answer.
+type turn struct {
+	out   []byte                // what of it has not been sent
+	err   error                 // why it cannot be
+	tries func(fd uintptr) bool // rawTurn, made once
+}
+
+// sendAndFill sends p and is then fill, in one go. What was sent is c.turn.out
+// less; if not all of it could be, nothing was read and c.turn.err may say why. The
+// caller knows that nothing came in before.
+func (c *ClientConn) sendAndFill(p []byte, l limit, most int) error {
+	if err := c.room(most); err != nil {
+		return err
+	}
+	c.turn.out, c.turn.err = p, nil
+	c.rdOp.limit, c.rdOp.block, c.rdOp.begun = l, true, false
+	return c.readWith(c.turn.tries)
+}
+
+// rawTurn is the callback of RawConn.Read for sendAndFill. The order is the point of
+// it: Read has made ready to wait before it calls, so the event of an answer, which
+// cannot come before the request, is not missed. The attempt to read that comes before
+// other waits, and would fail for nearly every request, is saved. A FIN that came
+// since the connection was looked at is the Watcher's to report: it does so before or
+// after fin is read here.
+func (c *ClientConn) rawTurn(fd uintptr) bool {
+	t := &c.turn
+	if len(t.out) == 0 {
+		return c.rawRead(fd)
+	}
+	for {
+		n, errno := send(fd, t.out)
+		switch errno {
+		case 0:
+			c.wrote += int64(n)
+			if t.out = t.out[n:]; len(t.out) > 0 {
+				return true
+			}
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return true
+		default:
+			t.err = errno
+			return true
+		}
+		c.rdOp.begun = true
+		c.begin(&c.rd, c.rdOp.limit)
+		c.arm(&c.rd, c.nc.SetReadDeadline)
+		return c.fin.Load() && c.rawRead(fd)
+	}
+}
+
 // A writeOp holds what rawWrite is to do and what came out.
 type writeOp struct {
-	v     *[3][]byte
+	v     [3][]byte
 	limit limit
 	begun bool // a wait has begun, and no byte has gone out since
-	iov   [3]syscall.Iovec
 	err   error
 }
 
 // rawFlush is write for sockets.
-func (c *conn) rawFlush(v *[3][]byte, l limit) error {
-	op := &c.wrOp
-	op.v, op.limit, op.begun = v, l, false
+func (c *conn) rawFlush() error {
+	op := c.wrOp
+	op.begun = false
 	for {
 		op.err = nil
 		err := c.raw.Write(c.writes)
@@ -104,10 +163,10 @@ func (c *conn) rawFlush(v *[3][]byte, l limit) error {
 			return op.err
 		}
 		if !op.begun {
-			c.begin(&c.wr, l)
+			c.begin(&c.wr, op.limit)
 			op.begun = true
 		}
-		if err := c.expired(&c.wr, l, err); err != nil {
+		if err := c.expired(&c.wr, op.limit, err); err != nil {
 			return err
 		}
 		c.arm(&c.wr, c.nc.SetWriteDeadline)
@@ -116,14 +175,14 @@ func (c *conn) rawFlush(v *[3][]byte, l limit) error {
 
 // rawWrite is the callback of RawConn.Write.
 func (c *conn) rawWrite(fd uintptr) bool {
-	op := &c.wrOp
+	op := c.wrOp
 	for {
-		n, errno := writev(fd, op.v, &op.iov)
+		n, errno := sendAll(fd, &op.v)
 		switch errno {
 		case 0:
 			op.begun = false
 			c.wrote += int64(n)
-			if consume(op.v, n) {
+			if consume(&op.v, n) {
 				return true
 			}
 		case syscall.EINTR:
@@ -141,23 +200,25 @@ func (c *conn) rawWrite(fd uintptr) bool {
 	}
 }
 
-// writev writes v with one system call. net.Buffers would do it too, but not
+// sendAll sends v with one system call. net.Buffers would do it too, but not
 // from inside a RawConn callback, where we know whether we would have to wait.
-func writev(fd uintptr, v *[3][]byte, iov *[3]syscall.Iovec) (int, syscall.Errno) {
-	count := 0
-	for _, p := range v {
+func sendAll(fd uintptr, v *[3][]byte) (int, syscall.Errno) {
+	var iov [3]unix.Iovec
+	count, only := 0, 0
+	for i, p := range v {
 		if len(p) > 0 {
 			iov[count].Base = unsafe.SliceData(p)
 			iov[count].SetLen(len(p))
-			count++
+			count, only = count+1, i
 		}
 	}
-	if count == 0 {
+	switch count {
+	case 0:
 		return 0, 0
+	case 1:
+		return send(fd, v[only])
 	}
-	n, errno := writeVector(fd, &iov[0], count)
-	*iov = [3]syscall.Iovec{} // hold on to nobody's bytes
-	return n, errno
+	return sendVector(fd, &iov, count)
 }
 
 // consume takes the first n bytes from v and reports whether that was all.

@@ -11,9 +11,17 @@ var errWouldBlock = errors.New("would block")
 
 type (
 	readOp  struct{}
-	writeOp struct{}
-	peekOp  struct{}
-	peeked  uint8
+	writeOp struct {
+		v     [3][]byte
+		limit limit
+	}
+	turn struct {
+		out   []byte
+		err   error
+		tries func(uintptr) bool
+	}
+	peekOp struct{}
+	peeked uint8
 )
 
 const (
@@ -23,12 +31,15 @@ const (
 	peekEnd
 )
 
-func (*conn) rawFill(limit, bool) error        { return errWouldBlock }
-func (*conn) rawRead(uintptr) bool             { return true }
-func (*conn) rawFlush(*[3][]byte, limit) error { return errWouldBlock }
-func (*conn) rawWrite(uintptr) bool            { return true }
-func (*conn) unread() (int64, bool)            { return 0, false }
-func (*conn) peek() peeked                     { return peekUnknown }
+func (*conn) rawFill(limit, bool) error { return errWouldBlock }
+func (*conn) rawRead(uintptr) bool      { return true }
+func (*conn) rawFlush() error           { return errWouldBlock }
+func (*conn) rawWrite(uintptr) bool     { return true }
+func (*conn) unread() (int64, bool)     { return 0, false }
+func (*conn) peek() peeked              { return peekUnknown }
+
+func (*ClientConn) rawTurn(uintptr) bool                 { return true }
+func (*ClientConn) sendAndFill([]byte, limit, int) error { return errWouldBlock }
 
 func (*peekOp) attach()           {}
 func (*peekOp) peek(*conn) peeked { return peekUnknown }

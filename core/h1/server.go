@@ -80,10 +80,8 @@ type serverConn struct {
 	conn
 
 	// Immutable.
-	s      *Server
-	facts  *exchange.Conn
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	s     *Server
+	facts *exchange.Conn
 
 	// Owned by the connection's goroutine.
 	served    bool // an exchange was served
@@ -92,6 +90,7 @@ type serverConn struct {
 
 	state    atomic.Int32
 	presence presence
+	ctx      connContext
 
 	prev, next *serverConn // guarded by s.mu
 }
@@ -102,7 +101,7 @@ func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn) *s
 		c.facts = factsOf(nc)
 	}
 	c.attach(nc)
-	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	c.ctx.parent = ctx
 	s.o.Watcher.add(c.raw, c, &c.watch)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +116,7 @@ func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn) *s
 func (s *Server) close(c *serverConn) {
 	s.o.Watcher.remove(c.watch)
 	c.drop()
-	c.cancel(context.Canceled)
+	c.ctx.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.prev != nil {

@@ -128,7 +128,7 @@ func (x *serverStream) serve() bool {
 	if x.req.Upgrade != "" {
 		x.answered = make(chan struct{}, 1)
 	}
-	x.c.s.h(x.c.ctx, x)
+	x.c.s.h(&x.c.ctx, x)
 	return x.finish()
 }
 
@@ -283,7 +283,7 @@ func (x *serverStream) feedUpgrade(dst exchange.Sink[*exchange.Request]) error {
 	select {
 	case <-x.answered:
 	case <-x.c.ctx.Done(): // nobody is there for an answer: it may never come
-		return x.errorf("read tunnel", exchange.ClientSide, 0, ReasonClosed, context.Cause(x.c.ctx))
+		return x.errorf("read tunnel", exchange.ClientSide, 0, ReasonClosed, context.Cause(&x.c.ctx))
 	}
 	x.wmu.Lock()
 	idle, switched := x.idle, x.tunnel && x.flags.Load()&flagAnswered != 0

@@ -6,26 +6,33 @@ import (
 	"errors"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-// read is read(2). Under the race detector it is the standard library's, which
+// receive is read(2). Under the race detector it is the standard library's, which
 // knows that what was written at one end of a socket happened before it is read at
 // the other: tests have both ends.
-func read(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, err := syscall.Read(int(fd), p)
-	if err != nil {
-		errno, ok := errors.AsType[syscall.Errno](err)
-		if !ok {
-			errno = syscall.EIO
-		}
+func receive(fd uintptr, p []byte) (int, syscall.Errno) { return known(syscall.Read(int(fd), p)) }
+
+// send is write(2); see receive.
+func send(fd uintptr, p []byte) (int, syscall.Errno) { return known(syscall.Write(int(fd), p)) }
+
+func known(n int, err error) (int, syscall.Errno) {
+	if err == nil {
+		return n, 0
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return 0, errno
 	}
-	return n, 0
+	return 0, syscall.EIO
 }
 
-// writeVector is writev(2).
-func writeVector(fd uintptr, iov *syscall.Iovec, count int) (int, syscall.Errno) {
-	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(iov)), uintptr(count))
+// sendVector is sendmsg(2) with the first count elements of iov.
+func sendVector(fd uintptr, iov *[3]unix.Iovec, count int) (int, syscall.Errno) {
+	msg := unix.Msghdr{Iov: &iov[0]}
+	msg.SetIovlen(count)
+	n, _, errno := syscall.Syscall(syscall.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&msg)), syscall.MSG_NOSIGNAL)
 	if errno != 0 {
 		return 0, errno
 	}

@@ -20,7 +20,7 @@ type writer struct {
 
 	out *buf.Buf // nil: nothing waits
 	n   int      // out.Bytes()[:n] waits
-	v   [3][]byte
+	op  writeOp
 
 	err   error // sticky
 	marks bool  // note each write in conn.active
@@ -155,11 +155,12 @@ func (w *writer) flush() error {
 // send writes what waits, p and suffix.
 func (w *writer) send(p, suffix []byte) error {
 	if w.n > 0 {
-		w.v[0] = w.out.Bytes()[:w.n]
+		w.op.v[0] = w.out.Bytes()[:w.n]
 	}
-	w.v[1], w.v[2] = p, suffix
-	err := w.c.write(&w.v, w.limit)
-	w.v = [3][]byte{}
+	w.op.v[1], w.op.v[2] = p, suffix
+	w.op.limit = w.limit
+	err := w.c.write(&w.op)
+	w.op.v = [3][]byte{} // hold on to nobody's bytes
 	w.release()
 	if w.marks {
 		w.c.active.Store(int64(w.c.now()))
@@ -168,6 +169,23 @@ func (w *writer) send(p, suffix []byte) error {
 		return w.fail(err)
 	}
 	return nil
+}
+
+// waiting returns what waits. It is valid until the next call of another method.
+func (w *writer) waiting() []byte {
+	if w.out == nil {
+		return nil
+	}
+	return w.out.Bytes()[:w.n]
+}
+
+// sent notes that of what waited only rest has not been written yet.
+func (w *writer) sent(rest []byte) {
+	if w.n = len(rest); w.n == 0 {
+		w.release()
+		return
+	}
+	copy(w.out.Bytes(), rest) // towards the front
 }
 
 // release gives the buffer back with what waits in it.

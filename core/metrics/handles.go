@@ -153,6 +153,12 @@ func (p *Plugin) Call(callback string) prometheus.Observer {
 	return p.seconds.WithLabelValues(callback)
 }
 
+// Callout counts an HTTP call of a plugin. outcome is one of the host's few names. It
+// looks labels up: a call takes a trip over a network.
+func (m *Metrics) Callout(plugin, upstream, outcome string) {
+	m.pluginCallouts.WithLabelValues(plugin, upstream, outcome).Inc()
+}
+
 // Retain drops the series of routes, upstreams and plugins whose names keep
 // reports false for: a reload removed them, and a process that is reloaded a
 // thousand times must not keep a thousand names. Handles of such a name count
@@ -177,6 +183,8 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.pluginMemory, m.pluginMemory, "plugin"},
 		{m.pluginInstances, m.pluginInstances, "plugin"},
 		{m.pluginSeconds, m.pluginSeconds, "plugin"},
+		{m.pluginCallouts, m.pluginCallouts, "plugin"},
+		{m.pluginCallouts, m.pluginCallouts, "upstream"},
 	} {
 		for name := range labelValues(v.coll, v.label) {
 			if !keep(v.label, name) {

@@ -33,6 +33,7 @@ type Metrics struct {
 	pluginMemory     *prometheus.GaugeVec
 	pluginInstances  *prometheus.GaugeVec
 	pluginSeconds    *prometheus.HistogramVec
+	pluginCallouts   *prometheus.CounterVec
 	generation       prometheus.Gauge
 	reloadOK         prometheus.Gauge
 	accessDropped    prometheus.Counter
@@ -79,6 +80,9 @@ func New() *Metrics {
 		pluginSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wproxy_plugin_call_seconds", Help: "Time of one call into a guest.", Buckets: callBuckets(),
 		}, []string{"plugin", "callback"}),
+		pluginCallouts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_plugin_callouts_total", Help: "HTTP calls of plugins to upstreams that they were granted, by outcome.",
+		}, []string{"plugin", "upstream", "outcome"}),
 		generation: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wproxy_config_generation", Help: "Number of the configuration that serves; 1 is the one wproxy started with.",
 		}),
@@ -93,7 +97,7 @@ func New() *Metrics {
 	}
 	m.registry.MustRegister(
 		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
-		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.generation, m.reloadOK, m.accessDropped, m.guests,
+		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK, m.accessDropped, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

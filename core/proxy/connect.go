@@ -21,6 +21,8 @@ type outgoing struct {
 	counted bool // in the cluster's live counters
 	retried bool // in its live retries
 
+	keepHost bool // an authority is sent as it is (Caller)
+
 	// Of the current try.
 	endpoint *upstream.Endpoint
 	conn     pool.Conn
@@ -163,7 +165,9 @@ func (x *state) open() error {
 	if o.tries > 1 || took > 0 || len(x.filters) > 0 { // else so little has passed that the clock is not asked
 		o.began = x.p.now()
 	}
-	o.head.Authority = o.to.Cluster.Authority(e, x.req.Authority)
+	if !o.keepHost || o.head.Authority == "" {
+		o.head.Authority = o.to.Cluster.Authority(e, x.req.Authority)
+	}
 	if d, ok := up.(exchange.Deadliner); ok && !x.deadline.IsZero() {
 		d.SetDeadline(x.deadline)
 	}
@@ -290,6 +294,11 @@ func (x *state) beforeTunnel(pc piece) (done bool, err error) {
 // Trailer sends the trailer, which ends the message.
 func (s connector) Trailer(f *exchange.Fields) error {
 	x := s.x
+	if len(x.filters) > 0 {
+		x.fx.Mu.Lock() // a guest's tick may be looking
+		x.fx.RequestTrailer = f
+		x.fx.Mu.Unlock()
+	}
 	pc := piece{trailer: f, end: true}
 	if x.out.upgrade {
 		if done, err := x.beforeTunnel(pc); done {

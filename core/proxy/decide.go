@@ -76,6 +76,7 @@ type matched struct {
 	method, authority, target string
 	fields                    []exchange.Field
 	again                     bool // a filter asked for it
+	keep                      bool // a filter has changed something and does not want it
 }
 
 func (m *matched) note(h *exchange.Request) {
@@ -98,18 +99,20 @@ func (m *matched) reset() {
 // Reroute implements filter.Engine.
 func (x *state) Reroute(on bool) {
 	x.mu.Lock()
-	x.before.again = on
+	x.before.again = x.before.again || on
+	x.before.keep = x.before.keep || !on
 	x.mu.Unlock()
 }
 
-// repick matches again if a filter has changed what matching reads, or asked
-// for it. The new route decides about the upstream, the client's address, time
+// repick matches again if a filter has changed what matching reads, and did not switch
+// it off, or asked for it. The new route decides about the upstream, the client's address, time
 // and header edits; filters that have run stay as they are. It may not need
 // filters that have not run: a plugin that edits a path must not be a way around
 // the policy of another route.
 func (x *state) repick(h *exchange.Request) error {
 	x.mu.Lock()
 	changed := x.before.changed(h)
+	again := x.before.again || !x.before.keep
 	x.mu.Unlock()
 	if !changed {
 		return nil
@@ -117,9 +120,12 @@ func (x *state) repick(h *exchange.Request) error {
 	if err := x.canonicalise(h); err != nil {
 		return x.refuseEdit(err)
 	}
-	r, ok := x.match(h)
-	if !ok {
-		return x.answer(404, "no_route")
+	r := x.route
+	if again {
+		var ok bool
+		if r, ok = x.match(h); !ok {
+			return x.answer(404, "no_route")
+		}
 	}
 	if h.EncodedSlash && !r.KeepSlash {
 		return x.answer(400, "encoded_slash")

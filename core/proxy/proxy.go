@@ -12,7 +12,7 @@
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
 // upstream, duplex.go the second goroutine of a streaming body, retry.go says when
 // to try again, response.go is the way back, reply.go makes answers, record.go
-// accounts.
+// accounts. callout.go makes requests that no client has asked for.
 package proxy
 
 import (

@@ -18,6 +18,7 @@ func TestRepick(t *testing.T) {
 	tests := []struct {
 		name   string
 		edit   func(h *exchange.Request)
+		says   []bool // what the filter says by Reroute
 		other  func(*proxy.Route, []filter.Factory)
 		status int
 		reason string
@@ -32,6 +33,27 @@ func TestRepick(t *testing.T) {
 		{
 			name: "path changed, not canonical", edit: func(h *exchange.Request) { h.SetTarget("/x/../%6fther", 13) },
 			status: 200, route: "other", target: "/other",
+		},
+		{
+			name: "path changed, switched off", edit: func(h *exchange.Request) { h.SetTarget("/x/../%6fther", 13) },
+			says: []bool{false}, status: 200, route: "r", target: "/other",
+		},
+		{
+			name: "switched off by one, asked for by another", edit: func(h *exchange.Request) { h.SetTarget("/other", 6) },
+			says: []bool{true, false}, status: 200, route: "other", target: "/other",
+		},
+		{
+			name: "switched off, asked for later", edit: func(h *exchange.Request) { h.SetTarget("/other", 6) },
+			says: []bool{false, true}, status: 200, route: "other", target: "/other",
+		},
+		{name: "asked for, nothing changed", edit: func(*exchange.Request) {}, says: []bool{true}, status: 200, route: "r", target: "/"},
+		{
+			name: "path broken, switched off", edit: func(h *exchange.Request) { h.SetTarget("/a b", 4) },
+			says: []bool{false}, status: 400, reason: "bad_target", route: "r",
+		},
+		{
+			name: "encoded slash, switched off", edit: func(h *exchange.Request) { h.SetTarget("/a%2Fb", 6) },
+			says: []bool{false}, status: 400, reason: "encoded_slash", route: "r",
 		},
 		{name: "path broken", edit: func(h *exchange.Request) { h.SetTarget("/a b", 4) }, status: 400, reason: "bad_target", route: "r"},
 		{name: "authority broken", edit: func(h *exchange.Request) { h.Authority = "a b" }, status: 400, reason: "bad_host", route: "r"},
@@ -74,6 +96,9 @@ func TestRepick(t *testing.T) {
 			_, filters := chain(func(a, _, _ *probe) {
 				a.head = func(f *probeFilter, h *exchange.Request, end bool) error {
 					tt.edit(h)
+					for _, on := range tt.says {
+						f.x.Engine.Reroute(on)
+					}
 					return f.req.Head(h, end)
 				}
 			})

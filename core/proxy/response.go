@@ -140,9 +140,15 @@ func (s outlet) Data(p []byte, end bool) error {
 
 // Trailer implements exchange.Sink.
 func (s outlet) Trailer(f *exchange.Fields) error {
-	err := s.x.client.Trailer(f)
+	x := s.x
+	if len(x.filters) > 0 {
+		x.fx.Mu.Lock() // a guest's tick may be looking
+		x.fx.ResponseTrailer = f
+		x.fx.Mu.Unlock()
+	}
+	err := x.client.Trailer(f)
 	if err == nil {
-		s.x.endAnswer()
+		x.endAnswer()
 	}
 	return err
 }

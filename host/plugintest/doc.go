@@ -24,5 +24,6 @@
 // own idea of time follow. [Plugin.Do] runs a whole exchange. [Plugin.Open] runs one
 // step by step, for plugins that pause or work on bodies in pieces; after each
 // step everything that could happen has happened. [Chain] puts several plugins into
-// one exchange.
+// one exchange. A plugin that makes HTTP calls finds the test at the other end:
+// [Plugin.Callouts] lists them, and [Callout.Answer] answers.
 package plugintest

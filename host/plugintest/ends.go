@@ -44,6 +44,9 @@ func (u *upstream) Data(p []byte, end bool) error {
 
 // Trailer implements exchange.Sink.
 func (u *upstream) Trailer(f *exchange.Fields) error {
+	u.e.x.Mu.Lock()
+	u.e.x.RequestTrailer = f
+	u.e.x.Mu.Unlock()
 	u.e.mu.Lock()
 	defer u.e.mu.Unlock()
 	if err := check(u.message.Method != "", u.message.Ended); err != nil {
@@ -97,6 +100,9 @@ func (c *client) Data(p []byte, end bool) error {
 
 // Trailer implements exchange.Sink.
 func (c *client) Trailer(f *exchange.Fields) error {
+	c.e.x.Mu.Lock()
+	c.e.x.ResponseTrailer = f
+	c.e.x.Mu.Unlock()
 	c.e.mu.Lock()
 	if err := check(c.message.Status != 0, c.message.Ended); err != nil {
 		c.e.mu.Unlock()

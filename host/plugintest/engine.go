@@ -172,7 +172,7 @@ func (e *engine) Abort(reason string) {
 func (e *engine) Reroute(on bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.rerouted = on
+	e.rerouted = e.rerouted || on
 }
 
 // requestFailed does what an engine does when the request could not be passed

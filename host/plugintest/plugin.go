@@ -33,9 +33,14 @@ type Options struct {
 	VMID, RootID string
 	VMConfig     []byte
 	Env          map[string]string
-	Memory       int64 // bytes; 0: the host's default
-	Instances    int   // VMs; 0: one
-	LogLevel     abi.LogLevel
+
+	// Grants is what the plugin may use, as the key grant has it; nil: log, metrics
+	// and shared-data. "call:NAME" makes an upstream of that name; see Callouts.
+	Grants []string
+
+	Memory    int64 // bytes; 0: the host's default
+	Instances int   // VMs; 0: one
+	LogLevel  abi.LogLevel
 
 	OnError      wasmfilter.OnError
 	HeadersPause host.HeadersPause
@@ -75,9 +80,10 @@ func Start(t *testing.T, wasm []byte, o Options) error {
 func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin, error) {
 	t.Helper()
 	o = o.withDefaults()
+	s.calls.know(o.Grants)
 	hp, err := h.Load(t.Context(), wasm, host.PluginOptions{
 		Name: o.Name, VMID: o.VMID, RootID: o.RootID, VMConfig: o.VMConfig, Env: o.Env,
-		LogLevel: o.LogLevel, Memory: o.Memory, Instances: o.Instances, HeadersPause: o.HeadersPause,
+		Grants: o.Grants, LogLevel: o.LogLevel, Memory: o.Memory, Instances: o.Instances, HeadersPause: o.HeadersPause,
 	})
 	if err != nil {
 		return nil, err
@@ -218,6 +224,8 @@ func (p *Plugin) Metric(name string) (value int64, ok bool) {
 
 // sink takes what the host tells about a plugin, and knows what has to be ended.
 type sink struct {
+	calls callSink
+
 	mu      sync.Mutex
 	logs    []host.LogEntry
 	metrics map[string]*metric

@@ -32,6 +32,7 @@ type pluginKeys struct {
 	VMID         string            `toml:"vm_id"`
 	VMConfig     any               `toml:"vm_config"`
 	Env          map[string]string `toml:"env"`
+	Grant        []string          `toml:"grant"` // nil: what the host grants by default
 	OnError      string            `toml:"on_error"`
 	HeadersPause string            `toml:"headers_pause"`
 	BodyBuffer   int               `toml:"body_buffer"` // bytes
@@ -58,6 +59,7 @@ type step struct {
 	Advance  duration `toml:"advance"`  // the clock goes on by so much first
 	Request  *request `toml:"request"`  // none: no exchange
 	Response response `toml:"response"` // what the upstream answers
+	Calls    []call   `toml:"calls"`    // HTTP calls that the plugin makes, and what they bring
 	Wait     duration `toml:"wait"`     // for a plugin that holds a message back
 	Repeat   int      `toml:"repeat"`   // the same exchange so many times; Expect is about the last
 	Expect   *expect  `toml:"expect"`
@@ -85,6 +87,15 @@ type response struct {
 	Headers  map[string]any `toml:"headers"`
 	Body     any            `toml:"body"`
 	Trailers map[string]any `toml:"trailers"`
+}
+
+// A call is an HTTP call of the plugin's (proxy_http_call): what must be asked of which
+// upstream, and what comes back.
+type call struct {
+	Upstream string          `toml:"upstream"`
+	Expect   *expectUpstream `toml:"expect"`
+	Response response        `toml:"response"`
+	Fail     string          `toml:"fail"` // instead of a response: unavailable, timeout, reset
 }
 
 // An expect says what must hold; what it does not name is not looked at. Values of type any

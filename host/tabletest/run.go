@@ -117,7 +117,7 @@ func (s *Suite) steps(r *Result, c *test, p *plugintest.Plugin) {
 			p.Advance(time.Duration(st.Advance))
 		}
 		for n := range st.Repeat {
-			x, paused, err := st.run(p)
+			x, paused, err := st.run(&cmp)
 			if err != nil {
 				cmp.fail("step", "a request that a client can send", err.Error())
 				break
@@ -161,7 +161,7 @@ func (k *pluginKeys) pluginOptions(c *test, settings []byte) plugintest.Options 
 	vmConfig, _ := settingsOf(nil, k.VMConfig)
 	return plugintest.Options{
 		Name: pluginName, Config: settings, Route: c.Route, Metadata: c.Metadata,
-		VMID: k.VMID, RootID: k.RootID, VMConfig: vmConfig, Env: k.Env,
+		VMID: k.VMID, RootID: k.RootID, VMConfig: vmConfig, Env: k.Env, Grants: k.Grant,
 		OnError: on, HeadersPause: pause, BodyBuffer: k.BodyBuffer,
 	}
 }

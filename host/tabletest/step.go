@@ -40,6 +40,11 @@ func (s *step) check() string {
 			return "request.body: " + why
 		}
 	}
+	for i := range s.Calls {
+		if why := s.Calls[i].check(); why != "" {
+			return "calls: " + why
+		}
+	}
 	if s.Expect == nil {
 		return ""
 	}
@@ -113,9 +118,10 @@ func pieces(b any) []string {
 
 // run makes the exchange of a step, once, and returns what came of it; nil if it has none.
 // paused says that a message was still held back at its end.
-func (s *step) run(p *plugintest.Plugin) (x *plugintest.Stream, paused bool, err error) {
-	r := s.Request
+func (s *step) run(c *comparer) (x *plugintest.Stream, paused bool, err error) {
+	p, r := c.p, s.Request
 	if r == nil {
+		c.calls(s.Calls)
 		return nil, false, nil
 	}
 	body, trailers := pieces(r.Body), pairs(r.Trailers)
@@ -130,10 +136,18 @@ func (s *step) run(p *plugintest.Plugin) (x *plugintest.Stream, paused bool, err
 	if len(body) > 1 {
 		sendRest(body[1:], trailers, x.Send, x.SendTrailers)
 	}
+	rest := s.Calls
+	if !x.Upstream().Ended { // those that the plugin waits for with the request
+		rest = c.calls(rest)
+	}
 	s.waitFor(p, x)
 	if x.Upstream().Ended {
 		s.respond(x)
+		rest = c.calls(rest)
 		s.waitFor(p, x)
+	}
+	for i := range rest {
+		c.fail("call", "a call to "+rest[i].Upstream, "(none was made)")
 	}
 	paused = x.Paused()
 	x.Finish()

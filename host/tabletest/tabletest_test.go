@@ -317,3 +317,91 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte(passing))
 	f.Fuzz(func(_ *testing.T, text []byte) { _, _ = parseFile("x", text) })
 }
+
+// caller asks the upstream "auth" about each request with a body, which it holds, and lets it go or
+// answers by the number of headers that come back.
+func caller() []byte {
+	m := wt.NewGuest()
+	ask := m.Env(abi.ImportHTTPCall, "iiiiiiiiii>i")
+	effective := m.Env(abi.ImportSetEffectiveContext, "i>i")
+	resume := m.Env(abi.ImportContinueStream, "i>i")
+	log := m.Env(abi.ImportLog, "iii>i")
+	reply := m.Env(abi.ImportSendLocalResponse, "iiiiiiii>i")
+	id := wt.I32(m.Slot(4))
+	stream := m.Global(0)
+	pairs := string(abi.AppendPairs(nil, []abi.Pair{
+		{Name: ":method", Value: "GET"}, {Name: ":path", Value: "/check"}, {Name: ":authority", Value: "auth"}, {Name: "x-k", Value: "v"},
+	}))
+	m.Headers("request",
+		wt.Set(stream, wt.Local(0)),
+		drop(wt.Call(ask, m.Str("auth"), m.Str(pairs), m.Str(""), m.Str(string(abi.AppendPairs(nil, nil))), wt.I32(1000), id)),
+		wt.I32(1))
+	m.Func(abi.ExportOnHTTPCallResponse, "iiiii",
+		drop(wt.Call(log, wt.I32(2), m.Str("answered"))),
+		drop(wt.Call(effective, wt.Get(stream))),
+		wt.IfElse(wt.GtU(wt.Local(2), wt.I32(2)),
+			drop(wt.Call(resume, wt.I32(0))),
+			drop(wt.Call(reply, wt.I32(401), m.Str("denied"), m.Str("no"), wt.I32(0), wt.I32(0), wt.I32(-1)))))
+	return m.Bytes()
+}
+
+func TestCalls(t *testing.T) {
+	const text = `
+plugin.grant = ["log", "call:auth"]
+
+[[test]]
+name = "an answer lets the request go"
+request = {}
+calls = [{ upstream = "auth", expect = { method = "GET", path = "/check", headers = { x-k = "v" } }, response = { headers = { a = "1", b = "2" }, body = ["o", "k"] } }]
+expect.status = 200
+expect.log = ["answered"]
+
+[[test]]
+name = "a failure does not"
+request = {}
+calls = [{ upstream = "auth", fail = "reset" }]
+expect.status = 401
+expect.local = true
+
+[[test]]
+name = "FAIL upstream"
+request = {}
+calls = [{ upstream = "other", expect = { path = "/x", headers = { x-k = false } } }]
+
+[[test]]
+name = "FAIL none"
+request = {}
+calls = [{ upstream = "auth" }, { upstream = "auth" }]
+
+[[test]]
+name = "FAIL held"
+request = {}
+`
+	name := filepath.Join(t.TempDir(), "x.test.toml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Load(caller(), []string{name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Run(t, nil, func(r Result) {
+		if r.OK == strings.HasPrefix(r.Name, "FAIL") {
+			t.Errorf("%s: OK is %t: %+v\n%s", r.Name, r.OK, r.Failures, strings.Join(r.Log, "\n"))
+		}
+		if r.Name == "FAIL upstream" && len(r.Failures) != 3 {
+			t.Errorf("%s: %+v", r.Name, r.Failures)
+		}
+	})
+	for _, tt := range []struct{ calls, want string }{
+		{`{}`, "a call without its upstream"},
+		{`{ upstream = "a", fail = "x" }`, `fail is "x"`},
+		{`{ upstream = "a", expect = { path = 1.5 } }`, "1.5 is no expectation"},
+		{`{ upstream = "a", response = { headers = { a = 1 } } }`, `response.headers: "a" is 1`},
+	} {
+		_, err := load(t, "[[test]]\nname = \"a\"\nrequest = {}\ncalls = ["+tt.calls+"]\n")
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.calls, err, tt.want)
+		}
+	}
+}

@@ -170,6 +170,12 @@ func (f *Filter) Close(error) {
 		x.Mu.Lock()
 		f.final = true
 		f.noteLocked()
+		if f.req.trailer == nil { // they went past
+			f.req.trailer = x.RequestTrailer
+		}
+		if f.resp.trailer == nil {
+			f.resp.trailer = x.ResponseTrailer
+		}
 		x.Mu.Unlock()
 		// The host has logged it; the exchange is over and cannot fail any more.
 		_ = f.guest.Finish(f.keep)

@@ -203,13 +203,19 @@ func TestMapsAfterRelease(t *testing.T) {
 				late, _ = c.Map(abi.MapRequestHeaders).Get(":path")
 				return abi.Continue
 			},
-			onLog: func(c *call) { seen += " " + look(c) },
+			onLog: func(c *call) { // also what went past it
+				seen += " " + look(c)
+				for _, k := range []abi.MapType{abi.MapRequestTrailers, abi.MapResponseTrailers} {
+					v, _ := c.Map(k).Get("t")
+					seen += " " + v
+				}
+			},
 		}, fakeOptions{})
 		s := open(t, plugintest.Request{Path: "/x", Body: []byte("b"), Trailers: plugintest.Fields("t", "1")}, p)
 		s.Respond(plugintest.Response{Body: []byte("b"), Trailers: plugintest.Fields("t", "1")})
 		s.Finish()
-		if seen != "+--- +-+-" {
-			t.Errorf("maps that are there: got %q, want %q", seen, "+--- +-+-")
+		if seen != "+--- ++++ 1 1" {
+			t.Errorf("maps that are there: got %q, want %q", seen, "+--- ++++ 1 1")
 		}
 		if up := s.Upstream(); late != "/x" || up.Get("x-late") != "" {
 			t.Errorf("late: read %q; upstream has got %+v", late, up)

@@ -13,7 +13,7 @@ import (
 // route_metadata.filter_metadata, as with Envoy.
 func (v *view) metadata(dst []byte, path string) ([]byte, bool) {
 	first, path, more := abi.CutPath(path)
-	if first != "filter_metadata" || !more || v.route == nil {
+	if first != "filter_metadata" || v.route == nil {
 		return dst, false
 	}
 	var value any = v.route.Metadata
@@ -38,6 +38,25 @@ func (v *view) metadata(dst []byte, path string) ([]byte, bool) {
 		}
 	}
 	return appendValue(dst, value, 0), !more
+}
+
+// metadataMessage appends all of it as an envoy.config.core.v3.Metadata, whose field 1 is
+// a map from names to structs.
+func (v *view) metadataMessage(dst []byte) ([]byte, bool) {
+	const filterMetadata, key, value = 1, 1, 2
+	if v.route == nil {
+		return dst, false
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.route.Metadata)) {
+		m, ok := v.route.Metadata[name].(map[string]any)
+		if !ok { // no struct: what is not below a name of its own has no place there
+			continue
+		}
+		s := abi.AppendStruct(nil, m, maxMetadataDepth, func(v any) string { return fmt.Sprint(v) })
+		entry := abi.AppendProtoBytes(abi.AppendProtoBytes(nil, key, name), value, string(s))
+		dst = abi.AppendProtoBytes(dst, filterMetadata, string(entry))
+	}
+	return dst, true
 }
 
 // appendValue appends a value of the configuration as a property (abi.md 3.3).

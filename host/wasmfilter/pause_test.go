@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
 )
@@ -144,6 +145,63 @@ func TestResumeWhileFeederWaits(t *testing.T) {
 }
 
 // One tick resumes many streams; none waits for another.
+// Each side is let go of by itself, from its own callback or from elsewhere; what is not
+// held, and what is of TCP, is not touched, and a local reply cannot be taken back.
+func TestContinueSides(t *testing.T) {
+	all := []abi.StreamType{abi.StreamRequest, abi.StreamResponse, abi.StreamDownstream, abi.StreamUpstream}
+	for _, held := range []abi.StreamType{abi.StreamRequest, abi.StreamResponse} {
+		synctest.Test(t, func(t *testing.T) {
+			hold := pause
+			p := newPlugin("p", script{onReqHeaders: cont, onRespHeaders: hold}, fakeOptions{})
+			if held == abi.StreamRequest {
+				p = newPlugin("p", script{onReqHeaders: hold, onRespHeaders: cont}, fakeOptions{})
+			}
+			s := open(t, plugintest.Request{}, p)
+			respond := func() { s.Respond(plugintest.Response{Body: []byte("x")}) }
+			if held == abi.StreamResponse {
+				respond()
+			}
+			passed := func() bool {
+				if held == abi.StreamRequest {
+					return s.Upstream().Method != ""
+				}
+				return s.Client().Status != 0
+			}
+			for _, side := range all {
+				if side != held {
+					p.tick(func(c *call) { c.Resume(side) })
+					if passed() {
+						t.Errorf("%v was let go of by continuing %v", held, side)
+					}
+				}
+			}
+			p.tick(func(c *call) { c.Resume(held); c.Resume(held) })
+			if !passed() {
+				t.Errorf("%v is still held", held)
+			}
+			if held == abi.StreamRequest {
+				respond()
+			}
+			s.Finish()
+			if c := s.Client(); c.Status != 200 || !c.Ended {
+				t.Errorf("%v: client has got %+v", held, c)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
+			c.Reply(host.Reply{Status: 403})
+			c.Resume(abi.StreamRequest)
+			return abi.Continue
+		}}, fakeOptions{})
+		s := open(t, plugintest.Request{}, p)
+		s.Finish()
+		if up, c := s.Upstream(), s.Client(); up.Method != "" || c.Status != 403 {
+			t.Errorf("upstream has got %+v, client %+v", up, c)
+		}
+	})
+}
+
 func TestTickResumesMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 200

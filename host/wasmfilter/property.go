@@ -1,7 +1,12 @@
 package wasmfilter
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -43,6 +48,9 @@ func (v *view) property(dst []byte, path string) ([]byte, bool) {
 	known := wellKnown(first, more)
 	if first == "xds" && more { // the newer spelling of what stood at the top
 		first, rest, more = abi.CutPath(rest)
+		if !inXDS(first) {
+			return dst, false
+		}
 	}
 	var out []byte
 	var ok bool
@@ -68,11 +76,22 @@ func (v *view) property(dst []byte, path string) ([]byte, bool) {
 // behind it what they take for facts.
 func wellKnown(first string, more bool) bool {
 	switch first {
-	case "request", "response", "source", "destination", "connection", "upstream", "route_metadata", "xds":
+	case "request", "response", "source", "destination", "connection", "upstream", "route_metadata", "xds", "filter_state",
+		"node", "cluster_metadata", "listener_metadata", "upstream_host_metadata":
 		return true
 	case "route_name", "cluster_name", "connection_id", "listener_direction", "listener_name",
-		"plugin_name", "plugin_root_id", "plugin_vm_id":
+		"plugin_name", "plugin_root_id", "plugin_vm_id", "plugin_vm_memory":
 		return !more
+	}
+	return false
+}
+
+// inXDS reports whether a property has a name below xds. Those of Envoy that nothing
+// here stands for (node, virtual_host_name, ...) are not found.
+func inXDS(name string) bool {
+	switch name {
+	case "route_name", "route_metadata", "cluster_name", "listener_direction", "listener_name":
+		return true
 	}
 	return false
 }
@@ -92,8 +111,34 @@ func (v *view) group(dst []byte, group, name string) ([]byte, bool) {
 		return v.upstream(dst, name)
 	case "route_metadata":
 		return v.metadata(dst, name)
+	case "filter_state":
+		return v.filterState(dst, name)
 	}
 	return dst, false
+}
+
+// filterState appends what a plugin has set: by set_envoy_filter_state under its name,
+// and by set_property with "wasm." in front of it, as in Envoy.
+func (v *view) filterState(dst []byte, name string) ([]byte, bool) {
+	path := abi.JoinPath("filter_state", name)
+	if own, ok := strings.CutPrefix(name, "wasm."); ok {
+		path = own
+	}
+	value, ok := v.x.Prop(path)
+	return append(dst, value...), ok
+}
+
+// filterStates appends all of it, as a map.
+func (v *view) filterStates(dst []byte) []byte {
+	var pairs []abi.Pair
+	for _, p := range v.x.Props() {
+		name, ok := strings.CutPrefix(p.Path, "filter_state\x00")
+		if !ok {
+			name = "wasm." + p.Path
+		}
+		pairs = append(pairs, abi.Pair{Name: name, Value: string(p.Value)})
+	}
+	return abi.AppendPairs(dst, pairs)
 }
 
 // top appends a property that has no group.
@@ -105,6 +150,10 @@ func (v *view) top(dst []byte, name string) ([]byte, bool) {
 		}
 	case "cluster_name":
 		return v.cluster(dst)
+	case "route_metadata":
+		return v.metadataMessage(dst)
+	case "filter_state":
+		return v.filterStates(dst), true
 	case "connection_id":
 		return v.connection(dst, "id")
 	case "listener_direction":
@@ -311,6 +360,34 @@ func (v *view) connection(dst []byte, name string) ([]byte, bool) {
 		if c.TLS != nil {
 			return append(dst, tlsVersion(c.TLS.Version)...), true
 		}
+	default:
+		if c.TLS != nil && len(c.TLS.PeerCertificates) > 0 {
+			return peerCertificate(dst, c.TLS.PeerCertificates[0], name)
+		}
+	}
+	return dst, false
+}
+
+// peerCertificate appends a property of the certificate that the client has shown. That
+// of the listener is not in the connection's state, so what is of it is not found.
+func peerCertificate(dst []byte, c *x509.Certificate, name string) ([]byte, bool) {
+	switch name {
+	case "subject_peer_certificate":
+		return text(dst, c.Subject.String())
+	case "dns_san_peer_certificate":
+		if len(c.DNSNames) > 0 {
+			return text(dst, c.DNSNames[0])
+		}
+	case "uri_san_peer_certificate":
+		if len(c.URIs) > 0 {
+			return text(dst, c.URIs[0].String())
+		}
+	case "sha256_peer_certificate_digest":
+		sum := sha256.Sum256(c.Raw)
+		return hex.AppendEncode(dst, sum[:]), true
+	case "peer_certificate":
+		p := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+		return append(dst, strings.ReplaceAll(url.QueryEscape(p), "+", "%20")...), true
 	}
 	return dst, false
 }

@@ -2,8 +2,18 @@ package wasmfilter_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +72,13 @@ func newExchange(tb testing.TB) *filter.Exchange {
 	}
 }
 
-func path(s string) string { return strings.ReplaceAll(s, ".", "\x00") }
+// path returns the path that s writes with dots, unless it has separators already.
+func path(s string) string {
+	if strings.Contains(strings.TrimSuffix(s, "\x00"), "\x00") {
+		return s
+	}
+	return strings.ReplaceAll(s, ".", "\x00")
+}
 
 // read renders a property for comparison.
 func read(s host.Stream, p string) string {
@@ -118,6 +134,10 @@ func TestProperties(t *testing.T) {
 		}
 		return string(abi.AppendPairs(nil, p))
 	}
+	// {1: {1: "auth", 2: Struct{issuer, level, on, roles}}}, as protoc encodes it.
+	metadata := "\x0aN\x0a\x04auth\x12F" +
+		"\x0a\x0f\x0a\x06issuer\x12\x05\x1a\x03idp" + "\x0a\x12\x0a\x05level\x12\x09\x11" + string(abi.AppendDouble(nil, 2)) +
+		"\x0a\x08\x0a\x02on\x12\x02\x20\x01" + "\x0a\x15\x0a\x05roles\x12\x0c\x32\x0a\x0a\x03\x1a\x01a\x0a\x03\x1a\x01b"
 	tests := []struct{ path, request, response, log string }{
 		{"request.path", "/v1/x?a=b&c", "", ""},
 		{"request.url_path", "/v1/x", "", ""},
@@ -175,7 +195,26 @@ func TestProperties(t *testing.T) {
 		{"route_metadata.filter_metadata.auth.roles", pairs("a", "", "b", ""), "", ""},
 		{"xds.route_metadata.filter_metadata.auth.issuer", "idp", "", ""},
 		{"route_metadata.filter_metadata.auth.issuer.x", "none", "", ""},
-		{"route_metadata", "none", "", ""},
+		{"route_metadata", metadata, "", ""},
+		{"xds.route_metadata", metadata, "", ""},
+		{"route_metadata.filter_metadata", pairs("auth", pairs("issuer", "idp", "level", string(abi.AppendDouble(nil, 2)),
+			"on", "\x01", "roles", pairs("a", "", "b", ""))), "", ""},
+		{"route_metadata.other", "none", "", ""},
+		{"xds.listener_direction", "1", "", ""},
+		{"xds.node", "none", "", ""},
+		{"xds.request.path", "none", "", ""},
+		{"xds.mine", "none", "", ""},
+		{"xds", "none", "", ""},
+		{"node", "none", "", ""},
+		{"node.metadata.NAMESPACE", "none", "", ""},
+		{"upstream_host_metadata", "none", "", ""},
+		{"connection.subject_peer_certificate", "none", "", ""},
+		{"connection.requested_server_name", "none", "", ""},
+		{"connection", "none", "", ""},
+		{"filter_state.my.key", "none", "", ""},
+		{"filter_state\x00my.key", "state", "", ""},
+		{"filter_state\x00wasm.mine", "value", "", ""},
+		{"filter_state", pairs("wasm.mine", "value", "wasm.mine\x00deep", "", "wasm.request\x00path", "not this", "my.key", "state"), "", ""},
 		{"mine", "value", "", ""},
 		{"mine.deep\x00", "", "", ""},
 		{"", "none", "", ""},
@@ -210,6 +249,7 @@ func TestProperties(t *testing.T) {
 			c.SetProperty("mine", []byte("value"))
 			c.SetProperty("mine\x00deep", nil)
 			c.SetProperty("request\x00path", []byte("not this"))
+			c.SetProperty("filter_state\x00my.key", []byte("state"))
 			check("request", c)
 			return abi.Continue
 		},
@@ -343,4 +383,47 @@ func TestUnwrapped(t *testing.T) {
 			g.Close(nil)
 		})
 	}
+}
+
+// What a connection with TLS tells of the client's certificate.
+func TestPeerCertificate(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spiffe := &url.URL{Scheme: "spiffe", Host: "example.com", Path: "/a"}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "client", Organization: []string{"Acme"}},
+		DNSNames: []string{"c.example.com", "d.example.com"}, URIs: []*url.URL{spiffe},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := newExchange(t)
+	x.Request.Conn.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, ServerName: "sni.example.com", PeerCertificates: []*x509.Certificate{cert}}
+	p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
+		for name, want := range map[string]string{
+			"mtls": "\x01", "requested_server_name": "sni.example.com", "tls_version": "TLSv1.3",
+			"subject_peer_certificate": "CN=client,O=Acme", "dns_san_peer_certificate": "c.example.com",
+			"uri_san_peer_certificate": spiffe.String(), "sha256_peer_certificate_digest": fmt.Sprintf("%x", sha256.Sum256(der)),
+			"subject_local_certificate": "none",
+		} {
+			if got := read(c, "connection."+name); got != want {
+				t.Errorf("%s: got %q, want %q", name, got, want)
+			}
+		}
+		escaped := read(c, "connection.peer_certificate")
+		text, err := url.PathUnescape(escaped)
+		block, _ := pem.Decode([]byte(text))
+		if err != nil || block == nil || string(block.Bytes) != string(der) || strings.ContainsAny(escaped, "+/=\n ") {
+			t.Errorf("peer_certificate: %v, %q", err, escaped)
+		}
+		return abi.Continue
+	}}, fakeOptions{})
+	run(t, p.Factory, x, &exchange.Response{Status: 200})
 }

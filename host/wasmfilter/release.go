@@ -16,7 +16,10 @@ func (d *direction[H]) releaseLocked() error {
 		d.frameLocked()
 		d.stage = stagePassed
 	}
-	reroute := head && d.side == abi.StreamRequest && (f.reroute || f.dirty && !f.noReroute && !f.factory.o.NoReroute)
+	says, reroute := false, false
+	if head && d.side == abi.StreamRequest {
+		says, reroute = f.reroute || f.dirty, f.reroute || f.dirty && !f.noReroute && !f.factory.o.NoReroute
+	}
 	kept, visible := d.body.take()
 	trailer, ended := d.trailer, d.ended && !d.endHead && !d.sent
 	d.sent = d.sent || ended
@@ -24,8 +27,8 @@ func (d *direction[H]) releaseLocked() error {
 	d.held, d.resume, d.inside = false, false, false
 	x.Mu.Unlock()
 
-	if reroute {
-		x.Engine.Reroute(true)
+	if says {
+		x.Engine.Reroute(reroute)
 	}
 	if head {
 		// A status without a body ends with its head, whatever follows here.

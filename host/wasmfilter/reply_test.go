@@ -317,6 +317,16 @@ func TestCloseStream(t *testing.T) {
 			})
 		})
 	}
+	for _, side := range []abi.StreamType{abi.StreamDownstream, abi.StreamUpstream} {
+		synctest.Test(t, func(t *testing.T) { // of TCP: nothing to close
+			p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action { c.Close(side); return abi.Continue }}, fakeOptions{})
+			s := open(t, post, p)
+			if got := s.Aborted(); got != "" {
+				t.Errorf("%v: reset: %q", side, got)
+			}
+			s.Finish()
+		})
+	}
 }
 
 // The log names the plugin that answered without saying why.

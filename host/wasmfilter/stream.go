@@ -69,8 +69,12 @@ func (s *stream) Resume(side abi.StreamType) {
 }
 
 // Close implements host.Stream: both sides are reset, whichever is named, as one
-// half of an exchange is of no use without the other.
-func (s *stream) Close(abi.StreamType) {
+// half of an exchange is of no use without the other. What is of TCP is none of its
+// business, as with the reference host.
+func (s *stream) Close(side abi.StreamType) {
+	if side > abi.StreamResponse {
+		return
+	}
 	f := s.f
 	f.x.Mu.Lock()
 	defer f.x.Mu.Unlock()

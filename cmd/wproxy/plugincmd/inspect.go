@@ -81,26 +81,6 @@ type sectionLine struct {
 	Size   int    `json:"size"` // bytes
 }
 
-// grantOf returns what a plugin has to be granted before a host function does anything.
-func grantOf(module, name string) string {
-	if module != abi.ModuleEnv {
-		return ""
-	}
-	switch name {
-	case abi.ImportLog:
-		return "log"
-	case abi.ImportDefineMetric, abi.ImportIncrementMetric, abi.ImportRecordMetric, abi.ImportGetMetric:
-		return "metrics"
-	case abi.ImportGetSharedData, abi.ImportSetSharedData:
-		return "shared-data"
-	case abi.ImportRegisterSharedQueue, abi.ImportResolveSharedQueue, abi.ImportEnqueueSharedQueue, abi.ImportDequeueSharedQueue:
-		return "queue"
-	case abi.ImportHTTPCall, abi.ImportGRPCCall, abi.ImportGRPCStream, abi.ImportGRPCSend:
-		return "call:UPSTREAM"
-	}
-	return ""
-}
-
 // inspect is `wproxy plugin inspect`.
 func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fail := failer("inspect", stderr)
@@ -162,7 +142,10 @@ func newInspection(ctx context.Context, name string, wasm []byte) (*inspection, 
 		}
 	}
 	for _, imp := range m.Imports {
-		grant := grantOf(imp.Module, imp.Name)
+		grant := imp.Grant
+		if grant == host.GrantCall {
+			grant += "UPSTREAM"
+		}
 		i.Imports = append(i.Imports, importLine{imp.Module, imp.Name, grant, imp.Known})
 		if grant != "" && !slices.Contains(i.Grants, grant) {
 			i.Grants = append(i.Grants, grant)

@@ -26,7 +26,14 @@ type kind struct {
 	grant       string // the list in plugin.toml
 	config      string // of the README's example
 	settings    string // the README's table
+	use         string // the rest of its example
 }
+
+// onRoute is how most plugins are put into use.
+const onRoute = `
+[routes.all]
+to  = "127.0.0.1:3000"
+use = ["@NAME@"]`
 
 func kinds() []kind {
 	return []kind{
@@ -35,12 +42,14 @@ func kinds() []kind {
 			`"log", "metrics"`, `keys = ["a-long-random-text"]`,
 			table("`header`", "`\"x-api-key\"`", "the request header that has the key",
 				"`keys`", "required", "list of the keys that are let through"),
+			onRoute,
 		},
 		{
 			"response", "Sets and removes response headers.",
 			`"log"`, `set = { x-served-by = "wproxy" }, remove = ["server"]`,
 			table("`set`", "none", "table of response headers and their values",
 				"`remove`", "none", "list of response headers that do not get out"),
+			onRoute,
 		},
 		{
 			"body", "Replaces a text in the bodies of responses.",
@@ -48,12 +57,14 @@ func kinds() []kind {
 			table("`find`", "required", "a text in the body",
 				"`replace`", "`\"\"`", "what stands there afterwards",
 				"`type`", "`\"text/html\"`", "only in bodies of this content type"),
+			onRoute,
 		},
 		{
 			"service", "Counts up a number in shared data at a steady pace.",
 			`"log", "metrics", "shared-data"`, `every = "10s"`,
 			table("`every`", "`\"10s\"`", "the time between two ticks, 100ms to 24h",
 				"`key`", "`\"beats\"`", "the key of the shared data that is counted up"),
+			`kind   = "service"   # it runs by itself, and no route uses it`,
 		},
 	}
 }
@@ -138,7 +149,8 @@ type newFile struct{ name, text string }
 // render makes the files of a new plugin.
 func render(k kind, name string) ([]newFile, error) {
 	fill := strings.NewReplacer("@NAME@", name, "@DESCRIPTION@", k.description, "@GRANT@", k.grant,
-		"@CONFIG@", k.config, "@SETTINGS@", k.settings)
+		"@CONFIG@", k.config, "@SETTINGS@", k.settings,
+		"@USE@", strings.ReplaceAll(k.use, "@NAME@", name))
 	var files []newFile
 	for _, dir := range []string{"common", k.name} {
 		entries, err := fs.ReadDir(templates, path.Join("template", dir))
