@@ -144,6 +144,7 @@ type loadedPlugin struct {
 	*host.Plugin
 	key       moduleKey
 	schema    *manifest.Schema                     // of its settings; nil: anything goes
+	asked     []string                             // grants that its manifest asks for
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
 }
 
@@ -335,11 +336,11 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 		return pluginProblem(ctx, b.file, p, "", err)
 	}
 	b.hold(letGo)
-	schema, err := readSchema(b.file, p, wasm)
+	m, err := readManifest(b.file, p, wasm)
 	if err != nil {
 		return err
 	}
-	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, schema, map[[sha256.Size]byte]filter.Factory{}}
+	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, m.Settings, m.Grants, map[[sha256.Size]byte]filter.Factory{}}
 	b.gen.modules[p.Name] = key
 	return nil
 }

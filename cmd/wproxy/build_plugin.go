@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"wproxy/core/config"
@@ -132,12 +133,40 @@ func grantsOf(p *config.Plugin) []string {
 	return slices.Compact(list)
 }
 
-// deniedWarning says what p's module imports and was not granted; "" for nothing, and
+// askedWarning says what p's manifest asks for and p was not granted; "" for nothing.
+func askedWarning(p *config.Plugin, asked []string) string {
+	granted := p.Grant
+	if granted == nil {
+		granted = host.DefaultGrants()
+		if len(p.Env) > 0 {
+			granted = append(granted, host.GrantEnv)
+		}
+	}
+	var missing []string
+	for _, g := range asked {
+		// Which upstream it calls, the configuration says, not the manifest.
+		call := strings.HasPrefix(g, host.GrantCall) &&
+			slices.ContainsFunc(granted, func(have string) bool { return strings.HasPrefix(have, host.GrantCall) })
+		if !call && !slices.Contains(granted, g) {
+			missing = append(missing, strconv.Quote(g))
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("plugin %q asks for %s (its manifest), which its grant does not have", p.Name, strings.Join(missing, ", "))
+}
+
+// deniedWarning says what p's module asks for in its manifest, or else imports, and was not
+// granted; "" for nothing, and
 // for a plugin that ships with wproxy: the SDK imports more than it calls, and what that
 // one calls is known.
-func deniedWarning(p *config.Plugin, denied []host.DeniedImport) string {
+func deniedWarning(p *config.Plugin, asked []string, denied []host.DeniedImport) string {
 	if p.Builtin != "" {
 		return ""
+	}
+	if len(asked) > 0 {
+		return askedWarning(p, asked)
 	}
 	byGrant := map[string][]string{}
 	for _, d := range denied {

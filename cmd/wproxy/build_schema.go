@@ -8,17 +8,17 @@ import (
 	"wproxy/plugins/manifest"
 )
 
-// readSchema returns the schema of settings that p's module carries, nil if it carries
-// none. The error is a config.Problem.
-func readSchema(f *config.File, p *config.Plugin, wasm []byte) (*manifest.Schema, error) {
+// readManifest returns what p's module says about itself; nothing, if it has no manifest. The
+// error is a config.Problem.
+func readManifest(f *config.File, p *config.Plugin, wasm []byte) (*manifest.Manifest, error) {
 	m, err := manifest.Read(wasm)
 	if err != nil {
 		return nil, f.Problemf("plugins."+p.Name+".wasm", "plugin %q (%s): %v", p.Name, p.Wasm, err)
 	}
 	if m == nil {
-		return nil, nil //nolint:nilnil // no schema, nothing to check
+		m = &manifest.Manifest{}
 	}
-	return m.Settings, nil
+	return m, nil
 }
 
 // checkSettings holds the settings that a route (or "", for a service) gives a plugin, as
