@@ -1,6 +1,8 @@
 package host
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"wproxy/abi"
@@ -133,3 +135,6 @@ func (h *Host) Plugins() int {
 	defer h.mu.Unlock()
 	return len(h.plugins)
 }
+
+// HostFunctions returns the names of what guests can import from env.
+func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }

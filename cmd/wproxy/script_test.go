@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 //	count N PATTERN          so many lines of stdout match
 //	raw ADDRESS FILE         send bytes (LF becomes CRLF); what comes back until the close is stdout
 //	eventually FILE PATTERN  wait until a file matches
-//	readme FILE              run the console lines of a Markdown file and compare
+//	readme FILE [HEADING]    run the console lines of a Markdown file, or of a section, and compare
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
 // help to skip what a machine lacks.
