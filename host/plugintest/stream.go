@@ -101,6 +101,7 @@ func OpenFilters(t *testing.T, factories []filter.Factory, route *filter.Route, 
 }
 
 func openFilters(t *testing.T, factories []filter.Factory, route *filter.Route, deadline time.Duration, req Request) (*Stream, error) {
+	t.Helper()
 	e, err := newEngine(factories, route, deadline, req)
 	if err != nil {
 		return nil, err

@@ -64,6 +64,7 @@ func Load(wasm []byte, names []string) (*Suite, error) {
 // Run runs the cases whose names match (nil: all) and reports each when it is over.
 // t is from a test, or from plugintest.Outside.
 func (s *Suite) Run(t *testing.T, names *regexp.Regexp, report func(Result)) {
+	t.Helper()
 	for _, f := range s.files {
 		for i := range f.Tests {
 			if c := &f.Tests[i]; names == nil || names.MatchString(c.Name) {
@@ -75,6 +76,7 @@ func (s *Suite) Run(t *testing.T, names *regexp.Regexp, report func(Result)) {
 
 // run runs one case.
 func (s *Suite) run(t *testing.T, f *file, c *test) Result {
+	t.Helper()
 	r := Result{File: f.name, Line: c.line, Name: c.Name}
 	settings, err := settingsOf(f.Settings, c.Settings)
 	if err == nil {

@@ -54,7 +54,7 @@ func TestManifestDefaults(t *testing.T) {
 func TestManifestRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, file, text, want string }{
 		{"syntax", "plugin.toml", "\nname = ", "plugin.toml:2: "},
-		{"unknown key", "plugin.toml", "nmae = \"x\"\n", `unknown key "nmae"; known are description, grant, name, version`},
+		{"unknown key", "plugin.toml", "nome = \"x\"\n", `unknown key "nome"; known are description, grant, name, version`},
 		{"type", "plugin.toml", "name = 5\n", "plugin.toml"},
 		{"grant", "plugin.toml", "grant = [\"Log it\"]\n", `grant: "Log it" does not look like`},
 		{"schema", "schema.json", `{"type":"strin"}`, "schema.json: is not the schema of settings: not a JSON Schema: at /type"},

@@ -146,7 +146,7 @@ func runBench(ctx context.Context, o *benchOptions, wasm, config []byte) (*bench
 	if err != nil {
 		return nil, err
 	}
-	defer h.Close() //nolint:errcheck // what was to be measured has been
+	defer h.Close()
 	r := &benchReport{}
 	start := time.Now()
 	p, err := h.Load(ctx, wasm, host.PluginOptions{Name: "plugin", Instances: 1, OnCall: b.onCall})

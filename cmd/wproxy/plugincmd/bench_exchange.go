@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"wproxy/core/exchange"
@@ -113,12 +114,7 @@ func newBencher(ctx context.Context, extra []exchange.Field) (*bencher, error) {
 func (b *bencher) onCall(cb host.Callback, took time.Duration) {
 	b.spent += took
 	b.made = true
-	if !b.record {
-		for _, c := range b.calls[b.step] {
-			if c == cb {
-				return
-			}
-		}
+	if !b.record && !slices.Contains(b.calls[b.step], cb) {
 		b.calls[b.step] = append(b.calls[b.step], cb)
 	}
 }

@@ -194,7 +194,7 @@ func tryLoad(ctx context.Context, wasm []byte) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	defer h.Close() //nolint:errcheck // nothing was started
+	defer h.Close()
 	p, err := h.Load(ctx, wasm, host.PluginOptions{Name: "plugin"})
 	if err != nil {
 		if e, ok := errors.AsType[*host.LoadError](err); ok {
