@@ -14,7 +14,7 @@ WASM    := $(PLUGINS:%=plugins/builtin/%.wasm)
 
 # What every plugin is built from besides its own directory. The version of the
 # toolchain is in go.mod, those of the SDK in go.sum.
-PLUGIN_DEPS := go.mod go.sum $(wildcard abi/*.go plugins/internal/*/*) $(wildcard cmd/wproxy/plugincmd/*.go)
+PLUGIN_DEPS := go.mod go.sum $(wildcard abi/*.go plugins/internal/*/* plugins/guestbuild/*.go plugins/manifest/*.go cmd/wproxy/plugincmd/*.go)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)

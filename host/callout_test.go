@@ -225,7 +225,7 @@ func TestHTTPCallAnswers(t *testing.T) {
 func TestHTTPCallAnswerIsScoped(t *testing.T) {
 	t.Parallel()
 	m := wasmtest.NewGuest()
-	at := m.Slot(64)
+	at := m.Slot(80)
 	n := int32(0)
 	store := func(v wasmtest.Instr) wasmtest.Instr {
 		n += 4
@@ -259,6 +259,9 @@ func TestHTTPCallAnswerIsScoped(t *testing.T) {
 	inside = append(inside, look()...)
 	inside = append(inside, store(call(setBuffer, i32(4), i32(0), i32(0), m.Str("more"))))
 	m.Func("proxy_on_http_call_response", "iiiii", inside...)
+	m.Headers("response", append(append([]wasmtest.Instr{
+		wasmtest.Store32(i32(x), i32(0)), wasmtest.Store32(i32(x+4), i32(0)),
+	}, look()...), i32(0))...)
 	o, told := outcomes(options{})
 	s := start(t, m, o)
 	c := s.open(newStream())
@@ -267,13 +270,16 @@ func TestHTTPCallAnswerIsScoped(t *testing.T) {
 	}
 	s.caller.next(t).answer <- answered
 	wantOutcome(t, told, host.CallAnswered)
+	if _, err := c.ResponseHeaders(1, true); err != nil {
+		t.Fatal(err)
+	}
 	mem := c.Memory()
 	var got []uint32
-	for i := range int32(13) {
+	for i := range int32(19) {
 		got = append(got, u32(mem, at+4*i))
 	}
 	encoded := abi.AppendPairs(nil, append([]abi.Pair{{Name: ":status", Value: "200"}}, answered.Fields...))
-	want := []uint32{1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, uint32(len(encoded)), 2}
+	want := []uint32{1, 1, 1, 0, 0, 0 /* during */, 0, 0, 0, 1, 0, uint32(len(encoded)), 2 /* after */, 1, 1, 1, 0, 0, 0}
 	if !slices.Equal(got, want) {
 		t.Errorf("statuses %v, want %v", got, want)
 	}

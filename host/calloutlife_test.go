@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -190,6 +191,72 @@ func TestHTTPCallIsGivenUp(t *testing.T) {
 			_ = c.Finish(nil)
 		})
 	}
+}
+
+// An answer that comes when its root has gone is nobody's; those of other roots in the
+// same VM are told.
+func TestHTTPCallOfDeletedRoot(t *testing.T) {
+	t.Parallel()
+	g := newCalling()
+	g.m.Func("proxy_on_configure", "ii>i", g.make, i32(1))
+	g.m.Headers("request", i32(0))
+	late := &stubbornCaller{newFakeCaller(), t.Context()}
+	o, told := outcomes(options{host: host.HostOptions{Caller: late}})
+	s := start(t, g.m, o)
+	first := late.next(t)
+	other, err := s.plugin.NewRoot(t.Context(), []byte("other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The plugin has one VM: what the other root was tried in is gone.
+	tried, last := late.next(t), late.next(t)
+	if tried.given(t).Err() == nil {
+		tried, last = last, tried
+	}
+	tried.answer <- answered
+	wantOutcome(t, told, host.CallCanceled)
+	s.root.Close()
+	first.answer <- answered
+	wantOutcome(t, told, host.CallCanceled)
+	last.answer <- answered
+	wantOutcome(t, told, host.CallAnswered)
+	var c host.Context
+	if err := errors.Join(other.Open(&c, newStream()), second(c.RequestHeaders(1, true))); err != nil {
+		t.Fatal(err)
+	}
+	if n, root := u32(c.Memory(), g.told), u32(c.Memory(), g.args); n != 1 || root != 2 {
+		t.Errorf("answered %d times, on context %d", n, root)
+	}
+	if err := c.Finish(nil); err != nil {
+		t.Error(err)
+	}
+	other.Close()
+}
+
+// A stubbornCaller does not look at the context of a call while the test has not
+// answered.
+type stubbornCaller struct {
+	*fakeCaller
+	test context.Context
+}
+
+func (s *stubbornCaller) Prepare(r *host.CallRequest) (func(context.Context) host.CallResponse, error) {
+	do, err := s.fakeCaller.Prepare(r)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) host.CallResponse { return do(context.WithValue(s.test, givenKey{}, ctx)) }, nil
+}
+
+type givenKey struct{}
+
+// given returns the context that the call really has.
+func (c *fakeCall) given(t *testing.T) context.Context {
+	ctx, ok := c.ctx.Value(givenKey{}).(context.Context)
+	if !ok {
+		t.Fatal("no stubborn caller")
+	}
+	return ctx
 }
 
 // A root that waits for proxy_done hears of its answers.

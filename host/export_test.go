@@ -1,6 +1,8 @@
 package host
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"wproxy/abi"
@@ -139,3 +141,5 @@ func ForeignNames() []string {
 	}
 	return names
 }
+// HostFunctions returns the names of what guests can import from env.
+func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }

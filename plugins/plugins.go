@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"wproxy/plugins/manifest"
 )
 
 //go:embed builtin
@@ -19,12 +21,18 @@ var files embed.FS
 // names lists what belongs into builtin.
 var names = [...]string{"ratelimit", "securityheaders"}
 
-// Grants returns what the plugin called name needs to be granted (the key grant).
+// Grants returns what the plugin called name asks to be granted (the key grant), which its
+// manifest says; nil if it is not built.
 func Grants(name string) []string {
-	if name == "ratelimit" {
-		return []string{"log", "metrics", "shared-data", "counters"}
+	wasm, err := Builtin(name)
+	if err != nil {
+		return nil
 	}
-	return []string{"log", "metrics"}
+	m, err := manifest.Read(wasm)
+	if err != nil || m == nil {
+		return nil
+	}
+	return m.Grants
 }
 
 // ErrNotBuilt is returned for a plugin that belongs into this binary, and is

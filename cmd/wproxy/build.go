@@ -26,6 +26,7 @@ import (
 	"wproxy/core/upstream"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
+	"wproxy/plugins/manifest"
 )
 
 // parts are what generations are built from. They live as long as the process;
@@ -145,6 +146,8 @@ type builder struct {
 type loadedPlugin struct {
 	*host.Plugin
 	key       moduleKey
+	schema    *manifest.Schema                     // of its settings; nil: anything goes
+	asked     []string                             // grants that its manifest asks for
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
 }
 
@@ -356,7 +359,11 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 		return pluginProblem(ctx, b.file, p, "", err)
 	}
 	b.hold(letGo)
-	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, map[[sha256.Size]byte]filter.Factory{}}
+	m, err := readManifest(b.file, p, wasm)
+	if err != nil {
+		return err
+	}
+	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, m.Settings, m.Grants, map[[sha256.Size]byte]filter.Factory{}}
 	b.gen.modules[p.Name] = key
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"wproxy/core/config"
@@ -160,12 +161,40 @@ func grantsOf(p *config.Plugin) []string {
 	return slices.Compact(list)
 }
 
-// deniedWarning says what p's module imports and was not granted; "" for nothing, and
+// askedWarning says what p's manifest asks for and p was not granted; "" for nothing.
+func askedWarning(p *config.Plugin, asked []string) string {
+	granted := p.Grant
+	if granted == nil {
+		granted = host.DefaultGrants()
+		if len(p.Env) > 0 {
+			granted = append(granted, host.GrantEnv)
+		}
+	}
+	var missing []string
+	for _, g := range asked {
+		// Which upstream it calls, the configuration says, not the manifest.
+		call := strings.HasPrefix(g, host.GrantCall) &&
+			slices.ContainsFunc(granted, func(have string) bool { return strings.HasPrefix(have, host.GrantCall) })
+		if !call && !slices.Contains(granted, g) {
+			missing = append(missing, strconv.Quote(g))
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("plugin %q asks for %s (its manifest), which its grant does not have", p.Name, strings.Join(missing, ", "))
+}
+
+// deniedWarning says what p's module asks for in its manifest, or else imports, and was not
+// granted; "" for nothing, and
 // for a plugin that ships with wproxy: the SDK imports more than it calls, and what that
 // one calls is known.
-func deniedWarning(p *config.Plugin, denied []host.DeniedImport) string {
+func deniedWarning(p *config.Plugin, asked []string, denied []host.DeniedImport) string {
 	if p.Builtin != "" {
 		return ""
+	}
+	if len(asked) > 0 {
+		return askedWarning(p, asked)
 	}
 	byGrant := map[string][]string{}
 	for _, d := range denied {
@@ -203,19 +232,29 @@ func filterOptions(p *config.Plugin) wasmfilter.Options {
 }
 
 // startRoot starts p with settings, for a route or, with "", as a service. broken is why
-// it did not start, where that is tolerated.
+// it did not start, where that is tolerated: its schema, or the guest, does not take the
+// settings.
 func (b *builder) startRoot(
 	ctx context.Context, p *loadedPlugin, routeName string, settings []byte,
 ) (root *host.Root, broken, err error) {
-	key := rootKey{p.key, sha256.Sum256(settings)}
-	root, letGo, err := b.roots.get(key, func() (*host.Root, error) { return p.NewRoot(ctx, settings) })
-	if err != nil {
-		problem := pluginProblem(ctx, b.file, b.file.Plugins[p.Name()], routeName, err)
-		if _, ok := asType[*host.StartError](err); !ok || !b.tolerant {
+	tolerate := func(problem error) (*host.Root, error, error) {
+		if !b.tolerant {
 			return nil, nil, problem
 		}
 		b.gen.broken = append(b.gen.broken, brokenPlugin{p.Name(), routeName, problem})
 		return nil, problem, nil
+	}
+	if problem := checkSettings(b.file, p.schema, routeName, p.Name(), settings); problem != nil {
+		return tolerate(problem)
+	}
+	key := rootKey{p.key, sha256.Sum256(settings)}
+	root, letGo, err := b.roots.get(key, func() (*host.Root, error) { return p.NewRoot(ctx, settings) })
+	if err != nil {
+		problem := pluginProblem(ctx, b.file, b.file.Plugins[p.Name()], routeName, err)
+		if _, ok := asType[*host.StartError](err); !ok {
+			return nil, nil, problem
+		}
+		return tolerate(problem)
 	}
 	b.hold(letGo)
 	return root, nil, nil

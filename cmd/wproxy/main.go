@@ -43,7 +43,7 @@ func commands() []command {
 		{"reload", "make the running wproxy read its configuration again", runReload},
 		{"stop", "make the running wproxy drain and end", runStop},
 		{"status", "show what the running wproxy is doing", runStatus},
-		{"plugin", "build plugins", plugincmd.Run},
+		{"plugin", "make, build, test, inspect and measure plugins", plugincmd.Run},
 		{"version", "print the version", runVersion},
 	}
 }

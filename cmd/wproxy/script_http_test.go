@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -107,16 +108,31 @@ func roundTrip(method, target string, fields []string, body []byte) string {
 	return out.String()
 }
 
-// cmdReadme runs the console blocks of a Markdown file in the script's
-// directory: a line that begins with "$ " is a command for sh, what follows is
-// what it prints, where a line "..." stands for any lines. Addresses of the
-// README, which are those of wproxy.toml, become those of the wproxy that runs.
+// cmdReadme runs the console blocks of a Markdown file, or of the section of it that has
+// this heading, in the script's directory: a line that begins with "$ " is a command for
+// sh, what follows is what it prints, where a line "..." stands for any lines. A block
+// whose first line names a file after its language (```toml wproxy.toml) makes that
+// file. Addresses of the README, which are those of wproxy.toml, become those of the wproxy
+// that runs.
 func cmdReadme(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 1)
 	replace := strings.NewReplacer("127.0.0.1:8080", ts.Getenv("HTTP_ADDR"), "127.0.0.1:9901", ts.Getenv("ADMIN_ADDR"),
 		"./bin/wproxy", "wproxy")
+	text := ts.ReadFile(args[0])
+	if len(args) > 1 {
+		text = markdownSection(text, args[1])
+	}
 	ran := 0
-	for _, block := range consoleBlocks(ts.ReadFile(args[0])) {
+	for _, block := range markdownBlocks(text) {
+		ran++
+		if block.file != "" {
+			ts.Check(os.WriteFile(ts.MkAbs(block.file), []byte(block.output), 0o600))
+			continue
+		}
+		if dir, ok := strings.CutPrefix(block.command, "cd "); ok {
+			ts.Check(ts.Chdir(dir))
+			continue
+		}
 		command, want := replace.Replace(block.command), replace.Replace(block.output)
 		deadline := time.Now().Add(patience)
 		for {
@@ -130,32 +146,61 @@ func cmdReadme(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Fatalf("$ %s\ngot:\n%s\nthe file says:\n%s\n%v", command, got, want, err)
 			}
 		}
-		ran++
 	}
 	if ran == 0 {
-		ts.Fatalf("%s has no console lines", args[0])
+		ts.Fatalf("%s has no console lines (%v)", args[0], args[1:])
 	}
 }
 
-type consoleBlock struct {
-	command, output string
-	fails           bool // the command is expected to end with a code other than 0
+// markdownSection returns what is under a heading, up to the next one; "" if there is no
+// such heading.
+func markdownSection(markdown, heading string) string {
+	inside, fenced := false, false
+	var b strings.Builder
+	for line := range strings.Lines(markdown) {
+		if strings.HasPrefix(line, "```") {
+			fenced = !fenced
+		}
+		if !fenced && strings.HasPrefix(line, "#") {
+			inside = strings.TrimSpace(strings.TrimLeft(line, "#")) == heading
+			continue
+		}
+		if inside {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
-// consoleBlocks returns the commands in the ```console blocks of a Markdown
-// file. Blocks that start something and do not end are marked ```sh instead.
-func consoleBlocks(markdown string) []consoleBlock {
-	var blocks []consoleBlock
-	inside := false
+// A markdownBlock is a command and its output, or a file and its content.
+type markdownBlock struct {
+	command, output string
+	fails           bool   // the command is expected to end with a code other than 0
+	file            string // the name of a file, whose content is output
+}
+
+// markdownBlocks returns the commands in the ```console blocks of a Markdown
+// file, and the blocks that name a file. Blocks that start something and do not end are
+// marked ```sh instead.
+func markdownBlocks(markdown string) []markdownBlock {
+	var blocks []markdownBlock
+	console, file := false, false
 	for line := range strings.Lines(markdown) {
 		switch {
 		case strings.HasPrefix(line, "```"):
-			inside = strings.TrimSpace(line) == "```console"
-		case !inside:
+			open := !console && !file
+			console, file = open && strings.TrimSpace(line) == "```console", false
+			if _, name, named := strings.Cut(strings.TrimSpace(line), " "); open && named {
+				file = true
+				blocks = append(blocks, markdownBlock{file: name})
+			}
+		case file:
+			blocks[len(blocks)-1].output += line
+		case !console:
 		case strings.HasPrefix(line, "$ "):
 			command := strings.TrimSpace(line[2:])
 			command, fails := strings.CutSuffix(command, "   # exit code 1")
-			blocks = append(blocks, consoleBlock{command: command, fails: fails})
+			blocks = append(blocks, markdownBlock{command: command, fails: fails})
 		case len(blocks) > 0:
 			blocks[len(blocks)-1].output += line
 		}

@@ -60,12 +60,13 @@ func TestMain(m *testing.M) {
 //	count N PATTERN          so many lines of stdout match
 //	raw ADDRESS FILE         send bytes (LF becomes CRLF); what comes back until the close is stdout
 //	eventually FILE PATTERN  wait until a file matches
-//	readme FILE              run the console lines of a Markdown file and compare
+//	readme FILE [HEADING]    run the console lines of a Markdown file, or of a section, and compare
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
 // help to skip what a machine lacks.
 func TestScript(t *testing.T) {
 	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
+	goEnv := goEnvironment(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join(root, "testdata", "script"),
 		RequireExplicitExec: true,
@@ -85,6 +86,9 @@ func TestScript(t *testing.T) {
 			e.Setenv("XDG_RUNTIME_DIR", dir)
 			e.Setenv("XDG_CACHE_HOME", cache)
 			e.Setenv("ROOT", repository)
+			for k, v := range goEnv {
+				e.Setenv(k, v)
+			}
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -115,6 +119,21 @@ func TestScript(t *testing.T) {
 			"readme":     cmdReadme,
 		},
 	})
+}
+
+// goEnvironment returns where the go command keeps what it has built and fetched: scripts
+// have a home of their own, in which it would find nothing.
+func goEnvironment(t *testing.T) map[string]string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GOTOOLCHAIN").Output()
+	if err != nil {
+		t.Fatalf("go env: %v", err)
+	}
+	env := map[string]string{}
+	if err := json.Unmarshal(out, &env); err != nil {
+		t.Fatal(err)
+	}
+	return env
 }
 
 // A script is the state of one script.

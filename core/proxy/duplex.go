@@ -39,13 +39,13 @@ func (x *state) respond(up exchange.Upstream) {
 			up.Reset(exchange.CodeNoError) // early response: wakes a blocked Data
 		}
 	case o.claimed:
-		if x.reason == "" && !x.ended && !errors.Is(err, exchange.ErrAnswered) {
+		if x.reason == "" && !x.ended.Load() && !errors.Is(err, exchange.ErrAnswered) {
 			x.reason = nameOf(asError(err)) // before the resets, which make other calls fail
 		}
 		x.mu.Unlock()
 		up.Reset(exchange.CodeCancel)
 		x.fx.AnswerEnded() // who holds the request has nothing to wait for
-		if !x.ended {
+		if !x.ended.Load() {
 			x.lastResort(err) // here, as the request's goroutine may be waiting for its client
 		}
 		x.mu.Lock()

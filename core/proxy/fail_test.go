@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"wproxy/core/exchange"
 	"wproxy/core/proxy"
@@ -107,6 +108,47 @@ func TestFilterFailsBehindTheHead(t *testing.T) {
 				if !s.reset {
 					t.Errorf("%s: the upstream was not reset", tt.name)
 				}
+			}
+			e.logger.Close()
+		})
+	}
+}
+
+// TestAnswerEndsWhileItsUpstreamFails: a filter's goroutine that is about to end the
+// answer, in place of a response that its upstream breaks off, is not overtaken.
+func TestAnswerEndsWhileItsUpstreamFails(t *testing.T) {
+	t.Parallel()
+	for _, streaming := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			_, filters := chain(func(_, b, _ *probe) {
+				b.response = func(f *probeFilter, _ *exchange.Response, _ bool) error { // held back, and replaced
+					f.x.Mu.Lock()
+					f.x.StartLocked()
+					f.x.Mu.Unlock()
+					go func() {
+						defer f.x.Pushed()
+						h := &exchange.Response{Status: 403, Length: 2}
+						_ = f.resp.Head(h, false)
+						time.Sleep(time.Second) // the upstream fails meanwhile
+						_ = f.resp.Data([]byte("no"), true)
+					}()
+					return nil
+				}
+			})
+			e := newEngine(t, &origin{feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error {
+				if err := dst.Head(&exchange.Response{Status: 200, Length: exchange.LengthUnknown}, false); err != nil {
+					return err
+				}
+				time.Sleep(time.Second / 2)
+				return upstreamError("read body", exchange.RetryNever, "truncated")
+			}}, config{edit: func(r *proxy.Route) { r.Filters = filters }})
+			c := newClient("GET", "/")
+			if streaming { // the response has a goroutine of its own
+				c = newClient("POST", "/").sending("x", "", "y")
+			}
+			e.do(c)
+			if c.status != 403 || c.got.String() != "no" || c.reset {
+				t.Errorf("streaming %v: got %d %q, reset %v", streaming, c.status, c.got.String(), c.reset)
 			}
 			e.logger.Close()
 		})

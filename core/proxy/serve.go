@@ -49,8 +49,8 @@ type state struct {
 	body     []byte            // and its body; scratch
 	status   int               // sent, or to be
 	ours     bool              // the answer is the engine's: its reason is counted
-	ended    bool              // the response message has been passed on whole
-	headSent atomic.Bool       // its final head has
+	headSent atomic.Bool       // the response's final head has been passed on
+	ended    atomic.Bool       // the response message has, whole
 	reached  atomic.Int32      // filters whose request head was called
 
 	rec access.Record
@@ -279,7 +279,7 @@ func (x *state) finish(err error) {
 		panic(panicked) // on the goroutine whose owner can report it
 	}
 
-	if !x.ended && x.req != nil {
+	if !x.ended.Load() && x.req != nil {
 		x.lastResort(err)
 	}
 	x.stopWatching()
@@ -342,12 +342,14 @@ func (x *state) lastResort(err error) {
 	x.mu.Unlock()
 	if gone {
 		x.client.Reset(exchange.CodeCancel)
-		return
 	}
 	if len(x.filters) > 0 {
 		x.resetUpstream(exchange.CodeCancel) // nobody stays blocked there
 		x.fx.AnswerEnded()
 		x.fx.Quiesce() // a filter's goroutine may be pushing what is about to be taken back
+	}
+	if gone || x.ended.Load() { // that goroutine may have come to the end
+		return
 	}
 	e, _ := errors.AsType[*exchange.Error](err)
 	if e != nil && e.Side == exchange.Internal && e.Status != 0 {
@@ -444,10 +446,11 @@ func (x *state) reset() {
 	x.first, x.last = nil, nil
 	x.snap, x.ctx, x.client, x.req, x.route = nil, nil, nil, nil, nil
 	x.start, x.deadline = time.Time{}, time.Time{}
-	x.listener, x.status, x.ended, x.ours = 0, 0, false, false
+	x.listener, x.status, x.ours = 0, 0, false
 	x.body = x.body[:0]
 	x.noted = ""
 	x.headSent.Store(false)
+	x.ended.Store(false)
 	x.reached.Store(0)
 	plugins := x.rec.Plugins
 	clear(plugins)

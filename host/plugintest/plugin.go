@@ -64,26 +64,9 @@ type Plugin struct {
 // streams that are still open are finished and the plugin is closed.
 func Run(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		t.Helper()
-		s := &sink{metrics: map[string]*metric{}}
-		h, err := host.NewHost(host.HostOptions{CacheDir: cacheDir(), Log: s.log, Metrics: s, Caller: s})
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Deferred, not a cleanup: it has to happen inside the bubble.
-		defer func() {
-			if err := h.Close(); err != nil {
-				t.Errorf("closing the host: %v", err)
-			}
-		}()
-		p, err := load(t, h, s, wasm, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.close()
-		f(t, p)
-	})
+	if err := Try(t, wasm, o, f); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Start starts the plugin with its configuration, stops it again, and returns
@@ -91,23 +74,7 @@ func Run(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) 
 // last log lines. For tests of what a plugin refuses.
 func Start(t *testing.T, wasm []byte, o Options) error {
 	t.Helper()
-	var out error
-	synctest.Test(t, func(t *testing.T) {
-		s := &sink{metrics: map[string]*metric{}}
-		h, err := host.NewHost(host.HostOptions{CacheDir: cacheDir(), Log: s.log, Metrics: s, Caller: s})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := load(t, h, s, wasm, o)
-		if err == nil {
-			p.close()
-		}
-		out = err
-		if err := h.Close(); err != nil {
-			t.Errorf("closing the host: %v", err)
-		}
-	})
-	return out
+	return Try(t, wasm, o, func(*testing.T, *Plugin) {})
 }
 
 func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin, error) {
@@ -317,9 +284,9 @@ func (m *metric) Set(value int64, _ string) {
 
 func (m *metric) Sample(int64, string) { m.Add(1, "") }
 
-// cacheDir is where compiled modules are kept between runs, so that a plugin is
+// CacheDir is where compiled modules are kept between runs, so that a plugin is
 // compiled once and not in every test; "" if there is no place.
-func cacheDir() string {
+func CacheDir() string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return ""

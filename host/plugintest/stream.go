@@ -43,11 +43,21 @@ func (p *Plugin) Do(req Request, resp Response) *Stream {
 
 // Open begins an exchange that goes through all plugins of c.
 func (c Chain) Open(req Request) *Stream {
+	s, err := c.TryOpen(req)
+	if err != nil {
+		c[0].t.Helper()
+		c[0].t.Fatalf("plugintest: %v", err)
+	}
+	return s
+}
+
+// TryOpen is Open for callers that deal themselves with a request that no client could
+// send.
+func (c Chain) TryOpen(req Request) (*Stream, error) {
 	if len(c) == 0 {
 		panic("plugintest: empty Chain")
 	}
 	p := c[0]
-	p.t.Helper()
 	factories := make([]filter.Factory, len(c))
 	for i := range c {
 		factories[i] = c[i].factory
@@ -56,9 +66,12 @@ func (c Chain) Open(req Request) *Stream {
 	if p.o.Timeout > 0 {
 		deadline = p.o.Timeout
 	}
-	s := OpenFilters(p.t, factories, &filter.Route{Name: p.o.Route, Cluster: "upstream", Metadata: p.o.Metadata}, deadline, req)
+	s, err := openFilters(p.t, factories, &filter.Route{Name: p.o.Route, Cluster: "upstream", Metadata: p.o.Metadata}, deadline, req)
+	if err != nil {
+		return nil, err
+	}
 	p.sink.addCloser(s.finish)
-	return s
+	return s, nil
 }
 
 // Do runs a whole exchange through all plugins of c; see Plugin.Do.
@@ -80,9 +93,18 @@ func (c Chain) Do(req Request, resp Response) *Stream {
 // that of the route, 0 for none. The caller calls Finish.
 func OpenFilters(t *testing.T, factories []filter.Factory, route *filter.Route, deadline time.Duration, req Request) *Stream {
 	t.Helper()
-	e, err := newEngine(factories, route, deadline, req)
+	s, err := openFilters(t, factories, route, deadline, req)
 	if err != nil {
 		t.Fatalf("plugintest: %v", err)
+	}
+	return s
+}
+
+func openFilters(t *testing.T, factories []filter.Factory, route *filter.Route, deadline time.Duration, req Request) (*Stream, error) {
+	t.Helper()
+	e, err := newEngine(factories, route, deadline, req)
+	if err != nil {
+		return nil, err
 	}
 	s := &Stream{t: t, e: e, request: req}
 	fields := &e.x.Request.Fields
@@ -97,7 +119,7 @@ func OpenFilters(t *testing.T, factories []filter.Factory, route *filter.Route, 
 		s.pushTrailers(&e.request.feeder, e.request.sink.Trailer, req)
 	}
 	synctest.Wait()
-	return s
+	return s, nil
 }
 
 func (s *Stream) pushTrailers(f *feeder, trailer func(*exchange.Fields) error, m Request) {

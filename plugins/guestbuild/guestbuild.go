@@ -7,7 +7,9 @@
 // (plugins/internal/adapter) is laid over the build with `go build -overlay`, as a
 // directory below the plugin's main package that exists only during the build.
 // Only the callbacks that the plugin declares are exported, so a host does not
-// call, or hold back bodies, for those it leaves to the SDK's defaults.
+// call, or hold back bodies, for those it leaves to the SDK's defaults. What the
+// plugin says about itself (plugin.toml, schema.json) is appended as a custom section;
+// package manifest has its form.
 //
 // It knows nothing of hosts; a result is checked by loading it.
 package guestbuild
@@ -17,11 +19,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+
+	"wproxy/plugins/manifest"
 )
 
 // Options says what to build. The zero value builds the current directory.
@@ -44,6 +46,9 @@ type Result struct {
 	Size int64
 	// Exports are the callbacks the module exports, sorted.
 	Exports []string
+	// Manifest is what the module says about itself, made from plugin.toml and
+	// schema.json beside the source, where they are, and from the callbacks.
+	Manifest *manifest.Manifest
 }
 
 var (
@@ -102,16 +107,20 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	exports := slices.Sorted(maps.Keys(u.exports))
+	exports := sortedExports(&u)
+	m, err := readManifest(dir, pkgs[len(pkgs)-1].ImportPath, exports)
+	if err != nil {
+		return Result{}, err
+	}
 	direct := u.direct() && sdkStateFits(pkgs)
-	if err := b.compile(ctx, pkgs[len(pkgs)-1], exports, direct, out); err != nil {
+	if err := b.compile(ctx, pkgs[len(pkgs)-1], exports, direct, m, out); err != nil {
 		return Result{}, err
 	}
 	info, err := os.Stat(out)
 	if err != nil {
 		return Result{}, fmt.Errorf("built module: %w", err)
 	}
-	return Result{Out: o.Out, Size: info.Size(), Exports: exports}, nil
+	return Result{Out: o.Out, Size: info.Size(), Exports: exports, Manifest: m}, nil
 }
 
 // builder runs the go command for one plugin.
@@ -135,7 +144,7 @@ func (b *builder) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // compile builds the package main with the adapter laid over it.
-func (b *builder) compile(ctx context.Context, main listed, exports []string, direct bool, out string) error {
+func (b *builder) compile(ctx context.Context, main listed, exports []string, direct bool, m *manifest.Manifest, out string) error {
 	tmp, err := os.MkdirTemp("", "wproxy-plugin-")
 	if err != nil {
 		return fmt.Errorf("directory for the adapter: %w", err)
@@ -157,7 +166,14 @@ func (b *builder) compile(ctx context.Context, main listed, exports []string, di
 	if err := runError(ctx, cmd.Run()); err != nil {
 		return err
 	}
-	return move(built, out)
+	data, err := os.ReadFile(built) //nolint:gosec // the file that was just built
+	if err != nil {
+		return fmt.Errorf("built module: %w", err)
+	}
+	if data, err = manifest.Append(data, m); err != nil {
+		return fmt.Errorf("built module: %w", err)
+	}
+	return write(data, out)
 }
 
 // runError is what the end of a run of the go command means.
@@ -174,13 +190,9 @@ func runError(ctx context.Context, err error) error {
 	return fmt.Errorf("go command: %w", err)
 }
 
-// move puts the file from, which may be on another file system, at to; a reader of to
-// sees the old file or the new one, never a part.
-func move(from, to string) error {
-	data, err := os.ReadFile(from)
-	if err != nil {
-		return fmt.Errorf("built module: %w", err)
-	}
+// write puts data into the file to; a reader of it sees the old file or the new one,
+// never a part.
+func write(data []byte, to string) error {
 	f, err := os.CreateTemp(filepath.Dir(to), ".wproxy-plugin-*")
 	if err != nil {
 		return fmt.Errorf("output file: %w", err)

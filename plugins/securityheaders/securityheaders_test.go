@@ -163,37 +163,40 @@ func TestNonceText(t *testing.T) {
 	}
 }
 
+// refused are settings that the plugin does not take, with a part of what it says.
+var refused = []struct{ settings, want string }{
+	{`{"preset":"stict"}`, `setting "preset": "stict" is not one of strict, basic, api, off (did you mean "strict"?)`},
+	{`{"hst":"1y"}`, `setting "hst": unknown (did you mean "hsts"?)`},
+	{`{"hsts":"1y","strict-transport-security":"2y"}`, `setting "hsts": is the same setting as "strict-transport-security"; give one of them`},
+	{`{"hsts":"one year"}`, `setting "hsts": "one year" is not a length of time`},
+	{`{"hsts":"max-age=31536000"}`, `is not a length of time such as "1y" or "180d"; directives go in a table`},
+	{`{"strict-transport-security":true}`, `setting "strict-transport-security": must be a length of time, a table, or false`},
+	{`{"hsts":{"max-age":"x"}}`, `setting "hsts.max-age": "x" is not a length of time`},
+	{`{"hsts":{"max_age":"1y"}}`, `setting "hsts.max_age": unknown (did you mean "max-age"?)`},
+	{`{"hsts":{"preload":true}}`, `setting "hsts.preload": needs max-age of at least 1y and include-subdomains = true`},
+	{`{"hsts":{"max-age":"30d","preload":true,"include-subdomains":true}}`, `setting "hsts.preload": needs max-age`},
+	{`{"x-frame-options":"ALLOWALL"}`, `setting "x-frame-options": "ALLOWALL" is not one of DENY, SAMEORIGIN`},
+	{`{"x-frame-options":true}`, `setting "x-frame-options": must be a string, or false to leave the header out`},
+	{`{"x-content-type-options":""}`, `setting "x-content-type-options": must not be empty`},
+	{`{"referrer-policy":"no-referrer, never"}`, `setting "referrer-policy": "never" is not one of`},
+	{`{"cross-origin-opener-policy":"same-site"}`, `setting "cross-origin-opener-policy": "same-site" is not one of`},
+	{`{"cross-origin-embedder-policy":"same-origin"}`, `setting "cross-origin-embedder-policy": "same-origin" is not one of`},
+	{`{"cross-origin-resource-policy":"none"}`, `setting "cross-origin-resource-policy": "none" is not one of`},
+	{`{"x-xss-protection":"2"}`, `setting "x-xss-protection": "2" is not one of`},
+	{`{"content-security-policy":"default-src 'self'\r\nset-cookie: a=b"}`, `setting "content-security-policy": has a byte that is not printable ASCII`},
+	{`{"permissions-policy":"camera=(é)"}`, `setting "permissions-policy": has a byte that is not printable ASCII`},
+	{`{"remove":["content-length"]}`, `setting "remove": "content-length" says how the message is framed`},
+	{`{"remove":["Transfer-Encoding"]}`, `setting "remove": "transfer-encoding" says how the message is framed`},
+	{`{"remove":[":status"]}`, `setting "remove": ":status" is not the name of a header`},
+	{`{"remove":[""]}`, `setting "remove": "" is not the name of a header`},
+	{`{"remove":[1]}`, `setting "remove": must be a string or a list of strings`},
+	{`{"mode":"append"}`, `setting "mode": "append" is not one of set, add-if-missing`},
+	{`"strict"`, `settings must be a table, not a string`},
+	{`{`, `settings are not valid JSON`},
+}
+
 func TestParseConfigRefuses(t *testing.T) {
-	for _, tc := range []struct{ settings, want string }{
-		{`{"preset":"stict"}`, `setting "preset": "stict" is not one of strict, basic, api, off (did you mean "strict"?)`},
-		{`{"hst":"1y"}`, `setting "hst": unknown (did you mean "hsts"?)`},
-		{`{"hsts":"1y","strict-transport-security":"2y"}`, `setting "hsts": is the same setting as "strict-transport-security"; give one of them`},
-		{`{"hsts":"one year"}`, `setting "hsts": "one year" is not a length of time`},
-		{`{"hsts":"max-age=31536000"}`, `is not a length of time such as "1y" or "180d"; directives go in a table`},
-		{`{"strict-transport-security":true}`, `setting "strict-transport-security": must be a length of time, a table, or false`},
-		{`{"hsts":{"max-age":"x"}}`, `setting "hsts.max-age": "x" is not a length of time`},
-		{`{"hsts":{"max_age":"1y"}}`, `setting "hsts.max_age": unknown (did you mean "max-age"?)`},
-		{`{"hsts":{"preload":true}}`, `setting "hsts.preload": needs max-age of at least 1y and include-subdomains = true`},
-		{`{"hsts":{"max-age":"30d","preload":true,"include-subdomains":true}}`, `setting "hsts.preload": needs max-age`},
-		{`{"x-frame-options":"ALLOWALL"}`, `setting "x-frame-options": "ALLOWALL" is not one of DENY, SAMEORIGIN`},
-		{`{"x-frame-options":true}`, `setting "x-frame-options": must be a string, or false to leave the header out`},
-		{`{"x-content-type-options":""}`, `setting "x-content-type-options": must not be empty`},
-		{`{"referrer-policy":"no-referrer, never"}`, `setting "referrer-policy": "never" is not one of`},
-		{`{"cross-origin-opener-policy":"same-site"}`, `setting "cross-origin-opener-policy": "same-site" is not one of`},
-		{`{"cross-origin-embedder-policy":"same-origin"}`, `setting "cross-origin-embedder-policy": "same-origin" is not one of`},
-		{`{"cross-origin-resource-policy":"none"}`, `setting "cross-origin-resource-policy": "none" is not one of`},
-		{`{"x-xss-protection":"2"}`, `setting "x-xss-protection": "2" is not one of`},
-		{`{"content-security-policy":"default-src 'self'\r\nset-cookie: a=b"}`, `setting "content-security-policy": has a byte that is not printable ASCII`},
-		{`{"permissions-policy":"camera=(é)"}`, `setting "permissions-policy": has a byte that is not printable ASCII`},
-		{`{"remove":["content-length"]}`, `setting "remove": "content-length" says how the message is framed`},
-		{`{"remove":["Transfer-Encoding"]}`, `setting "remove": "transfer-encoding" says how the message is framed`},
-		{`{"remove":[":status"]}`, `setting "remove": ":status" is not the name of a header`},
-		{`{"remove":[""]}`, `setting "remove": "" is not the name of a header`},
-		{`{"remove":[1]}`, `setting "remove": must be a string or a list of strings`},
-		{`{"mode":"append"}`, `setting "mode": "append" is not one of set, add-if-missing`},
-		{`"strict"`, `settings must be a table, not a string`},
-		{`{`, `settings are not valid JSON`},
-	} {
+	for _, tc := range refused {
 		_, err := parseConfig([]byte(tc.settings))
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s:\n got %v\nwant %s", tc.settings, err, tc.want)

@@ -1,81 +1,82 @@
 // Package plugincmd is the command `wproxy plugin`: what plugin authors run. Its
-// subcommand is build.
+// subcommands are new, build, test, inspect and bench.
 package plugincmd
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"strings"
-
-	"wproxy/plugins/guestbuild"
 )
 
 // The exit codes of every wproxy command.
 const (
 	exitOK      = 0
-	exitRefused = 1 // the input is wrong: the plugin does not compile
+	exitRefused = 1 // the input is wrong: the plugin does not compile, or fails its tests
 	exitFailed  = 2 // it could not be tried: bad usage, no toolchain, no such directory
 )
 
-const usage = `usage: wproxy plugin build [-o NAME.wasm] [DIR]
+const usage = `usage: wproxy plugin COMMAND [ARGUMENTS]
 
-  build   compile the Go plugin in DIR (default: the current directory) to
+  new NAME [--kind request|response|body|service]
+          make the directory NAME with a plugin in Go that builds and passes its
+          tests; the kind is what it is an example of (default: request)
+  build [-o NAME.wasm] [DIR]
+          compile the Go plugin in DIR (default: the current directory) to
           NAME.wasm (default: the name of DIR, in the current directory)
+  test [-run PATTERN] [-v] [--json] [DIR | FILE.wasm [FILE.test.toml...]]
+          of a directory with a Go plugin: run its Go tests, compile it, and run
+          the tables in its *.test.toml files; of a .wasm: run the tables that are
+          named, or else those beside it
+  inspect [--json] FILE.wasm
+          say what is in a plugin, and what it needs
+  bench [--config JSON] [--time 1s] [-H "name: value"] [--json] FILE.wasm
+          measure what its callbacks cost in a standard exchange; the settings are
+          JSON, or the name of a file with JSON
+
+Exit codes: 0 fine; 1 refused: it does not compile, a test fails; 2 could not run.
 `
 
+// A subcommand is what the first argument names.
+type subcommand struct {
+	name string
+	run  func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+}
+
+func subcommands() []subcommand {
+	return []subcommand{{"new", newPlugin}, {"build", build}, {"test", test}, {"inspect", inspect}, {"bench", bench}}
+}
+
 // Run executes `wproxy plugin ARGS...` and returns the exit code: 0 fine, 1 the plugin
-// was refused, 2 the command could not run.
+// was refused or fails a test, 2 the command could not run.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
 		return exitFailed
 	}
+	var names []string
+	for _, c := range subcommands() {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], stdout, stderr)
+		}
+		names = append(names, c.name)
+	}
 	switch args[0] {
-	case "build":
-		return build(ctx, args[1:], stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "wproxy plugin: unknown subcommand %q; this version has: build\n", args[0])
+	fmt.Fprintf(stderr, "wproxy plugin: unknown subcommand %q; there are: %s\n", args[0], strings.Join(names, ", "))
 	return exitFailed
 }
 
-// build is `wproxy plugin build`.
-func build(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fail := func(code int, err error) int {
-		fmt.Fprintf(stderr, "wproxy plugin build: %v\n", err)
+// failer returns a function that says why a subcommand ends, and with which code.
+func failer(name string, stderr io.Writer) func(code int, err error) int {
+	return func(code int, err error) int {
+		fmt.Fprintf(stderr, "wproxy plugin %s: %v\n", name, err)
 		return code
 	}
-	fs := flag.NewFlagSet("wproxy plugin build", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	out := fs.String("o", "", "file to write")
-	dirs, err := parse(fs, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		return exitOK
-	case err != nil:
-		return fail(exitFailed, err)
-	case len(dirs) > 1:
-		return fail(exitFailed, fmt.Errorf("one directory at a time, not %s", strings.Join(dirs, " ")))
-	case len(dirs) == 0:
-		dirs = []string{"."}
-	}
-
-	r, err := guestbuild.Build(ctx, guestbuild.Options{Dir: dirs[0], Out: *out, Stderr: stderr})
-	if err != nil {
-		var source *guestbuild.SourceError
-		if errors.Is(err, guestbuild.ErrCompile) || errors.As(err, &source) {
-			return fail(exitRefused, err)
-		}
-		return fail(exitFailed, err)
-	}
-	fmt.Fprintf(stdout, "%s: %.1f MiB, callbacks: %s\n", r.Out, float64(r.Size)/(1<<20), strings.Join(r.Exports, " "))
-	return exitOK
 }
 
 // parse reads flags before and after the positional arguments, which it returns;

@@ -26,10 +26,10 @@ func TestRun(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{"nothing", nil, 2, "", "usage: wproxy plugin build"},
-		{"help", []string{"-h"}, 0, "usage: wproxy plugin build", ""},
-		{"build help", []string{"build", "-h"}, 0, "usage: wproxy plugin build", ""},
-		{"unknown subcommand", []string{"inspect", "x.wasm"}, 2, "", `unknown subcommand "inspect"; this version has: build`},
+		{"nothing", nil, 2, "", "usage: wproxy plugin "},
+		{"help", []string{"-h"}, 0, "usage: wproxy plugin ", ""},
+		{"build help", []string{"build", "-h"}, 0, "usage: wproxy plugin ", ""},
+		{"unknown subcommand", []string{"biuld", "x.wasm"}, 2, "", `unknown subcommand "biuld"; there are: new, build, test, inspect, bench`},
 		{"unknown flag", []string{"build", "-x"}, 2, "", "flag provided but not defined: -x"},
 		{"two directories", []string{"build", "a", "b"}, 2, "", "one directory at a time"},
 		{"no such directory", []string{"build", "/none/such"}, 2, "", "no such file or directory"},

@@ -10,6 +10,22 @@ import (
 	"wproxy/host/plugintest"
 )
 
+// TestWithoutGrants: the runtime of Go starts, and a plugin works on its streams, without
+// being granted anything, not even a log.
+func TestWithoutGrants(t *testing.T) {
+	wasm := guest(t, "inits")
+	o := plugintest.Options{Grants: []string{}, Env: map[string]string{"A": "b"}}
+	plugintest.Run(t, wasm, o, func(t *testing.T, p *plugintest.Plugin) {
+		s := p.Do(plugintest.Request{}, plugintest.Response{})
+		if got := s.Client().Get("x-calls"); got != "hH" {
+			t.Errorf("callbacks up to the response: got %q, want hH", got)
+		}
+		if p.Logged("package variables are initialised") || !p.Logged("proxy_log was called without being granted") {
+			t.Errorf("logs: %v", p.Logs())
+		}
+	})
+}
+
 // TestCalls: HTTP calls of a Go plugin. Each answer reaches the function that was
 // given for it, on the stream that asked; one whose stream has gone is dropped.
 func TestCalls(t *testing.T) {

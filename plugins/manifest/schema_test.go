@@ -1,0 +1,142 @@
+package manifest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// limitSchema is one with the forms that settings have.
+const limitSchema = `{
+	"type": "object",
+	"required": ["rate"],
+	"additionalProperties": false,
+	"$defs": {"name": {"type": "string", "minLength": 1, "pattern": "^[a-z]+$"}},
+	"properties": {
+		"rate": {"type": "string", "pattern": "^[0-9]+/[smh]$", "examples": ["100/s", "30/m"]},
+		"burst": {"type": "integer", "minimum": 1, "maximum": 1000},
+		"share": {"type": "number", "exclusiveMinimum": 0},
+		"mode": {"enum": ["enforce", "report"]},
+		"key": {"anyOf": [{"$ref": "#/$defs/name"}, {"type": "array", "maxItems": 2, "uniqueItems": true, "items": {"$ref": "#/$defs/name"}}]},
+		"off": {"anyOf": [{"const": false}, {"type": "string"}]},
+		"exempt": {"type": "object", "additionalProperties": false, "properties": {"clients": {"type": "array", "items": {"type": "string"}}, "headers": {"type": "object"}}}
+	}
+}`
+
+func TestCheck(t *testing.T) {
+	s, err := Compile([]byte(limitSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		settings string
+		want     string // "key: text" lines
+	}{
+		{`{"rate":"1/s","burst":5,"mode":"report","key":["a","b"],"exempt":{"clients":["x"]}}`, ""},
+		{``, `: setting "rate" is missing; for example "100/s", "30/m"`},
+		{`{"raet":"1/s"}`, `: setting "rate" is missing; for example "100/s", "30/m"` + "\n" +
+			`raet: setting "raet" is not in the plugin's schema; it knows burst, exempt, key, mode, off, rate, share (did you mean "rate"?)`},
+		{`{"rate":"1/s","zzz":1}`, `zzz: setting "zzz" is not in the plugin's schema; it knows burst, exempt, key, mode, off, rate, share`},
+		{`{"rate":"fast"}`, `rate: setting "rate" is "fast", which does not have its form; for example "100/s", "30/m"`},
+		{`{"rate":5}`, `rate: setting "rate" must be a string, not a number`},
+		{`{"rate":"1/s","burst":"5"}`, `burst: setting "burst" must be a whole number, not a string`},
+		{`{"rate":"1/s","burst":0}`, `burst: setting "burst" is 0; the least is 1`},
+		{`{"rate":"1/s","burst":1001}`, `burst: setting "burst" is 1001; the most is 1000`},
+		{`{"rate":"1/s","burst":1.5}`, `burst: setting "burst" must be a whole number, not a number`},
+		{`{"rate":"1/s","share":0}`, `share: setting "share" does not fit: exclusiveMinimum: got 0, want 0`},
+		{`{"rate":"1/s","mode":"repotr"}`, `mode: setting "mode" is "repotr", which is not one of "enforce", "report" (did you mean "report"?)`},
+		{`{"rate":"1/s","key":5}`, `key: setting "key" must be a list or a string, not a number`},
+		{`{"rate":"1/s","key":""}`, `key: setting "key" is "", which does not have its form: ^[a-z]+$` + "\n" + `key: setting "key" must not be empty`},
+		{`{"rate":"1/s","key":["a","B"]}`, `key[1]: setting "key[1]" is "B", which does not have its form: ^[a-z]+$`},
+		{`{"rate":"1/s","key":["a","b","c"]}`, `key: setting "key" has 3 entries; the most is 2`},
+		{`{"rate":"1/s","key":["a","a"]}`, `key: setting "key" has the same entry twice`},
+		{`{"rate":"1/s","off":true}`, `off: setting "off" must be false or a string, not true`},
+		{`{"rate":"1/s","exempt":{"client":["x"]}}`, `exempt.client: setting "exempt.client" is not in the plugin's schema; it knows clients, headers (did you mean "clients"?)`},
+		{`{"rate":"1/s","exempt":{"clients":["x",1]}}`, `exempt.clients[1]: setting "exempt.clients[1]" must be a string, not a number`},
+		{`not json`, `: the settings as a whole must be a table, not a string`},
+		{`[1]`, `: the settings as a whole must be a table, not a list`},
+		{`{"rate":"1/s","burst":1e999999999}`, `: the settings have the number 1e999999999, which is too long or too large`},
+	} {
+		var got []string
+		for _, p := range s.Check([]byte(tt.settings)) {
+			got = append(got, p.Key+": "+p.Text)
+		}
+		if g := strings.Join(got, "\n"); g != tt.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", tt.settings, g, tt.want)
+		}
+	}
+	if got := strings.Join(s.Keys(), " "); got != "burst exempt key mode off rate share" {
+		t.Errorf("Keys: %s", got)
+	}
+}
+
+func TestCheckBounds(t *testing.T) {
+	s, err := Compile([]byte(`{"additionalProperties":{"type":"string"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("{")
+	for i := range 1000 {
+		fmt.Fprintf(&b, "%q:1,", fmt.Sprint("k", i))
+	}
+	b.WriteString(`"last":1}`)
+	if n := len(s.Check([]byte(b.String()))); n != maxProblems {
+		t.Errorf("%d problems are told, want %d", n, maxProblems)
+	}
+	for _, p := range s.Check([]byte(`{"` + strings.Repeat("x", 1<<20) + `":1}`)) {
+		if len(p.Text) > 3<<20 {
+			t.Errorf("a message of %d bytes", len(p.Text))
+		}
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	double := `{"$ref":"#/$defs/a0","$defs":{`
+	for i := range 15 {
+		double += fmt.Sprintf(`"a%d":{"allOf":[{"$ref":"#/$defs/a%d"},{"$ref":"#/$defs/a%d"}]},`, i, i+1, i+1)
+	}
+	double += `"a15":{}}}`
+	for _, tt := range []struct{ name, schema, want string }{
+		{"nothing", ``, "not JSON"},
+		{"text", `hello`, "not JSON"},
+		{"a number", `5`, "not a JSON Schema"},
+		{"wrong keyword value", `{"type":"strin"}`, "not a JSON Schema: at /type"},
+		{"bad pattern", `{"pattern":"("}`, "not a JSON Schema"},
+		{"reference outside", `{"$ref":"https://example.com/x.json"}`, "has to stay inside of it"},
+		{"reference to a file", `{"$ref":"file:///etc/passwd"}`, "has to stay inside of it"},
+		{"reference to nothing", `{"$ref":"#/$defs/x"}`, "not there"},
+		{"unknown draft", `{"$schema":"https://example.com/schema"}`, "known are"},
+		{"draft below the top", `{"properties":{"a":{"$schema":"http://json-schema.org/draft-07/schema#"}}}`, "known are"},
+		{"own name", `{"properties":{"a":{"$id":"x","$ref":"#/b"}}}`, `"$id" below`},
+		{"dynamic", `{"$dynamicRef":"#a"}`, "not supported"},
+		{"to itself", `{"$ref":"#"}`, "refers back"},
+		{"recursion", `{"properties":{"a":{"$ref":"#"}}}`, "refers back"},
+		{"doubling", double, "more than 20000 values"},
+		{"deep", strings.Repeat(`{"not":`, 100) + "{}" + strings.Repeat("}", 100), "nested"},
+		{"large number", `{"minimum":1e999999999}`, "too long or too large"},
+		{"large", `{"description":"` + strings.Repeat("x", maxManifest) + `"}`, "the most is"},
+	} {
+		start := time.Now()
+		_, err := Compile([]byte(tt.schema))
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want %q in one line", tt.name, err, tt.want)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: took %v", tt.name, took)
+		}
+	}
+}
+
+func TestCompileAccepts(t *testing.T) {
+	for _, schema := range []string{
+		`true`, `{}`,
+		`{"$schema":"https://json-schema.org/draft/2020-12/schema","$id":"https://example.com/x","properties":{"$id":{"type":"string"},"$ref":{"type":"string"},"$anchor":{}}}`,
+		`{"$schema":"http://json-schema.org/draft-07/schema#","definitions":{"a/b":{"type":"string"}},"properties":{"x":{"$ref":"#/definitions/a~1b"}}}`,
+	} {
+		if _, err := Compile([]byte(schema)); err != nil {
+			t.Errorf("%s: %v", schema, err)
+		}
+	}
+}

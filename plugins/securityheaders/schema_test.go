@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"wproxy/plugins/manifest"
+)
+
+func schema(tb testing.TB) *manifest.Schema {
+	tb.Helper()
+	text, err := os.ReadFile("schema.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := manifest.Compile(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// TestSchemaKeys: what README.md documents is what the schema has.
+func TestSchemaKeys(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	inTable := false
+	for line := range strings.Lines(string(text)) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
+		switch {
+		case strings.HasPrefix(line, "| setting |"):
+			inTable = true
+		case !strings.HasPrefix(line, "|"):
+			inTable = false
+		case inTable:
+			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(first, -1) {
+				documented = append(documented, m[1])
+			}
+		}
+	}
+	slices.Sort(documented)
+	if got := schema(t).Keys(); !slices.Equal(got, documented) {
+		t.Errorf("the schema has %v\nREADME.md has  %v", got, documented)
+	}
+}
+
+// pluginOnly are parts of the refusals that a schema cannot express.
+var pluginOnly = []string{"is the same setting as", "needs max-age"}
+
+// TestSchemaRefuses: what the plugin refuses, the schema refuses, where it can tell.
+func TestSchemaRefuses(t *testing.T) {
+	s := schema(t)
+	for _, tc := range refused {
+		only := slices.ContainsFunc(pluginOnly, func(p string) bool { return strings.Contains(tc.want, p) })
+		if problems := s.Check([]byte(tc.settings)); len(problems) == 0 && !only {
+			t.Errorf("%.80s: the plugin says %s; the schema says nothing", tc.settings, tc.want)
+		} else if len(problems) > 0 && only {
+			t.Errorf("%.80s: the schema tells after all: %v", tc.settings, problems)
+		}
+	}
+}
+
+// FuzzSchemaAgrees: the schema takes whatever the plugin takes. (TOML has no null.)
+func FuzzSchemaAgrees(f *testing.F) {
+	for _, doc := range []string{
+		``, `{"preset":"strict","mode":"add-if-missing"}`,
+		`{"hsts":{"max-age":"2y","include-subdomains":true,"preload":true},"remove":["server","X-Powered-By"]}`,
+		`{"hsts":"1y6d","remove":"server"}`, `{"strict-transport-security":false}`, `{"strict-transport-security":{}}`, `{"hsts":"off"}`,
+		`{"referrer-policy":" no-referrer ,Origin","x-frame-options":"deny","x-xss-protection":"1; Mode=block"}`,
+		`{"cross-origin-opener-policy":"same-origin; report-to=\"a\"","cross-origin-embedder-policy":"require-corp;x","cross-origin-resource-policy":"same-site"}`,
+		`{"content-security-policy":"script-src 'nonce-{nonce}'","content-security-policy-report-only":"off","permissions-policy":false,"x-content-type-options":"nosniff"}`,
+	} {
+		if _, err := parseConfig([]byte(doc)); err != nil {
+			f.Errorf("%s: %v", doc, err)
+		}
+		f.Add([]byte(doc))
+	}
+	for _, tc := range refused {
+		f.Add([]byte(tc.settings))
+	}
+	s := schema(f)
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		if _, err := parseConfig(doc); err != nil || bytes.Contains(doc, []byte("null")) {
+			return
+		}
+		if problems := s.Check(doc); len(problems) > 0 {
+			t.Errorf("%s: the plugin takes it; the schema says %v", doc, problems)
+		}
+	})
+}
