@@ -44,7 +44,7 @@ type parts struct {
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
-	modules   *shared[moduleKey, *host.Plugin]
+	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
 	live      *liveNames
@@ -75,7 +75,7 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) 
 		log: log, metrics: m, host: h, watcher: w,
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
-		modules:   newShared[moduleKey]((*host.Plugin).Close),
+		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
 		sums:      map[string][sha256.Size]byte{},
 		access: newShared[config.Access](func(l *access.Logger) {
@@ -142,12 +142,16 @@ type builder struct {
 	listeners []string // names, sorted
 }
 
+// A loadedModule is a plugin's module, compiled, and what it says about itself.
+type loadedModule struct {
+	*host.Plugin
+	manifest *manifest.Manifest
+}
+
 // A loadedPlugin is a plugin of the generation being built.
 type loadedPlugin struct {
-	*host.Plugin
+	*loadedModule
 	key       moduleKey
-	schema    *manifest.Schema                     // of its settings; nil: anything goes
-	asked     []string                             // grants that its manifest asks for
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
 }
 
@@ -348,22 +352,12 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 	counts := b.metrics.Plugin(p.Name)
 	o.OnCall, o.OnFuel = observeCalls(counts), counts.Burnt
 	o.OnCallout = countCallouts(b.metrics, p.Name)
-	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) {
-		wasm, err := m.read()
-		if err != nil {
-			return nil, err
-		}
-		return b.host.Load(ctx, wasm, o)
-	})
-	if err != nil {
-		return pluginProblem(ctx, b.file, p, "", err)
-	}
-	b.hold(letGo)
-	m, err := readManifest(b.file, p, wasm)
+	loaded, letGo, err := b.modules.get(key, func() (*loadedModule, error) { return b.loadModule(ctx, p, m, o) })
 	if err != nil {
 		return err
 	}
-	b.gen.plugins[p.Name] = &loadedPlugin{plugin, key, m.Settings, m.Grants, map[[sha256.Size]byte]filter.Factory{}}
+	b.hold(letGo)
+	b.gen.plugins[p.Name] = &loadedPlugin{loaded, key, map[[sha256.Size]byte]filter.Factory{}}
 	b.gen.modules[p.Name] = key
 	return nil
 }

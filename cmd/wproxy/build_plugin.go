@@ -64,6 +64,24 @@ func (b *builder) moduleOf(p *config.Plugin) (wasmModule, error) {
 	return m, nil
 }
 
+// loadModule compiles p's module. The error is a config.Problem, or ctx's.
+func (b *builder) loadModule(ctx context.Context, p *config.Plugin, m wasmModule, o host.PluginOptions) (*loadedModule, error) {
+	wasm, err := m.read()
+	if err != nil {
+		return nil, err
+	}
+	plugin, err := b.host.Load(ctx, wasm, o)
+	if err != nil {
+		return nil, pluginProblem(ctx, b.file, p, "", err)
+	}
+	says, err := readManifest(b.file, p, wasm)
+	if err != nil {
+		plugin.Close()
+		return nil, err
+	}
+	return &loadedModule{plugin, says}, nil
+}
+
 // readModule returns the bytes of p's module. The error is a config.Problem.
 func readModule(f *config.File, p *config.Plugin) ([]byte, error) {
 	problem := func(format string, args ...any) error {
@@ -244,7 +262,7 @@ func (b *builder) startRoot(
 		b.gen.broken = append(b.gen.broken, brokenPlugin{p.Name(), routeName, problem})
 		return nil, problem, nil
 	}
-	if problem := checkSettings(b.file, p.schema, routeName, p.Name(), settings); problem != nil {
+	if problem := checkSettings(b.file, p.manifest.Settings, routeName, p.Name(), settings); problem != nil {
 		return tolerate(problem)
 	}
 	key := rootKey{p.key, sha256.Sum256(settings)}

@@ -159,7 +159,7 @@ func buildDry(ctx context.Context, f *config.File) (denied []config.Problem, err
 		return nil, err
 	}
 	for name, p := range g.plugins {
-		if text := deniedWarning(f.Plugins[name], p.asked, p.Denied()); text != "" {
+		if text := deniedWarning(f.Plugins[name], p.manifest.Grants, p.Denied()); text != "" {
 			denied = append(denied, f.Problemf("plugins."+name+".grant", "%s", text))
 		}
 	}

@@ -170,7 +170,7 @@ func (a *app) metricsHandler() http.Handler {
 	next := a.parts.metrics.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		instances, memory := map[string]int{}, map[string]int64{}
-		a.parts.modules.each(func(k moduleKey, p *host.Plugin) {
+		a.parts.modules.each(func(k moduleKey, p *loadedModule) {
 			s := p.Stats() // an older generation's may still be there
 			instances[k.name] += s.Instances
 			memory[k.name] += s.MemoryBytes
