@@ -141,5 +141,6 @@ func ForeignNames() []string {
 	}
 	return names
 }
+
 // HostFunctions returns the names of what guests can import from env.
 func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }

@@ -30,7 +30,7 @@ func routeSpec(r *config.Route) route.Spec {
 
 // newListener converts what the engine must know of l.
 func newListener(l *config.Listener) *proxy.Listener {
-	return &proxy.Listener{Name: l.Name, TrustProxy: l.TrustProxy}
+	return &proxy.Listener{Name: l.Name, TrustProxy: l.TrustProxy, StripPort: l.StripPort}
 }
 
 // conditions converts the conditions of one kind, ordered by name.

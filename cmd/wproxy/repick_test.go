@@ -84,3 +84,80 @@ func TestPluginMovesRoute(t *testing.T) {
 		}
 	}
 }
+
+// suffixGuest appends "-canary" to the authority, as the SDK's example http_routing does,
+// and answers 418 where that is refused.
+const suffixGuest = `(module
+  (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_replace_header_map_value" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_send_local_response" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 512) ":authority" "-canary")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (drop (call $get (i32.const 0) (i32.const 512) (i32.const 10) (i32.const 600) (i32.const 604)))
+    (i64.store (i32.add (i32.load (i32.const 600)) (i32.load (i32.const 604))) (i64.load (i32.const 522)))
+    (if (call $set (i32.const 0) (i32.const 512) (i32.const 10) (i32.const 1024) (i32.add (i32.load (i32.const 604)) (i32.const 7)))
+      (then (drop (call $reply (i32.const 418) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+        (return (i32.const 1))))
+    (i32.const 0)))`
+
+// TestStripPort: where the listener has strip_port, a plugin and the upstream see a host
+// without the port that the client named, and the plugin can route by what it appends.
+func TestStripPort(t *testing.T) {
+	origin := newGoOrigin(t)
+	wasm, err := wasmtest.WAT(suffixGuest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "suffix.wasm")
+	if err := os.WriteFile(file, wasm, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	toml := strings.ReplaceAll(hostileConfig, "@ORIGIN", origin.Listener.Addr().String())
+	strip := freeAddress(t)
+	in := startInstance(t, fmt.Sprintf(`%s
+[listeners.strip]
+address = %q
+strip_port = true
+[routes.primary]
+host = ["p.test", "::1"]
+upstream = "origin"
+use = ["suffix"]
+[routes.canary]
+host = "p.test-canary"
+path = "/ok"
+upstream = "origin"
+use = ["suffix"]
+response_headers = { set = { x-route = "canary" } }
+[plugins.suffix]
+wasm = %q
+`, toml, strip, file))
+	for _, tt := range []struct {
+		addr, host string
+		want       int
+		route      string
+	}{
+		{in.addr, "p.test", 200, "canary"},
+		{in.addr, "p.test:8080", 418, ""},
+		{strip, "p.test", 200, "canary"},
+		{strip, "p.test:8080", 200, "canary"},
+		{strip, "[::1]:8080", 418, ""}, // "[::1]-canary" is no host
+	} {
+		req, err := http.NewRequest(http.MethodGet, "http://"+tt.addr+"/ok", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = tt.host
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if got := resp.Header.Get("x-route"); resp.StatusCode != tt.want || got != tt.route {
+			t.Errorf("%s at %s: %d by route %q, want %d by %q", tt.host, tt.addr, resp.StatusCode, got, tt.want, tt.route)
+		}
+	}
+}

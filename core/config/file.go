@@ -64,6 +64,9 @@ type Listener struct {
 	// TrustProxy lists the peers whose X-Forwarded-* and Forwarded fields are
 	// believed: addresses or CIDRs. Default: nobody's.
 	TrustProxy []netip.Prefix `toml:"trust_proxy"`
+	// StripPort leaves the port out of the authority that plugins, redirects and
+	// upstreams see. Default false.
+	StripPort bool `toml:"strip_port"`
 }
 
 // Limits bound what one client may make wproxy hold.

@@ -82,6 +82,13 @@ func (r *Request) parseIPLiteral(s, host, port string) error {
 	return nil
 }
 
+// StripPort makes the authority one without a port.
+func (r *Request) StripPort() {
+	if host, port, _ := splitPort(r.Authority); port != "" {
+		r.Authority = host
+	}
+}
+
 // splitPort splits s into host and port. port has its colon, and is "" for an
 // empty one.
 func splitPort(s string) (host, port string, ok bool) {

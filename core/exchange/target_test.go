@@ -136,6 +136,14 @@ func TestParseAuthority(t *testing.T) {
 		if r.Authority != tt.want || r.Hostname() != tt.host {
 			t.Errorf("ParseAuthority(%q): got %q, host %q; want %q, host %q", tt.in, r.Authority, r.Hostname(), tt.want, tt.host)
 		}
+		r.StripPort()
+		want := tt.host
+		if tt.want[0] == '[' {
+			want = "[" + tt.host + "]"
+		}
+		if r.Authority != want {
+			t.Errorf("%q without its port: got %q, want %q", tt.in, r.Authority, want)
+		}
 	}
 	for _, in := range []string{
 		"", ":80", ".", ".a", "a..b", "a..", "a b", "a,b", "a@b", "a/b", "a?b", "a#b", "a\\b", "a%41", "a;b", "ä", "a\x00",

@@ -19,7 +19,7 @@ type Sender struct {
 
 // Prepare makes of a head that came from a codec the one that matching, plugins
 // and upstream see, and says who sent it: x-forwarded-* and forwarded as
-// trust_proxy has it, and a request id. The peer is h.Conn's; without one, or
+// trust_proxy has it, a request id, and the authority as strip_port has it. The peer is h.Conn's; without one, or
 // without an address, nobody is trusted. A nil l trusts nobody.
 func (l *Listener) Prepare(h *exchange.Request) Sender {
 	var s Sender
@@ -32,6 +32,9 @@ func (l *Listener) Prepare(h *exchange.Request) Sender {
 		}
 	}
 	s.forwarded(h, trust)
+	if l != nil && l.StripPort {
+		h.StripPort() // x-forwarded-host has it still
+	}
 	s.requestID(h)
 	return s
 }

@@ -33,6 +33,7 @@ type Snapshot struct {
 type Listener struct {
 	Name       string
 	TrustProxy []netip.Prefix // peers whose X-Forwarded-* and Forwarded are believed
+	StripPort  bool           // the authority of requests is without its port from here on
 }
 
 // A Route is what to do with a request.
