@@ -142,5 +142,8 @@ func ForeignNames() []string {
 	return names
 }
 
+// Compress is the foreign function without its guest.
+func Compress(text string) ([]byte, error) { return compress(text) }
+
 // HostFunctions returns the names of what guests can import from env.
 func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }

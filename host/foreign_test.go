@@ -11,9 +11,11 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"io"
+	mathrand "math/rand/v2"
 	"strings"
 	"testing"
 
@@ -98,6 +100,35 @@ func TestCompress(t *testing.T) {
 	} {
 		if _, status, _ := foreign(t, newStream(), v021, tt.fn, tt.args); status != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, status, tt.want)
+		}
+	}
+}
+
+// TestCompressShort: a short text is one block, as zlib makes it (the example is from the
+// SDK's foreign_call_on_tick), and what comes back is the text, whatever its bits.
+func TestCompressShort(t *testing.T) {
+	packed, err := host.Compress("hello world!")
+	if got := hex.EncodeToString(packed); err != nil || got != "789ccb48cdc9c95728cf2fca495104001e89047e" {
+		t.Errorf("got %s, %v", got, err)
+	}
+	r := mathrand.New(mathrand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	for n := 1; n < 1<<14+100; n += 1 + n/40 {
+		for _, symbols := range []int{1, 2, 30, 256} {
+			text := make([]byte, n)
+			for i := range text {
+				text[i] = byte(r.IntN(symbols))
+			}
+			packed, err := host.Compress(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			z, err := zlib.NewReader(bytes.NewReader(packed))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back, err := io.ReadAll(z); err != nil || !bytes.Equal(back, text) {
+				t.Fatalf("%d bytes of %d symbols: %v", n, symbols, err)
+			}
 		}
 	}
 }
