@@ -221,7 +221,4 @@ func (in *instance) onlyRoots(t *testing.T) {
 		n := in.sum(t, contextsGauge)
 		return n >= 1 && n <= float64(runtime.GOMAXPROCS(0))
 	})
-	if t.Failed() {
-		t.Log("contexts:", in.sum(t, contextsGauge))
-	}
 }
