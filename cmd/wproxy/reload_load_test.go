@@ -91,7 +91,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			early = in.footprint(t)
 		}
 	}
-	early.flat(t, in.footprint(t))
+	flat(t, early, in.footprint(t))
 	for _, tt := range []struct{ name, broken, why string }{
 		{"guest refuses", strings.Replace(at(99), "fine 99", "refuse", 1), "moody"},
 		{"guest traps", strings.Replace(at(99), "fine 99", "trap", 1), "unreachable"},

@@ -157,7 +157,7 @@ const (
 )
 
 // flat fails unless late is early but for what may differ.
-func (early footprint) flat(t *testing.T, late footprint) {
+func flat(t *testing.T, early, late footprint) {
 	t.Helper()
 	t.Logf("after a third: %v", early)
 	t.Logf("at the end:    %v", late)

@@ -56,7 +56,7 @@ func TestSwapUnderLoad(t *testing.T) {
 			early = in.footprint(t)
 		}
 	}
-	early.flat(t, in.footprint(t))
+	flat(t, early, in.footprint(t))
 	load.stop()
 	strict.Eventually(t, "one VM pool left", func() bool { return in.sum(t, "wproxy_plugin_instances") <= float64(runtime.GOMAXPROCS(0)) })
 	in.onlyRoots(t)
