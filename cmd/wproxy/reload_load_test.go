@@ -15,7 +15,7 @@ import (
 // Reloads under load: in CI and in the long form. padding is how many bytes of settings
 // each makes the process hold, and must be enough for the sum to be seen if they are kept.
 const (
-	reloads     = 80
+	reloads     = 60
 	reloadsLong = 10_000
 	reloadLoad  = 4 // requests between two reloads, at least
 	padding     = 64 << 10
