@@ -63,17 +63,17 @@ const (
 	bulkEntryShift = -2
 
 	// frameBytes is what a call of a function takes of the stack at the least, and
-	// frameLocal what each parameter, result and local variable adds. Values that live
-	// across calls have places too: a byte for each unit of code, up to frameMost.
+	// frameLocal what each parameter, result and local variable adds. Every value
+	// that lives across a call has a place of its own too, of 8 bytes; a byte for each
+	// unit of code is about what compilers of guests make of that.
 	frameBytes = 48
 	frameLocal = 8
-	frameMost  = 512
 	// uncountedFrame is the most bytes that a function may take without counting
 	// them, and uncountedChain the most that a chain of calls of such functions may take.
 	// A chainShare of the chain is in the price of the function above it: all of it
 	// would be a price for what hardly ever happens, and so a call may take up to
 	// eight times what it counts.
-	uncountedFrame = 1 << 10
-	uncountedChain = 8 << 10
+	uncountedFrame = 2 << 10
+	uncountedChain = 16 << 10
 	chainShare     = 8
 )
