@@ -126,7 +126,7 @@ type PluginOptions struct {
 	OnCall func(Callback, time.Duration)
 
 	// OnFuel, if set, is told of the units of work that guests have done, in
-	// portions of ten microseconds and more; 8,000 units are a microsecond of CPU. It
+	// portions of ten microseconds and more; 6,000 units are a microsecond of CPU. It
 	// is called like OnCall.
 	OnFuel func(units int64)
 }

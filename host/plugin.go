@@ -75,7 +75,7 @@ type Stats struct {
 	Instances   int              // VMs alive
 	MemoryBytes int64            // linear memory of all of them
 	Streams     int              // contexts bound to a VM
-	Fuel        uint64           // units of work of all calls; 8,000 are a microsecond of PluginOptions.CPU
+	Fuel        uint64           // units of work of all calls; 6,000 are a microsecond of PluginOptions.CPU
 	Traps       map[Cause]uint64 // VMs that died, by cause
 	Restarts    uint64           // VMs started after the first crash
 	Waits       uint64           // streams that found all VMs busy when they were bound

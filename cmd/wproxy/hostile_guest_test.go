@@ -289,8 +289,8 @@ func stopPauses() *metrics.Float64Histogram {
 
 // longestPause is the lower end of the highest bucket that has grown.
 func longestPause(before, after *metrics.Float64Histogram) time.Duration {
-	for i := len(after.Counts) - 1; i >= 0; i-- {
-		if i < len(before.Counts) && after.Counts[i] > before.Counts[i] {
+	for i, n := range slices.Backward(after.Counts) {
+		if i < len(before.Counts) && n > before.Counts[i] {
 			return time.Duration(max(0, after.Buckets[i]) * float64(time.Second))
 		}
 	}

@@ -229,7 +229,7 @@ func (c *command) compare(was, now *world, dir, as string) error {
 	m, err1 := was.instantiate(wasm, as)
 	n, err2 := now.instantiate(wasm, as)
 	if (err1 == nil) != (err2 == nil) {
-		return fmt.Errorf("plain: %v; rewritten: %v", err1, err2)
+		return fmt.Errorf("plain: %w; rewritten: %w", err1, err2)
 	}
 	if c.Type != "module" {
 		if err2 == nil && c.Text != "out of bounds table access" { // as the runtime has it, see its own test
@@ -252,7 +252,7 @@ func (c *command) act(was, now *world) error {
 	r2, _, err2 := now.run(c.Action)
 	traps := c.Type == "assert_trap" || c.Type == "assert_exhaustion"
 	if (err2 != nil) != traps {
-		return fmt.Errorf("%v, want %s", err2, c.Text)
+		return fmt.Errorf("%w, want %s", err2, c.Text)
 	}
 	if traps {
 		if t1, t2 := firstLine(err1), firstLine(err2); t1 != t2 && c.Type != "assert_exhaustion" {
