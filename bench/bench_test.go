@@ -26,6 +26,18 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+func TestReleaseOf(t *testing.T) {
+	for _, tt := range []struct{ path, out, want string }{
+		{"/usr/bin/envoy", "\n/usr/bin/envoy  version: 0123/1.40.0/Clean/RELEASE/BoringSSL\n\n", "version: 0123/1.40.0/Clean/RELEASE/BoringSSL"},
+		{"/x/traefik", "Version:      3.7.15\nCodename: x\n", "Version: 3.7.15"},
+		{"/usr/sbin/nginx", "nginx version: nginx/1.22.1", "nginx version: nginx/1.22.1"},
+	} {
+		if got := releaseOf(tt.path, tt.out); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.out, got, tt.want)
+		}
+	}
+}
+
 func TestUsageOfItself(t *testing.T) {
 	u, err := usageOf(os.Getpid())
 	if err != nil {

@@ -74,8 +74,15 @@ func (p *proxy) find(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.release, _, _ = strings.Cut(out, "\n")
+	p.release = releaseOf(p.path, out)
 	return nil
+}
+
+// releaseOf returns the first line of what a program at path has printed about its
+// version, without its path, which is nobody's business.
+func releaseOf(path, out string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+	return strings.Join(strings.Fields(strings.TrimPrefix(line, path)), " ")
 }
 
 // A server is a running program that answers at address.
@@ -116,14 +123,17 @@ func (p *proxy) run(ctx context.Context, dir string, cpu int, origin string, fea
 	return &server{process: pr, setup: s}, time.Since(begin), nil
 }
 
-// awaitAnswer asks for /1k at address until it answers 200, p ends, or
-// startTimeout has passed.
+// awaitAnswer asks for /1k at address until the answer is the origin's file, p ends,
+// or startTimeout has passed.
 func awaitAnswer(ctx context.Context, p *process, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		status, _, err := get(ctx, address, "/1k")
+		status, body, err := get(ctx, address, "/1k")
 		if err == nil && status == 200 {
+			if string(body) != originBody(originBodies["1k"]) {
+				return fmt.Errorf("%s answers with another body than the origin's, of %d bytes", p.name, len(body))
+			}
 			return nil
 		}
 		if err := p.ended(); err != nil {
@@ -155,6 +165,9 @@ func freeAddresses(n int) ([]string, error) {
 // originBodies are the static files the origin serves, by size in bytes.
 var originBodies = map[string]int{"1k": 1 << 10, "64k": 64 << 10, "1m": 1 << 20}
 
+// originBody returns the content of the file of that size.
+func originBody(size int) string { return strings.Repeat("0123456789abcde\n", size/16) }
+
 // runOrigin starts nginx as the origin, on cpu, with its files below dir.
 func runOrigin(ctx context.Context, nginx *proxy, dir string, cpu int) (*server, error) {
 	if nginx.path == "" {
@@ -165,7 +178,7 @@ func runOrigin(ctx context.Context, nginx *proxy, dir string, cpu int) (*server,
 	p.configure = func(s setup) (map[string]string, []string) {
 		files, args := configureOrigin(s)
 		for name, size := range originBodies {
-			files[name] = strings.Repeat("0123456789abcde\n", size/16)
+			files[name] = originBody(size)
 		}
 		return files, args
 	}

@@ -92,9 +92,9 @@ type callAnswer struct {
 	message        string
 }
 
-// startCall sends a call for the current context. It is not answered before the
+// sendCall sends a call for the current context. It is not answered before the
 // outermost callback has returned, as that needs mu, which is held.
-func (v *vm) startCall(r *CallRequest) (uint32, abi.Status) {
+func (v *vm) sendCall(r *CallRequest) (uint32, abi.Status) {
 	p := v.p
 	do, err := p.h.o.Caller.Prepare(r)
 	switch {

@@ -92,7 +92,7 @@ func (c *Context) callback(cb Callback, n int, end bool) (abi.Action, error) {
 	if c.err != nil {
 		return abi.Continue, c.err
 	}
-	if !c.root.p.exports[cb].present {
+	if !c.root.p.exports[cb].present || callbackSet(c.root.skips.Load()).has(cb) {
 		return abi.Continue, nil
 	}
 	v, err := c.lock()

@@ -10,7 +10,6 @@
 // block or push happens after the callback has returned.
 //
 // The package knows no socket, no codec and no route: what it needs from outside is
-// in stream.go. What a guest can make it hold or do is bounded in limits.go, with one
-// exception: guest code that loops for ever is not ended yet. Plugin.compile is the
-// place where a module can be rewritten so that it counts its work.
+// in stream.go. What a guest can make it hold or do is bounded in limits.go: modules are
+// rewritten to count their work (package meter), and fuel.go says how much is too much.
 package host

@@ -72,9 +72,6 @@ func WASINames() map[string]string {
 	return m
 }
 
-// ScanModule is scanModule.
-func ScanModule(b []byte) error { _, err := scanModule(b); return err }
-
 // Poke writes b into the memory of the plugin's first VM, which grows if it has to.
 func (p *Plugin) Poke(at uint32, b []byte) {
 	v := p.list()[0]
@@ -138,3 +135,12 @@ func (h *Host) Plugins() int {
 
 // HostFunctions returns the names of what guests can import from env.
 func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }
+
+// ForeignNames returns the names of all foreign functions.
+func ForeignNames() []string {
+	var names []string
+	for name := range foreignFuncs {
+		names = append(names, name)
+	}
+	return names
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"wproxy/abi"
+	"wproxy/host/meter"
 )
 
 // A callbackSpec is what the ABI says about a callback (abi.md 1.3). All
@@ -58,23 +59,23 @@ type startFunc struct {
 
 // check reads what the module exports and imports into p, and returns what is
 // wrong with it.
-func (p *Plugin) check(info moduleInfo) (problems []string) {
+func (p *Plugin) check(info *meter.Info) (problems []string) {
 	add := func(format string, args ...any) {
 		if len(problems) < maxProblems {
 			problems = append(problems, fmt.Sprintf(format, args...))
 		}
 	}
 	defs := p.code.ExportedFunctions()
-	for _, name := range info.exports {
+	for _, name := range info.Exports {
 		if v, ok := abi.MarkerVersion(name); ok {
 			p.version = v
 			break
 		}
 	}
 	if p.version == 0 {
-		p.noMarker(info.exports, add)
+		p.noMarker(info.Exports, add)
 	}
-	if !info.memory {
+	if !info.Memory {
 		add("it has no memory of its own")
 	}
 	p.checkAllocator(defs, add)

@@ -15,7 +15,8 @@ import (
 var deflaters = sync.Pool{New: func() any { return zlib.NewWriter(io.Discard) }}
 
 // foreignCompress is compress: bytes to zlib (RFC 1950).
-func foreignCompress(_ *vm, args string) ([]byte, abi.Status) {
+func foreignCompress(v *vm, args string) ([]byte, abi.Status) {
+	v.charge(int64(len(args)) * compressUnits)
 	w, _ := deflaters.Get().(*zlib.Writer) // New makes nothing else
 	defer deflaters.Put(w)
 	var out bytes.Buffer
@@ -36,6 +37,7 @@ func foreignUncompress(v *vm, args string) ([]byte, abi.Status) {
 	if errors.Is(err, errUncompressed) {
 		v.warn("uncompress was given something that is too large uncompressed")
 	}
+	v.charge(int64(len(out)) * uncompressUnits)
 	if err != nil {
 		return nil, abi.StatusSerializationFailure
 	}
@@ -44,18 +46,16 @@ func foreignUncompress(v *vm, args string) ([]byte, abi.Status) {
 
 var errUncompressed = errors.New("too large uncompressed")
 
+// uncompress returns what it has made, also with an error.
 func uncompress(args string, most int64) ([]byte, error) {
 	r, err := zlib.NewReader(strings.NewReader(args))
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // nothing is behind it
+	defer r.Close()
 	out, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err != nil {
-		return nil, err
+	if err == nil && int64(len(out)) > most {
+		err = errUncompressed
 	}
-	if int64(len(out)) > most {
-		return nil, errUncompressed
-	}
-	return out, nil
+	return out, err
 }

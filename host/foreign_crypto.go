@@ -21,7 +21,8 @@ import (
 
 // foreignVerifySignature is verify_signature {1 hash, 2 key DER, 3 signature, 4 text, 5
 // key PEM} to {1 ok, 2 error}. Keys are SubjectPublicKeyInfo.
-func foreignVerifySignature(_ *vm, args string) ([]byte, abi.Status) {
+func foreignVerifySignature(v *vm, args string) ([]byte, abi.Status) {
+	v.charge(verifyUnits)
 	a, ok := protoStrings(args)
 	if !ok {
 		return nil, abi.StatusBadArgument
@@ -32,7 +33,8 @@ func foreignVerifySignature(_ *vm, args string) ([]byte, abi.Status) {
 
 // foreignSign is sign {1 hash, 2 key DER, 3 text, 4 key PEM} to {1 ok, 2 signature, 3
 // error}. Keys are PKCS #8.
-func foreignSign(_ *vm, args string) ([]byte, abi.Status) {
+func foreignSign(v *vm, args string) ([]byte, abi.Status) {
+	v.charge(signUnits)
 	a, ok := protoStrings(args)
 	if !ok {
 		return nil, abi.StatusBadArgument

@@ -37,28 +37,3 @@ func FuzzLoad(f *testing.F) {
 		p.Close()
 	})
 }
-
-// FuzzScanModule reads any bytes; truncations of what is good must not be.
-func FuzzScanModule(f *testing.F) {
-	f.Add(wasmtest.NewGuest().Bytes())
-	f.Fuzz(func(_ *testing.T, wasm []byte) { _ = host.ScanModule(wasm) })
-}
-
-func TestScanModuleTruncated(t *testing.T) {
-	m := wasmtest.NewGuest()
-	m.ImportGlobal("env", "g")
-	m.ImportMemory("env", "m")
-	wasm := m.Bytes()
-	if err := host.ScanModule(wasm); err != nil {
-		t.Fatal(err)
-	}
-	bad := 0
-	for n := range wasm {
-		if host.ScanModule(wasm[:n]) != nil {
-			bad++
-		}
-	}
-	if whole := len(wasm) - bad; whole > 12 { // a module that ends between sections is whole
-		t.Errorf("%d of %d truncated modules are taken for whole ones", whole, len(wasm))
-	}
-}

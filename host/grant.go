@@ -18,6 +18,7 @@ const (
 	GrantSharedData = "shared-data" // shared data of its vm_id
 	GrantQueue      = "queue"       // shared queues
 	GrantEnv        = "env"         // PluginOptions.Env
+	GrantCounters   = "counters"    // the counters of its vm_id (abi.ForeignTakeCounter)
 
 	// GrantCall in front of the name of an upstream: calls to that upstream.
 	GrantCall = "call:"
@@ -30,13 +31,13 @@ func DefaultGrants() []string { return []string{GrantLog, GrantMetrics, GrantSha
 // checkGrant says what is wrong with a grant.
 func checkGrant(g string) error {
 	switch g {
-	case GrantLog, GrantMetrics, GrantSharedData, GrantQueue, GrantEnv:
+	case GrantLog, GrantMetrics, GrantSharedData, GrantQueue, GrantEnv, GrantCounters:
 		return nil
 	}
 	if name, ok := strings.CutPrefix(g, GrantCall); ok && name != "" {
 		return nil
 	}
-	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, or call: with the name of an upstream", g)
+	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, counters, or call: with the name of an upstream", g)
 }
 
 // envNeeds says which grant a function of module env needs; one that is not listed is
@@ -67,7 +68,7 @@ var envNeeds = map[string]string{
 }
 
 // foreignNeeds is envNeeds for foreign functions, by their names.
-var foreignNeeds = map[string]string{}
+var foreignNeeds = map[string]string{abi.ForeignTakeCounter: GrantCounters}
 
 // wasiNeeds is envNeeds for functions of WASI. The environment is not in it: without
 // the grant it is empty, as guests in Go do not even start when they are told that
@@ -75,6 +76,15 @@ var foreignNeeds = map[string]string{}
 var wasiNeeds = map[string]string{
 	"fd_write":  GrantLog,
 	"fd_pwrite": GrantLog,
+}
+
+// ImportGrant returns the grant that a function takes which guests import; "" if it
+// takes none, GrantCall if it takes that of some upstream.
+func ImportGrant(module, name string) string {
+	if module == abi.ModuleEnv {
+		return envNeeds[name]
+	}
+	return wasiNeeds[name]
 }
 
 // A grantSet is what one plugin was granted.
@@ -118,9 +128,9 @@ func (p *Plugin) Denied() []DeniedImport { return slices.Clone(p.denied) }
 
 // deny returns the stub for an import that is not granted; nil if it may be used.
 func (p *Plugin) deny(module, name string, hasResult bool) api.GoModuleFunc {
-	grant, status := envNeeds[name], uint64(abi.StatusInternalFailure)
+	grant, status := ImportGrant(module, name), uint64(abi.StatusInternalFailure)
 	if module != abi.ModuleEnv {
-		grant, status = wasiNeeds[name], uint64(errnoNotCapable)
+		status = uint64(errnoNotCapable)
 	}
 	if p.grants.has(grant) {
 		return nil

@@ -29,11 +29,17 @@ const (
 // watGuest assembles a guest of testdata/wat with an ABI marker.
 func watGuest(tb testing.TB, name, version string) []byte {
 	tb.Helper()
+	return assemble(tb, strings.Replace(readGuest(tb, name), v021, version, 1))
+}
+
+// readGuest returns the text of a guest.
+func readGuest(tb testing.TB, name string) string {
+	tb.Helper()
 	src, err := os.ReadFile("../testdata/wat/" + name + ".wat")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return assemble(tb, strings.Replace(string(src), v021, version, 1))
+	return string(src)
 }
 
 func assemble(tb testing.TB, src string) []byte {

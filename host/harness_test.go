@@ -245,13 +245,14 @@ func (m *fakeMap) Set(name, value string) bool {
 	if bad(name) || bad(value) {
 		return false
 	}
-	for i := range m.pairs {
-		if m.pairs[i].Name == name {
-			m.pairs[i].Value = value
-			return true
-		}
+	i := slices.IndexFunc(m.pairs, func(p abi.Pair) bool { return p.Name == name })
+	if i < 0 {
+		return m.Add(name, value)
 	}
-	return m.Add(name, value)
+	m.pairs[i].Value = value
+	rest := slices.DeleteFunc(m.pairs[i+1:], func(p abi.Pair) bool { return p.Name == name })
+	m.pairs = m.pairs[:i+1+len(rest)]
+	return true
 }
 
 func (m *fakeMap) Add(name, value string) bool {

@@ -43,7 +43,7 @@ func hostHTTPCall(v *vm, a []uint64) abi.Status {
 		return abi.StatusBadArgument
 	}
 	r.Upstream, r.Body = strings.Clone(upstream), append([]byte(nil), body...)
-	id, status := v.startCall(r)
+	id, status := v.sendCall(r)
 	if status != abi.StatusOK {
 		return status
 	}
@@ -94,9 +94,8 @@ func (r *CallRequest) read(head, trailers []byte) error {
 	if seen != method|path|authority {
 		return errCallPseudo
 	}
-	pairs, err = ownPairs(trailers)
-	if err != nil {
-		return nil // no trailers
+	if pairs, err = ownPairs(trailers); err != nil {
+		pairs = nil
 	}
 	for _, p := range pairs {
 		name, value, ok := CleanField(p.Name, p.Value)
@@ -123,16 +122,4 @@ func hostGetStatus(v *vm, a []uint64) abi.Status {
 		return s
 	}
 	return v.put32(a[0], code)
-}
-
-// readable is header for who only reads: an answer's maps are there too, while its
-// callback runs and whatever the effective context.
-func (v *vm) readable(kind abi.MapType) Map {
-	switch {
-	case kind == abi.MapHTTPCallResponseHeaders && v.answer != nil:
-		return &v.answer.head
-	case kind == abi.MapHTTPCallResponseTrailers && v.answer != nil:
-		return &v.answer.trailers
-	}
-	return v.header(kind)
 }

@@ -7,13 +7,41 @@ import (
 	"wproxy/abi"
 )
 
-// header returns the map that the current stream has of that kind; nil when it is
-// not there.
+// headerArg is how every header call begins: readable says whether what the guest has
+// pointed to is in its memory, and kind is the map that it means. With a status other
+// than OK the call is over; the map may be nil all the same, when it is not there.
+func (v *vm) headerArg(kind uint64, readable bool) (Map, abi.Status) {
+	k := abi.MapType(uint32(kind))
+	switch {
+	case !readable:
+		return nil, abi.StatusInvalidMemoryAccess
+	case !k.Known():
+		return nil, abi.StatusBadArgument
+	}
+	return v.header(k), abi.StatusOK
+}
+
+// header returns the map that the current stream has of that kind; nil when it is not
+// there.
 func (v *vm) header(kind abi.MapType) Map {
 	if s := v.stream(); s != nil {
 		return s.Map(kind)
 	}
 	return nil
+}
+
+// readArg is headerArg for calls that only read: they see the answer of an HTTP call too.
+func (v *vm) readArg(kind uint64, readable bool) (Map, abi.Status) {
+	m, st := v.headerArg(kind, readable)
+	if m == nil && st == abi.StatusOK && v.answer != nil {
+		switch abi.MapType(uint32(kind)) {
+		case abi.MapHTTPCallResponseHeaders:
+			return &v.answer.head, st
+		case abi.MapHTTPCallResponseTrailers:
+			return &v.answer.trailers, st
+		}
+	}
+	return m, st
 }
 
 // serialize encodes a map into the scratch buffer; an empty one has no bytes, as
@@ -31,15 +59,12 @@ func (v *vm) serialize(m Map) []byte {
 
 // hostGetHeaderMapSize is proxy_get_header_map_size(type, *size): of the encoding.
 func hostGetHeaderMapSize(v *vm, a []uint64) abi.Status {
-	kind := abi.MapType(uint32(a[0]))
-	if !v.writable32(a[1]) {
-		return abi.StatusInvalidMemoryAccess
-	}
-	if !kind.Known() {
-		return abi.StatusBadArgument
+	m, st := v.readArg(a[0], v.writable32(a[1]))
+	if st != abi.StatusOK {
+		return st
 	}
 	size := 0
-	if m := v.readable(kind); m != nil {
+	if m != nil {
 		size = len(v.serialize(m))
 	}
 	return v.put32(a[1], uint32(size))
@@ -48,12 +73,12 @@ func hostGetHeaderMapSize(v *vm, a []uint64) abi.Status {
 // hostGetHeaderMapPairs is proxy_get_header_map_pairs(type, *ptr, *len). A map that
 // is not there is empty.
 func hostGetHeaderMapPairs(v *vm, a []uint64) abi.Status {
-	kind := abi.MapType(uint32(a[0]))
-	if !kind.Known() {
-		return abi.StatusBadArgument
+	m, st := v.readArg(a[0], true)
+	if st != abi.StatusOK {
+		return st
 	}
 	var data []byte
-	if m := v.readable(kind); m != nil {
+	if m != nil {
 		data = v.serialize(m)
 	}
 	return v.give(data, a[1], a[2])
@@ -63,15 +88,11 @@ func hostGetHeaderMapPairs(v *vm, a []uint64) abi.Status {
 // be decoded leaves the map as it is: the reference host would empty it, and any
 // status but OK kills guests written in Rust.
 func hostSetHeaderMapPairs(v *vm, a []uint64) abi.Status {
-	kind := abi.MapType(uint32(a[0]))
 	data, ok := v.view(a[1], a[2])
-	switch {
-	case !ok:
-		return abi.StatusInvalidMemoryAccess
-	case !kind.Known():
-		return abi.StatusBadArgument
+	m, st := v.headerArg(a[0], ok)
+	if st != abi.StatusOK {
+		return st
 	}
-	m := v.header(kind)
 	if m == nil {
 		return v.noMap()
 	}
@@ -122,7 +143,7 @@ func (v *vm) overflow(m Map) abi.Status {
 // refused answers a change that would break framing. It is dropped; security wins
 // over guests that cannot bear a status.
 func (v *vm) refused() abi.Status {
-	v.warn("a change of headers was refused: a name or value with CR, LF, NUL or other bytes that a field must not have")
+	v.warn("a change of headers was refused: a name or value with bytes that a field must not have, or a pseudo header with a value that it cannot have (a port is a number)")
 	return abi.StatusBadArgument
 }
 
@@ -153,17 +174,14 @@ func appendLower[T []byte | string](dst []byte, b T) []byte {
 // hostGetHeaderMapValue is proxy_get_header_map_value(type, name, *ptr, *len): the
 // first value. What is absent is NotFound; in ABI 0.1.0 it is OK and empty.
 func hostGetHeaderMapValue(v *vm, a []uint64) abi.Status {
-	kind := abi.MapType(uint32(a[0]))
 	name, ok := v.lowerName(a[1], a[2])
-	switch {
-	case !ok:
-		return abi.StatusInvalidMemoryAccess
-	case !kind.Known():
-		return abi.StatusBadArgument
+	m, st := v.readArg(a[0], ok)
+	if st != abi.StatusOK {
+		return st
 	}
 	var value string
 	found := false
-	if m := v.readable(kind); m != nil {
+	if m != nil {
 		value, found = m.Get(name)
 	}
 	if !found && v.p.version != abi.Version010 {
@@ -181,16 +199,12 @@ func hostAddHeaderMapValue(v *vm, a []uint64) abi.Status { return v.edit(a, true
 func hostReplaceHeaderMapValue(v *vm, a []uint64) abi.Status { return v.edit(a, false) }
 
 func (v *vm) edit(a []uint64, add bool) abi.Status {
-	kind := abi.MapType(uint32(a[0]))
 	name, ok := v.text(a[1], a[2])
 	value, ok2 := v.text(a[3], a[4])
-	switch {
-	case !ok || !ok2:
-		return abi.StatusInvalidMemoryAccess
-	case !kind.Known():
-		return abi.StatusBadArgument
+	m, st := v.headerArg(a[0], ok && ok2)
+	if st != abi.StatusOK {
+		return st
 	}
-	m := v.header(kind)
 	if m == nil {
 		return v.noMap()
 	}
@@ -235,15 +249,11 @@ func (v *vm) change(m Map, a []uint64, name, value string, add bool) bool {
 // hostRemoveHeaderMapValue is proxy_remove_header_map_value(type, name): all
 // lines. What is absent is fine; a pseudo header stays, with a warning.
 func hostRemoveHeaderMapValue(v *vm, a []uint64) abi.Status {
-	kind := abi.MapType(uint32(a[0]))
 	name, ok := v.lowerName(a[1], a[2])
-	switch {
-	case !ok:
-		return abi.StatusInvalidMemoryAccess
-	case !kind.Known():
-		return abi.StatusBadArgument
+	m, st := v.headerArg(a[0], ok)
+	if st != abi.StatusOK {
+		return st
 	}
-	m := v.header(kind)
 	if m == nil {
 		return v.noMap()
 	}

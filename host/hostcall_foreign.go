@@ -24,6 +24,14 @@ var foreignFuncs = map[string]foreignFunc{
 	"verify_signature":       foreignVerifySignature,
 }
 
+// recordFuncs has the extensions of this host. args are a view of guest memory that the
+// function may write to; there is no result beside that.
+var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
+	abi.ForeignEditFields:    editFields,
+	abi.ForeignSkipCallbacks: skipCallbacks,
+	abi.ForeignTakeCounter:   takeCounter,
+}
+
 // hostCallForeignFunction is proxy_call_foreign_function(name, args, *ptr, *len).
 func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 	name, ok1 := v.text(a[0], a[1])
@@ -31,10 +39,18 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 	if !ok1 || !ok2 || !v.writable32(a[4]) || !v.writable32(a[5]) {
 		return abi.StatusInvalidMemoryAccess
 	}
+	if v.foreignDenied(name) {
+		return abi.StatusInternalFailure
+	}
+	if f := recordFuncs[name]; f != nil {
+		record, _ := v.view(a[2], a[3]) // it is inside, as args are
+		if status := f(v, record); status != abi.StatusOK {
+			return status
+		}
+		return v.give(nil, a[4], a[5])
+	}
 	f := foreignFuncs[name]
 	switch {
-	case v.foreignDenied(name):
-		return abi.StatusInternalFailure
 	case f == nil:
 		return abi.StatusNotFound
 	case len(args) > maxForeignArgs:

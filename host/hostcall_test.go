@@ -108,6 +108,8 @@ type hostCallCase struct {
 	body    string
 	log     string // part of a line of the host
 	guest   string // line of the guest
+	beyond  string // what is behind address and length of data
+	reply   string // the local reply
 }
 
 const (
@@ -239,6 +241,60 @@ func hostCallCases() []hostCallCase {
 		{name: "configuration 0.1.0", call: "proxy_get_configuration", sig: "ii>i", args: []any{out(0), out(4)}, version: "proxy_abi_version_0_1_0", isData: true, data: "the vm"},
 
 		{name: "get status, outside of an answer", call: "proxy_get_status", sig: "iii>i", args: []any{out(0), out(4), out(8)}, bytes: strings.Repeat("\x00", 12)},
+		{name: "shared data", call: "proxy_get_shared_data", sig: "iiiii>i", args: []any{"key", out(0), out(4), out(8)}, isData: true, data: "value", beyond: u32(1)},
+		{name: "shared data, another cas", call: "proxy_set_shared_data", sig: "iiiii>i", args: []any{"key", "v", 77}, want: 8},
+		{name: "shared data, the cas", call: "proxy_set_shared_data", sig: "iiiii>i", args: []any{"key", "v", 1}},
+		{name: "shared data, empty key", call: "proxy_set_shared_data", sig: "iiiii>i", args: []any{"", "v", 0}},
+
+		{name: "register queue", call: "proxy_register_shared_queue", sig: "iii>i", args: []any{"q", out(0)}, bytes: u32(1)},
+		{name: "register queue, no name", call: "proxy_register_shared_queue", sig: "iii>i", args: []any{"", out(0)}, bytes: u32(1)},
+		{name: "register queue, long name", call: "proxy_register_shared_queue", sig: "iii>i", args: []any{big, out(0)}, want: 10, log: "too long"},
+		{name: "resolve queue, own", call: "proxy_resolve_shared_queue", sig: "iiiii>i", args: []any{"", "queue", out(0)}, bytes: u32(1)},
+		{name: "resolve queue, own by name", call: "proxy_resolve_shared_queue", sig: "iiiii>i", args: []any{"vm7", "queue", out(0)}, bytes: u32(1)},
+		{name: "resolve queue, unknown", call: "proxy_resolve_shared_queue", sig: "iiiii>i", args: []any{"", "q", out(0)}, want: 1},
+		{name: "resolve queue, unknown VM", call: "proxy_resolve_shared_queue", sig: "iiiii>i", args: []any{big, "queue", out(0)}, want: 1},
+		{name: "enqueue", call: "proxy_enqueue_shared_queue", sig: "iii>i", args: []any{1, "x"}},
+		{name: "enqueue, big", call: "proxy_enqueue_shared_queue", sig: "iii>i", args: []any{1, big}},
+		{name: "enqueue, nothing", call: "proxy_enqueue_shared_queue", sig: "iii>i", args: []any{1, ""}},
+		{name: "enqueue, too much", call: "proxy_enqueue_shared_queue", sig: "iii>i", args: []any{1, strings.Repeat("x", host.MaxQueueBytes)}, want: 10, log: "full"},
+		{name: "enqueue, unknown", call: "proxy_enqueue_shared_queue", sig: "iii>i", args: []any{2, "x"}, want: 1},
+		{name: "enqueue, token 0", call: "proxy_enqueue_shared_queue", sig: "iii>i", args: []any{0, "x"}, want: 1},
+		{name: "dequeue", call: "proxy_dequeue_shared_queue", sig: "iii>i", args: []any{1, out(0), out(4)}, isData: true, data: "queue"},
+		{name: "dequeue, empty", call: "proxy_dequeue_shared_queue", sig: "iii>i", args: []any{2, out(0), out(4)}, want: 7},
+		{name: "dequeue, unknown", call: "proxy_dequeue_shared_queue", sig: "iii>i", args: []any{3, out(0), out(4)}, want: 1},
+
+		{name: "define metric, the same", call: "proxy_define_metric", sig: "iiii>i", args: []any{2, "", out(0)}, bytes: u32(1)},
+		{name: "increment a counter", call: "proxy_increment_metric", sig: "iI>i", args: []any{1, int64(1)}},
+		{name: "increment a counter by nothing", call: "proxy_increment_metric", sig: "iI>i", args: []any{1, int64(0)}},
+		{name: "increment a counter down", call: "proxy_increment_metric", sig: "iI>i", args: []any{1, int64(-1)}, want: 2},
+		{name: "increment a gauge down", call: "proxy_increment_metric", sig: "iI>i", args: []any{2, int64(-1)}},
+		{name: "increment a histogram", call: "proxy_increment_metric", sig: "iI>i", args: []any{3, int64(1)}, want: 2},
+		{name: "record a counter", call: "proxy_record_metric", sig: "iI>i", args: []any{1, int64(1)}},
+		{name: "record a gauge", call: "proxy_record_metric", sig: "iI>i", args: []any{2, int64(-1 << 40)}},
+		{name: "record a histogram", call: "proxy_record_metric", sig: "iI>i", args: []any{3, int64(1)}},
+		{name: "get a counter", call: "proxy_get_metric", sig: "ii>i", args: []any{1, out(0)}, bytes: u64(0)},
+		{name: "get a histogram", call: "proxy_get_metric", sig: "ii>i", args: []any{3, out(0)}, want: 2},
+
+		{name: "property plugin_vm_memory", call: "proxy_get_property", sig: "iiii>i", args: []any{"plugin_vm_memory", out(0), out(4)}, isData: true, data: u64(2 * wasmtest.PageSize)},
+		{name: "property, big path", call: "proxy_get_property", sig: "iiii>i", args: []any{big, out(0), out(4)}, want: 1},
+		{name: "foreign, uncompress", call: "proxy_call_foreign_function", sig: "iiiiii>i", args: []any{"uncompress", "\x78\x9c\x03\x00\x00\x00\x00\x01", out(0), out(4)}, isData: true},
+		{name: "foreign, uncompress garbage", call: "proxy_call_foreign_function", sig: "iiiiii>i", args: []any{"uncompress", "x", out(0), out(4)}, want: 3},
+		{name: "foreign, declare nothing", call: "proxy_call_foreign_function", sig: "iiiiii>i", args: []any{"declare_property", "", out(0), out(4)}, want: 2},
+		{name: "foreign, no name", call: "proxy_call_foreign_function", sig: "iiiiii>i", args: []any{"", "", out(0), out(4)}, want: 1},
+		{name: "local response", call: "proxy_send_local_response", sig: "iiiiiiii>i", args: []any{403, "why", "body", pairs("a", "b"), -1}, reply: "403 why body [{a b}] -1"},
+		{name: "local response, nothing", call: "proxy_send_local_response", sig: "iiiiiiii>i", args: []any{204, "", "", "", 3}, reply: "204   [] 3"},
+		{name: "local response, no status", call: "proxy_send_local_response", sig: "iiiiiiii>i", args: []any{99, "a b", "", "bad", 17}, reply: "500 a_b  [] -1", log: "left out"},
+		{name: "done, without a wish to wait", call: "proxy_done", sig: ">i", args: []any{0}, want: 1},
+		{name: "add, empty value", call: "proxy_add_header_map_value", sig: "iiiii>i", args: []any{0, "x", ""}, headers: headers + " x="},
+		{name: "replace, not there", call: "proxy_replace_header_map_value", sig: "iiiii>i", args: []any{1, "x", "y"}, log: "not there"},
+		{name: "remove, not there", call: "proxy_remove_header_map_value", sig: "iii>i", args: []any{3, "x"}, log: "not there"},
+		{name: "replace, unknown", call: "proxy_replace_header_map_value", sig: "iiiii>i", args: []any{1 << 30, "x", "y"}, want: 2},
+		{name: "body appended, big", call: "proxy_set_buffer_bytes", sig: "iiiii>i", args: []any{0, 10, 0, big}, body: "hello body" + big},
+		{name: "tick, the longest", call: "proxy_set_tick_period_milliseconds", sig: "i>i", args: []any{-1}},
+
+		{name: "http call", call: "proxy_http_call", sig: "iiiiiiiiii>i", args: []any{"u", string(abi.AppendPairs(nil, callHead)), "", "", 0, out(0)}, bytes: u32(4)},
+		{name: "http call, nothing", call: "proxy_http_call", sig: "iiiiiiiiii>i", args: []any{"u", "", "", "", 0, out(0)}, want: 2, log: ":authority"},
+		{name: "http call, not granted", call: "proxy_http_call", sig: "iiiiiiiiii>i", args: []any{"v", string(abi.AppendPairs(nil, callHead)), "", "", 0, out(0)}, want: 10, log: "call:v"},
 		{name: "grpc call", call: "proxy_grpc_call", sig: "iiiiiiiiiiii>i", args: []any{"", "", "", "", "", 0, out(0)}, want: 12},
 		{name: "grpc call, early", call: "proxy_grpc_call", sig: "iiiiiiiiii>i", args: []any{"", "", "", "", 0, out(0)}, want: 12},
 		{name: "grpc stream", call: "proxy_grpc_stream", sig: "iiiiiiiii>i", args: []any{"", "", "", "", out(0)}, want: 12},
@@ -269,7 +325,10 @@ func TestHostCalls(t *testing.T) {
 				t.Errorf("status %v, want %v", status, tt.want)
 			}
 			if tt.isData {
-				area := p.area(t, mem, 8)
+				area := p.area(t, mem, 8+len(tt.beyond))
+				if got := string(area[8:]); got != tt.beyond {
+					t.Errorf("behind the data %x, want %x", got, tt.beyond)
+				}
 				ptr, n := binary.LittleEndian.Uint32(area), binary.LittleEndian.Uint32(area[4:])
 				if got := string(mem[ptr : ptr+n]); got != tt.data {
 					t.Errorf("data %q, want %q", got, tt.data)
@@ -292,6 +351,13 @@ func TestHostCalls(t *testing.T) {
 			}
 			if got := string(st.buffers[abi.BufferRequestBody].data); tt.body != "" && got != tt.body {
 				t.Errorf("body %q, want %q", got, tt.body)
+			}
+			reply := ""
+			if r := st.reply; r != nil {
+				reply = fmt.Sprintf("%d %s %s %v %d", r.Status, r.Details, r.Body, r.Fields, r.GRPCStatus)
+			}
+			if reply != tt.reply {
+				t.Errorf("local reply %q, want %q", reply, tt.reply)
 			}
 			if tt.log != "" && !s.log.contains(false, tt.log) {
 				t.Errorf("the host logged %q, want a line with %q", s.log.lines(false), tt.log)

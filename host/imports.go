@@ -8,6 +8,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"wproxy/abi"
+	"wproxy/host/meter"
 )
 
 // A hostFunc is a host function of module env. sigs are the types under which
@@ -97,12 +98,14 @@ type guestFault string
 
 func (f guestFault) Error() string { return string(f) }
 
+var importKinds = [...]string{"function", "table", "memory", "global"}
+
 // checkImports matches what the module imports against what there is, and
 // remembers the functions for link.
-func (p *Plugin) checkImports(info moduleInfo, add func(string, ...any)) {
-	for _, e := range info.imports {
-		if e.kind != 0 {
-			add("it imports the %s %s.%s: only functions can be imported", importKinds[e.kind], e.module, e.name)
+func (p *Plugin) checkImports(info *meter.Info, add func(string, ...any)) {
+	for _, e := range info.Imports {
+		if e.Kind != 0 {
+			add("it imports the %s %s.%s: only functions can be imported", importKinds[e.Kind], e.Module, e.Name)
 		}
 	}
 	seen := map[string]string{}
@@ -163,6 +166,8 @@ func resolve(module, name, sig string, hasResult bool) (fn api.GoModuleFunc, wan
 			}
 			return f.bind(), ""
 		}
+	case meter.Module: // a guest cannot name it
+		return refill, ""
 	default:
 		return nil, ""
 	}
@@ -174,6 +179,7 @@ func resolve(module, name, sig string, hasResult bool) (fn api.GoModuleFunc, wan
 func (f hostFunc) bind(hasResult bool) api.GoModuleFunc {
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
 		v := vmOf(ctx, mod)
+		v.charge(hostCallUnits)
 		status := abi.StatusInternalFailure
 		if f.early || !v.starting && !v.allocating {
 			status = f.call(v, stack)
@@ -208,7 +214,7 @@ var libcFuncs = map[string]libcFunc{
 // it names, with the types it names them by, since the same name exists with
 // different types in the wild.
 func (p *Plugin) link(ctx context.Context) error {
-	for _, module := range []string{abi.ModuleEnv, abi.ModuleWASI, abi.ModuleWASIUnstable} {
+	for _, module := range []string{meter.Module, abi.ModuleEnv, abi.ModuleWASI, abi.ModuleWASIUnstable} {
 		b := p.rt.NewHostModuleBuilder(module)
 		n := 0
 		for _, f := range p.imports {

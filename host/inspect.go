@@ -5,7 +5,12 @@ import (
 	"strings"
 
 	"wproxy/abi"
+	"wproxy/host/meter"
 )
+
+// FuelPerMicrosecond is how many units of work (Stats.Fuel) are a microsecond of
+// PluginOptions.CPU.
+const FuelPerMicrosecond = unitsPerMicro
 
 // A ModuleInfo is what a module declares, read from its bytes without compiling it.
 type ModuleInfo struct {
@@ -28,12 +33,12 @@ type Import struct {
 // Inspect reads what a module declares. It believes nothing, and bounds what it reads as Load does.
 // Whether the module would run here, Load tells.
 func Inspect(wasm []byte) (*ModuleInfo, error) {
-	info, err := scanModule(wasm)
+	_, info, err := meter.Rewrite(wasm, meter.Options{})
 	if err != nil {
 		return nil, err
 	}
-	m := &ModuleInfo{Exports: info.exports, Memory: info.memory, MinPages: info.minPages}
-	for _, name := range info.exports {
+	m := &ModuleInfo{Exports: info.Exports, Memory: info.Memory, MinPages: info.MinPages}
+	for _, name := range info.Exports {
 		if !strings.HasPrefix(name, abi.MarkerPrefix) {
 			continue
 		}
@@ -44,17 +49,17 @@ func Inspect(wasm []byte) (*ModuleInfo, error) {
 		}
 	}
 	for _, spec := range callbackSpecs {
-		if spec.name != "" && slices.Contains(info.exports, spec.name) {
+		if spec.name != "" && slices.Contains(info.Exports, spec.name) {
 			m.Callbacks = append(m.Callbacks, spec.name)
 		}
 	}
-	for _, e := range info.imports {
-		if e.kind == 0 {
-			grant := envNeeds[e.name]
-			if e.module != abi.ModuleEnv {
-				grant = wasiNeeds[e.name]
+	for _, e := range info.Imports {
+		if e.Kind == 0 {
+			grant := envNeeds[e.Name]
+			if e.Module != abi.ModuleEnv {
+				grant = wasiNeeds[e.Name]
 			}
-			m.Imports = append(m.Imports, Import{e.module, e.name, knownImport(e.module, e.name), grant})
+			m.Imports = append(m.Imports, Import{e.Module, e.Name, knownImport(e.Module, e.Name), grant})
 		}
 	}
 	return m, nil

@@ -11,27 +11,45 @@ const (
 	// size in bytes in 32 bits.
 	maxPages = 65535
 
-	// maxModuleBytes: larger modules are refused unread; the largest plugins
-	// known (a whole WAF in Go) have about 12 MiB.
-	maxModuleBytes = 64 << 20
-	// maxImports and maxExports of a module; the ABI has about 120 names in all.
-	maxImports = 1 << 12
-	maxExports = 1 << 14
-	// maxModuleItems is the most types, functions, globals, segments or names of
-	// one kind. A standard-Go guest has 1,300 functions, a WAF 20,000.
-	maxModuleItems = 1 << 17
-	// maxTypeItems is the most parameters, or results, of a function type;
-	// maxFuncLocals the most local variables of a function; both are those of the
-	// JavaScript interface of WebAssembly. maxLocals is their sum in a module.
-	maxTypeItems  = 1000
-	maxFuncLocals = 50_000
-	maxLocals     = 1 << 22
-	// maxTables, and maxTableEntries in all of them and in all segments; an entry
-	// is 8 bytes of Go's heap, for each instance.
-	maxTables       = 16
-	maxTableEntries = 1 << 20
 	// maxProblems is how many problems of a module are listed.
 	maxProblems = 50
+
+	// unitsPerMicro units of a guest's fuel are a microsecond of sandbox.cpu: what
+	// compiled guests use on a server of 2023, where a microsecond of their header
+	// callbacks is 4 to 8 thousand units and one of a tight loop 9 to 12 thousand.
+	// It is fixed, so that the same call costs the same everywhere.
+	unitsPerMicro = 8000
+	// mostSlice and leastSlice units are handed out at a time: 20 microseconds of
+	// plain code. Code that takes longer for a unit, because it waits for memory, gets
+	// less, so that a slice takes between sliceLeast and sliceMost: a garbage
+	// collection may have to wait for the end of one on every processor.
+	mostSlice  = 20 * unitsPerMicro
+	leastSlice = unitsPerMicro
+	sliceLeast = 15 * time.Microsecond
+	sliceMost  = 50 * time.Microsecond
+	// leastBill units are put into the plugin's counter at a time.
+	leastBill = 10 * unitsPerMicro
+	// A call that has taken slowAfter needs one of a few slots to go on, and sleeps
+	// slowSleep for each slowAfter in one, so that others get at the network.
+	// A unit is taken to last no longer than slowest times what it should.
+	slowAfter = 500 * time.Microsecond
+	slowest   = 4
+	slowSleep = 100 * time.Microsecond
+	// hostCallUnits is what a host call costs beside what it copies: 100
+	// nanoseconds. copyShift makes units of bytes: four bytes are one. A byte of random_get is
+	// randomUnits, the system's generator being slow. maxDebt of such
+	// units are looked at at once, without waiting for the guest to run out of its own.
+	hostCallUnits = unitsPerMicro / 10
+	copyShift     = 2
+	randomUnits   = 16
+	// compressUnits are for a byte that compress is given, and uncompressUnits for one
+	// that uncompress makes: 20 and 2 nanoseconds. A signature costs as much as it
+	// takes to verify one, or to make one with a key of the usual 2048 bits.
+	compressUnits   = unitsPerMicro / 50
+	uncompressUnits = unitsPerMicro / 500
+	verifyUnits     = 50 * unitsPerMicro
+	signUnits       = 1000 * unitsPerMicro
+	maxDebt         = 20 * unitsPerMicro
 
 	// maxLogLine is the longest log line kept, in bytes; the rest is cut off.
 	maxLogLine = 8 << 10
@@ -103,6 +121,25 @@ const (
 	maxForeignArgs  = 1 << 20
 	maxUncompressed = 4 << 20
 	maxKeyBytes     = 2560
+
+	// cachedEdits lists of field edits (abi.ForeignEditFields) of a VM are kept decoded,
+	// if they have at most cachedEditBytes: what one plugin sends on a handful of routes.
+	cachedEdits     = 4
+	cachedEditBytes = 4 << 10
+
+	// counterPages of counterPageBuckets make room for 65,536 keys of one limit that are
+	// short of tokens at the same time, in 1.2 MiB; keys whose bucket is full need no
+	// room. maxCounterTables different limits of one vm_id may be in use at a time; what
+	// a reload has left behind goes when its buckets are full again.
+	counterPages       = 4096
+	counterPageBuckets = 16
+	maxCounterTables   = 16
+	// maxCounterKey bounds the key of a counter, which is hashed under the VM's lock: a
+	// key may be as large as the header that it is made from.
+	maxCounterKey = 64 << 10
+	// maxCounterCapacity is the longest time to fill an empty bucket, in nanoseconds: a
+	// hundred years, far from the border of an int64.
+	maxCounterCapacity = int64(100 * 365 * 24 * time.Hour)
 
 	// maxQueues shared queues of one vm_id, and maxKnownQueues that its plugins have
 	// registered or resolved; known uses are one for each of a handful of consumers.

@@ -66,6 +66,7 @@ func (v *vm) view(ptr, n uint64) ([]byte, bool) {
 	if uint32(n) == 0 {
 		return nil, true
 	}
+	v.meter.debt += int64(uint32(n) >> copyShift)
 	return v.mem.Read(uint32(ptr), uint32(n))
 }
 
@@ -114,6 +115,7 @@ func (v *vm) giveString(data string, outPtr, outLen uint64) abi.Status {
 		v.mem.WriteUint32Le(uint32(outLen), 0)
 		return abi.StatusOK
 	}
+	v.meter.debt += int64(len(data) >> copyShift)
 	ptr := v.allocate(uint32(len(data)))
 	if ptr == 0 || !v.mem.WriteString(ptr, data) {
 		return abi.StatusInvalidMemoryAccess

@@ -41,7 +41,8 @@ type HostOptions struct {
 	SharedBytes int64
 
 	// ManualTicks keeps timers from running: on_tick is called by
-	// Plugin.RunTicks alone, with due times by Now. For tests of plugins and for
+	// Plugin.RunTicks alone, with due times by Now, and on_queue_ready by
+	// Plugin.RunQueues. For tests of plugins and for
 	// checks of a configuration.
 	ManualTicks bool
 }
@@ -88,7 +89,7 @@ const (
 // PluginOptions say how one plugin is run. They do not change afterwards.
 type PluginOptions struct {
 	Name     string            // in logs, metrics and the property plugin_name; required
-	VMID     string            // namespace of shared data; "" means Name
+	VMID     string            // namespace of shared data and queues; "" means Name
 	RootID   string            // property plugin_root_id; which of its plugins a binary runs
 	VMConfig []byte            // VM configuration, buffer 6
 	Env      map[string]string // the guest's environment; nothing else is in it
@@ -102,6 +103,18 @@ type PluginOptions struct {
 	// Memory is the most linear memory of one instance, in bytes, rounded up to
 	// pages of 64 KiB. 0 means 64 MiB; at most 4 GiB.
 	Memory int64
+
+	// CPU is how much work one callback may do, and Start how much one of on_vm_start,
+	// on_configure, a start function or a start section may. It is counted in units of
+	// work, of which a microsecond has a fixed number, and not in time: waiting costs
+	// nothing, and a call costs the same on every machine. Beyond it the call traps.
+	// 0 means 10ms and 10s; at least 100µs.
+	CPU, Start time.Duration
+
+	// Stack is how deep calls of the guest's functions may go, in bytes of stack,
+	// as the functions are taken to need; beyond it the call traps. 0 means 1 MiB; 64
+	// KiB to 16 MiB.
+	Stack int64
 
 	// Instances is how many VMs there are at most. 0 means GOMAXPROCS. One is
 	// started with the first root, others when callbacks find all busy.
@@ -131,12 +144,24 @@ type PluginOptions struct {
 	// the plugin was granted. It is called from any goroutine, maybe while a VM is
 	// locked, and must not block.
 	OnCallout func(upstream string, o CallOutcome)
+
+	// OnFuel, if set, is told of the units of work that guests have done, in
+	// portions of ten microseconds and more; 8,000 units are a microsecond of CPU. It
+	// is called like OnCall.
+	OnFuel func(units int64)
 }
 
 const (
 	defaultMemory     = 64 << 20
 	maxMemory         = 4 << 30 // the address space of 32-bit wasm
-	maxInstances      = 1024    // far above any machine's use; each reserves Memory of address space
+	defaultCPU        = 10 * time.Millisecond
+	defaultStart      = 10 * time.Second
+	minCPU            = 100 * time.Microsecond // some slices
+	maxCPU            = time.Hour
+	defaultStack      = 1 << 20
+	minStack          = 64 << 10 // what every instance starts with
+	maxStack          = 16 << 20 // far below where wazero ends calls by itself
+	maxInstances      = 1024     // far above any machine's use; each reserves Memory of address space
 	defaultRestartMin = time.Second
 	defaultRestartMax = 30 * time.Second
 )
@@ -148,6 +173,12 @@ func (opts *PluginOptions) Validate() error {
 		return fmt.Errorf("host: plugin without a name")
 	case opts.Memory < 0 || opts.Memory > maxMemory:
 		return fmt.Errorf("host: plugin %s: memory %d: want 0 to %d bytes", opts.Name, opts.Memory, int64(maxMemory))
+	case opts.CPU != 0 && (opts.CPU < minCPU || opts.CPU > maxCPU):
+		return fmt.Errorf("host: plugin %s: CPU %v: want %v to %v", opts.Name, opts.CPU, minCPU, maxCPU)
+	case opts.Start != 0 && (opts.Start < minCPU || opts.Start > maxCPU):
+		return fmt.Errorf("host: plugin %s: start %v: want %v to %v", opts.Name, opts.Start, minCPU, maxCPU)
+	case opts.Stack != 0 && (opts.Stack < minStack || opts.Stack > maxStack):
+		return fmt.Errorf("host: plugin %s: stack %d: want %d to %d bytes", opts.Name, opts.Stack, minStack, maxStack)
 	case opts.Instances < 0 || opts.Instances > maxInstances:
 		return fmt.Errorf("host: plugin %s: instances %d: want 0 to %d", opts.Name, opts.Instances, maxInstances)
 	case opts.RestartMin < 0 || opts.RestartMax < 0:
@@ -180,6 +211,15 @@ func (opts *PluginOptions) withDefaults() PluginOptions {
 	}
 	if o.Memory == 0 {
 		o.Memory = defaultMemory
+	}
+	if o.CPU == 0 {
+		o.CPU = defaultCPU
+	}
+	if o.Start == 0 {
+		o.Start = defaultStart
+	}
+	if o.Stack == 0 {
+		o.Stack = defaultStack
 	}
 	if o.Instances == 0 {
 		o.Instances = runtime.GOMAXPROCS(0)

@@ -37,7 +37,7 @@ type Plugin struct {
 
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64
-	recycled                         atomic.Uint64
+	recycled, fuel                   atomic.Uint64
 
 	calls     atomic.Int64 // HTTP calls under way
 	callBytes atomic.Int64 // that they hold
@@ -83,12 +83,14 @@ type Stats struct {
 	Instances   int              // VMs alive, with those that serve out their streams
 	MemoryBytes int64            // linear memory of all of them
 	Streams     int              // contexts bound to a VM
+	Fuel        uint64           // units of work of all calls; 8,000 are a microsecond of PluginOptions.CPU
 	Traps       map[Cause]uint64 // VMs that died, by cause
 	Restarts    uint64           // VMs started after the first crash
 	Recycled    uint64           // VMs replaced while they were alive
 	Waits       uint64           // streams that found all VMs busy when they were bound
 	Misuse      uint64           // host calls answered with BadArgument or InvalidMemoryAccess
 	LogDropped  uint64           // log lines over the rate
+	Calls       int              // HTTP calls under way
 	SharedBytes int64            // shared data of the plugin's vm_id
 	Evicted     uint64           // entries of it that had to go for others
 	QueueBytes  int64            // in shared queues of the plugin's vm_id
@@ -121,8 +123,11 @@ func (p *Plugin) Name() string { return p.o.Name }
 func (p *Plugin) Version() abi.Version { return p.version }
 
 // Callbacks returns which callbacks the guest exports.
-func (p *Plugin) Callbacks() Callbacks {
-	has := func(cb Callback) bool { return p.exports[cb].present }
+func (p *Plugin) Callbacks() Callbacks { return p.callbacks(0) }
+
+// callbacks is Callbacks without those of a set.
+func (p *Plugin) callbacks(without callbackSet) Callbacks {
+	has := func(cb Callback) bool { return p.exports[cb].present && !without.has(cb) }
 	return Callbacks{
 		RequestHeaders: has(CallRequestHeaders), RequestBody: has(CallRequestBody), RequestTrailers: has(CallRequestTrailers),
 		ResponseHeaders: has(CallResponseHeaders), ResponseBody: has(CallResponseBody), ResponseTrailers: has(CallResponseTrailers),
@@ -146,7 +151,8 @@ func (p *Plugin) HeadersPause() HeadersPause {
 // Stats returns a reading of the plugin's counters.
 func (p *Plugin) Stats() Stats {
 	s := Stats{
-		Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(), Restarts: p.restarts.Load(), Recycled: p.recycled.Load(),
+		Calls: int(p.calls.Load()), Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(),
+		Restarts: p.restarts.Load(), Recycled: p.recycled.Load(), Fuel: p.fuel.Load(),
 	}
 	for _, v := range p.all() {
 		s.Instances++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"wproxy/abi"
@@ -59,12 +60,7 @@ var shapes = map[string]struct{ args []any }{
 
 // implemented returns the names of the host functions that do something.
 func implemented() []string {
-	return slices.DeleteFunc(host.HostFuncNames(), func(name string) bool {
-		return slices.Contains([]string{
-			"proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send",
-			"proxy_grpc_cancel", "proxy_grpc_close",
-		}, name)
-	})
+	return slices.DeleteFunc(host.HostFuncNames(), func(name string) bool { return comingCalls[name] != "" })
 }
 
 // Every address and every length that a host function takes is checked: a bad one
@@ -117,6 +113,36 @@ func TestHostCallAddresses(t *testing.T) {
 			case out:
 				for _, b := range badOut {
 					run(fmt.Sprintf("result %d at %#x", i, b), abi.StatusInvalidMemoryAccess, with(b))
+				}
+			}
+		}
+	}
+}
+
+// Empty and huge values, and numbers beyond all enums, are answered with one of the
+// statuses that the call has, and never end the guest.
+func TestHostCallExtremes(t *testing.T) {
+	for _, name := range implemented() {
+		sigs, args := host.HostFuncTypes(name), shapes[name].args
+		for i, arg := range args {
+			var extremes []any
+			switch arg.(type) {
+			case string:
+				extremes = []any{"", strings.Repeat("x", 1<<20), strings.Repeat("\x00", 100), strings.Repeat("\xff", 5000)}
+			case int:
+				extremes = []any{-1, 0, 9, 99, -1 << 31, 1<<31 - 1}
+			case int64:
+				extremes = []any{int64(-1 << 63), int64(1<<63 - 1), int64(0)}
+			}
+			for _, x := range extremes {
+				with := slices.Clone(args)
+				with[i] = x
+				status, _, s := newCall(t, v021, name, sigs[len(sigs)-1], with...).run(t, newStream(), options{})
+				if !slices.Contains(strings.Fields(callStatuses[name]), fmt.Sprint(uint32(status))) {
+					t.Errorf("%s, argument %d is %.20q: status %v, want one of %s", name, i, fmt.Sprint(x), status, callStatuses[name])
+				}
+				if n := len(s.plugin.Stats().Traps); n != 0 {
+					t.Errorf("%s, argument %d is %.20q: the guest died", name, i, fmt.Sprint(x))
 				}
 			}
 		}

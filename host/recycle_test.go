@@ -70,7 +70,7 @@ func TestRecycle(t *testing.T) {
 					}
 				}
 				synctest.Wait()
-				if st := s.plugin.Stats(); st.Recycled != 1 || st.Instances != 2 || st.Traps != nil && len(st.Traps) > 0 {
+				if st := s.plugin.Stats(); st.Recycled != 1 || st.Instances != 2 || len(st.Traps) > 0 {
 					t.Errorf("stats: %+v, want one replaced and two alive", st)
 				}
 				wantLines(t, s.log.lines(true), "create", "create")

@@ -15,6 +15,8 @@ type Root struct {
 
 	refs      atomic.Int64 // handles, in units of handle, and streams
 	instances atomic.Int64 // root contexts alive
+
+	skips atomic.Uint64 // a callbackSet: what the guest has no use for
 }
 
 // handle is what a handle counts in Root.refs, and an open stream counts 1: with the
@@ -135,7 +137,10 @@ func (v *vm) startRoot(r *Root) error {
 	if trap, ok := errors.AsType[*TrapError](v.dead); ok {
 		return &StartError{Plugin: v.p.o.Name, Callback: trap.Callback, Trap: trap, Log: trap.Log}
 	}
-	return nil // only this goroutine, which holds startMu, could have closed it
+	if v.dead != nil { // the plugin is being closed
+		return &StartError{Plugin: v.p.o.Name, Callback: CallConfigure, Err: v.dead}
+	}
+	return nil
 }
 
 // drain ends r's context in v if it has one.
@@ -180,6 +185,10 @@ func (p *Plugin) liveRootsLocked() []*Root {
 
 // Plugin returns the plugin that r belongs to.
 func (r *Root) Plugin() *Plugin { return r.p }
+
+// Callbacks returns which callbacks are made for streams of r: those that the guest
+// exports, without what it has said on_configure that r has no use for.
+func (r *Root) Callbacks() Callbacks { return r.p.callbacks(callbackSet(r.skips.Load())) }
 
 // Retain adds a reference and returns r: whoever keeps a Root across a reload
 // holds a reference of its own and ends it with Close.

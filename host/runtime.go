@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"wproxy/abi"
+	"wproxy/host/meter"
 )
 
 // A Host runs plugins. Its methods are safe for concurrent use.
@@ -23,7 +24,8 @@ type Host struct {
 	disk   wazero.CompilationCache // nil: no usable directory
 	memory wazero.CompilationCache // for all plugins without disk, or when it fails
 
-	level atomic.Int32 // abi.LogLevel; see SetLogLevel
+	level atomic.Int32  // abi.LogLevel; see SetLogLevel
+	slow  chan struct{} // as many as calls that take long may run; see fuel.go
 
 	wg sync.WaitGroup // every goroutine of the host, and every Load
 
@@ -50,6 +52,7 @@ func NewHost(o HostOptions) (*Host, error) {
 		o:       o,
 		made:    time.Now(),
 		memory:  wazero.NewCompilationCache(),
+		slow:    make(chan struct{}, slowSlots()),
 		plugins: map[*Plugin]struct{}{},
 		metrics: map[string]*metricSet{},
 	}
@@ -85,7 +88,8 @@ func openCache(dir string) (wazero.CompilationCache, error) {
 }
 
 // Close ends all plugins at once, without further callbacks, and returns when
-// every goroutine of the host has ended. Streams that are still open get a
+// every goroutine of the host has ended; a guest that is running is ended at its next
+// refill. Streams that are still open get a
 // *ClosedError from their next callback. Closing again has no effect.
 func (h *Host) Close() error {
 	h.mu.Lock()
@@ -182,18 +186,15 @@ func (p *Plugin) load(ctx context.Context, wasm []byte) error {
 	refuse := func(format string, args ...any) error {
 		return &LoadError{Plugin: p.o.Name, Problems: []string{fmt.Sprintf(format, args...)}}
 	}
-	if len(wasm) > maxModuleBytes {
-		return refuse("the module has %d bytes, the limit is %d", len(wasm), maxModuleBytes)
-	}
-	info, err := scanModule(wasm)
+	metered, info, err := meter.Rewrite(wasm, meter.Options{})
 	if err != nil {
 		return refuse("%v", err)
 	}
-	if limit := uint64(p.memoryPages()); info.minPages > limit {
+	if limit := uint64(p.memoryPages()); info.MinPages > limit {
 		return refuse("the module declares %d pages (%d MiB) of memory, its limit is %d pages (%d MiB): raise sandbox.memory",
-			info.minPages, info.minPages/16, limit, limit/16)
+			info.MinPages, info.MinPages/16, limit, limit/16)
 	}
-	if err := p.compile(ctx, wasm); err != nil {
+	if err := p.compile(ctx, metered); err != nil {
 		return refuse("the module does not compile: %v", err)
 	}
 	if problems := p.check(info); len(problems) > 0 {
@@ -202,9 +203,9 @@ func (p *Plugin) load(ctx context.Context, wasm []byte) error {
 	return p.link(ctx)
 }
 
-// compile turns the bytes of a module into machine code, on a runtime of the
-// plugin's own. It is the one place where a module passes between being read and
-// being compiled.
+// compile turns the bytes of a module, which has been rewritten to count its work, into
+// machine code, on a runtime of the plugin's own. The cache goes by the bytes, so code
+// made by another version of the rewriting is not found in it.
 func (p *Plugin) compile(ctx context.Context, wasm []byte) error {
 	caches := []wazero.CompilationCache{p.h.memory}
 	if p.h.disk != nil {

@@ -50,7 +50,8 @@ func (s *sharedStore) release(id string) {
 // recently used entries make room for new ones. Its lock is below a VM's. It has the
 // queues of the vm_id as well (queue.go).
 type sharedSpace struct {
-	limit int64
+	limit    int64
+	counters *counterSpace
 
 	// Guarded by sharedStore.mu.
 	users  int
@@ -76,7 +77,7 @@ type sharedEntry struct {
 }
 
 func newSharedSpace(limit int64) *sharedSpace {
-	s := &sharedSpace{limit: limit, entries: map[string]*sharedEntry{}}
+	s := &sharedSpace{limit: limit, counters: newCounterSpace(), entries: map[string]*sharedEntry{}}
 	s.ring.prev, s.ring.next = &s.ring, &s.ring
 	return s
 }

@@ -58,9 +58,11 @@ type Cause string
 
 // Causes.
 const (
-	CauseTrap Cause = "trap" // unreachable, access outside memory, division by zero, ...
-	CauseExit Cause = "exit" // proc_exit
-	CauseHost Cause = "host" // a panic in a host function: a bug of the host
+	CauseTrap  Cause = "trap"  // unreachable, access outside memory, division by zero, ...
+	CauseExit  Cause = "exit"  // proc_exit
+	CauseCPU   Cause = "cpu"   // more work than PluginOptions.CPU or Start
+	CauseStack Cause = "stack" // calls deeper than PluginOptions.Stack
+	CauseHost  Cause = "host"  // a panic in a host function: a bug of the host
 )
 
 // A TrapError tells how a VM died. All streams that were bound to the VM get the

@@ -9,6 +9,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"wproxy/abi"
+	"wproxy/host/meter"
 )
 
 // trapError turns the error of a guest call into facts.
@@ -21,10 +22,13 @@ func (v *vm) trapError(cb Callback, id uint32, err error) *TrapError {
 	t := &TrapError{Plugin: v.p.o.Name, Callback: cb, Context: id, Cause: CauseTrap, Log: v.logs.kept()}
 	var exit *sys.ExitError
 	var fault guestFault
+	var used *meterFault
 	var goErr runtime.Error
 	switch {
 	case errors.As(err, &exit):
 		t.Cause, t.Detail = CauseExit, fmt.Sprintf("exit status %d", exit.ExitCode())
+	case errors.As(err, &used):
+		t.Cause, t.Detail = used.cause, used.detail
 	case errors.As(err, &fault):
 		t.Detail = string(fault)
 	case errors.As(err, &goErr):
@@ -79,6 +83,9 @@ func guestStack(text string) []string {
 			continue
 		}
 		name, _, _ = strings.Cut(name, "(")
+		if strings.HasPrefix(name, meter.Module) { // refill: the guest knows nothing of it
+			continue
+		}
 		stack = append(stack, strings.TrimPrefix(name, "."))
 	}
 	return stack

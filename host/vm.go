@@ -37,15 +37,17 @@ type vm struct {
 	region   reservation
 	fns      [callbacks]api.Function
 	alloc    api.Function
-	joined   bool   // in the pool, or has been
-	served   int64  // streams that it was given
-	size     uint32 // bytes of its memory when it joined
-	rebuild  bool   // the guest wants to be replaced
-	worn     bool   // a replacement was asked for (recycle.go)
-	retired  bool   // and has come: no more streams
-	dead     error  // why no call is made any more: a *TrapError or *ClosedError
+	joined   bool  // in the pool, or has been
+	dead     error // why no call is made any more: a *TrapError or *ClosedError
 	stack    [8]uint64
 	allocArg [1]uint64
+
+	// Of recycle.go.
+	served  int64  // streams that it was given
+	size    uint32 // bytes of its memory when it joined the pool
+	rebuild bool   // the guest wants to be replaced
+	worn    bool   // a replacement was asked for
+	retired bool   // and has come: no more streams
 
 	contexts map[uint32]*Context
 	roots    map[*Root]*rootContext
@@ -53,6 +55,8 @@ type vm struct {
 	reused   bool     // nextID has been through all numbers once
 	lastSlot uint32   // the highest number of a slot so far
 	slots    []uint32 // last ids of slots that belong to no root
+
+	meter fuelGauge
 
 	// The call in progress.
 	starting   bool // a start function
@@ -69,19 +73,25 @@ type vm struct {
 
 	calls    map[uint32]*httpCall // under way, by id
 	lastCall uint32
-	answer   *callAnswer // that on_http_call_response is called for; nil outside of it
 
-	delayed  []*Context // streams waiting for proxy_done, oldest first
-	waiters  int        // bytes that they hold
-	timer    vmTimer
-	logs     logState
-	out      [2]partialLine // what the guest wrote to fd 1 and 2
-	buf      []byte         // scratch of host functions
-	callData []byte         // arguments of on_foreign_function, buffer 8; nil outside of it
-	pairs    []abi.Pair     // scratch of host functions
-	fields   fieldCache
+	delayed []*Context // streams waiting for proxy_done, oldest first
+	waiters int        // bytes that they hold
+	timer   vmTimer
+	logs    logState
+	out     [2]partialLine // what the guest wrote to fd 1 and 2
+	warned  map[string]struct{}
+
+	// What a guest reads in one callback only; nil outside of it.
+	callData []byte      // arguments of on_foreign_function, buffer 8
+	answer   *callAnswer // that on_http_call_response is called for
+
+	// Scratch of host functions, and what they keep between calls.
+	buf      []byte
+	pairs    []abi.Pair
 	collect  func(name, value string) bool
-	warned   map[string]struct{}
+	fields   fieldCache
+	edits    editCache
+	counters *counterTable // used last
 }
 
 // A vmContext is the context.Context that host functions get, by which they find
@@ -114,6 +124,7 @@ func startingVM(ctx context.Context, mod api.Module) *vm {
 	v, _ := ctx.Value(vmKey{}).(*vm) // always there: every call passes vm.ctx
 	if v.mem == nil {
 		v.mem = mod.Memory()
+		v.gauge(mod)
 	}
 	return v
 }
@@ -135,6 +146,7 @@ func (p *Plugin) newVM() (*vm, error) {
 	v.timer.wake = make(chan struct{}, 1)
 	v.clock = v.p.h.elapsed()
 	v.starting = true
+	v.meter.slice = mostSlice
 	if err := v.instantiate(); err != nil {
 		return nil, v.startFailed(err)
 	}
@@ -156,27 +168,45 @@ func (v *vm) instantiate() (err error) {
 	}()
 	ctx := experimental.WithMemoryAllocator(v.ctx, &v.region)
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	if v.mod, err = v.p.rt.InstantiateModule(ctx, v.p.code, config); err != nil {
+	v.startCall(units(v.p.o.Start))
+	v.mod, err = v.p.rt.InstantiateModule(ctx, v.p.code, config)
+	if err == nil {
+		v.mem = v.mod.Memory()
+		v.gauge(v.mod)
+	}
+	v.endCall()
+	if err != nil {
 		return err
 	}
-	v.mem = v.mod.Memory()
+	v.functions()
+	v.shallow()
+	return nil
+}
+
+// functions finds the functions that the host calls. Each has a stack of its own.
+func (v *vm) functions() {
 	for cb, spec := range callbackSpecs {
 		if v.p.exports[cb].present {
 			v.fns[cb] = v.mod.ExportedFunction(spec.name)
 		}
 	}
 	v.alloc = v.mod.ExportedFunction(v.p.allocator)
-	return nil
 }
 
 // callStart runs a start function. proc_exit(0) in one is its normal end: wazero
 // has unwound the guest, and the instance is as good as before.
 func (v *vm) callStart(f startFunc) error {
 	clear(v.stack[:])
+	v.clock = v.p.h.elapsed()
+	v.startCall(units(v.p.o.Start))
 	err := v.mod.ExportedFunction(f.name).CallWithStack(v.ctx, v.stack[:max(f.params, 1)])
+	v.endCall()
 	var exit *sys.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 0 {
-		return nil
+		err = nil
+	}
+	if err == nil {
+		v.shallow()
 	}
 	return err
 }
@@ -185,6 +215,10 @@ func (v *vm) callStart(f startFunc) error {
 // *StartError.
 func (v *vm) startFailed(err error) error {
 	lines := v.logs.kept()
+	if closed := v.closed(err); closed != nil {
+		v.close()
+		return &StartError{Plugin: v.p.o.Name, Callback: CallStart, Log: lines, Err: closed}
+	}
 	trap := v.trapError(CallStart, 0, err)
 	v.close()
 	return &StartError{Plugin: v.p.o.Name, Callback: CallStart, Trap: trap, Log: lines}
@@ -192,6 +226,7 @@ func (v *vm) startFailed(err error) error {
 
 // close frees the instance. mu is held, or the instance is not shared.
 func (v *vm) close() {
+	v.book()
 	if v.mod != nil {
 		_ = v.mod.Close(context.Background()) // frees the memory; nothing else can fail
 	}
@@ -219,13 +254,17 @@ func (v *vm) unlock() {
 		v.ended = v.ended[:copy(v.ended, v.ended[1:])]
 		v.end(c)
 	}
-	if v.wear(); v.retired {
+	v.wear()
+	if v.retired {
 		v.windUp()
 	}
 	if v.mem != nil {
 		if n := int64(v.mem.Size()); n != v.bytes.Load() {
 			v.bytes.Store(n)
 		}
+	}
+	if v.meter.bill > leastBill {
+		v.book()
 	}
 	if cap(v.buf) > keptScratch {
 		v.buf = nil
@@ -250,9 +289,14 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 	}
 	copy(v.stack[:], args)
 	v.callback, v.active, v.effective = cb, c, nil
+	v.startCall(v.p.budget(cb))
 	err := f.CallWithStack(v.ctx, v.stack[:max(e.params, e.results)])
 	v.active, v.effective = nil, nil
+	v.endCall()
 	v.spend(c, cb)
+	if v.meter.deep && err == nil {
+		v.shallow()
+	}
 	if err != nil {
 		v.fail(cb, c, err)
 		return 0, false
@@ -264,6 +308,14 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 		return callbackSpecs[cb].missing, true
 	}
 	return api.DecodeU32(v.stack[0]), true
+}
+
+// budget is how many units of work a callback may use.
+func (p *Plugin) budget(cb Callback) int64 {
+	if cb == CallVMStart || cb == CallConfigure {
+		return units(p.o.Start)
+	}
+	return units(p.o.CPU)
 }
 
 // spend books the time since the clock was read last.
@@ -305,6 +357,10 @@ func (v *vm) stream() Stream { return v.current().stream }
 // fail ends a VM whose guest has trapped in a callback of c: it is never called
 // again, and everybody who has a stream there is told.
 func (v *vm) fail(cb Callback, c *Context, err error) {
+	if closed := v.closed(err); closed != nil {
+		v.die(closed, c)
+		return
+	}
 	trap := v.trapError(cb, c.id, err)
 	if t, ok := c.stream.(Teller); ok {
 		trap.Route, trap.RequestID = t.Tell()

@@ -92,7 +92,9 @@ var wasiFuncs = map[string]wasiFunc{
 // bind returns f as wazero calls it.
 func (f wasiFunc) bind() api.GoModuleFunc {
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
-		e := f.call(vmOf(ctx, mod), stack)
+		v := vmOf(ctx, mod)
+		v.charge(hostCallUnits)
+		e := f.call(v, stack)
 		if len(stack) > 0 { // proc_exit has no result, and does not return
 			stack[0] = uint64(e)
 		}
@@ -162,6 +164,7 @@ func wasiRandom(v *vm, a []uint64) errno {
 	if !ok {
 		return errnoFault
 	}
+	v.charge(int64(len(b)) * randomUnits)
 	_, _ = rand.Read(b) // never fails
 	return errnoOK
 }

@@ -55,7 +55,7 @@ func newChain(tb testing.TB, uses ...use) *chain {
 			tb.Skip(err)
 		}
 		p, err := h.Load(tb.Context(), wasm, host.PluginOptions{
-			Name: u.plugin, Instances: 1,
+			Name: u.plugin, Instances: 1, Grants: plugins.Grants(u.plugin),
 			OnCall: func(host.Callback, time.Duration) {},
 		})
 		if err != nil {
@@ -142,9 +142,10 @@ func (c *chain) exchange() error {
 	return nil
 }
 
-// Answer, Abort and Reroute implement filter.Engine.
+// Answer, Abort, Fail and Reroute implement filter.Engine.
 func (c *chain) Answer(filter.Filter, *filter.Answer) error { panic("an answer of a plugin") }
 func (c *chain) Abort(reason string)                        { c.aborted = reason }
+func (c *chain) Fail(e *exchange.Error)                     { c.aborted = e.Reason }
 func (c *chain) Reroute(bool)                               {}
 
 type requestEnd struct{}

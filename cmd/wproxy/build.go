@@ -47,7 +47,7 @@ type parts struct {
 	modules   *shared[moduleKey, *host.Plugin]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
-	live      liveNames
+	live      *liveNames
 
 	// Guarded by the caller: generations are built one at a time.
 	built   uint64       // generations so far
@@ -148,8 +148,11 @@ type loadedPlugin struct {
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
 }
 
-// build makes the generation of f. An error leaves nothing behind; it is a
-// config.Problems list if f is what is wrong.
+// build makes the generation of f, up to what runs code of guests or opens files: that
+// is done by its Complete, which the server calls when the listeners are bound, so that
+// a configuration refused for a port has had no such effects. An error leaves nothing
+// behind; it is a config.Problems list if f is what is wrong. After one of Complete the
+// generation is still to be released.
 func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*generation, error) {
 	b := &builder{
 		parts: p, file: f, tolerant: tolerant,
@@ -164,15 +167,26 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
-	if err := b.all(ctx); err != nil {
+	if err := b.steps(ctx, b.buildUpstreams, b.loadPlugins); err != nil {
 		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
 	}
-	p.built++
-	b.gen.Snapshot.Generation = p.built
-	b.gen.Release = b.release
+	b.buildListeners()
+	b.gen.Snapshot = &proxy.Snapshot{}
+	b.gen.Complete, b.gen.Release = b.complete, b.release
 	return b.gen, nil
+}
+
+// complete builds what build has left.
+func (b *builder) complete(ctx context.Context) error {
+	if err := b.steps(ctx, b.startServices, b.buildSnapshot); err != nil {
+		b.callouts.prepare(nil)
+		return err
+	}
+	b.built++
+	b.gen.Snapshot.Generation = b.built
+	return nil
 }
 
 // release lets go of what the generation holds: last taken, first let go, so
@@ -184,9 +198,9 @@ func (b *builder) release() {
 	b.letGo = nil
 }
 
-// all builds everything, in the order of dependence.
-func (b *builder) all(ctx context.Context) error {
-	steps := []func(context.Context) error{b.buildUpstreams, b.loadPlugins, b.startServices, b.buildSnapshot}
+// steps builds one thing after the other, in the order of dependence. A step that finds
+// problems is the last.
+func (b *builder) steps(ctx context.Context, steps ...func(context.Context) error) error {
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -196,7 +210,6 @@ func (b *builder) all(ctx context.Context) error {
 			return b.problems
 		}
 	}
-	b.buildListeners()
 	return nil
 }
 
@@ -329,7 +342,8 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 	}
 	key := keyOf(wasm, o)
 	b.builtins.set(p.Name, p.Builtin != "")
-	o.OnCall = observeCalls(b.metrics.Plugin(p.Name))
+	counts := b.metrics.Plugin(p.Name)
+	o.OnCall, o.OnFuel = observeCalls(counts), counts.Burnt
 	o.OnCallout = countCallouts(b.metrics, p.Name)
 	plugin, letGo, err := b.modules.get(key, func() (*host.Plugin, error) { return b.host.Load(ctx, wasm, o) })
 	if err != nil {
@@ -390,7 +404,8 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 }
 
 func (b *builder) buildSnapshot(ctx context.Context) error {
-	s := &proxy.Snapshot{NoRoute: b.metrics.Route("", b.listeners)}
+	s := b.gen.Snapshot
+	s.NoRoute = b.metrics.Route("", b.listeners)
 	for _, name := range b.listeners {
 		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
 	}
@@ -415,7 +430,6 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 		b.hold(letGo)
 		s.Access = logger
 	}
-	b.gen.Snapshot = s
 	return nil
 }
 

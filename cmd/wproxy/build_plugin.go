@@ -77,6 +77,9 @@ func pluginOptions(f *config.File, p *config.Plugin) (host.PluginOptions, error)
 		VMID:       p.VMID,
 		RootID:     p.RootID,
 		Memory:     int64(p.Sandbox.Memory),
+		CPU:        p.Sandbox.CPU,
+		Start:      p.Sandbox.Start,
+		Stack:      int64(p.Sandbox.Stack),
 		Instances:  p.Sandbox.Instances,
 		RestartMin: p.Sandbox.Restart.Min,
 		RestartMax: p.Sandbox.Restart.Max,
@@ -188,7 +191,7 @@ func deniedWarning(p *config.Plugin, asked []string, denied []host.DeniedImport)
 
 // keyOf returns the key of a module that is run with o.
 func keyOf(wasm []byte, o host.PluginOptions) moduleKey {
-	o.OnCall, o.OnCallout = nil, nil // not settings
+	o.OnCall, o.OnFuel, o.OnCallout = nil, nil, nil // not settings
 	h := sha256.New()
 	fmt.Fprintf(h, "%x %+v", sha256.Sum256(wasm), o) // fmt prints maps in order
 	return moduleKey{o.Name, [sha256.Size]byte(h.Sum(nil))}
@@ -285,12 +288,7 @@ func pluginProblem(ctx context.Context, f *config.File, p *config.Plugin, route 
 		}
 	}
 	text := strings.TrimPrefix(err.Error(), "plugin "+p.Name+": ")
-	// The guest's log lines are in it, and they may repeat its settings. One VM
-	// serves all routes that use the plugin.
-	settings := []any{p.Config, p.VMConfig, p.Env}
-	for _, r := range f.Routes {
-		settings = append(settings, r.With[p.Name])
-	}
-	text = config.Redact(text, settings...)
+	// The guest's log lines are in it, and they may repeat its settings.
+	text = config.NewRedactor(guestSettings(p.Name, f)...).Redact(text)
 	return f.Problemf(key, "plugin %q (%s)%s: %s", p.Name, p.Wasm, used, text)
 }

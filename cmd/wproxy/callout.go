@@ -181,12 +181,13 @@ func callHead(r *host.CallRequest) (*exchange.Request, error) {
 	if err := h.ParseTarget(r.Path); err != nil {
 		return nil, fmt.Errorf("%q is not a path", r.Path)
 	}
-	connection := ""
+	var options []string
 	for _, p := range r.Fields {
 		if p.Name == "connection" {
-			connection += "," + p.Value
+			options = append(options, p.Value)
 		}
 	}
+	connection := strings.Join(options, ",")
 	for _, p := range r.Fields {
 		if p.Name == "te" && strings.EqualFold(p.Value, "trailers") || mayBeSent(p.Name, connection) {
 			h.Fields.Add(p.Name, p.Value)

@@ -163,8 +163,8 @@ func buildDry(ctx context.Context, f *config.File) (denied []config.Problem, err
 			denied = append(denied, f.Problemf("plugins."+name+".grant", "%s", text))
 		}
 	}
-	g.Release()
-	return denied, nil
+	defer g.Release()
+	return denied, g.Complete(ctx)
 }
 
 // warnings returns what of f is allowed and surely not meant, by place. shadowed

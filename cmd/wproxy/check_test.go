@@ -54,6 +54,9 @@ func TestWarningsAreLogged(t *testing.T) {
 	if _, err := a.reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := a.log.Sync(); err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []string{"warn", "can never match", a.source.file + ":8:1"} {
 		if got := log.String(); !strings.Contains(got, want) {
 			t.Errorf("after a reload: no %q in %s", want, got)

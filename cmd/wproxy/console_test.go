@@ -24,7 +24,7 @@ func TestConsoleQuotes(t *testing.T) {
 	} {
 		var out strings.Builder
 		log := zap.New(zapcore.NewCore(newConsoleEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&out), zapcore.DebugLevel))
-		logGuest(log.With(zap.String("a", "b")), host.LogEntry{Plugin: "p", Level: abi.LogInfo, Message: tt.text})
+		logGuest(log.With(zap.String("a", "b")), &guestSecrets{}, host.LogEntry{Plugin: "p", Level: abi.LogInfo, Message: tt.text})
 		got, rest, _ := strings.Cut(out.String(), "\t{")
 		if got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.text, got, tt.want)
@@ -46,7 +46,7 @@ func TestTrapLine(t *testing.T) {
 		var out strings.Builder
 		log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(&out), zapcore.DebugLevel))
 		trap := &host.TrapError{Plugin: "p", Route: "api", RequestID: id, Cause: host.CauseTrap}
-		logGuest(log, host.LogEntry{Plugin: "p", Level: abi.LogError, Trap: trap})
+		logGuest(log, &guestSecrets{}, host.LogEntry{Plugin: "p", Level: abi.LogError, Trap: trap})
 		if got := out.String(); !strings.Contains(got, want) || strings.Contains(got, "request_id") != (want != "") {
 			t.Errorf("request %q: %s, want %s", id, got, want)
 		}

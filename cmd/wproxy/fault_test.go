@@ -42,8 +42,33 @@ func (r *blockReader) Read(p []byte) (int, error) {
 // A goOrigin is an origin on net/http, for what is big, slow or many.
 type goOrigin struct {
 	*httptest.Server
-	active  atomic.Int64 // handlers at work
-	written atomic.Int64 // bytes of the answer to /down under way
+	active   atomic.Int64 // handlers at work
+	written  atomic.Int64 // bytes of the answer to /down under way
+	expected sync.Map     // see expect
+}
+
+// expect returns a field for a request, and a channel that is closed when a request
+// with it has reached its handler.
+func (o *goOrigin) expect(id string) (field string, arrived <-chan struct{}) {
+	c := make(chan struct{})
+	o.expected.Store(id, c)
+	return "X-Expected: " + id + "\r\n", c
+}
+
+// awaited closes the channel of expect.
+func (o *goOrigin) awaited(r *http.Request) {
+	if c, ok := o.expected.LoadAndDelete(r.Header.Get("X-Expected")); ok {
+		close(c.(chan struct{})) //nolint:forcetypeassert // expect's
+	}
+}
+
+// wait waits for what cannot take long.
+func wait(t *testing.T, what string, done <-chan struct{}) {
+	select {
+	case <-done:
+	case <-time.After(wireTimeout):
+		t.Errorf("after %v: still not %s", wireTimeout, what)
+	}
 }
 
 func newGoOrigin(t *testing.T) *goOrigin {
@@ -80,6 +105,7 @@ func newGoOrigin(t *testing.T) *goOrigin {
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.active.Add(1)
 		defer o.active.Add(-1)
+		o.awaited(r)
 		mux.ServeHTTP(w, r)
 	}))
 	t.Cleanup(o.Close)
@@ -230,13 +256,13 @@ func TestClientsGoAway(t *testing.T) {
 	in := origin.start(t, "")
 	in.get(t, "a.test", "/ok")
 	before := runtime.NumGoroutine()
-	for name, request := range map[string]string{
-		"download": "GET /down?n=1000000000 HTTP/1.1\r\nHost: a.test\r\n\r\n",
-		"upload":   "POST /up HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000000\r\n\r\n" + strings.Repeat("x", 10_000),
-		"chunked":  "POST /up HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2710\r\n" + strings.Repeat("x", 10_000) + "\r\n",
-		"waiting":  "GET /hang HTTP/1.1\r\nHost: a.test\r\n\r\n",
-		"head":     "GET /ok HTTP/1.1\r\nHo",
-		"idle":     "",
+	for name, request := range map[string]struct{ line, rest string }{ // the field of expect is in between
+		"download": {"GET /down?n=1000000000 HTTP/1.1\r\n", "Host: a.test\r\n\r\n"},
+		"upload":   {"POST /up HTTP/1.1\r\n", "Host: a.test\r\nContent-Length: 1000000000\r\n\r\n" + strings.Repeat("x", 10_000)},
+		"chunked":  {"POST /up HTTP/1.1\r\n", "Host: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2710\r\n" + strings.Repeat("x", 10_000) + "\r\n"},
+		"waiting":  {"GET /hang HTTP/1.1\r\n", "Host: a.test\r\n\r\n"},
+		"head":     {"GET /ok HTTP/1.1\r\n", "Ho"},
+		"idle":     {"", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var wg sync.WaitGroup
@@ -251,11 +277,16 @@ func TestClientsGoAway(t *testing.T) {
 						return
 					}
 					defer c.Close()
-					_, _ = io.WriteString(c, request)
-					if name == "download" {
+					field, arrived := "", (<-chan struct{})(nil)
+					if strings.HasSuffix(request.line, "\n") {
+						field, arrived = origin.expect(fmt.Sprint(name, i))
+					}
+					_, _ = io.WriteString(c, request.line+field+request.rest)
+					switch {
+					case name == "download":
 						_, _ = io.ReadFull(c, make([]byte, 20_000))
-					} else if i%2 == 0 {
-						time.Sleep(5 * time.Millisecond) // let it get to the origin
+					case i%2 == 0 && name != "head" && name != "idle": // the others go on their way there
+						wait(t, "at the origin", arrived)
 					}
 					if i%4 < 2 {
 						_ = c.(*net.TCPConn).SetLinger(0) // a reset instead of a FIN

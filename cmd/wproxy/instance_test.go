@@ -87,6 +87,21 @@ func (in *instance) write(t testing.TB, toml string) {
 	}
 }
 
+// reload makes the instance read its configuration again, which must be accepted.
+func (in *instance) reload(t testing.TB) {
+	t.Helper()
+	if code, out := in.tryReload(); code != exitOK {
+		t.Fatalf("reload: exit code %d: %s", code, out)
+	}
+}
+
+// tryReload makes it read its configuration and returns what `wproxy reload` does.
+func (in *instance) tryReload() (code int, out string) {
+	var b bytes.Buffer
+	code = run(context.Background(), []string{"reload", "-c", in.file}, &b, &b)
+	return code, b.String()
+}
+
 // stop ends the instance and waits for it. More than once is fine.
 func (in *instance) stop(t testing.TB) {
 	t.Helper()

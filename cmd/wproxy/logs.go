@@ -1,46 +1,62 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
-	"syscall"
+	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"wproxy/abi"
+	"wproxy/core/access"
 	"wproxy/core/config"
 	"wproxy/host"
 )
 
 // serverLog is wproxy's own log. Where it goes and how much of it there is
 // changes with a reload; the *zap.Logger that everybody has stays the same.
+//
+// Lines go through an access.Logger: nobody waits for who reads them, or does not.
+// What is lost is counted, and told in a line of its own once lines get through.
 type serverLog struct {
+	// Immutable.
 	stdout, stderr io.Writer
 	level          zap.AtomicLevel
+	encoder        zapcore.Encoder
+	logger         *zap.Logger
+
+	lost  atomic.Uint64                // lines, since that was told last
+	count atomic.Pointer[func(uint64)] // is told about lost lines too; see countTo
 
 	mu   sync.Mutex
-	to   io.Writer // guarded by mu
-	file *os.File  // guarded by mu; what to is, if it was opened for it
+	to   *access.Logger // guarded by mu; nil: the log is closed
+	name string         // guarded by mu; what to is, as in config.Log.To
 }
 
 // newServerLog returns a log that writes to stderr until it is configured. On a
-// terminal a line is for people, elsewhere it is JSON.
-func newServerLog(stdout, stderr io.Writer) (*serverLog, *zap.Logger) {
-	l := &serverLog{stdout: stdout, stderr: stderr, level: zap.NewAtomicLevel(), to: stderr}
+// terminal a line is for people, elsewhere it is JSON. It starts a goroutine, which
+// close ends.
+func newServerLog(stdout, stderr io.Writer) *serverLog {
+	l := &serverLog{stdout: stdout, stderr: stderr, level: zap.NewAtomicLevel(), name: "stderr"}
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	enc.EncodeDuration = zapcore.SecondsDurationEncoder
 	enc.TimeKey = "ts"
-	encoder := zapcore.NewJSONEncoder(enc)
+	l.encoder = zapcore.NewJSONEncoder(enc)
 	if isTerminal(stderr) {
 		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = newConsoleEncoder(enc)
+		l.encoder = newConsoleEncoder(enc)
 	}
-	return l, zap.New(zapcore.NewCore(encoder, l, l.level))
+	l.to, _ = l.openWriter(l.name)                                                 // only a file can fail to open
+	l.logger = zap.New(zapcore.NewCore(l.encoder, l, l.level), zap.ErrorOutput(l)) // not stderr itself
+	return l
 }
 
 func isTerminal(w io.Writer) bool {
@@ -52,82 +68,129 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && fi.Mode()&os.ModeCharDevice != 0
 }
 
-// Write implements zapcore.WriteSyncer.
-func (l *serverLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.to.Write(b)
+// openWriter opens what name, as in config.Log.To, says.
+func (l *serverLog) openWriter(name string) (*access.Logger, error) {
+	o := access.Options{OnDrop: l.lose, FlushEvery: time.Hour} // each line asks to be written
+	switch {
+	case name == "stderr":
+		o.Writer = l.stderr
+	case name == "stdout":
+		o.Writer = l.stdout
+	case filepath.IsAbs(name):
+		o.To = name
+	default:
+		o.To = "./" + name // a file, whatever it is called
+	}
+	return access.Open(o)
 }
 
-// Sync implements zapcore.WriteSyncer. Lines are not buffered.
-func (l *serverLog) Sync() error { return nil }
+// Write implements zapcore.WriteSyncer. It does not block, and does not fail: zap would
+// complain on stderr, which is what may be stuck.
+func (l *serverLog) Write(b []byte) (int, error) {
+	for {
+		l.mu.Lock()
+		to := l.to
+		l.mu.Unlock()
+		_, err := to.Write(b) // to nobody, if the log is closed
+		if errors.Is(err, os.ErrClosed) {
+			continue // there is another one
+		}
+		if err == nil {
+			l.tellLost(to)
+		}
+		return len(b), nil
+	}
+}
+
+// lose notes lines that are lost.
+func (l *serverLog) lose(lines uint64) {
+	l.lost.Add(lines)
+	if f := l.count.Load(); f != nil {
+		(*f)(lines)
+	}
+}
+
+// countTo has f told about lines that are lost from now on.
+func (l *serverLog) countTo(f func(lines uint64)) { l.count.Store(&f) }
+
+// tellLost writes down how many lines have been lost, if there are any.
+func (l *serverLog) tellLost(to *access.Logger) {
+	n := l.lost.Swap(0)
+	if n == 0 {
+		return
+	}
+	b, err := l.encoder.Clone().EncodeEntry(
+		zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: "lines of this log are lost: nobody took them in time"},
+		[]zapcore.Field{zap.Uint64("lines", n)})
+	if err == nil {
+		_, err = to.Write(b.Bytes())
+		b.Free()
+	}
+	if err != nil {
+		l.lost.Add(n) // next time
+	}
+}
+
+// Sync implements zapcore.WriteSyncer: zap calls it when a line says that the process
+// is about to end.
+func (l *serverLog) Sync() error {
+	l.mu.Lock()
+	to := l.to
+	l.mu.Unlock()
+	return to.Flush()
+}
 
 // open opens what c names and returns what makes it the log, or gives it up:
-// a configuration that is refused must not have moved the log. A file is opened
-// again even if its name is the same: it may have been rotated away.
+// a configuration that is refused must not have moved the log. What is open already
+// stays open: see reopen for a file that was rotated away.
 func (l *serverLog) open(c config.Log) (use, giveUp func(), err error) {
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil {
 		return nil, nil, err
 	}
-	var to io.Writer
-	var file *os.File
-	switch c.To {
-	case "stderr":
-		to = l.stderr
-	case "stdout":
-		to = l.stdout
-	default:
-		if file, err = openLog(c.To); err != nil {
-			return nil, nil, fmt.Errorf("log: %w", err)
-		}
-		to = file
+	l.mu.Lock()
+	same := l.to != nil && l.name == c.To
+	l.mu.Unlock()
+	if same {
+		return func() { l.level.SetLevel(level) }, func() {}, nil
+	}
+	to, err := l.openWriter(c.To)
+	if err != nil {
+		return nil, nil, fmt.Errorf("log: %w", err)
 	}
 	use = func() {
 		l.level.SetLevel(level)
 		l.mu.Lock()
-		defer l.mu.Unlock()
-		was := l.file
-		l.to, l.file = to, file
-		closeFile(was)
+		was := l.to
+		l.to, l.name = to, c.To
+		l.mu.Unlock()
+		_ = was.Close() // lines that cannot be written any more are counted
 	}
-	return use, func() { closeFile(file) }, nil
-}
-
-// openLog does not wait for the other end of a named pipe: without a reader it
-// is an error.
-func openLog(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o640)
+	return use, func() { _ = to.Close() }, nil
 }
 
 // reopen opens the file again under its name. If that fails, the log goes on
 // with the file it has.
 func (l *serverLog) reopen() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
+	to, name := l.to, l.name
+	l.mu.Unlock()
+	if name == "stderr" || name == "stdout" {
 		return nil
 	}
-	f, err := openLog(l.file.Name())
-	if err != nil {
-		return err
-	}
-	closeFile(l.file)
-	l.to, l.file = f, f
-	return nil
+	return to.Reopen()
 }
 
-// close makes stderr the log again.
+// close writes what is to be written, unless nobody takes it, and ends the log:
+// further lines are dropped. Closing again has no effect.
 func (l *serverLog) close() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	closeFile(l.file)
-	l.to, l.file = l.stderr, nil
-}
-
-func closeFile(f *os.File) {
-	if f != nil {
-		_ = f.Close() // nowhere left to say that it failed
+	to := l.to
+	l.to = nil
+	l.mu.Unlock()
+	if to != nil {
+		l.tellLost(to)
+		_ = to.Close() // nowhere left to say that it failed
 	}
 }
 
@@ -145,8 +208,9 @@ func guestLevel(level string) abi.LogLevel {
 	}
 }
 
-// logGuest writes down what plugins, and the host about them, have to say.
-func logGuest(log *zap.Logger, e host.LogEntry) {
+// logGuest writes down what plugins, and the host about them, have to say, without
+// secrets.
+func logGuest(log *zap.Logger, secrets *guestSecrets, e host.LogEntry) {
 	level := zapcore.InfoLevel
 	switch e.Level {
 	case abi.LogTrace, abi.LogDebug:
@@ -161,6 +225,7 @@ func logGuest(log *zap.Logger, e host.LogEntry) {
 	if ce == nil {
 		return
 	}
+	ce.Message = secrets.redact(e.Plugin, e.Message)
 	fields := []zap.Field{zap.String("plugin", e.Plugin)}
 	if e.Guest {
 		fields = append(fields, zap.Bool("guest", true))

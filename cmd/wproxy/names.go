@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"wproxy/core/config"
@@ -10,9 +12,14 @@ import (
 // liveNames are the configurations whose parts hold handles of metrics: those
 // that are being built, that serve, or that still have exchanges. A name is
 // forgotten when none of them has it, and not while something counts under it.
+//
+// They are also those whose secrets guests may know and log.
 type liveNames struct {
+	secrets guestSecrets
+
 	mu    sync.Mutex
 	files map[*config.File]bool // guarded by mu
+	last  *config.File          // guarded by mu; the one removed last: a guest may still say goodbye
 }
 
 // add comes before the first handle for f is taken.
@@ -23,6 +30,15 @@ func (l *liveNames) add(f *config.File) {
 		l.files = map[*config.File]bool{}
 	}
 	l.files[f] = true
+	l.setSecretsLocked()
+}
+
+func (l *liveNames) setSecretsLocked() {
+	files := slices.Collect(maps.Keys(l.files))
+	if l.last != nil {
+		files = append(files, l.last)
+	}
+	l.secrets.set(files)
 }
 
 // remove comes after the last use of a handle for f. It holds the lock all the
@@ -31,6 +47,8 @@ func (l *liveNames) remove(f *config.File, m *metrics.Metrics) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.files, f)
+	l.last = f
+	l.setSecretsLocked()
 	if len(l.files) == 0 {
 		return // the end of the process, or of a check: the last numbers stay
 	}

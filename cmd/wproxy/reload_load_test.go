@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/cmd/wproxy/internal/strict"
 	"wproxy/host/wasmtest"
 	"wproxy/plugins"
 )
@@ -23,7 +23,7 @@ import (
 const (
 	reloads      = 5
 	reloadsLong  = 20
-	reloadEvery  = 400 * time.Millisecond
+	reloadLoad   = 40 // requests between two reloads, at least
 	reloadLong   = 500 * time.Millisecond
 	loadWorkers  = 4 // half of them on connections that are kept
 	generationID = "x-generation"
@@ -78,11 +78,6 @@ wasm = "` + moody + `"
 `
 	}
 	in := startInstance(t, at(0))
-	reload := func() (int, string) {
-		var out bytes.Buffer
-		code := run(context.Background(), []string{"reload", "-c", in.file}, &out, &out)
-		return code, out.String()
-	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -102,14 +97,20 @@ wasm = "` + moody + `"
 			}
 		})
 	}
-	n, every := reloads, reloadEvery
+	// load waits until the workers have sent some more requests.
+	load := func() {
+		before := requests.Load()
+		strict.Eventually(t, "under load", func() bool { return requests.Load() >= before+reloadLoad || failures.Load() > 0 })
+	}
+	n := reloads
 	if os.Getenv("WPROXY_LONG") != "" {
-		n, every = reloadsLong, reloadLong
+		n = reloadsLong
+		load = func() { time.Sleep(reloadLong) } // so many a second
 	}
 	for g := 1; g <= n; g++ {
-		time.Sleep(every)
+		load()
 		in.write(t, at(g))
-		if code, out := reload(); code != exitOK {
+		if code, out := in.tryReload(); code != exitOK {
 			t.Fatalf("reload %d: exit code %d: %s", g, code, out)
 		}
 		if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(g) {
@@ -126,17 +127,17 @@ wasm = "` + moody + `"
 		{"unknown builtin", strings.Replace(at(99), "builtin:ratelimit", "builtin:there-is-none", 1), "there-is-none"},
 	} {
 		in.write(t, tt.broken)
-		if code, out := reload(); code != exitRefused || !strings.Contains(out, tt.why) {
+		if code, out := in.tryReload(); code != exitRefused || !strings.Contains(out, tt.why) {
 			t.Errorf("%s: exit code %d, want %d and %q as a reason: %q", tt.name, code, exitRefused, tt.why, out)
 		}
 		if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(n) {
 			t.Errorf("%s: generation %q answers, want %d", tt.name, got, n)
 		}
-		time.Sleep(every / 4) // under load, too
+		load()
 	}
 	// And after all that, one more that is good.
 	in.write(t, at(n+1))
-	if code, out := reload(); code != exitOK {
+	if code, out := in.tryReload(); code != exitOK {
 		t.Errorf("the last reload: exit code %d: %s", code, out)
 	}
 	if got := in.get(t, "a.test", "/ok").Fields.Get(generationID); got != fmt.Sprint(n+1) {

@@ -60,8 +60,12 @@ func newCallGuest(upstream string) *callGuest {
 // ask makes the call and leaves its status.
 func (g *callGuest) ask(ms int32) wasmtest.Instr {
 	head := abi.AppendPairs(nil, []abi.Pair{
-		{Name: ":method", Value: "POST"}, {Name: ":path", Value: "/check?a=b"}, {Name: ":authority", Value: "auth.test"},
-		{Name: "connection", Value: "x-hop"}, {Name: "x-hop", Value: "1"}, {Name: "x-token", Value: "t"},
+		{Name: ":method", Value: "POST"},
+		{Name: ":path", Value: "/check?a=b"},
+		{Name: ":authority", Value: "auth.test"},
+		{Name: "connection", Value: "x-hop"},
+		{Name: "x-hop", Value: "1"},
+		{Name: "x-token", Value: "t"},
 	})
 	return wasmtest.Call(g.call, g.Str(g.upstream), g.Str(string(head)), g.Str("who?"), g.Str(""), wasmtest.I32(ms), wasmtest.I32(g.id))
 }

@@ -84,9 +84,9 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
-	a, code := await(ctx, signals, stderr, func(ctx context.Context) (*app, error) {
-		return startApp(ctx, src, stdout, stderr)
-	})
+	log := newServerLog(stdout, stderr)
+	defer log.close() // whatever the end, the last lines are written
+	a, code := await(ctx, signals, stderr, func(ctx context.Context) (*app, error) { return startApp(ctx, src, log) })
 	if a == nil {
 		return code
 	}
@@ -145,13 +145,14 @@ func await(ctx context.Context, signals chan os.Signal, stderr io.Writer, start 
 	}
 }
 
-// startApp loads, builds, binds and serves. An error leaves nothing behind.
-func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app, err error) {
+// startApp loads, builds, binds and serves, and logs to log, which it moves to where
+// the configuration says. An error leaves nothing behind.
+func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err error) {
 	f, err := src.load()
 	if err != nil {
 		return nil, err
 	}
-	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8)}
+	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8), log: log.logger, logFile: log}
 	var undo cleanup
 	defer func() {
 		if err != nil {
@@ -159,13 +160,12 @@ func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app
 		}
 	}()
 
-	a.logFile, a.log = newServerLog(stdout, stderr)
 	useLog, _, err := a.logFile.open(f.Log)
 	if err != nil {
 		return nil, err
 	}
 	useLog()
-	undo.add(a.logFile.close)
+	undo.add(a.logFile.close) // before the error is told: its lines come first
 	setThreads(f)
 
 	if err := a.makeParts(&undo); err != nil {
@@ -204,7 +204,7 @@ func startApp(ctx context.Context, src source, stdout, stderr io.Writer) (_ *app
 // makeParts makes what lives as long as the process.
 func (a *app) makeParts(undo *cleanup) error {
 	m := metrics.New()
-	builtins := &builtinSet{}
+	builtins, live := &builtinSet{}, &liveNames{}
 	calls := newCallouts(a.log, m, a.dry)
 	h, err := host.NewHost(host.HostOptions{
 		CacheDir: compileCache(),
@@ -212,7 +212,7 @@ func (a *app) makeParts(undo *cleanup) error {
 			if e.Trap != nil {
 				m.Plugin(e.Plugin).Trapped(string(e.Trap.Cause))
 			}
-			logGuest(a.log, e)
+			logGuest(a.log, &live.secrets, e)
 		},
 		Metrics: &guestMetrics{m, builtins.has},
 		Caller:  calls,
@@ -224,8 +224,11 @@ func (a *app) makeParts(undo *cleanup) error {
 	if err != nil {
 		return errors.Join(err, h.Close())
 	}
+	if a.logFile != nil {
+		a.logFile.countTo(m.LogDropped)
+	}
 	a.parts = newParts(a.log, m, h, w)
-	a.parts.builtins, a.parts.callouts = builtins, calls
+	a.parts.builtins, a.parts.callouts, a.parts.live = builtins, calls, live
 	calls.pools, calls.upstreams = a.parts.pools, a.parts.upstreams
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
 	return nil

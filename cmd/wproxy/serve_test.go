@@ -65,7 +65,8 @@ func TestSignalsAreKept(t *testing.T) {
 	})
 }
 
-// newTestApp starts an app without a process around it.
+// newTestApp starts an app without a process around it. What it has logged is in the
+// buffer; what it logs later is there after app.log.Sync.
 func newTestApp(t *testing.T, toml string) (*app, *syncBuffer) {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,8 +77,13 @@ func newTestApp(t *testing.T, toml string) (*app, *syncBuffer) {
 		t.Fatal(err)
 	}
 	log := &syncBuffer{}
-	a, err := startApp(t.Context(), source{file: file, name: file}, io.Discard, log)
+	own := newServerLog(io.Discard, log)
+	t.Cleanup(own.close)
+	a, err := startApp(t.Context(), source{file: file, name: file}, own)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.log.Sync(); err != nil {
 		t.Fatal(err)
 	}
 	return a, log

@@ -73,8 +73,12 @@ type PluginStatus struct {
 	Instances int               `json:"instances"`
 	Memory    int64             `json:"memory_bytes"`
 	Streams   int               `json:"streams"`
+	Calls     int               `json:"calls"` // HTTP calls under way
 	Restarts  uint64            `json:"restarts"`
-	Waits     uint64            `json:"waits"` // callbacks that found every instance busy
+	Recycled  uint64            `json:"recycled"` // instances replaced by sandbox.recycle
+	Waits     uint64            `json:"waits"`    // callbacks that found every instance busy
+	Queued    int64             `json:"queue_bytes"`
+	QueueFull uint64            `json:"queue_full"` // items that found no room in a shared queue
 	Traps     map[string]uint64 `json:"traps,omitempty"`
 }
 
@@ -149,7 +153,8 @@ func pluginStatus(c *config.Plugin, p *host.Plugin) PluginStatus {
 	s := p.Stats()
 	st := PluginStatus{
 		Name: c.Name, Wasm: c.Wasm, ABI: p.Version().String(), Instances: s.Instances, Memory: s.MemoryBytes,
-		Streams: s.Streams, Restarts: s.Restarts, Waits: s.Waits,
+		Streams: s.Streams, Calls: s.Calls, Restarts: s.Restarts, Recycled: s.Recycled, Waits: s.Waits,
+		Queued: s.QueueBytes, QueueFull: s.QueueFull,
 	}
 	for cause, n := range s.Traps {
 		if st.Traps == nil {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"wproxy/cmd/wproxy/internal/strict"
 )
@@ -104,7 +103,8 @@ func TestUpgradeThenGone(t *testing.T) {
 	in := origin.start(t, "")
 	for i := range 40 {
 		w := in.dial(t)
-		if _, err := io.WriteString(w, msg("GET /hang HTTP/1.1", hostLine, "Connection: upgrade", "Upgrade: test")); err != nil {
+		field, arrived := origin.expect(fmt.Sprint(i))
+		if _, err := io.WriteString(w, msg("GET /hang HTTP/1.1", hostLine, strings.TrimSpace(field), "Connection: upgrade", "Upgrade: test")); err != nil {
 			t.Fatal(err)
 		}
 		tcp := w.Conn.(*net.TCPConn)
@@ -115,7 +115,7 @@ func TestUpgradeThenGone(t *testing.T) {
 			_ = tcp.SetLinger(0)
 			_ = w.Close()
 		case 2:
-			time.Sleep(5 * time.Millisecond)
+			wait(t, "at the origin", arrived)
 			_ = w.Close()
 		default:
 			_ = w.Close()

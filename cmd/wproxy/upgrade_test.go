@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -130,6 +132,8 @@ func TestTunnelIdleOfEachRoute(t *testing.T) {
 address = "@ADDR"
 [admin]
 address = "@ADMIN"
+[log]
+access = { to = "@ACCESS" }
 [routes.short]
 host = "short.test"
 upstream = "o"
@@ -166,5 +170,14 @@ servers = [%q]
 	buf := make([]byte, 4)
 	if _, err := io.ReadFull(long.r.Buffered(), buf); err != nil || string(buf) != "ping" {
 		t.Errorf("the other route's tunnel: got %q, %v", buf, err)
+	}
+	_ = long.Close()
+	in.stop(t)
+	lines, err := os.ReadFile(in.access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`"host":"short.test".*"status":101.*"reason":"tunnel_idle"`).Match(lines) {
+		t.Errorf("the access log does not say why the tunnel has ended: %s", lines)
 	}
 }

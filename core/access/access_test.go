@@ -308,3 +308,33 @@ func BenchmarkLog(b *testing.B) {
 		})
 	}
 }
+
+// TestWrite: a line from elsewhere is written as it is, at once, and not counted as lost
+// when it comes too late.
+func TestWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l, err := access.Open(access.Options{Writer: &out, FlushEvery: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if n, err := l.Write([]byte("a line\n")); n != 7 || err != nil {
+			t.Errorf("got %d, %v", n, err)
+		}
+		synctest.Wait()
+		if out.String() != "a line\n" || time.Since(start) != 0 {
+			t.Errorf("after %v there is %q", time.Since(start), out.String())
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := l.Write([]byte("late\n")); n != 0 || !errors.Is(err, os.ErrClosed) || l.Dropped() != 0 {
+			t.Errorf("after Close: got %d, %v, %d lines dropped", n, err, l.Dropped())
+		}
+	})
+	var none *access.Logger
+	if n, err := none.Write([]byte("x\n")); n != 2 || err != nil {
+		t.Errorf("nil: got %d, %v", n, err)
+	}
+}

@@ -36,7 +36,7 @@ type Options struct {
 
 // ErrStuck is returned when what a Logger writes to takes nothing: a pipe whose
 // reader does not read, a file system that does not answer.
-var ErrStuck = errors.New("the access log cannot be written: nobody takes its lines")
+var ErrStuck = errors.New("the log cannot be written: nobody takes its lines")
 
 // A Logger writes lines. It is safe for concurrent use. A nil Logger writes
 // nothing.
@@ -194,6 +194,32 @@ func (l *Logger) add(r *Record) bool {
 		l.rouse()
 	}
 	return true
+}
+
+// Write adds p, one line with its end, as it is and without waiting for the next
+// flush: a Logger is also what wproxy's own log writes to. It does not wait either.
+// The error is ErrStuck if the line is lost, which is counted, or os.ErrClosed, which
+// is not.
+func (l *Logger) Write(p []byte) (int, error) {
+	if l == nil {
+		return len(p), nil
+	}
+	l.mu.Lock()
+	closed, full := l.closed, len(l.buf) >= maxHeld
+	if !closed && !full {
+		l.buf = append(l.buf, p...)
+		l.lines++
+	}
+	l.mu.Unlock()
+	switch {
+	case closed:
+		return 0, os.ErrClosed
+	case full:
+		l.drop(1)
+		return 0, ErrStuck
+	}
+	l.rouse()
+	return len(p), nil
 }
 
 // rouse gives the writer something to do. One call suffices for many.

@@ -120,7 +120,7 @@ vm_id     = "shared"
 vm_config = { a = 1 }
 env       = { LEVEL = "debug" }
 grant     = ["log", "metrics", "shared-data", "env"]
-sandbox   = { on_error = "open", restart = "2s..1m" }
+sandbox   = { on_error = "open", restart = "2s..1m", stack = "2MiB" }
 
 [sandbox]
 on_error    = "close"
@@ -206,7 +206,7 @@ func TestLoad(t *testing.T) {
 	check("plugin path", p.Path, filepath.Join(filepath.Dir(f.Path), "limit.wasm"))
 	check("plugin ids", []string{p.RootID, p.VMID, p.Kind, f.Plugins["headers"].VMID}, []string{"root", "shared", "http", "headers"})
 	check("grant", [][]string{p.Grant, f.Plugins["headers"].Grant}, [][]string{{"log", "metrics", "shared-data", "env"}, nil})
-	check("sandbox", p.Sandbox, config.Sandbox{Memory: 64 << 20, OnError: "open", Restart: config.Backoff{2 * time.Second, time.Minute}, BodyBuffer: 2 << 20})
+	check("sandbox", p.Sandbox, config.Sandbox{Memory: 64 << 20, CPU: 10 * time.Millisecond, Start: 10 * time.Second, Stack: 2 << 20, OnError: "open", Restart: config.Backoff{2 * time.Second, time.Minute}, BodyBuffer: 2 << 20})
 	check("built-in", f.Plugins["headers"].Builtin, "securityheaders")
 	check("built-in memory", f.Plugins["headers"].Sandbox.Memory, config.Size(16<<20))
 	check("server", f.Server, config.Server{5 * time.Second, 2})
@@ -394,7 +394,7 @@ func TestTextConfig(t *testing.T) {
 	if plugin(`config = "key=${env:WPROXY_TEST_TOKEN}"`).Routes["a"].Hash == before.Routes["a"].Hash {
 		t.Error("another secret has the same hash")
 	}
-	if got := config.Redact("it says key=tok-en", before.Plugins["p"].Config); got != "it says key=${env:WPROXY_TEST_TOKEN}" {
+	if got := config.NewRedactor(before.Plugins["p"].Config).Redact("it says key=tok-en"); got != "it says key=${env:WPROXY_TEST_TOKEN}" {
 		t.Errorf("redacted: %q", got)
 	}
 }

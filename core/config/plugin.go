@@ -39,7 +39,7 @@ type Plugin struct {
 	Kind string `toml:"kind" default:"http" oneof:"http|service" later:"tcp"`
 	// Grant is what the guest may use beyond its own stream. nil (absent): log,
 	// metrics and shared-data, what a built-in needs, and env if Env is set.
-	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|queue|env|call:UPSTREAM" later:"objects|counters|upstream:NAME"`
+	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|queue|env|counters|call:UPSTREAM" later:"objects|upstream:NAME"`
 	// Sandbox is its sandbox, over the defaults of [sandbox].
 	Sandbox Sandbox `toml:"sandbox"`
 }
@@ -48,6 +48,13 @@ type Plugin struct {
 type Sandbox struct {
 	// Memory is the cap of one instance's linear memory. Default 64MiB, built-ins 16MiB.
 	Memory Size `toml:"memory" default:"64MiB" range:"64KiB..4GiB"`
+	// CPU is the work that one callback may do, in time as it takes on the machine
+	// that units of work were measured on. Default 10ms.
+	CPU time.Duration `toml:"cpu" default:"10ms" range:"100us..1h"`
+	// Start is the same for start functions, on_vm_start and on_configure. Default 10s.
+	Start time.Duration `toml:"start" default:"10s" range:"100us..1h"`
+	// Stack is how deep calls of the guest's functions may go. Default 1MiB.
+	Stack Size `toml:"stack" default:"1MiB" range:"64KiB..16MiB"`
 	// OnError: "close" (default) answers 503 plugin_failed:NAME when the guest
 	// fails; "open" goes on without the plugin.
 	OnError string `toml:"on_error" default:"close" oneof:"close|open"`

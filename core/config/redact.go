@@ -6,34 +6,52 @@ import (
 	"strings"
 )
 
-// Redact returns s with the content of every ${env:...} and ${file:...} in the
-// settings replaced by the reference as it was written: whole, as it stands in
-// JSON, line by line, and cut off at the end of a line of s. It is for text from
-// whoever was told the content, such as what a guest has logged about its
-// settings. settings are Values, and maps and lists that hold some.
-func Redact(s string, settings ...any) string {
+// A Redactor replaces the content of every ${env:...} and ${file:...} in some
+// settings by the reference as it was written: whole, as it stands in JSON, line by
+// line, and cut off at the end of a line. It is for text from whoever was told the
+// content, such as what a guest has logged about its settings. It is immutable; nil
+// replaces nothing.
+type Redactor struct{ secrets []reference }
+
+// NewRedactor returns the Redactor for settings, which are Values, and maps and lists
+// that hold some. It is nil if nothing in them is to be replaced.
+func NewRedactor(settings ...any) *Redactor {
 	var secrets []reference
 	for _, t := range settings {
 		secrets = appendSecrets(secrets, t)
 	}
 	if len(secrets) == 0 {
-		return s
+		return nil
 	}
 	// The longest first: one may be a part of another.
 	slices.SortStableFunc(secrets, func(a, b reference) int { return len(b.content) - len(a.content) })
-	for _, r := range secrets {
-		s = strings.ReplaceAll(s, r.content, r.text)
+	return &Redactor{secrets}
+}
+
+// Redact returns s with what r replaces replaced.
+func (r *Redactor) Redact(s string) string {
+	if r == nil {
+		return s
+	}
+	for _, x := range r.secrets {
+		s = strings.ReplaceAll(s, x.content, x.text)
 	}
 	lines := strings.SplitAfter(s, "\n")
 	for i, line := range lines {
-		lines[i] = redactEnd(line, secrets)
+		lines[i] = redactEnd(line, r.secrets)
 	}
 	return strings.Join(lines, "")
 }
 
-// redactEnd replaces the beginning of a secret that line ends with: long lines are cut.
+// redactEnd replaces the beginning of a secret that line ends with: long lines are
+// cut, with a note that says so behind them or without.
 func redactEnd(line string, secrets []reference) string {
 	text := strings.TrimRight(line, "\r\n")
+	if strings.HasSuffix(text, " bytes more)") {
+		if i := strings.LastIndex(text, "... ("); i >= 0 {
+			text = text[:i]
+		}
+	}
 	for _, r := range secrets {
 		for n := min(len(r.content)-1, len(text)); n >= minSecret; n-- {
 			if strings.HasSuffix(text, r.content[:n]) {

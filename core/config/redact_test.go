@@ -26,9 +26,14 @@ func TestRedact(t *testing.T) {
 		{`{"pem":"-----BEGIN\nbase64stuff\n-----END"}`, `{"pem":"${env:PEM}"}`},
 		{"cut: s3cr\"e\nnext", "cut: ${env:LONG}\nnext"},
 		{"s3c", "s3c"},
+		{"cut: s3cr\"e... (17 bytes more)", "cut: ${env:LONG}... (17 bytes more)"},
+		{"whole... (17 bytes more)", "whole... (17 bytes more)"},
 	} {
-		if got := Redact(tt.in, config, vars, nil, "x"); got != tt.want {
+		if got := NewRedactor(config, vars, nil, "x").Redact(tt.in); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
 		}
+	}
+	if r := NewRedactor(map[string]any{"d": "plain", "p": value("${env:PORT}")}, nil); r != nil || r.Redact("80") != "80" {
+		t.Errorf("nothing to hide: got %v", r)
 	}
 }

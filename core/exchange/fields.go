@@ -33,6 +33,20 @@ func (f *Fields) Get(name string) (string, bool) {
 // Value returns the value of the first line called name, or "".
 func (f *Fields) Value(name string) string { v, _ := f.Get(name); return v }
 
+// Joined returns the values of all lines called name as one list (RFC 9110 5.3).
+func (f *Fields) Joined(name string) string {
+	all := ""
+	for i := range f.list {
+		if l := &f.list[i]; l.Name == name && l.Value != "" {
+			if all != "" {
+				all += ", "
+			}
+			all += l.Value
+		}
+	}
+	return all
+}
+
 // Has reports whether there is a line called name.
 func (f *Fields) Has(name string) bool { _, ok := f.Get(name); return ok }
 
@@ -127,4 +141,22 @@ func (f *Fields) RemoveFunc(del func(name string) bool) {
 	}
 	clear(f.list[kept:])
 	f.list = f.list[:kept]
+}
+
+// EqualFold compares ASCII, such as field names, without case; b is in lower case.
+// strings.EqualFold would take the Kelvin sign for a k.
+func EqualFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		c := a[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != b[i] {
+			return false
+		}
+	}
+	return true
 }

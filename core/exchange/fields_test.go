@@ -55,14 +55,51 @@ func TestFieldsLookup(t *testing.T) {
 	var f exchange.Fields
 	f.Add("a", "1")
 	f.Add("a", "22")
+	f.Add("a", "")
+	if got := f.Joined("a"); got != "1, 22" {
+		t.Errorf("Joined(a): got %q", got)
+	}
 	if v, ok := f.Get("a"); v != "1" || !ok {
 		t.Errorf("Get(a): got %q, %v", v, ok)
 	}
 	if v, ok := f.Get("A"); v != "" || ok {
 		t.Errorf("Get(A): got %q, %v", v, ok)
 	}
-	if f.Value("b") != "" || f.Has("b") || !f.Has("a") || f.Len() != 2 || f.Size() != 5 {
+	if f.Value("b") != "" || f.Has("b") || !f.Has("a") || f.Len() != 3 || f.Size() != 6 {
 		t.Errorf("Value, Has, Len or Size is wrong: %v %d %d", f.List(), f.Len(), f.Size())
+	}
+}
+
+func TestEqualFold(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"", "", true},
+		{"Keep-Alive", "keep-alive", true},
+		{"keep-alive", "keep-alive", true},
+		{"keep", "keeps", false},
+		{"\u212aeep", "keep", false},
+		{"a[", "a{", false},
+		{"a@", "a`", false},
+	} {
+		if got := exchange.EqualFold(tt.a, tt.b); got != tt.want {
+			t.Errorf("%q, %q: got %v", tt.a, tt.b, got)
+		}
+	}
+}
+
+func TestHexDigit(t *testing.T) {
+	const digits = "0123456789abcdef"
+	for c := range 256 {
+		v, ok := exchange.HexDigit(byte(c))
+		i := strings.IndexByte(digits, byte(c))
+		if i < 0 {
+			i = strings.IndexByte(strings.ToUpper(digits), byte(c))
+		}
+		if ok != (i >= 0) || ok && int(v) != i {
+			t.Errorf("%q: got %d, %v", byte(c), v, ok)
+		}
 	}
 }
 

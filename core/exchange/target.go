@@ -197,12 +197,13 @@ func unescape(s string) (byte, bool) {
 	if len(s) < 3 {
 		return 0, false
 	}
-	hi, ok1 := hexValue(s[1])
-	lo, ok2 := hexValue(s[2])
+	hi, ok1 := HexDigit(s[1])
+	lo, ok2 := HexDigit(s[2])
 	return hi<<4 | lo, ok1 && ok2
 }
 
-func hexValue(c byte) (byte, bool) {
+// HexDigit returns the value of a hexadecimal digit, and whether c is one.
+func HexDigit(c byte) (byte, bool) {
 	switch {
 	case '0' <= c && c <= '9':
 		return c - '0', true

@@ -31,6 +31,13 @@ type Filter interface {
 	Close(err error)
 }
 
+// A BodyInspector is a Filter that may refuse a request for what its body says. If
+// InspectsRequestBody reports true, which the engine asks when it has the head of
+// a request whose body is to come, no upstream is dialed before the first bytes of the
+// body, or its end, have come out of the last filter: a body that is refused at once
+// does not touch the upstream, and costs no connection.
+type BodyInspector interface{ InspectsRequestBody() bool }
+
 // A Factory makes filters. It is safe for concurrent use and lives as long as
 // the snapshot that names it.
 type Factory interface {
@@ -145,6 +152,13 @@ type Engine interface {
 	// Abort resets both sides of the exchange; reason goes to the log. It may
 	// be called from any goroutine until Close has returned.
 	Abort(reason string)
+
+	// Fail gives the exchange up because of e, after the head of the answer has
+	// been passed on: if the client has seen nothing of it yet, it is answered
+	// with the status and reason of e instead, and otherwise both sides are reset.
+	// What the filter returns afterwards does not matter. It may be called from
+	// any goroutine until Close has returned, and does not block.
+	Fail(e *exchange.Error)
 
 	// Reroute says whether the route is matched again once the request head has
 	// passed the last filter, as it is if filters have changed what matching reads

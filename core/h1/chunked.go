@@ -1,5 +1,7 @@
 package h1
 
+import "wproxy/core/exchange"
+
 // A chunked decodes the chunked transfer coding (RFC 9112 7.1) up to and with
 // the line of the last chunk; the trailer section follows. It sees one byte
 // after the other, so that it does not matter how they arrive. The zero value
@@ -72,7 +74,7 @@ func (d *chunked) step(c byte) bool {
 	}
 	switch d.state {
 	case chunkSize0, chunkSize:
-		if v, ok := hexDigit(c); ok {
+		if v, ok := exchange.HexDigit(c); ok {
 			d.state = chunkSize
 			if d.left > (1<<63-1)>>4 {
 				return false
@@ -128,16 +130,4 @@ func (d *chunked) endLine() bool {
 	}
 	d.excess = max(d.excess, 0)
 	return d.excess <= maxChunkExcess
-}
-
-func hexDigit(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
 }

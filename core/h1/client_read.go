@@ -229,6 +229,8 @@ func (x *clientStream) readError(err error) error {
 		e.Side, e.Status, e.Reason, e.Err = exchange.Internal, 0, ReasonReset, exchange.ErrReset
 	case errors.As(err, &be):
 		e.Reason, e.Err = be.reason, be.err
+	case errors.Is(err, errTimeout) && x.body.framing == tunnel:
+		e.Side, e.Status, e.Reason = exchange.Internal, 0, ReasonTunnelIdle // nobody's fault
 	case errors.Is(err, errTimeout):
 		e.Status, e.Reason = http.StatusGatewayTimeout, ReasonReadTimeout
 	case errors.Is(err, errDeadline):

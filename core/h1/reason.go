@@ -41,6 +41,7 @@ const (
 	ReasonHeadTimeout   = "head_timeout"            // 408
 	ReasonReadTimeout   = "read_timeout"            // silence within a message: 408 from a client, 504 from an upstream
 	ReasonWriteTimeout  = "write_timeout"           // the other end does not read
+	ReasonTunnelIdle    = "tunnel_idle"             // neither side of a tunnel has said anything for too long
 	ReasonDeadline      = "timeout"                 // the deadline of the whole exchange: 504
 	ReasonReset         = "reset"                   // Reset was called
 	ReasonClosed        = "closed"                  // the other end closed or reset the connection

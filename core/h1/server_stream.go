@@ -375,6 +375,8 @@ func (x *serverStream) readError(err error) error {
 		return x.errorf(op, exchange.Internal, 0, ReasonReset, exchange.ErrReset)
 	case errors.As(err, &be):
 		return x.errorf(op, exchange.ClientSide, be.status, be.reason, be.err)
+	case errors.Is(err, errTimeout) && x.body.framing == tunnel:
+		return x.errorf("read tunnel", exchange.Internal, 0, ReasonTunnelIdle, err) // nobody's fault
 	case errors.Is(err, errTimeout):
 		return x.errorf(op, exchange.ClientSide, 408, ReasonReadTimeout, err)
 	case errors.Is(err, errDeadline):

@@ -214,7 +214,7 @@ func TestServerTimes(t *testing.T) {
 		k.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
 		err := <-done
 		var e *exchange.Error
-		if want := 40*time.Minute + h1.DefaultTunnelIdle; !errors.As(err, &e) || e.Reason != h1.ReasonReadTimeout || time.Since(start) != want {
+		if want := 40*time.Minute + h1.DefaultTunnelIdle; !errors.As(err, &e) || e.Reason != h1.ReasonTunnelIdle || time.Since(start) != want {
 			t.Errorf("got %v after %v, want a timeout after %v", err, time.Since(start), want)
 		}
 	})

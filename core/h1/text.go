@@ -3,6 +3,8 @@ package h1
 import (
 	"encoding/binary"
 	"strings"
+
+	"wproxy/core/exchange"
 )
 
 // isValue reports whether b may stand in a field value: no control bytes but tab
@@ -62,23 +64,8 @@ func listHas(list, m string) bool {
 	return false
 }
 
-// equalFold compares ASCII without case; b is in lower case. strings.EqualFold
-// would take the Kelvin sign for a k.
-func equalFold(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		c := a[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != b[i] {
-			return false
-		}
-	}
-	return true
-}
+// equalFold is exchange.EqualFold.
+func equalFold(a, b string) bool { return exchange.EqualFold(a, b) }
 
 // lower puts a token in lower case.
 func lower(s string) string { return strings.ToLower(s) }

@@ -123,6 +123,7 @@ func (u *Upstream) Retried(reason string, ok bool) {
 // A Plugin holds what the host reports of one plugin.
 type Plugin struct {
 	traps     *prometheus.CounterVec // curried with the plugin
+	fuel      prometheus.Counter
 	memory    prometheus.Gauge
 	instances prometheus.Gauge
 	seconds   prometheus.ObserverVec // curried with the plugin
@@ -133,6 +134,7 @@ func (m *Metrics) Plugin(name string) *Plugin {
 	l := prometheus.Labels{"plugin": name}
 	return &Plugin{
 		traps:     m.pluginTraps.MustCurryWith(l),
+		fuel:      m.pluginFuel.With(l),
 		memory:    m.pluginMemory.With(l),
 		instances: m.pluginInstances.With(l),
 		seconds:   m.pluginSeconds.MustCurryWith(l),
@@ -141,6 +143,9 @@ func (m *Metrics) Plugin(name string) *Plugin {
 
 // Trapped counts an instance that died; cause is one of the host's few names.
 func (p *Plugin) Trapped(cause string) { p.traps.WithLabelValues(cause).Inc() }
+
+// Burnt counts work of the plugin's guests, in units of the host's.
+func (p *Plugin) Burnt(units int64) { p.fuel.Add(float64(units)) }
 
 // SetInstances says how many instances live and how much memory they have.
 func (p *Plugin) SetInstances(n int, memory int64) {
@@ -180,6 +185,7 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.upstreamFailures, m.upstreamFailures, "upstream"},
 		{m.connections, m.connections, "listener"},
 		{m.pluginTraps, m.pluginTraps, "plugin"},
+		{m.pluginFuel, m.pluginFuel, "plugin"},
 		{m.pluginMemory, m.pluginMemory, "plugin"},
 		{m.pluginInstances, m.pluginInstances, "plugin"},
 		{m.pluginSeconds, m.pluginSeconds, "plugin"},

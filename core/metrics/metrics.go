@@ -30,6 +30,7 @@ type Metrics struct {
 	upstreamFailures *prometheus.CounterVec
 	connections      *prometheus.GaugeVec
 	pluginTraps      *prometheus.CounterVec
+	pluginFuel       *prometheus.CounterVec
 	pluginMemory     *prometheus.GaugeVec
 	pluginInstances  *prometheus.GaugeVec
 	pluginSeconds    *prometheus.HistogramVec
@@ -37,6 +38,7 @@ type Metrics struct {
 	generation       prometheus.Gauge
 	reloadOK         prometheus.Gauge
 	accessDropped    prometheus.Counter
+	logDropped       prometheus.Counter
 	guests           *guests
 
 	mu      sync.Mutex
@@ -71,6 +73,9 @@ func New() *Metrics {
 		pluginTraps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_plugin_traps_total", Help: "Guest instances that died, by cause.",
 		}, []string{"plugin", "cause"}),
+		pluginFuel: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_plugin_fuel_total", Help: "Units of work that guests have done; 8000 are a microsecond of sandbox.cpu.",
+		}, []string{"plugin"}),
 		pluginMemory: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wproxy_plugin_memory_bytes", Help: "Linear memory of all instances of a plugin.",
 		}, []string{"plugin"}),
@@ -92,12 +97,16 @@ func New() *Metrics {
 		accessDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wproxy_access_log_dropped_total", Help: "Lines of the access log that are lost: not writable, or nobody read them in time.",
 		}),
+		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "wproxy_log_dropped_total", Help: "Lines of wproxy's own log that are lost: not writable, or nobody read them in time.",
+		}),
 		guests:  newGuests(),
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
 		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
-		m.pluginTraps, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK, m.accessDropped, m.guests,
+		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
+		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -129,6 +138,9 @@ func (m *Metrics) SetReload(ok bool) {
 
 // AccessDropped counts lines that the access log lost.
 func (m *Metrics) AccessDropped(lines uint64) { m.accessDropped.Add(float64(lines)) }
+
+// LogDropped counts lines that wproxy's own log lost.
+func (m *Metrics) LogDropped(lines uint64) { m.logDropped.Add(float64(lines)) }
 
 // Connections returns the gauge of a listener's open connections.
 func (m *Metrics) Connections(listener string) prometheus.Gauge {

@@ -49,8 +49,11 @@ func TestNames(t *testing.T) {
 	u.Retried(metrics.FailureConnect, false)
 	p := m.Plugin("limit")
 	p.Trapped("unreachable")
+	p.Burnt(8000)
+	p.Burnt(2)
 	p.SetInstances(2, 1<<20)
 	p.Call("on_request_headers").Observe(2e-6)
+	m.Callout("limit", "shop", "timeout")
 	m.Refused("no_route")
 	m.Connections("http").Inc()
 	m.AccessDropped(3)
@@ -69,9 +72,11 @@ func TestNames(t *testing.T) {
 		`wproxy_retries_total{outcome="ok",reason="connect",upstream="shop"} 1`,
 		`wproxy_retries_total{outcome="failed",reason="connect",upstream="shop"} 1`,
 		`wproxy_plugin_traps_total{cause="unreachable",plugin="limit"} 1`,
+		`wproxy_plugin_fuel_total{plugin="limit"} 8002`,
 		`wproxy_plugin_instances{plugin="limit"} 2`,
 		`wproxy_plugin_memory_bytes{plugin="limit"} 1.048576e+06`,
 		`wproxy_plugin_call_seconds_count{callback="on_request_headers",plugin="limit"} 1`,
+		`wproxy_plugin_callouts_total{outcome="timeout",plugin="limit",upstream="shop"} 1`,
 		`wproxy_refused_total{reason="no_route"} 1`,
 		`wproxy_connections{listener="http"} 1`,
 		`wproxy_access_log_dropped_total 3`,
@@ -206,6 +211,8 @@ func TestRetain(t *testing.T) {
 		m.Route(n, []string{"http"}).Done(0, 200, 0)
 		m.Upstream(n).Failed(metrics.FailureReset)
 		m.Plugin(n).SetInstances(1, 1)
+		m.Callout(n, "new", "answered")
+		m.Callout("new", n, "answered")
 		g, _ := m.Guest(n, "x", metrics.Counter, false)
 		g.Add(1)
 	}

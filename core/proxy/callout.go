@@ -162,7 +162,7 @@ func (x *state) endCall(a *answerSink, err error) (*CallAnswer, error) {
 	switch {
 	case x.ours:
 		return nil, &CallError{Status: x.status, Reason: reason}
-	case x.ended:
+	case x.ended.Load():
 		return &a.answer, nil
 	case err != nil && !errors.Is(err, exchange.ErrAnswered):
 		reason = nameOf(asError(err))

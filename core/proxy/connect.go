@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wproxy/core/exchange"
+	"wproxy/core/filter"
 	"wproxy/core/pool"
 	"wproxy/core/upstream"
 )
@@ -30,6 +31,7 @@ type outgoing struct {
 	reused   bool              // conn has served an exchange before
 	began    time.Time
 	upgrade  bool // the head asked for one
+	deferred bool // there is no try yet: the head waits for the body
 	pushed   int64
 
 	// What would have to be sent again.
@@ -91,7 +93,22 @@ func (s connector) Head(h *exchange.Request, end bool) error {
 	x.out.heldAll = true
 	x.out.to.Cluster.Live.Active.Add(1)
 	x.out.counted = true
+	if !end && !x.out.upgrade && x.inspectsBody() {
+		x.out.deferred = true
+		return nil
+	}
 	return x.attempt(piece{head: true, end: end})
+}
+
+// inspectsBody reports whether a filter may still refuse the request for its body.
+// The upstream is left alone until a part of that has come through.
+func (x *state) inspectsBody() bool {
+	for _, f := range x.filters {
+		if b, ok := f.(filter.BodyInspector); ok && b.InspectsRequestBody() {
+			return true
+		}
+	}
+	return false
 }
 
 // copyHead makes the head that the upstream gets: h without what is hop by hop,
@@ -122,12 +139,19 @@ func (x *state) copyHead(h *exchange.Request) error {
 // that fails and may be tried again. When pc is the end of the message, it
 // returns after the response has been passed on.
 func (x *state) attempt(pc piece) error {
+	x.out.deferred = false
 	for {
 		err := x.open()
 		if err == nil {
 			err = x.send(pc)
 		}
-		if err == nil || errors.Is(err, exchange.ErrAnswered) {
+		switch {
+		case err == nil:
+			if !pc.end {
+				x.hold(pc.p)
+			}
+			return nil
+		case errors.Is(err, exchange.ErrAnswered):
 			return err
 		}
 		if !x.again(err) {
@@ -185,10 +209,13 @@ func (x *state) open() error {
 
 // getError says what a failure to get a connection means.
 func (x *state) getError(err error) error {
+	_, named := errors.AsType[*exchange.Error](err)
 	switch {
 	case x.ctx.Err() != nil:
 		x.setGone()
 		return exchange.ErrAnswered // there is nobody to answer
+	case named && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
+		return err // of one attempt to connect, say, which has a time of its own
 	case errors.Is(err, context.DeadlineExceeded):
 		return &exchange.Error{Op: "connect", Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
 	default:
@@ -203,6 +230,9 @@ func (x *state) send(pc piece) error {
 		x.sendingEnd()
 	}
 	err := x.up.Head(&o.head, pc.head && pc.end)
+	if err == nil && len(o.held)+len(pc.p) > duplexAfter {
+		x.startDuplex()
+	}
 	if err == nil && len(o.held) > 0 {
 		err = x.up.Data(o.held, false)
 		o.pushed += int64(len(o.held))
@@ -240,7 +270,12 @@ func (x *state) pushPiece(pc piece) error {
 func (s connector) Data(p []byte, end bool) error {
 	x, o := s.x, &s.x.out
 	pc := piece{p: p, end: end}
-	if o.upgrade {
+	switch {
+	case o.deferred && len(p) == 0 && !end:
+		return nil // nothing has been let through yet
+	case o.deferred:
+		return x.attempt(pc)
+	case o.upgrade:
 		if done, err := x.beforeTunnel(pc); done {
 			return err
 		}
@@ -300,7 +335,10 @@ func (s connector) Trailer(f *exchange.Fields) error {
 		x.fx.Mu.Unlock()
 	}
 	pc := piece{trailer: f, end: true}
-	if x.out.upgrade {
+	switch {
+	case x.out.deferred:
+		return x.attempt(pc)
+	case x.out.upgrade:
 		if done, err := x.beforeTunnel(pc); done {
 			return err
 		}

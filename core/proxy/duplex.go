@@ -39,11 +39,16 @@ func (x *state) respond(up exchange.Upstream) {
 			up.Reset(exchange.CodeNoError) // early response: wakes a blocked Data
 		}
 	case o.claimed:
-		up.Reset(exchange.CodeCancel)
-		if x.headSent.Load() && !x.ended {
-			x.client.Reset(exchange.CodeCancel) // cut, visibly
+		if x.reason == "" && !x.ended.Load() && !errors.Is(err, exchange.ErrAnswered) {
+			x.reason = nameOf(asError(err)) // before the resets, which make other calls fail
 		}
+		x.mu.Unlock()
+		up.Reset(exchange.CodeCancel)
 		x.fx.AnswerEnded() // who holds the request has nothing to wait for
+		if !x.ended.Load() {
+			x.lastResort(err) // here, as the request's goroutine may be waiting for its client
+		}
+		x.mu.Lock()
 	case errors.Is(err, exchange.ErrAnswered), x.answered, x.gone:
 		up.Reset(exchange.CodeCancel)
 	case !x.retryableLocked(asError(err)):

@@ -24,6 +24,3 @@ func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
 	}
 	return clientOf(list, trust, parseForwardedFor)
 }
-
-// PrefersJSON exposes the negotiation for its tests.
-var PrefersJSON = prefersJSON

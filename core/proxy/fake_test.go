@@ -19,6 +19,7 @@ type client struct {
 	holds   bool                                                        // an answer that has not ended has not gone out
 
 	answered chan struct{} // closed when the answer has ended
+	onEnd    func()        // told when it has, or was reset: reading ends then, as in a codec
 
 	mu       sync.Mutex
 	interim  []int
@@ -133,6 +134,7 @@ func (c *client) endLocked(end bool) {
 	if end {
 		c.ended = true
 		close(c.answered)
+		c.overLocked()
 	}
 }
 
@@ -140,6 +142,14 @@ func (c *client) Reset(exchange.Code) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reset = true
+	c.overLocked()
+}
+
+func (c *client) overLocked() {
+	if f := c.onEnd; f != nil {
+		c.onEnd = nil
+		f()
+	}
 }
 
 func (c *client) ResetWhenGone(r exchange.Resetter) {
@@ -181,6 +191,13 @@ type origin struct {
 	mu      sync.Mutex
 	dials   int
 	streams []*stream
+}
+
+// dialed returns how often it was dialed.
+func (o *origin) dialed() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dials
 }
 
 // A stream is one try at an origin and what it got.

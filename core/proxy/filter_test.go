@@ -26,6 +26,8 @@ type probe struct {
 	head     func(f *probeFilter, h *exchange.Request, end bool) error
 	data     func(f *probeFilter, p []byte, end bool) error
 	response func(f *probeFilter, h *exchange.Response, end bool) error
+	body     func(f *probeFilter, p []byte, end bool) error // of the response
+	closed   func(x *filter.Exchange)
 }
 
 type events struct {
@@ -72,6 +74,9 @@ func (f *probeFilter) Response(next exchange.Sink[*exchange.Response]) exchange.
 }
 
 func (f *probeFilter) Close(err error) {
+	if f.p.closed != nil {
+		f.p.closed(f.x)
+	}
 	if err != nil {
 		f.p.log.add(f.p.name + "!close")
 		return
@@ -119,6 +124,9 @@ func (r probeResponse) Head(h *exchange.Response, end bool) error {
 
 func (r probeResponse) Data(p []byte, end bool) error {
 	r.f.p.log.add("<" + r.f.p.name + "data")
+	if r.f.p.body != nil {
+		return r.f.p.body(r.f, p, end)
+	}
 	return r.f.resp.Data(p, end)
 }
 

@@ -31,8 +31,8 @@ func (s *Sender) forwarded(h *exchange.Request, trust []netip.Prefix) {
 	}
 	h.Fields.RemoveFunc(underscored)
 	peer := s.IP
-	chain := joined(&h.Fields, "x-forwarded-for")
-	elements := joined(&h.Fields, "forwarded")
+	chain := h.Fields.Joined("x-forwarded-for")
+	elements := h.Fields.Joined("forwarded")
 	switch {
 	case chain != "":
 		s.believe(clientOf(chain, trust, parseForwardedFor))
@@ -106,20 +106,6 @@ func equalDashed(name, want string) bool {
 		}
 	}
 	return true
-}
-
-// joined returns the values of all lines called name as one list (RFC 9110 5.3).
-func joined(f *exchange.Fields, name string) string {
-	all := ""
-	for i := range f.Len() {
-		if l := f.At(i); l.Name == name && l.Value != "" {
-			if all != "" {
-				all += ", "
-			}
-			all += l.Value
-		}
-	}
-	return all
 }
 
 // clientOf walks list from its end, from the peer's neighbour towards the client,

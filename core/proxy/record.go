@@ -87,7 +87,7 @@ func (x *state) fill(gone bool, reason string) {
 	if x.req.Conn != nil {
 		r.Listener = x.req.Conn.Listener
 	}
-	if gone && !x.ended {
+	if gone && !x.ended.Load() {
 		if !x.headSent.Load() {
 			r.Status = statusGone
 		}
@@ -124,7 +124,7 @@ func (x *state) outcomeOf() filter.Outcome {
 // closeFilters closes the filters. An exchange that was answered, by whomever,
 // went well.
 func (x *state) closeFilters(err error) {
-	if x.ended {
+	if x.ended.Load() {
 		err = nil
 	} else if err == nil {
 		err = exchange.ErrReset

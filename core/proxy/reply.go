@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -19,7 +20,26 @@ func (x *state) Answer(from filter.Filter, a *filter.Answer) error {
 	x.resetUpstream(exchange.CodeCancel)
 	x.note(a.Reason)
 	x.showResponse(a.Head)
-	return x.deliver(x.entry(from), a.Head, a.Body, a.Trailer)
+	err := x.deliver(x.entry(from), a.Head, a.Body, a.Trailer)
+	x.mend(err)
+	return err
+}
+
+// mend answers in another way if err says that a filter could not let the answer
+// pass. It does so on a goroutine of its own: this one may be a filter's, which has
+// to end first, and the request's may be waiting for its client. The caller has
+// claimed the answer; finish waits for both.
+func (x *state) mend(err error) {
+	if err == nil || errors.Is(err, exchange.ErrAnswered) || len(x.filters) == 0 {
+		return
+	}
+	x.mu.Lock()
+	x.pushers++
+	x.mu.Unlock()
+	go func() { // ends soon after the filters' goroutines, of which none can block for long
+		x.lastResort(err)
+		x.pushed()
+	}()
 }
 
 // entry returns where the reply of a filter enters the response's chain.
@@ -50,6 +70,26 @@ func (x *state) Abort(reason string) {
 		x.up.Reset(exchange.CodeCancel)
 	}
 	x.client.Reset(exchange.CodeInternal)
+	x.fx.AnswerEnded()
+}
+
+// Fail implements filter.Engine. Who feeds the response finds out, as the upstream
+// is reset, and comes to lastResort.
+func (x *state) Fail(e *exchange.Error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.live {
+		return
+	}
+	if x.reason == "" {
+		x.reason = e.Reason
+	}
+	if x.failure == nil {
+		x.failure = e
+	}
+	if x.up != nil {
+		x.up.Reset(exchange.CodeCancel)
+	}
 	x.fx.AnswerEnded()
 }
 
@@ -121,8 +161,8 @@ func (x *state) reply(status int, reason string, extra *exchange.Field) {
 	x.push(x.body)
 }
 
-// push sends own with body into the response's chain. When that fails, finish
-// finds the answer incomplete.
+// push sends own with body into the response's chain. When that fails, mend or
+// finish finds the answer incomplete.
 func (x *state) push(body []byte) {
 	if x.last == nil {
 		x.last = outlet{x}
@@ -134,7 +174,7 @@ func (x *state) push(body []byte) {
 		r.ResponseHeaders.apply(&x.own.Fields)
 	}
 	x.showResponse(&x.own)
-	_ = x.deliver(x.last, &x.own, body, nil)
+	x.mend(x.deliver(x.last, &x.own, body, nil))
 }
 
 // deliver pushes a whole response into to.
@@ -173,77 +213,12 @@ func (x *state) frameOwn(h *exchange.Response, size int, trailer bool) {
 	}
 }
 
-// buildOwn fills own and body: a short text that a person can act on, or the
-// same as JSON for a client that prefers it.
+// buildOwn fills own and body.
 func (x *state) buildOwn(status int, reason string, extra *exchange.Field) {
 	h := &x.own
 	h.Reset()
-	h.Status = status
-	accept := ""
-	if x.req != nil {
-		accept = joined(&x.req.Fields, "accept")
-	}
-	b := x.body[:0]
-	if prefersJSON(accept) {
-		h.Fields.Add("content-type", "application/json")
-		b = append(b, `{"status":`...)
-		b = strconv.AppendInt(b, int64(status), 10)
-		b = appendMember(b, "error", http.StatusText(status))
-		b = appendMember(b, "reason", reason)
-		b = appendMember(b, "request_id", x.fx.RequestID)
-		b = append(b, "}\n"...)
-	} else {
-		h.Fields.Add("content-type", "text/plain; charset=utf-8")
-		b = strconv.AppendInt(b, int64(status), 10)
-		b = append(b, ' ')
-		b = append(b, http.StatusText(status)...)
-		b = append(b, '\n')
-		if reason != "" {
-			b = append(b, "reason: "...)
-			b = append(b, reason...)
-			if hint := hints(reason); hint != "" {
-				b = append(b, " ("...)
-				b = append(b, hint...)
-				b = append(b, ')')
-			}
-			b = append(b, '\n')
-		}
-		b = append(b, "request id: "...)
-		b = append(b, x.fx.RequestID...)
-		b = append(b, '\n')
-	}
-	x.body = b
-	if status >= 400 {
-		h.Fields.Add("cache-control", "no-store")
-	}
+	x.body = x.fx.AppendStatus(x.body[:0], h, status, reason)
 	if extra != nil {
 		h.Fields.Add(extra.Name, extra.Value)
 	}
-}
-
-// hints says what to do about a reason whose name alone does not.
-func hints(reason string) string {
-	switch reason {
-	case "encoded_slash":
-		return `the path has an encoded slash, backslash or NUL; a route with encoded_slash = "keep" takes it`
-	case "repick_policy":
-		return `a plugin led to a route with plugins that have not run; repick = "trust" on that route allows it`
-	}
-	return ""
-}
-
-// appendMember appends a further member of a JSON object. Reasons and ids are
-// ASCII; what would have to be escaped is replaced.
-func appendMember(b []byte, name, value string) []byte {
-	b = append(b, `,"`...)
-	b = append(b, name...)
-	b = append(b, `":"`...)
-	for i := range len(value) {
-		c := value[i]
-		if c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
-			c = '_'
-		}
-		b = append(b, c)
-	}
-	return append(b, '"')
 }

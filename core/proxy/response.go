@@ -156,7 +156,7 @@ func (s outlet) Trailer(f *exchange.Fields) error {
 // endAnswer notes that the answer is whole, and lets go of a request that a
 // filter still holds.
 func (x *state) endAnswer() {
-	x.ended = true
+	x.ended.Store(true)
 	if len(x.filters) > 0 {
 		x.fx.AnswerEnded()
 	}

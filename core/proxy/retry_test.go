@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 
 	"wproxy/core/exchange"
+	"wproxy/core/filter"
 	"wproxy/core/proxy"
 )
 
@@ -160,6 +162,7 @@ func TestConnectTimeoutOfTheOnlyServer(t *testing.T) {
 	o := &origin{dial: func(int) error {
 		return &exchange.Error{
 			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 504, Reason: "upstream_connect_timeout",
+			Err: context.DeadlineExceeded, // which the route's timeout is as well
 		}
 	}}
 	e := newEngine(t, o, config{})
@@ -219,5 +222,83 @@ func TestRetryBudget(t *testing.T) {
 	}
 	if got := e.upstream.Cluster.Live.Retrying.Load(); got != retrying {
 		t.Errorf("the budget was not given back: %d", got)
+	}
+}
+
+// TestRetriedBodyIsWhole: a piece of a body that went out with a later try is sent again
+// with the next one.
+func TestRetriedBodyIsWhole(t *testing.T) {
+	t.Parallel()
+	o := &origin{data: func(n int, _ *stream, p []byte) error {
+		if n == 0 && string(p) == "ab" || n == 1 && string(p) == "cd" {
+			return upstreamError("write body", exchange.RetryAlways, "closed")
+		}
+		return nil
+	}}
+	e := newEngine(t, o, config{servers: 4, edit: func(r *proxy.Route) { r.Retry.Attempts = 3 }})
+	c := e.do(newClient("PUT", "/").sending("ab", "cd", "ef"))
+	if c.status != 200 || len(o.streams) != 3 {
+		t.Fatalf("got %d after %d tries, want 200 after 3", c.status, len(o.streams))
+	}
+	if got := o.streams[2].body.String(); got != "abcdef" {
+		t.Errorf("the last try has sent %q", got)
+	}
+}
+
+// A bodyInspector is a probe whose filters may refuse a request for its body.
+type bodyInspector struct{ *probe }
+
+func (p bodyInspector) New(x *filter.Exchange) (filter.Filter, error) {
+	f, err := p.probe.New(x)
+	return inspectingFilter{f}, err
+}
+
+type inspectingFilter struct{ filter.Filter }
+
+func (inspectingFilter) InspectsRequestBody() bool { return true }
+
+// TestDeferredTry: with a filter that inspects bodies the upstream is dialed when the
+// first bytes of the body, or its end, come through; everything else is as always.
+func TestDeferredTry(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		pieces []string // "" is a flush
+		want   string
+		held   string // the piece that the filter refuses
+	}{
+		{"bytes", []string{"", "ab", "", "cd"}, "abcd", ""},
+		{"only the end", []string{"", ""}, "", ""},
+		{"large", []string{"", strings.Repeat("x", 2*proxy.DuplexAfter), "y"}, strings.Repeat("x", 2*proxy.DuplexAfter) + "y", ""},
+		{"refused", []string{"", "ab"}, "", "ab"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var e *engine
+			log := &events{}
+			p := &probe{name: "a", log: log, data: func(f *probeFilter, p []byte, end bool) error {
+				if len(p) > 0 && e.origin.dialed() == 0 {
+					log.add("untouched")
+				}
+				if string(p) == tt.held && tt.held != "" {
+					return f.answer(403, "no")
+				}
+				return f.req.Data(p, end)
+			}}
+			e = newEngine(t, &origin{}, config{edit: func(r *proxy.Route) { r.Filters = []filter.Factory{bodyInspector{p}} }})
+			c := e.do(newClient("POST", "/").sending(tt.pieces...))
+			if tt.held != "" {
+				if c.status != 403 || e.origin.dialed() != 0 {
+					t.Errorf("got %d and %d connections, want 403 and none", c.status, e.origin.dialed())
+				}
+				return
+			}
+			if c.status != 200 || len(e.origin.streams) != 1 || e.origin.streams[0].body.String() != tt.want {
+				t.Errorf("got %d, %d tries", c.status, len(e.origin.streams))
+			}
+			if tt.want != "" && !strings.Contains(log.String(), "untouched") {
+				t.Error("the upstream was dialed before the body")
+			}
+		})
 	}
 }

@@ -49,8 +49,8 @@ type state struct {
 	body     []byte            // and its body; scratch
 	status   int               // sent, or to be
 	ours     bool              // the answer is the engine's: its reason is counted
-	ended    bool              // the response message has been passed on whole
-	headSent atomic.Bool       // its final head has
+	headSent atomic.Bool       // the response's final head has been passed on
+	ended    atomic.Bool       // the response message has, whole
 	reached  atomic.Int32      // filters whose request head was called
 
 	rec access.Record
@@ -73,6 +73,7 @@ type state struct {
 	guarded    bool              // see guard
 	timer      *time.Timer       // of guard; nil: none
 	reason     string            // why wproxy answered itself, or gave up
+	failure    *exchange.Error   // of a plugin; whatever else goes wrong is a consequence. nil: none
 }
 
 func newState(p *Proxy) *state {
@@ -271,7 +272,6 @@ func (x *state) finish(err error) {
 	for x.running || x.pushers > 0 {
 		x.cond.Wait()
 	}
-	gone := x.gone || x.aborted
 	x.answered = true // too late for anybody else
 	panicked := x.panicked
 	x.mu.Unlock()
@@ -279,8 +279,8 @@ func (x *state) finish(err error) {
 		panic(panicked) // on the goroutine whose owner can report it
 	}
 
-	if !x.ended && x.req != nil {
-		x.lastResort(gone, err)
+	if !x.ended.Load() && x.req != nil {
+		x.lastResort(err)
 	}
 	x.stopWatching()
 	x.closeUpstream()
@@ -310,6 +310,9 @@ func (x *state) fail(e *exchange.Error) {
 	if x.reason == "" {
 		x.reason = nameOf(e)
 	}
+	if x.failure == nil && e.Side == exchange.Internal && e.Status != 0 {
+		x.failure = e
+	}
 	x.mu.Unlock()
 	// First the claim: the response's goroutine takes the reset for a failure of
 	// the upstream, and would answer that.
@@ -325,30 +328,54 @@ func (x *state) fail(e *exchange.Error) {
 	}
 }
 
-// lastResort is for an exchange that nobody has answered to the end. What was
-// begun is cut, visibly; what was not is answered without the filters, whose
-// response side has been used up or has failed.
-func (x *state) lastResort(gone bool, err error) {
+// lastResort is for an exchange that nobody has answered to the end, which err is
+// the reason for. What the client has seen a part of is cut, visibly; anything
+// else is answered without the filters, whose response side has been used up or
+// has failed. It is called by who has the answer, on a goroutine that no filter
+// has started, when nothing comes from the upstream any more.
+func (x *state) lastResort(err error) {
+	x.mu.Lock()
+	gone := x.gone || x.aborted
+	if x.failure != nil {
+		err = x.failure
+	}
+	x.mu.Unlock()
+	if gone {
+		x.client.Reset(exchange.CodeCancel)
+	}
+	if len(x.filters) > 0 {
+		x.resetUpstream(exchange.CodeCancel) // nobody stays blocked there
+		x.fx.AnswerEnded()
+		x.fx.Quiesce() // a filter's goroutine may be pushing what is about to be taken back
+	}
+	if gone || x.ended.Load() { // that goroutine may have come to the end
+		return
+	}
+	e, _ := errors.AsType[*exchange.Error](err)
+	if e != nil && e.Side == exchange.Internal && e.Status != 0 {
+		x.mu.Lock()
+		x.reason = nameOf(e) // whatever the answer said that is given up for it
+		x.mu.Unlock()
+	}
 	switch {
-	case gone, x.headSent.Load() && !x.retract():
-		x.client.Reset(exchange.CodeCancel)
-		return
-	case x.ctx.Err() != nil:
+	case x.headSent.Load() && !x.retract():
+		if e != nil {
+			x.setReason(nameOf(e))
+		}
+	case x.ctx.Err() != nil, e != nil && e.Side == exchange.ClientSide && e.Status == 0:
 		x.setGone()
-		x.client.Reset(exchange.CodeCancel)
+	case e != nil && e.Status != 0:
+		x.bypass(e.Status, nameOf(e))
+		return
+	default:
+		x.bypass(502, "incomplete")
 		return
 	}
-	status, reason := 502, "incomplete"
-	if e, ok := errors.AsType[*exchange.Error](err); ok {
-		if e.Side == exchange.ClientSide && e.Status == 0 {
-			x.setGone()
-			x.client.Reset(exchange.CodeCancel)
-			return
-		}
-		if e.Status != 0 {
-			status, reason = e.Status, nameOf(e)
-		}
-	}
+	x.client.Reset(exchange.CodeCancel)
+}
+
+// bypass makes an answer that passes no filter.
+func (x *state) bypass(status int, reason string) {
 	x.note(reason)
 	x.ours = true
 	x.buildOwn(status, reason, nil)
@@ -419,10 +446,11 @@ func (x *state) reset() {
 	x.first, x.last = nil, nil
 	x.snap, x.ctx, x.client, x.req, x.route = nil, nil, nil, nil, nil
 	x.start, x.deadline = time.Time{}, time.Time{}
-	x.listener, x.status, x.ended, x.ours = 0, 0, false, false
+	x.listener, x.status, x.ours = 0, 0, false
 	x.body = x.body[:0]
 	x.noted = ""
 	x.headSent.Store(false)
+	x.ended.Store(false)
 	x.reached.Store(0)
 	plugins := x.rec.Plugins
 	clear(plugins)
@@ -430,5 +458,5 @@ func (x *state) reset() {
 
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.up, x.answered, x.interim, x.gone, x.cut, x.aborted, x.reason = nil, false, false, false, false, false, ""
+	x.up, x.answered, x.interim, x.gone, x.cut, x.aborted, x.reason, x.failure = nil, false, false, false, false, false, "", nil
 }

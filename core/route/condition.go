@@ -138,8 +138,8 @@ func equalDecoded(encoded, plain string) bool {
 		case c == '+':
 			c = ' '
 		case c == '%' && i+2 < len(encoded):
-			hi, ok1 := unhex(encoded[i+1])
-			lo, ok2 := unhex(encoded[i+2])
+			hi, ok1 := exchange.HexDigit(encoded[i+1])
+			lo, ok2 := exchange.HexDigit(encoded[i+2])
 			if ok1 && ok2 {
 				c = hi<<4 | lo
 				i += 2
@@ -151,20 +151,6 @@ func equalDecoded(encoded, plain string) bool {
 		j++
 	}
 	return j == len(plain)
-}
-
-// unhex returns the value of a hex digit.
-func unhex(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
-	default:
-		return 0, false
-	}
 }
 
 // disjoint reports whether no request can meet both a and b. It may say false

@@ -82,7 +82,7 @@ type change struct {
 	leaving []*door
 }
 
-// prepare binds what is new. The lock is held.
+// prepare binds what is new. The lock is held; until commit only Stop may have it.
 func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
 	c := &change{keep: map[*door]Listener{}, open: map[*door]Listener{}, leaving: slices.Clone(s.doors)}
 	take := func(match func(*door) bool) *door {
@@ -111,15 +111,20 @@ func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
 		}
 		d, err := s.bind(ctx, l)
 		if err != nil {
-			for d := range c.open {
-				_ = d.listener.Close() // nobody was let in
-			}
+			c.giveUp()
 			return nil, s.explain(err, l)
 		}
 		c.doors[i] = d
 		c.open[d] = l
 	}
 	return c, nil
+}
+
+// giveUp closes what was bound.
+func (c *change) giveUp() {
+	for d := range c.open {
+		_ = d.listener.Close() // nobody was let in
+	}
 }
 
 // explain adds to the error of binding l that it is ourselves who are in the way:

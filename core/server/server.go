@@ -61,6 +61,12 @@ type Generation struct {
 	Listeners []Listener // names are unique; as in Snapshot.Listeners
 	Snapshot  *proxy.Snapshot
 
+	// Complete, if set, is called once, when all listeners are bound and before
+	// anybody is let in: what has effects outside of the generation, such as
+	// running code of plugins, is left to it. It may fill in what Snapshot points
+	// to. An error refuses the generation.
+	Complete func(ctx context.Context) error
+
 	// Release frees what the generation alone uses. It is called once, when it
 	// serves no more and its last exchange is over. Required.
 	Release func()
@@ -91,7 +97,9 @@ type Server struct {
 
 	connections atomic.Uint64 // accepted so far; their ids
 
-	mu sync.Mutex // held for the whole of Reload
+	reloading sync.Mutex // held for the whole of Reload; taken before mu
+
+	mu sync.Mutex
 	// Guarded by mu.
 	doors    []*door // that accept
 	leaving  []*door // that do not, but have connections
@@ -115,25 +123,44 @@ func Start(ctx context.Context, o Options, g Generation) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := g.complete(ctx); err != nil {
+		c.giveUp()
+		return nil, err
+	}
 	s.proxy = proxy.New(o.Proxy, g.Snapshot)
 	s.release = g.Release
 	s.commit(c)
 	return s, nil
 }
 
-// Reload makes g serve: what can fail, binding new listeners, comes first, and
-// then nothing has changed and g is still the caller's. Listeners with the same
+// complete calls Complete.
+func (g *Generation) complete(ctx context.Context) error {
+	if g.Complete == nil {
+		return nil
+	}
+	return g.Complete(ctx)
+}
+
+// Reload makes g serve: what can fail, binding new listeners and completing g, comes
+// first, and then nothing has changed and g is still the caller's. Listeners with the same
 // address keep their socket and connections; connections of those that are gone
 // end after the exchange they are in.
 func (s *Server) Reload(ctx context.Context, g Generation) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	c, err := s.bindAll(ctx, g.Listeners)
+	if err != nil {
+		return err
+	}
+	if err := g.complete(ctx); err != nil { // takes its time: Stop does not wait for it
+		c.giveUp()
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining {
+		c.giveUp()
 		return ErrDraining
-	}
-	c, err := s.prepare(ctx, g.Listeners)
-	if err != nil {
-		return err
 	}
 	// The snapshot first: a connection must find its listener in it.
 	s.addLeaving(c, g.Snapshot)
@@ -146,6 +173,16 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 	})
 	s.commit(c)
 	return nil
+}
+
+// bindAll is prepare for a server that serves.
+func (s *Server) bindAll(ctx context.Context, ls []Listener) (*change, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return nil, ErrDraining
+	}
+	return s.prepare(ctx, ls)
 }
 
 // Stop ends everything in order: stop accepting, let exchanges finish until ctx

@@ -382,6 +382,87 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestComplete checks that a generation is completed when its listeners are bound and
+// nobody is let in, not at all if they cannot be bound, and that Stop, and whoever asks
+// for the listeners, do not wait for it.
+func TestComplete(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := free.Addr().String()
+	_ = free.Close()
+	m := newMaker()
+	s := m.start(t, m.generation(t, "one", nil, "a=127.0.0.1:0"))
+	a := address(t, s, "a")
+
+	calls := 0
+	var refuse error
+	var during func()
+	reload := func(doors ...string) error {
+		g := m.generation(t, "two", nil, append(doors, "a=127.0.0.1:0")...)
+		g.Complete = func(context.Context) error {
+			calls++
+			if during != nil {
+				during()
+			}
+			return refuse
+		}
+		return s.Reload(t.Context(), g)
+	}
+	closed := func() {
+		t.Helper()
+		if c, err := net.Dial("tcp", other); err == nil {
+			_ = c.Close()
+			t.Error("a listener of a refused generation is still there")
+		}
+	}
+
+	if err := reload("b="+other, "c="+taken.Addr().String()); err == nil || calls != 0 {
+		t.Errorf("an address that is taken: got %v, completed %d times", err, calls)
+	}
+	closed()
+	refuse = errors.New("no")
+	if err := reload("b=" + other); !errors.Is(err, refuse) || calls != 1 {
+		t.Errorf("refused: got %v, completed %d times", err, calls)
+	}
+	closed()
+	dial(t, a).get(t, "one")
+
+	refuse = nil
+	waiting := (*client)(nil)
+	during = func() {
+		waiting = dial(t, other) // bound: it waits in the backlog
+		if got := s.Listeners(); len(got) != 1 {
+			t.Errorf("listeners meanwhile: %v", got)
+		}
+		dial(t, a).get(t, "one")
+	}
+	if err := reload("b=" + other); err != nil || calls != 2 {
+		t.Fatalf("got %v, completed %d times", err, calls)
+	}
+	waiting.get(t, "two")
+
+	during = func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := reload("d=127.0.0.1:0"); !errors.Is(err, server.ErrDraining) || calls != 3 {
+		t.Errorf("stopped meanwhile: got %v, completed %d times", err, calls)
+	}
+	if n := m.released.Load(); n != 2 {
+		t.Errorf("%d generations released, want the two that have served", n)
+	}
+}
+
 // TestGenerationEnds checks that a generation is released after its last
 // exchange and not before, while its successor serves.
 func TestGenerationEnds(t *testing.T) {

@@ -155,3 +155,53 @@ func TestCalloutsNeedGrant(t *testing.T) {
 		}
 	})
 }
+
+// Calls that are made when a body is there, or the answer of the upstream: what is held
+// back can be read and changed from the callback for the answer.
+func TestCalloutsOnBodyAndResponse(t *testing.T) {
+	m := wt.NewGuest()
+	httpCall := m.Env(abi.ImportHTTPCall, "iiiiiiiiii>i")
+	effective := m.Env(abi.ImportSetEffectiveContext, "i>i")
+	resume := m.Env(abi.ImportContinueStream, "i>i")
+	add := m.Env(abi.ImportAddHeaderMapValue, "iiiii>i")
+	get := m.Env(abi.ImportGetBufferBytes, "iiiii>i")
+	set := m.Env(abi.ImportSetBufferBytes, "iiiii>i")
+	log := m.Env(abi.ImportLog, "iii>i")
+	id, ptr := m.Slot(4), m.Slot(8)
+	side := m.Global(0) // whose answer is awaited
+	head := m.Str(string(abi.AppendPairs(nil, plugintest.Fields(":method", "GET", ":path", "/", ":authority", "a"))))
+	ask := wt.Seq(drop(wt.Call(httpCall, m.Str("auth"), head, m.Str(""), m.Str(""), wt.I32(0), wt.I32(id))))
+	m.Body("request", wt.If(wt.Local(2), ask), wt.I32(1))
+	m.Headers("response", wt.Set(side, wt.I32(1)), ask, wt.I32(1))
+	m.Func(abi.ExportOnHTTPCallResponse, "iiiii",
+		drop(wt.Call(effective, wt.I32(2))),
+		drop(wt.Call(get, wt.Get(side), wt.I32(0), wt.I32(1000), wt.I32(ptr), wt.I32(ptr+4))),
+		drop(wt.Call(log, wt.I32(2), wt.Load32(wt.I32(ptr)), wt.Load32(wt.I32(ptr+4)))),
+		wt.IfElse(wt.Get(side),
+			drop(wt.Call(add, wt.I32(2), m.Str("x-asked"), m.Str("yes"))),
+			drop(wt.Call(set, wt.I32(0), wt.I32(0), wt.I32(0x7fffffff), m.Str("a new body")))),
+		drop(wt.Call(resume, wt.Get(side))))
+	plugintest.Run(t, m.Bytes(), mayAsk, func(t *testing.T, p *plugintest.Plugin) {
+		s := p.Open(plugintest.Request{Method: "POST", Body: []byte("one "), More: true})
+		if len(p.Callouts()) != 0 {
+			t.Error("a call before the body was whole")
+		}
+		s.Send([]byte("two"), true)
+		if !s.Paused() {
+			t.Error("not paused")
+		}
+		p.Callouts()[0].Answer(plugintest.Response{})
+		if !p.Logged("one two") || string(s.Upstream().Body) != "a new body" || !s.Upstream().Ended {
+			t.Errorf("logs %v, upstream %+v", p.Logs(), s.Upstream())
+		}
+		s.Respond(plugintest.Response{Body: []byte("the answer")})
+		if s.Client().Status != 0 {
+			t.Errorf("the client has got %+v", s.Client())
+		}
+		p.Callouts()[0].Answer(plugintest.Response{})
+		if c := s.Client(); c.Get("x-asked") != "yes" || string(c.Body) != "the answer" || !c.Ended {
+			t.Errorf("the client has got %+v", c)
+		}
+		s.Finish()
+	})
+}

@@ -168,6 +168,10 @@ func (e *engine) Abort(reason string) {
 	e.cancel()
 }
 
+// Fail implements filter.Engine. The client has seen whatever has been passed on:
+// it is too late for another answer.
+func (e *engine) Fail(err *exchange.Error) { e.Abort(err.Reason) }
+
 // Reroute implements filter.Engine.
 func (e *engine) Reroute(on bool) {
 	e.mu.Lock()

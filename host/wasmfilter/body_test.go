@@ -390,4 +390,31 @@ func TestAddTrailers(t *testing.T) {
 			t.Errorf("client has got %+v", c)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) {
+		var late string
+		add := func(kind abi.MapType) func(c *call, _ int, end bool) abi.Action {
+			return func(c *call, _ int, end bool) abi.Action {
+				if m := c.Map(kind); end {
+					m.Add("x-digest", "d")
+				} else if m != nil {
+					t.Error("trailers before the end of the body")
+				}
+				return abi.Continue
+			}
+		}
+		p := newPlugin("p", script{
+			onReqHeaders: pause, onReqBody: add(abi.MapRequestTrailers), onRespBody: add(abi.MapResponseTrailers),
+			onLog: func(c *call) { late = all(c.Map(abi.MapRequestTrailers)) + " " + all(c.Map(abi.MapResponseTrailers)) },
+		}, fakeOptions{hold: true})
+		s := open(t, post, p)
+		s.Respond(plugintest.Response{Body: []byte("hello")})
+		s.Finish()
+		up := s.Upstream()
+		if string(up.Body) != "hello" || fmt.Sprint(up.Trailers) != "[{x-digest d}]" || !up.Ended {
+			t.Errorf("upstream has got %+v", up)
+		}
+		if late != "x-digest=d x-digest=d" {
+			t.Errorf("on_log has found %q", late)
+		}
+	})
 }

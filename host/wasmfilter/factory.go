@@ -59,7 +59,7 @@ var _ filter.Factory = (*Factory)(nil)
 // must not be closed before the last exchange that uses the factory has ended.
 func New(r *host.Root, o Options) *Factory {
 	p := r.Plugin()
-	x := newFactory(p.Name(), p.Callbacks(), o)
+	x := newFactory(p.Name(), r.Callbacks(), o)
 	x.warn = p.Warn
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {

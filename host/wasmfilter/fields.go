@@ -14,22 +14,8 @@ func hopByHop(name string) bool {
 	return false
 }
 
-// sameName compares two field names without regard to case; b is in lower case.
-func sameName(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		c := a[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != b[i] {
-			return false
-		}
-	}
-	return true
-}
+// sameName is exchange.EqualFold.
+func sameName(a, b string) bool { return exchange.EqualFold(a, b) }
 
 // find returns the index of the first line called name, -1 if there is none.
 func find(list []exchange.Field, name string) int {

@@ -109,6 +109,11 @@ func (f *Filter) Response(next exchange.Sink[*exchange.Response]) exchange.Sink[
 	return &f.resp
 }
 
+var _ filter.BodyInspector = (*Filter)(nil)
+
+// InspectsRequestBody implements filter.BodyInspector.
+func (f *Filter) InspectsRequestBody() bool { return f.factory.calls.RequestBody }
+
 // openGuest opens the stream context, once.
 func (f *Filter) openGuest() error {
 	f.calls.Lock()

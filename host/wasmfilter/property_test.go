@@ -41,6 +41,7 @@ type noEngine struct{}
 
 func (noEngine) Answer(filter.Filter, *filter.Answer) error { return exchange.ErrAnswered }
 func (noEngine) Abort(string)                               {}
+func (noEngine) Fail(*exchange.Error)                       {}
 func (noEngine) Reroute(bool)                               {}
 
 // newExchange returns an exchange as an engine would make it.

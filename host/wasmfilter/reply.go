@@ -1,8 +1,6 @@
 package wasmfilter
 
 import (
-	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -106,15 +104,11 @@ func (f *Filter) push(h *exchange.Response, body []byte, reason string) error {
 	return exchange.ErrAnswered
 }
 
-// statusHead makes an answer of wproxy's own, which reads like those of the engine: a
-// person who sees it finds the exchange in the log by its request id.
+// statusHead makes an answer of wproxy's own, which reads like those of the engine.
 func (f *Filter) statusHead(status int, reason string) (h *exchange.Response, body []byte) {
-	body = fmt.Appendf(nil, "%d %s\nreason: %s\nrequest id: %s\n",
-		status, http.StatusText(status), reason, f.x.RequestID)
-	h = &exchange.Response{Status: status}
+	h = &exchange.Response{}
+	body = f.x.AppendStatus(nil, h, status, reason)
 	h.Fields.Add(contentLength, strconv.Itoa(len(body)))
-	h.Fields.Add("content-type", "text/plain; charset=utf-8")
-	h.Fields.Add("cache-control", "no-store")
 	return h, body
 }
 

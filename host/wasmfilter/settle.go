@@ -174,8 +174,8 @@ func (d *direction[H]) trapped(err error) error {
 	return d.fail(503, "plugin_failed:"+f.factory.name, err)
 }
 
-// fail ends the exchange with status, or with a reset when the head of the answer
-// has gone out already.
+// fail ends the exchange with status, or with a reset when the client has seen a
+// part of the answer already.
 func (d *direction[H]) fail(status int, reason string, err error) error {
 	f, x := d.f, d.f.x
 	e := f.factory.pluginError(status, reason, err)
@@ -191,8 +191,7 @@ func (d *direction[H]) fail(status int, reason string, err error) error {
 	case d.side == abi.StreamRequest && stage != stagePassed:
 		return d.stop(e) // the engine answers
 	}
-	x.Engine.Abort(reason)
-	e.Status = 0
+	x.Engine.Fail(e)
 	return d.stop(e)
 }
 
@@ -210,6 +209,10 @@ func (d *direction[H]) reportAside(err error) {
 	if d.side == abi.StreamRequest && e.Status != 0 {
 		// Loses against an answer that is on its way.
 		d.f.answerWith(e.Status, e.Reason)
+		return
+	}
+	if e.Status != 0 {
+		x.Engine.Fail(e)
 		return
 	}
 	reason := e.Reason

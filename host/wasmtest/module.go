@@ -128,6 +128,10 @@ func (m *Module) FuncLocals(name, sig, locals string, body ...Instr) *Func {
 	return f
 }
 
+// Body gives f its instructions, for a function that calls itself or one that comes
+// later.
+func (f *Func) Body(body ...Instr) { f.code = body }
+
 // Export exports f under a further name. Exports keep the order of the calls.
 func (m *Module) Export(name string, f *Func) {
 	m.exports = append(m.exports, export{name, 0, func() int { return m.funcIndex(f) }})

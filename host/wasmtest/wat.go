@@ -216,9 +216,9 @@ func (a *assembler) dataField(f *node, rest []node) {
 	if len(rest) < 2 || rest[0].head() != "i32.const" {
 		f.fail("want (data (i32.const at) \"bytes\"...)")
 	}
-	var text string
+	var text []byte
 	for _, s := range rest[1:] {
-		text += s.text
+		text = append(text, s.text...)
 	}
 	d := append(sleb([]byte{0, 0x41}, rest[0].list[1].integer(32)), 0x0b)
 	a.data = append(a.data, append(uleb(d, uint64(len(text))), text...))

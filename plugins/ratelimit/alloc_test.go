@@ -31,7 +31,8 @@ func TestCheckAllocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &checker{config: c, limiter: newLimiter(c.limit, &onePage{}, newFakeClock().now), seed: &seed{1, 2}}
+	made := newChecker(c, newLimiter(c.limit, &onePage{}, newFakeClock().now), &seed{1, 2})
+	k := &made
 	r := &fixedRequest{netip.MustParseAddr("2001:db8::1")}
 	k.check(r, "") // makes the scratch buffer and the bucket
 	if n := testing.AllocsPerRun(100, func() {

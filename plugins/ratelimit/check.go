@@ -1,5 +1,7 @@
 package main
 
+import "wproxy/abi"
+
 // An outcome is what becomes of a request.
 type outcome uint8
 
@@ -31,12 +33,22 @@ type verdict struct {
 // make a key as large as its header.
 const maxScratch = 4 << 10
 
+// counters are the buckets of a host that has them. take fills in the outcome of a
+// record, which a key follows; false if the host cannot.
+type counters interface{ take(record []byte) bool }
+
 // A checker decides about requests. It is used by one goroutine.
 type checker struct {
 	*config
-	limiter *limiter
-	seed    *seed
-	scratch []byte
+	counters counters // nil: the host has none, and limiter is used
+	limiter  *limiter
+	seed     *seed
+	record   []byte // an abi.TakeRecord and room for a key; what is written to it
+}
+
+// newChecker returns a checker without counters.
+func newChecker(c *config, l *limiter, s *seed) checker {
+	return checker{config: c, limiter: l, seed: s, record: abi.NewTakeRecord(l.interval, l.burst, l.cost)}
 }
 
 // check decides about a request on a route and takes its tokens.
@@ -44,15 +56,14 @@ func (c *checker) check(r request, route string) verdict {
 	if c.exempt.match(r) {
 		return verdict{outcome: exempted}
 	}
-	key, ok := appendKey(c.scratch[:0], !c.scopePlugin, route, c.parts, r)
+	record, ok := appendKey(c.record[:abi.TakeRecordSize], !c.scopePlugin, route, c.parts, r)
 	if !ok && c.missing != missingShare {
 		return c.enforce(verdict{outcome: keyless, refuse: c.missing == missingDeny})
 	}
-	tag := c.seed.sum(key)
-	if cap(key) <= maxScratch {
-		c.scratch = key
+	v := verdict{outcome: allowed, decided: true, decision: c.take(record)}
+	if cap(record) <= maxScratch {
+		c.record = record
 	}
-	v := verdict{outcome: allowed, decided: true, decision: c.limiter.take(tag)}
 	if !v.admitted {
 		v.refuse = true
 		v.outcome = limited
@@ -61,6 +72,19 @@ func (c *checker) check(r request, route string) verdict {
 		}
 	}
 	return c.enforce(v)
+}
+
+// take takes a request's tokens.
+func (c *checker) take(record []byte) decision {
+	if c.counters == nil {
+		return c.limiter.take(c.seed.sum(record[abi.TakeRecordSize:]))
+	}
+	if !c.counters.take(record) {
+		// Not the limiter: whoever can make counters fail would have two buckets.
+		return decision{contended: true, retry: 1e9}
+	}
+	r := abi.TakeRecord(record).Result()
+	return decision{admitted: r.Admitted, displaced: r.Crowded, remaining: r.Remaining, full: r.Full, retry: r.Retry}
 }
 
 // enforce turns a refusal into a report in that mode.

@@ -4,13 +4,14 @@ import (
 	"testing"
 )
 
-func newChecker(t *testing.T, doc string, s store, clock *fakeClock) *checker {
+func newTestChecker(t *testing.T, doc string, s store, clock *fakeClock) *checker {
 	t.Helper()
 	c, err := parseConfig([]byte(doc))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &checker{config: c, limiter: newLimiter(c.limit, s, clock.now), seed: &seed{3, 4}}
+	k := newChecker(c, newLimiter(c.limit, s, clock.now), &seed{3, 4})
+	return &k
 }
 
 func TestCheck(t *testing.T) {
@@ -35,7 +36,7 @@ func TestCheck(t *testing.T) {
 		{"no key, deny", `{"rate":"1/s","key":"header:k","on_missing_key":"deny"}`, client, []outcome{keyless}, []bool{true}},
 		{"no key, deny, report", `{"rate":"1/s","key":"header:k","on_missing_key":"deny","mode":"report"}`, client, []outcome{reported}, []bool{false}},
 	} {
-		c := newChecker(t, tc.doc, newFakeStore(), newFakeClock())
+		c := newTestChecker(t, tc.doc, newFakeStore(), newFakeClock())
 		for i := range tc.want {
 			v := c.check(tc.r, "r")
 			if v.outcome != tc.want[i] || v.refuse != tc.refuse[i] {
@@ -52,8 +53,8 @@ func TestScope(t *testing.T) {
 		`{"rate":"1/s","scope":"plugin"}`: limited,
 	} {
 		s, clock := newFakeStore(), newFakeClock()
-		newChecker(t, doc, s, clock).check(r, "a")
-		if v := newChecker(t, doc, s, clock).check(r, "b"); v.outcome != want {
+		newTestChecker(t, doc, s, clock).check(r, "a")
+		if v := newTestChecker(t, doc, s, clock).check(r, "b"); v.outcome != want {
 			t.Errorf("%s: a second route: got %s, want %s", doc, v.outcome, want)
 		}
 	}
@@ -64,8 +65,8 @@ func TestScope(t *testing.T) {
 func TestOtherLimit(t *testing.T) {
 	r := fakeRequest{client: "192.0.2.1:1"}
 	s, clock := newFakeStore(), newFakeClock()
-	newChecker(t, `{"rate":"1/h","scope":"plugin"}`, s, clock).check(r, "a")
-	if v := newChecker(t, `{"rate":"1/s","scope":"plugin"}`, s, clock).check(r, "b"); v.outcome != allowed {
+	newTestChecker(t, `{"rate":"1/h","scope":"plugin"}`, s, clock).check(r, "a")
+	if v := newTestChecker(t, `{"rate":"1/s","scope":"plugin"}`, s, clock).check(r, "b"); v.outcome != allowed {
 		t.Errorf("got %s, want allowed", v.outcome)
 	}
 }

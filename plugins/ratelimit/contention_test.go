@@ -65,7 +65,7 @@ func cacheDir() string {
 }
 
 // open starts the plugin with as many VMs as instances.
-func open(tb testing.TB, config string, instances int) *host.Root {
+func open(tb testing.TB, config string, instances int, grants []string) *host.Root {
 	tb.Helper()
 	wasm, err := build()
 	if err != nil {
@@ -80,7 +80,7 @@ func open(tb testing.TB, config string, instances int) *host.Root {
 			tb.Error(err)
 		}
 	})
-	p, err := h.Load(context.Background(), wasm, host.PluginOptions{Name: "limit", Instances: instances})
+	p, err := h.Load(context.Background(), wasm, host.PluginOptions{Name: "limit", Instances: instances, Grants: grants})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -116,8 +116,14 @@ func exchange(tb testing.TB, root *host.Root, c *host.Context, s *fakeStream) bo
 // TestWasmContention: goroutines push requests of one key through all VMs at once, for real;
 // what is admitted stays within rate * time + burst, and is not much less either.
 func TestWasmContention(t *testing.T) {
+	for name, grants := range places {
+		t.Run(name, func(t *testing.T) { contend(t, grants) })
+	}
+}
+
+func contend(t *testing.T, grants []string) {
 	const burst, rate, workers, each = 200, 1000, 8, 250
-	root := open(t, `{"rate":"1000/s","burst":200,"key":"client-ip"}`, 4)
+	root := open(t, `{"rate":"1000/s","burst":200,"key":"client-ip"}`, 4, grants)
 	start := time.Now()
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
@@ -150,7 +156,7 @@ func BenchmarkWasm(b *testing.B) {
 		"refused":  `{"rate":"1/h"}`,
 	} {
 		b.Run(name, func(b *testing.B) {
-			root := open(b, config, 1)
+			root := open(b, config, 1, places["counters"])
 			var c host.Context
 			var s fakeStream
 			b.ReportAllocs()

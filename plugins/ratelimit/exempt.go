@@ -62,7 +62,7 @@ func readExempt(t *settings.Table) exemptions {
 		if m.values, ok = v.Texts(); !ok && !m.any {
 			headers.Fail(name, "must be a string, a list of strings, or true for any value")
 		}
-		if !isToken(name) {
+		if !settings.IsToken(name) {
 			headers.Fail(name, "is not the name of a header")
 		}
 		e.headers = append(e.headers, m)

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"wproxy/plugins/internal/settings"
 )
 
 // A request is what keys and exemptions are read from.
@@ -41,12 +43,12 @@ func parsePart(text string) (p part, problem string) {
 		switch word {
 		case "header":
 			p.kind, p.name = byHeader, strings.ToLower(name)
-			if !isToken(name) {
+			if !settings.IsToken(name) {
 				return part{}, strconv.Quote(name) + " is not the name of a header"
 			}
 		case "cookie":
 			p.kind, p.name = byCookie, name
-			if !isToken(name) {
+			if !settings.IsToken(name) {
 				return part{}, strconv.Quote(name) + " is not the name of a cookie"
 			}
 		case "query":
@@ -241,20 +243,6 @@ func hexDigit(c byte) (byte, bool) {
 		return c - 'A' + 10, true
 	}
 	return 0, false
-}
-
-// isToken reports whether s is a token (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
-			continue
-		}
-		if strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // clientAddr reads the property source.address, an address and a port.

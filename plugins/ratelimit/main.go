@@ -71,15 +71,24 @@ func (v *vm) makeSeed() seed {
 // plugin is the context of one set of settings.
 type plugin struct {
 	types.DefaultPluginContext
-	vm       *vm
-	checker  checker
-	counters [outcomes]hostcall.Counter
-	evicted  hostcall.Counter
-	request  currentRequest
-	route    [64]byte // room for the name of the route
-	scratch  []byte   // for field values
-	encoded  []byte   // for the fields of a reply
-	free     []*httpContext
+	vm        *vm
+	checker   checker
+	decisions [outcomes]hostcall.Counter
+	evicted   hostcall.Counter
+	request   currentRequest
+	route     [64]byte // room for the name of the route
+	scratch   []byte   // for field values
+	encoded   []byte   // for the fields of a reply
+	free      []*httpContext
+}
+
+// counters are the host's.
+func (*plugin) counters() *hostCounters { return &hostCounters{} }
+
+type hostCounters struct{}
+
+func (*hostCounters) take(record []byte) bool {
+	return hostcall.Foreign(abi.ForeignTakeCounter, record) == hostcall.OK
 }
 
 func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
@@ -96,17 +105,15 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		proxywasm.LogError("ratelimit: " + err.Error())
 		return types.OnPluginStartStatusFailed
 	}
-	if !p.vm.loadSeed() {
-		proxywasm.LogError("ratelimit: the host keeps no shared data, which the buckets live in")
+	p.checker = newChecker(c, newLimiter(c.limit, &p.vm.store, hostcall.Now), &p.vm.seed)
+	if probe := abi.NewTakeRecord(c.interval, c.burst, 0); p.counters().take(probe) {
+		p.checker.counters = p.counters()
+	} else if !p.vm.loadSeed() {
+		proxywasm.LogError("ratelimit: the host has neither counters nor shared data for the buckets to live in")
 		return types.OnPluginStartStatusFailed
 	}
-	p.checker = checker{
-		config:  c,
-		limiter: newLimiter(c.limit, &p.vm.store, hostcall.Now),
-		seed:    &p.vm.seed,
-	}
 	for o := range outcomes {
-		p.counters[o] = hostcall.NewCounter("wproxy_limit_total;decision=" + o.String())
+		p.decisions[o] = hostcall.NewCounter("wproxy_limit_total;decision=" + o.String())
 	}
 	p.evicted = hostcall.NewCounter("wproxy_limit_evicted_total")
 	return types.OnPluginStartStatusOK
@@ -139,7 +146,9 @@ type httpContext struct {
 
 func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	p := c.plugin
-	p.vm.loadSeed()
+	if p.checker.counters == nil {
+		p.vm.loadSeed()
+	}
 	p.request.known = false
 	route := ""
 	if !p.checker.scopePlugin {
@@ -147,7 +156,7 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 		route = text(name)
 	}
 	v := p.checker.check(&p.request, route)
-	p.counters[v.outcome].Inc()
+	p.decisions[v.outcome].Inc()
 	if v.displaced {
 		p.evicted.Inc()
 	}

@@ -39,6 +39,23 @@ func guest(t *testing.T) []byte {
 	return wasm
 }
 
+// onBoth runs a test where the buckets live in the host's counters, and where they live in
+// shared data, as on other hosts.
+func onBoth(t *testing.T, o plugintest.Options, test func(*testing.T, *plugintest.Plugin)) {
+	t.Helper()
+	for name, grants := range places {
+		o := o
+		o.Grants = grants
+		t.Run(name, func(t *testing.T) { plugintest.Run(t, guest(t), o, test) })
+	}
+}
+
+// places are the grants that decide where the buckets live.
+var places = map[string][]string{
+	"counters":   {host.GrantLog, host.GrantMetrics, host.GrantCounters},
+	"sharedData": {host.GrantLog, host.GrantMetrics, host.GrantSharedData},
+}
+
 // field returns the values of a field, joined.
 func field(r plugintest.Response, name string) string {
 	var v []string
@@ -59,7 +76,7 @@ func metric(t *testing.T, p *plugintest.Plugin, o outcome, want int64) {
 
 func TestWasmLimit(t *testing.T) {
 	o := plugintest.Options{Config: `{"rate":"2/s","burst":2,"body":"slow down"}`}
-	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+	onBoth(t, o, func(t *testing.T, p *plugintest.Plugin) {
 		req := plugintest.Request{Client: "192.0.2.1:4711"}
 		for i, want := range []string{`"default";r=1;t=1`, `"default";r=0;t=1`} {
 			s := p.Do(req, plugintest.Response{Fields: plugintest.Fields("ratelimit", `"upstream";r=5`)})
@@ -118,7 +135,7 @@ func TestWasmKeys(t *testing.T) {
 	} {
 		o := plugintest.Options{Config: map[string]any{"rate": "1/h", "key": tc.key}}
 		t.Run(strings.ReplaceAll(tc.key, "/", "_"), func(t *testing.T) {
-			plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+			onBoth(t, o, func(t *testing.T, p *plugintest.Plugin) {
 				for i, want := range []int{200, 429} {
 					if s := p.Do(tc.a, plugintest.Response{}); s.Client().Status != want {
 						t.Errorf("request %d: got %d, want %d", i, s.Client().Status, want)
@@ -134,7 +151,7 @@ func TestWasmKeys(t *testing.T) {
 
 func TestWasmReportAndExempt(t *testing.T) {
 	o := plugintest.Options{Config: `{"rate":"1/h","key":"global","mode":"report","exempt":{"clients":["10.0.0.0/8"],"headers":{"x-plan":"gold"}}}`}
-	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+	onBoth(t, o, func(t *testing.T, p *plugintest.Plugin) {
 		for _, r := range []plugintest.Request{{Client: "10.1.1.1:1"}, {Fields: plugintest.Fields("x-plan", "gold")}, {}, {}} {
 			s := p.Do(r, plugintest.Response{})
 			if c := s.Client(); c.Status != 200 || field(c, "ratelimit") != "" {
@@ -152,7 +169,7 @@ func TestWasmReportAndExempt(t *testing.T) {
 
 func TestWasmMissingKeyDenied(t *testing.T) {
 	o := plugintest.Options{Config: `{"rate":"1/h","key":"header:x-key","on_missing_key":"deny","status":403}`}
-	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+	onBoth(t, o, func(t *testing.T, p *plugintest.Plugin) {
 		s := p.Do(plugintest.Request{}, plugintest.Response{})
 		if c := s.Client(); c.Status != 403 || field(c, "retry-after") != "" || s.Reason() != "rate_limit_key_missing" {
 			t.Errorf("got %d, retry-after %q, reason %q", c.Status, field(c, "retry-after"), s.Reason())
@@ -164,7 +181,7 @@ func TestWasmMissingKeyDenied(t *testing.T) {
 func TestWasmScope(t *testing.T) {
 	for scope, want := range map[string]int{"route": 200, "plugin": 429} {
 		config := fmt.Sprintf(`{"rate":"1/h","scope":%q}`, scope)
-		plugintest.Run(t, guest(t), plugintest.Options{Route: "a", Config: config}, func(t *testing.T, p *plugintest.Plugin) {
+		onBoth(t, plugintest.Options{Route: "a", Config: config}, func(t *testing.T, p *plugintest.Plugin) {
 			q := p.With("b", config)
 			if s := p.Do(plugintest.Request{}, plugintest.Response{}); s.Client().Status != 200 {
 				t.Errorf("scope %s, route a: got %d, want 200", scope, s.Client().Status)
@@ -181,7 +198,7 @@ func TestWasmScope(t *testing.T) {
 func TestWasmExactAcrossVMs(t *testing.T) {
 	const burst, each, workers = 60, 30, 4
 	o := plugintest.Options{Instances: workers, Config: map[string]any{"rate": "1/h", "burst": burst, "key": "global"}}
-	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+	onBoth(t, o, func(t *testing.T, p *plugintest.Plugin) {
 		streams := make([]*plugintest.Stream, 0, workers*each)
 		for range each {
 			// Streams that are open at the same time are spread over the VMs.

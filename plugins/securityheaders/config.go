@@ -200,7 +200,7 @@ func readRemove(t *settings.Table) []string {
 	for i, name := range names {
 		name = strings.ToLower(name)
 		names[i] = name
-		if !isToken(name) {
+		if !settings.IsToken(name) {
 			t.Fail("remove", strconv.Quote(name)+" is not the name of a header")
 		}
 		switch name {
@@ -209,20 +209,6 @@ func readRemove(t *settings.Table) []string {
 		}
 	}
 	return names
-}
-
-// isToken reports whether s is a token (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
-			continue
-		}
-		if strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // checkValue says what is wrong with the value of a field, or "".

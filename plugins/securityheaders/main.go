@@ -3,6 +3,7 @@
 package main
 
 import (
+	"wproxy/abi"
 	"wproxy/plugins/internal/hostcall"
 
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
@@ -23,6 +24,10 @@ type plugin struct {
 	policy *policy
 	shared httpContext
 	scheme [8]byte // room for the scheme of a request
+
+	// edits are the policy for a host that makes all edits of a response in one call,
+	// without and with TLS; nil: the policy has a nonce, or the host is another one.
+	edits [2][]byte
 }
 
 func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
@@ -41,6 +46,13 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	}
 	p.policy = policy
 	p.shared.plugin = p
+	if !policy.needsNonce {
+		for tls := range p.edits {
+			p.edits[tls] = abi.AppendFieldEdits(nil, abi.MapResponseHeaders, policy.edits(tls == 1))
+		}
+		// The request is looked at for the nonce only. Another host calls all the same.
+		hostcall.Foreign(abi.ForeignSkipCallbacks, []byte("proxy_on_request_headers"))
+	}
 	return types.OnPluginStartStatusOK
 }
 
@@ -73,12 +85,36 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 // which had no OnHttpRequestHeaders.
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	policy := c.plugin.policy
+	overTLS := policy.needsTLS && c.plugin.overTLS()
+	if c.plugin.editAll(overTLS) {
+		return types.ActionContinue
+	}
 	nonce := c.nonce
 	if policy.needsNonce && nonce == "" {
 		nonce = newNonce()
 	}
-	policy.apply(&responseHeaders{}, policy.needsTLS && c.plugin.overTLS(), nonce)
+	policy.apply(&responseHeaders{}, overTLS, nonce)
 	return types.ActionContinue
+}
+
+// editAll applies the policy in one call; false if that cannot be done here.
+func (p *plugin) editAll(overTLS bool) bool {
+	args := p.edits[0]
+	if overTLS {
+		args = p.edits[1]
+	}
+	if args == nil {
+		return false
+	}
+	switch hostcall.Foreign(abi.ForeignEditFields, args) {
+	case hostcall.OK:
+	case hostcall.BadArgument:
+		proxywasm.LogError("securityheaders: the host refuses to set one of the fields")
+	default:
+		p.edits = [2][]byte{}
+		return false
+	}
+	return true
 }
 
 // overTLS reports whether the client's request came over TLS.

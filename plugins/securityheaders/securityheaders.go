@@ -5,7 +5,11 @@
 // plain Go, tested on any platform.
 package main
 
-import "encoding/base64"
+import (
+	"encoding/base64"
+
+	"wproxy/abi"
+)
 
 // nonceMark is what a policy contains where the nonce of the response goes.
 const nonceMark = "{nonce}"
@@ -64,6 +68,24 @@ func (p *policy) apply(r response, overTLS bool, nonce string) {
 		}
 		r.Set(h.name, value)
 	}
+}
+
+// edits returns what apply does, as edits of fields, for a policy without a nonce.
+func (p *policy) edits(overTLS bool) []abi.FieldEdit {
+	list := make([]abi.FieldEdit, 0, len(p.remove)+len(p.headers))
+	for _, name := range p.remove {
+		list = append(list, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
+	}
+	op := abi.FieldSet
+	if p.addIfMissing {
+		op = abi.FieldAddIfMissing
+	}
+	for i := range p.headers {
+		if h := &p.headers[i]; !h.tlsOnly || overTLS {
+			list = append(list, abi.FieldEdit{Op: op, Name: h.name, Value: h.value})
+		}
+	}
+	return list
 }
 
 // join puts the nonce between the parts.

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"wproxy/plugins/internal/settings"
 )
 
 // fakeResponse is a response whose fields are "name: value" lines.
@@ -218,7 +220,7 @@ func FuzzParseConfig(f *testing.F) {
 			}
 		}
 		for _, name := range p.remove {
-			if !isToken(name) {
+			if !settings.IsToken(name) {
 				t.Errorf("%s removes %q", data, name)
 			}
 		}

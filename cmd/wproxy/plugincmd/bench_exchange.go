@@ -209,6 +209,9 @@ func (b *bencher) Answer(_ filter.Filter, a *filter.Answer) error {
 // Abort implements filter.Engine.
 func (b *bencher) Abort(reason string) { b.aborted = reason }
 
+// Fail implements filter.Engine.
+func (b *bencher) Fail(e *exchange.Error) { b.aborted = e.Reason }
+
 // Reroute implements filter.Engine.
 func (b *bencher) Reroute(bool) {}
 

@@ -9,6 +9,7 @@ type Status uint32
 const (
 	OK          Status = 0
 	NotFound    Status = 1
+	BadArgument Status = 2
 	CASMismatch Status = 8
 )
 
@@ -64,6 +65,10 @@ func incrementMetric(id uint32, delta int64) uint32
 //go:wasmimport env proxy_get_current_time_nanoseconds
 //go:noescape
 func currentTime(nanoseconds unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_call_foreign_function
+//go:noescape
+func callForeign(name unsafe.Pointer, nameSize uint32, args unsafe.Pointer, argsSize uint32, value, valueSize unsafe.Pointer) uint32
 
 //go:wasmimport wasi_snapshot_preview1 random_get
 //go:noescape
@@ -152,6 +157,15 @@ func SetSharedData(key, value []byte, cas uint32) Status {
 func Reply(status uint32, details, body string, pairs []byte) {
 	sendLocalResponse(status, textPtr(details), uint32(len(details)), textPtr(body), uint32(len(body)),
 		bytesPtr(pairs), uint32(len(pairs)), -1)
+}
+
+// Foreign calls a function by name that has no result but what it writes to args, if
+// anything: one of the extensions in package abi. A host without it answers NotFound.
+func Foreign(name string, args []byte) Status {
+	s := Status(callForeign(textPtr(name), uint32(len(name)), bytesPtr(args), uint32(len(args)),
+		unsafe.Pointer(&out), unsafe.Pointer(&outSize)))
+	out, outSize = nil, 0
+	return s
 }
 
 // A Counter is a metric that only grows. The zero Counter counts nothing.

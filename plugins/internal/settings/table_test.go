@@ -114,3 +114,13 @@ func TestSeconds(t *testing.T) {
 		}
 	}
 }
+
+func TestIsToken(t *testing.T) {
+	for text, want := range map[string]bool{
+		"x-Header_1": true, "!#$%&'*+-.^_`|~": true, "": false, "a b": false, "a:b": false, "é": false, "a\x00": false, "a\"": false,
+	} {
+		if got := settings.IsToken(text); got != want {
+			t.Errorf("IsToken(%q): got %t", text, got)
+		}
+	}
+}

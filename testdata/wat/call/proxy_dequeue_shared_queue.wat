@@ -1,6 +1,6 @@
 ;; Calls proxy_dequeue_shared_queue with the arguments that the test has put into memory, at 1032
 ;; and every 8 bytes from there, and leaves the status at 1024.
-;; The queue "queue" is registered, and "queue" is in it.
+;; The queues "queue", with "queue" in it, and "", with nothing, are registered.
 (module
   (import "env" "proxy_dequeue_shared_queue" (func $call (param i32 i32 i32) (result i32)))
   (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
@@ -32,6 +32,7 @@
   (func (export "proxy_on_vm_start") (param i32 i32) (result i32)
     (drop (call $register (i32.const 512) (i32.const 5) (i32.const 640)))
     (drop (call $enqueue (i32.load (i32.const 640)) (i32.const 512) (i32.const 5)))
+    (drop (call $register (i32.const 0) (i32.const 0) (i32.const 640)))
     (i32.const 1))
 
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)

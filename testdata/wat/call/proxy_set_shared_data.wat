@@ -1,5 +1,6 @@
 ;; Calls proxy_set_shared_data with the arguments that the test has put into memory, at 1032
 ;; and every 8 bytes from there, and leaves the status at 1024.
+;; The key "key" has the value "value".
 (module
   (import "env" "proxy_set_shared_data" (func $call (param i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)
@@ -24,6 +25,11 @@
       (global.set $heap (local.get $at))
       (return (i32.const 0)))
     (local.get $at))
+
+  (data (i32.const 512) "key" "value")
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32)
+    (drop (call $call (i32.const 512) (i32.const 3) (i32.const 515) (i32.const 5) (i32.const 0)))
+    (i32.const 1))
 
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
     (i32.store (i32.const 1024)

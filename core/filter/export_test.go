@@ -1,0 +1,4 @@
+package filter
+
+// PrefersJSON exposes the negotiation for its tests.
+var PrefersJSON = prefersJSON

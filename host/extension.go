@@ -1,0 +1,169 @@
+package host
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"wproxy/abi"
+)
+
+// Extensions: foreign functions of this host, described in package abi and in
+// docs/host-extensions.md.
+
+// editFields is abi.ForeignEditFields.
+func editFields(v *vm, args []byte) abi.Status {
+	kind, edits, clean, ok := v.edits.parse(args)
+	if !ok || !kind.Known() {
+		return abi.StatusBadArgument
+	}
+	m := v.header(kind)
+	if m == nil {
+		return v.noMap()
+	}
+	f, fast := m.(FieldMap)
+	fast = fast && clean
+	status := abi.StatusOK
+	for i := range edits {
+		e := &edits[i]
+		done := true
+		switch {
+		case e.Op == abi.FieldRemove:
+			if !m.Remove(e.Name) {
+				v.warn("a pseudo header, or a header that the proxy needs, was not removed")
+			}
+		case len(e.Name) > abi.MaxPairBytes || len(e.Value) > abi.MaxPairBytes:
+			done = v.overflow(m) == abi.StatusOK
+		case e.Op == abi.FieldAddIfMissing:
+			if _, there := m.Get(e.Name); !there {
+				done = m.Add(e.Name, e.Value)
+			}
+		case e.Op == abi.FieldAdd && fast:
+			done = f.AddClean(e.Name, e.Value)
+		case e.Op == abi.FieldAdd:
+			done = m.Add(e.Name, e.Value)
+		case fast:
+			done = f.SetClean(e.Name, e.Value)
+		default:
+			done = m.Set(e.Name, e.Value)
+		}
+		if !done {
+			status = v.refused()
+		}
+	}
+	return status
+}
+
+// An editCache has lists of edits that a guest has sent lately, decoded and as strings of
+// the host: most guests send the same for every exchange.
+type editCache struct {
+	lists [cachedEdits]editList
+	next  uint8 // whose turn it is to go
+	once  editList
+}
+
+type editList struct {
+	args  string // what was sent; "": nothing
+	kind  abi.MapType
+	edits []abi.FieldEdit // parts of args, but for names that were not in lower case
+	clean bool            // CleanField would change none
+}
+
+// parse decodes args, which are borrowed. The strings belong to the host.
+func (c *editCache) parse(args []byte) (kind abi.MapType, edits []abi.FieldEdit, clean, ok bool) {
+	for i := range c.lists {
+		if l := &c.lists[i]; l.args == string(args) && l.args != "" {
+			return l.kind, l.edits, l.clean, true
+		}
+	}
+	l := &c.once
+	if len(args) <= cachedEditBytes {
+		l = &c.lists[c.next]
+		c.next = (c.next + 1) % cachedEdits
+	}
+	*l = editList{args: string(args), edits: l.edits[:0], clean: true}
+	var err error
+	if l.kind, l.edits, err = abi.ParseFieldEdits(l.edits, l.args); err != nil {
+		*l = editList{}
+		return 0, nil, false, false
+	}
+	for i := range l.edits {
+		e := &l.edits[i]
+		e.Name = strings.ToLower(e.Name)
+		l.clean = l.clean && (e.Op == abi.FieldRemove || isClean(e.Name, e.Value))
+	}
+	return l.kind, l.edits, l.clean, true
+}
+
+// skipCallbacks is abi.ForeignSkipCallbacks.
+func skipCallbacks(v *vm, args []byte) abi.Status {
+	c := v.current()
+	if v.callback != CallConfigure || c.stream != nil {
+		return abi.StatusBadArgument
+	}
+	var mask uint64
+	for name := range strings.SplitSeq(string(args), "\x00") {
+		cb := Callback(slices.IndexFunc(callbackSpecs[:], func(s callbackSpec) bool { return s.name == name }))
+		if !skippable.has(cb) {
+			return abi.StatusBadArgument
+		}
+		mask |= 1 << cb
+	}
+	c.root.skips.Store(mask)
+	return abi.StatusOK
+}
+
+// A callbackSet is a set of callbacks.
+type callbackSet uint64
+
+func (s callbackSet) has(cb Callback) bool { return cb < callbacks && s&(1<<cb) != 0 }
+
+// skippable are the callbacks of messages. The others tell a guest what becomes of its
+// own contexts.
+const skippable callbackSet = 1<<CallRequestHeaders | 1<<CallRequestBody | 1<<CallRequestTrailers |
+	1<<CallResponseHeaders | 1<<CallResponseBody | 1<<CallResponseTrailers
+
+// takeCounter is abi.ForeignTakeCounter.
+func takeCounter(v *vm, args []byte) abi.Status {
+	if len(args) < abi.TakeRecordSize || len(args) > abi.TakeRecordSize+maxCounterKey {
+		return abi.StatusBadArgument
+	}
+	r, key := abi.TakeRecord(args[:abi.TakeRecordSize]), args[abi.TakeRecordSize:]
+	l, cost := counterLimit{r.Interval(), r.Burst()}, r.Cost()
+	if r.Algorithm() != 0 || !l.valid() || cost < 0 || cost > l.burst {
+		return abi.StatusBadArgument
+	}
+	s := v.p.shared.counters
+	t := v.counters // used last, and as a rule the only one
+	if t == nil || t.counterLimit != l {
+		if t = s.table(l, v.p.h.counterClock()); t == nil {
+			v.warn("a counter was not made: there are too many limits of different rates")
+			return abi.StatusInternalFailure
+		}
+		v.counters = t
+	}
+	d := t.take(maphash.Bytes(s.seed, key), cost, v.p.h.counterClock)
+	r.SetResult(abi.TakeResult{
+		Admitted: d.admitted, Crowded: d.crowded, Remaining: d.remaining, Full: d.full, Retry: d.retry,
+	})
+	return abi.StatusOK
+}
+
+// valid reports whether times of the limit can be counted with.
+func (l counterLimit) valid() bool {
+	if l.interval <= 0 || l.burst <= 0 {
+		return false
+	}
+	hi, lo := bits.Mul64(uint64(l.interval), uint64(l.burst))
+	return hi == 0 && lo <= uint64(maxCounterCapacity)
+}
+
+// counterClock is the clock of buckets, in nanoseconds.
+func (h *Host) counterClock() int64 {
+	if h.o.ManualTicks {
+		return h.o.Now().Sub(time.Unix(0, 0)).Nanoseconds()
+	}
+	return int64(h.elapsed())
+}

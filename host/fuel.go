@@ -1,0 +1,220 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"wproxy/host/meter"
+)
+
+// A fuelGauge is what a VM knows of the work its guest does. The guest counts down a
+// number of its own and calls refill when it is negative; all that is more than that
+// happens here. Guarded by vm.mu.
+type fuelGauge struct {
+	fuel api.MutableGlobal // of the instance; nil before its first refill or the end of its start
+	room api.MutableGlobal
+
+	had    int64 // what the guest's number was when it was read or set last
+	debt   int64 // units of host calls that have not been looked at yet
+	bill   int64 // units of finished calls that are not in Plugin.fuel yet
+	slice  int64 // units that the next refill hands out
+	budget int64 // of the call in progress
+	used   int64 // of it, up to when the number was read last
+
+	ran   time.Duration // time that slices of the call in progress took
+	since time.Duration // when the slice began; Host.elapsed
+	slot  bool          // holds one of Host.slow
+	deep  bool          // has been given all of its room
+}
+
+// units converts time to units of work.
+func units(d time.Duration) int64 { return d.Nanoseconds() * unitsPerMicro / 1000 }
+
+// A meterFault is a panic that ends a guest's call because of what it has used.
+type meterFault struct {
+	cause  Cause
+	detail string
+}
+
+func (f *meterFault) Error() string { return f.detail }
+
+// A closingFault is a panic that ends a guest's call because the plugin ends.
+type closingFault struct{ ClosedError }
+
+// closed returns why a call that failed with err was ended by the host, if it was.
+func (v *vm) closed(err error) *ClosedError {
+	var fault *closingFault
+	if errors.As(err, &fault) || errors.As(v.allocFault, &fault) {
+		return &fault.ClosedError
+	}
+	return nil
+}
+
+// slowSlots is how many calls that take long may run at a time: one processor is kept
+// for everybody else.
+func slowSlots() int { return max(1, runtime.GOMAXPROCS(0)-1) }
+
+// gauge finds the counters of an instance.
+func (v *vm) gauge(mod api.Module) {
+	v.meter.fuel, _ = mod.ExportedGlobal(meter.Fuel).(api.MutableGlobal)
+	v.meter.room, _ = mod.ExportedGlobal(meter.Room).(api.MutableGlobal)
+}
+
+// startCall begins to count a call of its own. Time is counted from v.clock.
+func (v *vm) startCall(budget int64) {
+	v.meter.budget, v.meter.used = budget, 0
+	v.meter.ran, v.meter.since = 0, v.clock
+}
+
+// endCall books what a call has used. It is on the path of every callback: all that it
+// does for a usual one is to read a number.
+func (v *vm) endCall() {
+	m := &v.meter
+	if m.fuel != nil && v.mod != nil {
+		left := int64(m.fuel.Get())
+		m.used += m.had - left
+		m.had = left
+	}
+	m.bill += m.used + m.debt
+	m.debt = 0
+	if m.slot {
+		v.p.h.releaseSlow()
+		m.slot = false
+	}
+}
+
+// book counts finished calls where everybody sees it.
+func (v *vm) book() {
+	v.p.fuel.Add(uint64(v.meter.bill))
+	if v.p.o.OnFuel != nil && v.meter.bill > 0 {
+		v.p.o.OnFuel(v.meter.bill)
+	}
+	v.meter.bill = 0
+}
+
+// shallow makes the guest's stacks small again after one has grown: a stack is Go
+// memory that wazero keeps with the function. It also gives the room back that a
+// call did not, which proc_exit has ended.
+func (v *vm) shallow() {
+	if v.meter.deep {
+		v.meter.deep = false
+		v.functions()
+	}
+	v.meter.room.Set(uint64(v.firstRoom()))
+}
+
+// firstRoom is what a call may take of the stack before that is noticed.
+func (v *vm) firstRoom() int64 { return min(v.p.o.Stack, meter.InitialRoom) }
+
+// refill is what the guest calls when its fuel or its room is negative. It is Go code,
+// so the collector can stop the world in it, and other goroutines can have the
+// processor.
+func refill(ctx context.Context, mod api.Module, _ []uint64) {
+	v := vmOf(ctx, mod)
+	m := &v.meter
+	if m.fuel == nil {
+		v.gauge(mod)
+	}
+	if room := int64(m.room.Get()); room < 0 {
+		if !m.deep {
+			m.deep = true
+			room += max(0, v.p.o.Stack-meter.InitialRoom)
+			m.room.Set(uint64(room))
+		}
+		if room < 0 {
+			panic(&meterFault{CauseStack, fmt.Sprintf("calls too deep: more than %d KiB of stack", v.p.o.Stack>>10)})
+		}
+	}
+	left := int64(m.fuel.Get())
+	v.settle(left)
+	if left < 0 {
+		m.had = min(m.slice, m.budget-m.used)
+		m.fuel.Set(uint64(m.had))
+	}
+}
+
+// charge books the work of a host function. Much of it is looked at before the guest
+// comes to a refill.
+func (v *vm) charge(units int64) {
+	v.meter.debt += units
+	if v.meter.debt > maxDebt {
+		v.overdue()
+	}
+}
+
+func (v *vm) overdue() {
+	left := v.meter.had
+	if v.meter.fuel != nil {
+		left = int64(v.meter.fuel.Get())
+	}
+	v.settle(left)
+}
+
+// settle books what has been used, left being the guest's number, ends the call if
+// that is too much, and lets others run.
+func (v *vm) settle(left int64) {
+	m := &v.meter
+	work := m.had - left + m.debt
+	m.used += work
+	m.had, m.debt = left, 0
+	select {
+	case <-v.p.stop:
+		panic(&closingFault{ClosedError{Plugin: v.p.o.Name}})
+	default:
+	}
+	if m.used >= m.budget {
+		panic(&meterFault{CauseCPU, fmt.Sprintf("CPU budget of %v used up", time.Duration(m.budget*1000/unitsPerMicro))})
+	}
+	v.yield(work)
+}
+
+// yield is what keeps a call that takes long from being felt by others. That refill is
+// a place where goroutines can be switched is not enough: with no processor idle, the
+// network is polled only every 10 ms. work is what the slice that has ended was, in
+// units; time in which the operating system had the processor elsewhere is not the
+// guest's.
+func (v *vm) yield(work int64) {
+	m := &v.meter
+	now := v.p.h.elapsed()
+	took := now - m.since
+	m.since = now
+	m.ran += min(took, slowest*time.Duration(work*1000/unitsPerMicro))
+	switch { // slices of equal time, whatever an instruction takes there
+	case took > sliceMost:
+		m.slice = max(m.slice/2, leastSlice)
+	case took < sliceLeast:
+		m.slice = min(m.slice*2, mostSlice)
+	}
+	if m.ran < slowAfter {
+		return
+	}
+	m.ran = 0
+	if m.slot {
+		time.Sleep(slowSleep)
+		v.p.h.releaseSlow() // whoever waits is next
+		m.slot = false
+	}
+	if !v.p.h.acquireSlow(v.p.stop) {
+		panic(&closingFault{ClosedError{Plugin: v.p.o.Name}})
+	}
+	m.slot = true
+	m.since = v.p.h.elapsed()
+}
+
+// acquireSlow waits for one of the slots for calls that take long, first come first
+// served; false when stop is closed.
+func (h *Host) acquireSlow(stop <-chan struct{}) bool {
+	select {
+	case h.slow <- struct{}{}:
+		return true
+	case <-stop:
+		return false
+	}
+}
+
+func (h *Host) releaseSlow() { <-h.slow }

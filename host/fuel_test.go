@@ -1,0 +1,392 @@
+package host_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wproxy/host"
+	"wproxy/host/wasmtest"
+)
+
+// forever loops without end.
+func forever() wasmtest.Instr { return wasmtest.Raw(0x03, 0x40, 0x0c, 0, 0x0b) }
+
+// A hostile is code that a callback runs, and how it has to end.
+type hostile struct {
+	name  string
+	pages uint32
+	code  func(m *wasmtest.Module) wasmtest.Instr
+	cause host.Cause
+}
+
+// hostiles are the ways in which a guest can hold on to the processor.
+var hostiles = []hostile{
+	{"a loop", 2, func(*wasmtest.Module) wasmtest.Instr { return forever() }, host.CauseCPU},
+	{"a loop of calls", 2, func(m *wasmtest.Module) wasmtest.Instr {
+		f := m.Func("", "", wasmtest.I32(1), drop())
+		return wasmtest.Loop(i32(1), call(f))
+	}, host.CauseCPU},
+	{"recursion", 2, func(m *wasmtest.Module) wasmtest.Instr {
+		f := m.Func("", "")
+		f.Body(call(f))
+		return call(f)
+	}, host.CauseStack},
+	{"recursion with a loop", 2, func(m *wasmtest.Module) wasmtest.Instr {
+		f := m.Func("", "")
+		f.Body(wasmtest.Loop(i32(1), call(f)))
+		return call(f)
+	}, host.CauseStack},
+	{"a tree of calls", 2, func(m *wasmtest.Module) wasmtest.Instr {
+		f := m.Func("", "", wasmtest.Seq(slices.Repeat([]wasmtest.Instr{i32(0), drop()}, 20)...))
+		for range 40 {
+			f = m.Func("", "", call(f), call(f))
+		}
+		return call(f)
+	}, host.CauseCPU},
+	{"copies of 64 MiB", 1024, func(*wasmtest.Module) wasmtest.Instr {
+		return wasmtest.Loop(i32(1), i32(0), i32(8), i32(64<<20-8), wasmtest.Raw(0xfc, 0x0a, 0, 0))
+	}, host.CauseCPU},
+	{"host calls", 2, func(m *wasmtest.Module) wasmtest.Instr {
+		f := m.Env("proxy_get_header_map_size", "ii>i")
+		at := m.Slot(4)
+		return wasmtest.Loop(i32(1), call(f, i32(0), i32(at)), drop())
+	}, host.CauseCPU},
+	{"host calls of WASI", 2, func(m *wasmtest.Module) wasmtest.Instr {
+		f := m.Import("wasi_snapshot_preview1", "random_get", "ii>i")
+		at := m.Slot(32768)
+		return wasmtest.Loop(i32(1), call(f, i32(at), i32(32768)), drop())
+	}, host.CauseCPU},
+	{"memory.grow", 2, func(*wasmtest.Module) wasmtest.Instr {
+		return wasmtest.Loop(i32(1), wasmtest.MemoryGrow(i32(0)), drop())
+	}, host.CauseCPU},
+}
+
+// loader is a module with a hostile on_request_headers.
+func (h *hostile) loader() *wasmtest.Module {
+	m := wasmtest.NewGuest()
+	m.MinPages = h.pages
+	m.Headers("request", h.code(m), i32(0))
+	return m
+}
+
+// collections runs the garbage collector until it is stopped, which returns the
+// longest time that it took.
+func collections() (stop func() time.Duration) {
+	done, most := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var worst time.Duration
+		for {
+			select {
+			case <-done:
+				most <- worst
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			began := time.Now()
+			runtime.GC()
+			worst = max(worst, time.Since(began))
+		}
+	}()
+	return func() time.Duration { close(done); return <-most }
+}
+
+// slack is how long something that takes milliseconds may take on a busy machine. A
+// guest that is not ended takes for ever.
+const slack = 5 * time.Second
+
+// TestHostile wants each way to be ended, with its cause, while collections go on.
+func TestHostile(t *testing.T) {
+	for _, h := range hostiles {
+		t.Run(h.name, func(t *testing.T) {
+			s := start(t, h.loader(), options{plugin: host.PluginOptions{Memory: 80 << 20}})
+			c := s.open(newStream())
+			stop := collections()
+			began := time.Now()
+			_, err := c.RequestHeaders(5, true)
+			took := time.Since(began)
+			worst := stop()
+			var trap *host.TrapError
+			if !errors.As(err, &trap) || trap.Cause != h.cause || trap.Callback != host.CallRequestHeaders {
+				t.Fatalf("%v, want a trap with the cause %s", err, h.cause)
+			}
+			if h.cause == host.CauseCPU && trap.Detail != "CPU budget of 10ms used up" {
+				t.Errorf("detail %q", trap.Detail)
+			}
+			if len(trap.Stack) == 0 || strings.Contains(strings.Join(trap.Stack, " "), "meter") {
+				t.Errorf("stack %q, want the guest's own functions", trap.Stack)
+			}
+			if took > slack || worst > slack {
+				t.Errorf("ended after %v, the longest collection beside it took %v", took, worst)
+			}
+			if s.plugin.Stats().Traps[h.cause] != 1 {
+				t.Errorf("traps %v", s.plugin.Stats().Traps)
+			}
+			if fuel := s.plugin.Stats().Fuel; h.cause == host.CauseCPU && (fuel < 80_000_000 || fuel > 82_000_000) {
+				t.Errorf("%d units of fuel, want a little more than the 80,000,000 of 10ms", fuel)
+			}
+		})
+	}
+}
+
+// TestLoopEverywhere has an endless loop in each place where a guest's code runs.
+func TestLoopEverywhere(t *testing.T) {
+	o := options{plugin: host.PluginOptions{Start: 20 * time.Millisecond}}
+	for _, name := range []string{"start section", "_initialize", "proxy_on_context_create", "proxy_on_vm_start", "proxy_on_configure"} {
+		t.Run(name, func(t *testing.T) {
+			m := wasmtest.NewGuest()
+			switch name {
+			case "start section":
+				m.Start(m.Func("", "", forever()))
+			case "_initialize":
+				m.Func(name, "", forever())
+			case "proxy_on_context_create":
+				m.Func(name, "ii", forever())
+			default:
+				m.Func(name, "ii>i", forever(), i32(1))
+			}
+			s := load(t, m, o)
+			began := time.Now()
+			_, err := s.plugin.NewRoot(t.Context(), nil)
+			var start *host.StartError
+			if !errors.As(err, &start) || start.Trap == nil || start.Trap.Cause != host.CauseCPU {
+				t.Fatalf("NewRoot() = %v, want a trap with the cause cpu", err)
+			}
+			if took := time.Since(began); took > slack {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+	for name, run := range map[string]func(c *host.Context) error{
+		"proxy_on_request_body":      func(c *host.Context) error { _, err := c.RequestBody(1, true); return err },
+		"proxy_on_request_trailers":  func(c *host.Context) error { _, err := c.RequestTrailers(1); return err },
+		"proxy_on_response_headers":  func(c *host.Context) error { _, err := c.ResponseHeaders(1, true); return err },
+		"proxy_on_response_body":     func(c *host.Context) error { _, err := c.ResponseBody(1, true); return err },
+		"proxy_on_response_trailers": func(c *host.Context) error { _, err := c.ResponseTrailers(1); return err },
+		"proxy_on_done":              func(c *host.Context) error { return c.Finish(nil) },
+		"proxy_on_log":               func(c *host.Context) error { return c.Finish(nil) },
+		"proxy_on_delete":            func(c *host.Context) error { return c.Finish(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := wasmtest.NewGuest()
+			switch name {
+			case "proxy_on_done":
+				m.Func(name, "i>i", forever(), i32(1))
+			case "proxy_on_log", "proxy_on_delete":
+				m.Func(name, "i", forever())
+			case "proxy_on_request_trailers", "proxy_on_response_trailers":
+				m.Func(name, "ii>i", forever(), i32(0))
+			default:
+				m.Func(name, "iii>i", forever(), i32(0))
+			}
+			s := start(t, m, options{})
+			c := s.open(newStream())
+			_ = run(c)
+			if s.plugin.Stats().Traps[host.CauseCPU] != 1 {
+				t.Errorf("traps %v, want one with the cause cpu", s.plugin.Stats().Traps)
+			}
+			_ = c.Finish(nil)
+		})
+	}
+}
+
+// TestLoopInAllocator: the allocator, called inside of a host function, has what is
+// left of the callback's budget.
+func TestLoopInAllocator(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.Unexport("proxy_on_memory_allocate")
+	m.Func("proxy_on_memory_allocate", "i>i", forever(), i32(0))
+	f := m.Env("proxy_get_header_map_value", "iiiii>i")
+	at := m.Slot(8)
+	m.Headers("request", call(f, i32(0), m.Str(":path"), i32(at), i32(at+4)), drop(), i32(0))
+	s := start(t, m, options{})
+	_, err := s.open(newStream()).RequestHeaders(5, true)
+	var trap *host.TrapError
+	if !errors.As(err, &trap) || trap.Cause != host.CauseCPU || trap.Callback != host.CallMemoryAllocate {
+		t.Fatalf("%v, want a trap of the allocator with the cause cpu", err)
+	}
+	if fuel := s.plugin.Stats().Fuel; fuel > 82_000_000 {
+		t.Errorf("%d units of fuel, want what one callback may use", fuel)
+	}
+}
+
+// TestDeep: calls may go as deep as the option says, and what a stack has grown to is
+// given back.
+func TestDeep(t *testing.T) {
+	m := wasmtest.NewGuest()
+	f := m.Func("", "i>i")
+	f.Body(wasmtest.If(wasmtest.Local(0), call(f, wasmtest.Sub(wasmtest.Local(0), i32(1))), wasmtest.Return()), i32(0))
+	m.Headers("request", call(f, wasmtest.Local(1)))
+	for _, tt := range []struct {
+		stack int64
+		depth int
+		ok    bool
+	}{
+		{64 << 10, 300, true},
+		{64 << 10, 2000, false},
+		{0, 2000, true},
+		{0, 20_000, false},
+		{16 << 20, 100_000, true},
+	} {
+		t.Run(fmt.Sprintf("%d/%d", tt.stack, tt.depth), func(t *testing.T) {
+			s := start(t, m, options{plugin: host.PluginOptions{Stack: tt.stack}})
+			c := s.open(newStream())
+			for range 3 { // room is given back, so it is the same each time
+				_, err := c.RequestHeaders(tt.depth, true)
+				var trap *host.TrapError
+				if tt.ok && err != nil || !tt.ok && (!errors.As(err, &trap) || trap.Cause != host.CauseStack) {
+					t.Fatalf("depth %d of %d bytes: %v", tt.depth, tt.stack, err)
+				}
+			}
+		})
+	}
+}
+
+// TestEightLoops has eight guests that loop for as long as they may, and a ninth that
+// is asked for something short all the time.
+func TestEightLoops(t *testing.T) {
+	for _, procs := range []int{1, 2} {
+		t.Run(fmt.Sprintf("GOMAXPROCS=%d", procs), func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+			h, err := host.NewHost(host.HostOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			loop := &hostile{pages: 2, code: func(*wasmtest.Module) wasmtest.Instr { return forever() }}
+			quick := wasmtest.NewGuest()
+			quick.Headers("request", i32(0))
+			root := func(name string, m *wasmtest.Module) *host.Root {
+				p, err := h.Load(t.Context(), m.Bytes(), host.PluginOptions{Name: name, Instances: 1, CPU: 25 * time.Millisecond})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := p.NewRoot(t.Context(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}
+			bystander := root("quick", quick)
+			var wg sync.WaitGroup
+			for i := range 8 {
+				r := root(fmt.Sprintf("loop%d", i), loop.loader())
+				wg.Go(func() { // ends with its budget
+					var c host.Context
+					if err := r.Open(&c, newStream()); err != nil {
+						t.Error(err)
+						return
+					}
+					var trap *host.TrapError
+					if _, err := c.RequestHeaders(1, true); !errors.As(err, &trap) || trap.Cause != host.CauseCPU {
+						t.Errorf("%v, want a trap with the cause cpu", err)
+					}
+				})
+			}
+			loops := make(chan struct{})
+			go func() { wg.Wait(); close(loops) }()
+			var times []time.Duration
+			for running := true; running; {
+				select {
+				case <-loops:
+					running = false
+				case <-time.After(time.Millisecond):
+				}
+				began := time.Now()
+				var c host.Context
+				if err := bystander.Open(&c, newStream()); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.RequestHeaders(1, true); err != nil {
+					t.Fatal(err)
+				}
+				_ = c.Finish(nil)
+				times = append(times, time.Since(began))
+			}
+			slices.Sort(times)
+			if len(times) < 50 {
+				t.Errorf("only %d calls were made beside loops of 200ms", len(times))
+			}
+			if median := times[len(times)/2]; median > 5*time.Millisecond {
+				t.Errorf("half of the calls beside them took more than %v", median)
+			}
+			t.Logf("%d calls, median %v, p99 %v, most %v", len(times), times[len(times)/2], times[len(times)*99/100], times[len(times)-1])
+		})
+	}
+}
+
+// TestCloseEndsLoops: Close does not wait for a guest's budget.
+func TestCloseEndsLoops(t *testing.T) {
+	loop := &hostile{pages: 2, code: func(*wasmtest.Module) wasmtest.Instr { return forever() }}
+	s := start(t, loop.loader(), options{plugin: host.PluginOptions{CPU: time.Hour}})
+	c := s.open(newStream())
+	ended := make(chan error, 1)
+	go func() { _, err := c.RequestHeaders(1, true); ended <- err }()
+	time.Sleep(20 * time.Millisecond) // it loops, and has a slot
+	began := time.Now()
+	if err := s.host.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var closed *host.ClosedError
+	if err := <-ended; !errors.As(err, &closed) {
+		t.Errorf("%v, want a ClosedError", err)
+	}
+	if took := time.Since(began); took > slack {
+		t.Errorf("Close took %v", took)
+	}
+	if s.log.contains(false, "trap") {
+		t.Error("the end is told as a trap")
+	}
+}
+
+// TestCloseEndsStart: the same while a root starts.
+func TestCloseEndsStart(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.Func("proxy_on_configure", "ii>i", say(m, "in"), forever(), i32(1))
+	s := load(t, m, options{plugin: host.PluginOptions{Start: time.Hour}})
+	ended := make(chan error, 1)
+	go func() { _, err := s.plugin.NewRoot(t.Context(), nil); ended <- err }()
+	for !s.log.contains(true, "in") {
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.host.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var closed *host.ClosedError
+	if err := <-ended; !errors.As(err, &closed) {
+		t.Errorf("NewRoot() = %v, want a ClosedError", err)
+	}
+}
+
+// TestReserved: what the host adds is the host's.
+func TestReserved(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.Import("wproxy:meter", "refill", "")
+	h, err := host.NewHost(host.HostOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	_, err = h.Load(t.Context(), m.Bytes(), host.PluginOptions{Name: "x"})
+	var refused *host.LoadError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "the host's own") {
+		t.Errorf("Load() = %v", err)
+	}
+}
+
+// TestBudgetRange wants options out of range to be refused.
+func TestBudgetRange(t *testing.T) {
+	for _, o := range []host.PluginOptions{
+		{CPU: -1}, {CPU: time.Microsecond}, {CPU: 2 * time.Hour}, {Start: time.Microsecond}, {Stack: 1}, {Stack: 1 << 30},
+	} {
+		o.Name = "x"
+		if o.Validate() == nil {
+			t.Errorf("%+v is accepted", o)
+		}
+	}
+}

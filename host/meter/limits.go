@@ -1,0 +1,79 @@
+package meter
+
+// Limits of what a module may declare, checked before anything is allocated for it
+// and long before it is compiled: a compiler trusts the counts that it reads, and its
+// time grows faster than the code. Each has its unit in its name or comment and the
+// reason beside it.
+const (
+	// maxModuleBytes: larger modules are refused unread; the largest plugins
+	// known (a whole WAF in Go) have about 12 MiB.
+	maxModuleBytes = 64 << 20
+	// maxImports and maxExports of a module; the ABI has about 120 names in all.
+	maxImports = 1 << 12
+	maxExports = 1 << 14
+	// maxModuleItems is the most types, functions, globals, segments or names of
+	// one kind. A standard-Go guest has 1,300 functions, a WAF 20,000.
+	maxModuleItems = 1 << 17
+	// maxTypeItems is the most parameters, or results, of a function type;
+	// maxFuncLocals the most local variables of a function; both are those of the
+	// JavaScript interface of WebAssembly. maxLocals is their sum in a module.
+	maxTypeItems  = 1000
+	maxFuncLocals = 50_000
+	maxLocals     = 1 << 22
+	// maxBodyBytes of one function; the JavaScript interface has about seven times
+	// as much. The largest function of a standard-Go guest has 150 KB; compiling is
+	// worse than linear in it.
+	maxBodyBytes = 1 << 20
+	// maxBrTable targets of one br_table: the JavaScript interface allows 65,520.
+	// Each is code and an edge of the control flow graph.
+	maxBrTable = 65_520
+	// maxNesting of blocks in one function. Compilers of C and Go stay below 500;
+	// some passes of a compiler recurse.
+	maxNesting = 10_000
+	// maxTables, and maxTableEntries in all of them and in all segments; an entry
+	// is 8 bytes of Go's heap, for each instance. What is left of it is also how far
+	// tables can grow.
+	maxTables       = 16
+	maxTableEntries = 1 << 20
+)
+
+// What the counters count. A change here changes the bytes of every rewritten
+// module, and so the key under which its machine code is cached.
+const (
+	// freeFunc is the most units that a function without loops and calls may cost to
+	// be paid for by its callers: its own counting would cost more than its work.
+	freeFunc = 32
+	// foldSlack is how many units of code that may be skipped a region pays for in
+	// advance, beyond as many as it has itself: some five nanoseconds; see regions.go.
+	foldSlack = 16
+	// foldLead is how many units of a function's beginning the loop that follows pays.
+	foldLead = 8
+	// unchecked is the most units that are taken off without a look at what is left,
+	// about five microseconds.
+	unchecked = 40_000
+
+	// bulkBytes and bulkEntries are the most that one memory or table instruction
+	// moves between two looks at the counter: 256 KiB are about 50 microseconds of
+	// memory that is in no cache.
+	bulkBytes   = 256 << 10
+	bulkEntries = bulkBytes / 8
+	// bulkByteShift and bulkEntryShift make units of bytes and entries: a unit for
+	// two bytes, four units for an entry of 8 bytes.
+	bulkByteShift  = 1
+	bulkEntryShift = -2
+
+	// frameBytes is what a call of a function takes of the stack at the least, and
+	// frameLocal what each parameter, result and local variable adds. Values that live
+	// across calls have places too: a byte for each unit of code, up to frameMost.
+	frameBytes = 48
+	frameLocal = 8
+	frameMost  = 512
+	// uncountedFrame is the most bytes that a function may take without counting
+	// them, and uncountedChain the most that a chain of calls of such functions may take.
+	// A chainShare of the chain is in the price of the function above it: all of it
+	// would be a price for what hardly ever happens, and so a call may take up to
+	// eight times what it counts.
+	uncountedFrame = 1 << 10
+	uncountedChain = 8 << 10
+	chainShare     = 8
+)
