@@ -133,6 +133,9 @@ func (h *Host) Plugins() int {
 	return len(h.plugins)
 }
 
+// HostFunctions returns the names of what guests can import from env.
+func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }
+
 // ForeignNames returns the names of all foreign functions.
 func ForeignNames() []string {
 	var names []string
@@ -141,5 +144,3 @@ func ForeignNames() []string {
 	}
 	return names
 }
-// HostFunctions returns the names of what guests can import from env.
-func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }
