@@ -19,7 +19,7 @@ PLUGIN_DEPS := go.mod go.sum $(wildcard abi/*.go plugins/internal/*/* plugins/gu
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 
-.PHONY: all build run test race plugins check lint fmt fmt-check vet fuzz tidy bench clean
+.PHONY: all build run test race spec plugins check lint fmt fmt-check vet fuzz tidy bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -36,6 +36,10 @@ test: plugins ## every test that needs nothing but Go
 race: plugins ## the same with the race detector and the invariants' checks
 	$(GO) test -race -tags invariants ./...
 
+# The suite comes with the source of wazero.
+spec: ## the WebAssembly core test suite, rewritten by host/meter
+	WASM_SPECTEST=$$($(GO) list -m -f '{{.Dir}}' github.com/tetratelabs/wazero)/internal/integration_test/spectest $(GO) test ./host/meter -run TestSpec
+
 plugins: $(WASM) ## the shipped plugins, into plugins/builtin
 
 # The command that builds plugins is wproxy itself, built here without any.
@@ -43,7 +47,7 @@ plugins: $(WASM) ## the shipped plugins, into plugins/builtin
 $(WASM): plugins/builtin/%.wasm: $$(wildcard plugins/%/*) $(PLUGIN_DEPS)
 	$(GO) run ./cmd/wproxy plugin build -o $@ ./plugins/$*
 
-check: fmt-check vet lint test race fuzz tidy ## all that has to be green before a change is ready
+check: fmt-check vet lint test race spec fuzz tidy ## all that has to be green before a change is ready
 
 lint: ## golangci-lint, settings in .golangci.yml
 	$(GO) run $(GOLANGCI_LINT) run ./...

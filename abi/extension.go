@@ -26,6 +26,11 @@ const (
 	ForeignTakeCounter = "wproxy.counter.v1.take"
 )
 
+// PropertyClientAddress is a property of wproxy's host, as a path: the client's address
+// after trust_proxy, 4 bytes for IPv4 and 16 for IPv6, in network order. It is what
+// source.address says as text.
+const PropertyClientAddress = "wproxy\x00client_address"
+
 // A FieldOp says what an edit does with the lines of a name.
 type FieldOp uint32
 

@@ -133,6 +133,9 @@ func (h *Host) Plugins() int {
 	return len(h.plugins)
 }
 
+// HostFunctions returns the names of what guests can import from env.
+func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }
+
 // ForeignNames returns the names of all foreign functions.
 func ForeignNames() []string {
 	var names []string
@@ -144,6 +147,3 @@ func ForeignNames() []string {
 
 // Compress is the foreign function without its guest.
 func Compress(text string) ([]byte, error) { return compress(text) }
-
-// HostFunctions returns the names of what guests can import from env.
-func HostFunctions() []string { return slices.Sorted(maps.Keys(hostFuncs)) }

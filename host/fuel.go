@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
@@ -55,10 +57,6 @@ func (v *vm) closed(err error) *ClosedError {
 	return nil
 }
 
-// slowSlots is how many calls that take long may run at a time: one processor is kept
-// for everybody else.
-func slowSlots() int { return max(1, runtime.GOMAXPROCS(0)-1) }
-
 // gauge finds the counters of an instance.
 func (v *vm) gauge(mod api.Module) {
 	v.meter.fuel, _ = mod.ExportedGlobal(meter.Fuel).(api.MutableGlobal)
@@ -83,7 +81,7 @@ func (v *vm) endCall() {
 	m.bill += m.used + m.debt
 	m.debt = 0
 	if m.slot {
-		v.p.h.releaseSlow()
+		v.p.h.slow.release()
 		m.slot = false
 	}
 }
@@ -196,25 +194,59 @@ func (v *vm) yield(work int64) {
 	m.ran = 0
 	if m.slot {
 		time.Sleep(slowSleep)
-		v.p.h.releaseSlow() // whoever waits is next
+		v.p.h.slow.release() // whoever waits is next
 		m.slot = false
 	}
-	if !v.p.h.acquireSlow(v.p.stop) {
+	if !v.p.h.slow.acquire(v.p.stop) {
 		panic(&closingFault{ClosedError{Plugin: v.p.o.Name}})
 	}
 	m.slot = true
 	m.since = v.p.h.elapsed()
 }
 
-// acquireSlow waits for one of the slots for calls that take long, first come first
-// served; false when stop is closed.
-func (h *Host) acquireSlow(stop <-chan struct{}) bool {
-	select {
-	case h.slow <- struct{}{}:
-		return true
-	case <-stop:
-		return false
-	}
+// slowSlots are what calls that take long need to go on, first come first served. There
+// is one less than there are processors, which a reload can change, and one at least.
+type slowSlots struct {
+	mu      sync.Mutex // a leaf lock
+	busy    int
+	waiting []chan struct{} // closed when it is one's turn
 }
 
-func (h *Host) releaseSlow() { <-h.slow }
+// acquire waits for a slot; false, without one, when stop is closed.
+func (s *slowSlots) acquire(stop <-chan struct{}) bool {
+	turn := make(chan struct{})
+	s.mu.Lock()
+	s.waiting = append(s.waiting, turn)
+	s.nextLocked()
+	s.mu.Unlock()
+	select {
+	case <-turn:
+		return true
+	case <-stop:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.waiting, turn); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		return false
+	}
+	s.busy-- // it was its turn at the same moment
+	s.nextLocked()
+	return false
+}
+
+func (s *slowSlots) release() {
+	s.mu.Lock()
+	s.busy--
+	s.nextLocked()
+	s.mu.Unlock()
+}
+
+// nextLocked gives free slots to those who wait longest.
+func (s *slowSlots) nextLocked() {
+	for len(s.waiting) > 0 && s.busy < max(1, runtime.GOMAXPROCS(0)-1) {
+		close(s.waiting[0])
+		s.waiting = slices.Delete(s.waiting, 0, 1)
+		s.busy++
+	}
+}

@@ -3,6 +3,7 @@ package host_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"wproxy/host"
 	"wproxy/host/wasmtest"
@@ -25,7 +26,7 @@ func FuzzLoad(f *testing.F) {
 		if len(wasm) > 1<<14 {
 			t.Skip("the compiler's speed is not what is tested")
 		}
-		p, err := h.Load(t.Context(), wasm, host.PluginOptions{Name: "fuzz", Memory: 1 << 20})
+		p, err := h.Load(t.Context(), wasm, host.PluginOptions{Name: "fuzz", Memory: 1 << 20, Start: time.Millisecond})
 		if err != nil {
 			var le *host.LoadError
 			if !errors.As(err, &le) || len(le.Problems) == 0 {
@@ -33,7 +34,12 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		// Not started: a mutant may loop for ever, and nothing ends it yet.
+		root, err := p.NewRoot(t.Context(), nil)
+		if err == nil {
+			root.Close()
+		} else if se := (*host.StartError)(nil); !errors.As(err, &se) {
+			t.Fatalf("NewRoot() = %v, want a StartError", err)
+		}
 		p.Close()
 	})
 }

@@ -8,6 +8,10 @@ import (
 	"wproxy/host/meter"
 )
 
+// FuelPerMicrosecond is how many units of work (Stats.Fuel) are a microsecond of
+// PluginOptions.CPU.
+const FuelPerMicrosecond = unitsPerMicro
+
 // A ModuleInfo is what a module declares, read from its bytes without compiling it.
 type ModuleInfo struct {
 	Version   abi.Version // 0: no marker of a version known here
@@ -29,7 +33,7 @@ type Import struct {
 // Inspect reads what a module declares. It believes nothing, and bounds what it reads as Load does.
 // Whether the module would run here, Load tells.
 func Inspect(wasm []byte) (*ModuleInfo, error) {
-	_, info, err := meter.Rewrite(wasm, meter.Options{}) // which looks at all of it
+	_, info, err := meter.Rewrite(wasm, meter.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -14,11 +14,11 @@ const (
 	// maxProblems is how many problems of a module are listed.
 	maxProblems = 50
 
-	// unitsPerMicro units of a guest's fuel are a microsecond of sandbox.cpu: what
-	// compiled guests use on a server of 2023, where a microsecond of their header
-	// callbacks is 4 to 8 thousand units and one of a tight loop 9 to 12 thousand.
-	// It is fixed, so that the same call costs the same everywhere.
-	unitsPerMicro = 8000
+	// unitsPerMicro units of a guest's fuel are a microsecond of sandbox.cpu. On a
+	// server of 2023 guests of the Go compiler do 4 to 5 thousand in one, and tight
+	// loops 9 to 12 thousand. It is fixed, so that the same call costs the same
+	// everywhere.
+	unitsPerMicro = 6000
 	// mostSlice and leastSlice units are handed out at a time: 20 microseconds of
 	// plain code. Code that takes longer for a unit, because it waits for memory, gets
 	// less, so that a slice takes between sliceLeast and sliceMost: a garbage

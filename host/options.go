@@ -146,7 +146,7 @@ type PluginOptions struct {
 	OnCallout func(upstream string, o CallOutcome)
 
 	// OnFuel, if set, is told of the units of work that guests have done, in
-	// portions of ten microseconds and more; 8,000 units are a microsecond of CPU. It
+	// portions of ten microseconds and more; 6,000 units are a microsecond of CPU. It
 	// is called like OnCall.
 	OnFuel func(units int64)
 }

@@ -83,7 +83,7 @@ type Stats struct {
 	Instances   int              // VMs alive, with those that serve out their streams
 	MemoryBytes int64            // linear memory of all of them
 	Streams     int              // contexts bound to a VM
-	Fuel        uint64           // units of work of all calls; 8,000 are a microsecond of PluginOptions.CPU
+	Fuel        uint64           // units of work of all calls; 6,000 are a microsecond of PluginOptions.CPU
 	Traps       map[Cause]uint64 // VMs that died, by cause
 	Restarts    uint64           // VMs started after the first crash
 	Recycled    uint64           // VMs replaced while they were alive

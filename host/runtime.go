@@ -24,8 +24,8 @@ type Host struct {
 	disk   wazero.CompilationCache // nil: no usable directory
 	memory wazero.CompilationCache // for all plugins without disk, or when it fails
 
-	level atomic.Int32  // abi.LogLevel; see SetLogLevel
-	slow  chan struct{} // as many as calls that take long may run; see fuel.go
+	level atomic.Int32 // abi.LogLevel; see SetLogLevel
+	slow  slowSlots
 
 	wg sync.WaitGroup // every goroutine of the host, and every Load
 
@@ -52,7 +52,6 @@ func NewHost(o HostOptions) (*Host, error) {
 		o:       o,
 		made:    time.Now(),
 		memory:  wazero.NewCompilationCache(),
-		slow:    make(chan struct{}, slowSlots()),
 		plugins: map[*Plugin]struct{}{},
 		metrics: map[string]*metricSet{},
 	}

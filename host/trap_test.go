@@ -373,7 +373,7 @@ func TestConcurrency(t *testing.T) {
 					return
 				}
 				n := 1
-				if g == 0 && i%50 == 49 {
+				if g == 0 && i%10 == 9 {
 					n = 13
 				}
 				if a, err := c.RequestHeaders(n, true); a != abi.Continue || err != nil && errors.As(err, new(*host.ClosedError)) {

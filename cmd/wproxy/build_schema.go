@@ -34,6 +34,7 @@ func checkSettings(f *config.File, s *manifest.Schema, route, plugin string, set
 	if r := f.Routes[route]; r != nil {
 		with = r.With[plugin]
 	}
+	redactor := config.NewRedactor(conf.Config, with)
 	for _, p := range s.Check(settings) {
 		key := "plugins." + plugin + ".config"
 		if hasPath(with, p.Path) || len(p.Path) == 0 && len(with) > 0 {
@@ -46,7 +47,7 @@ func checkSettings(f *config.File, s *manifest.Schema, route, plugin string, set
 			place += ", as route " + strconv.Quote(route) + " uses it"
 		}
 		// The text may show a value.
-		text := config.NewRedactor(conf.Config, with).Redact(p.Text)
+		text := redactor.Redact(p.Text)
 		list = append(list, f.Problemf(key, "%s: %s", place, strings.ReplaceAll(text, "\n", " ")))
 	}
 	if len(list) == 0 {

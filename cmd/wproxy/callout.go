@@ -55,32 +55,36 @@ func (c *callouts) serve(upstreams map[string]upstreamKey) {
 	c.serving, c.next = upstreams, nil
 }
 
-// find returns the upstream called name.
-func (c *callouts) find(name string) (upstreamKey, bool) {
+// find returns the upstreams called name: the one that serves, and behind it the one of
+// the generation that is being built, which takes over a moment before serve is called.
+func (c *callouts) find(name string) (keys [2]upstreamKey, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key, ok := c.serving[name]
-	if !ok {
-		key, ok = c.next[name]
+	for _, m := range []map[string]upstreamKey{c.serving, c.next} {
+		if key, ok := m[name]; ok {
+			keys[n] = key
+			n++
+		}
 	}
-	return key, ok
+	return keys, n
 }
 
 // hold finds the upstream called name and keeps it until letGo is called.
 func (c *callouts) hold(name string) (u *proxy.Upstream, letGo func(), ok bool) {
 	for {
-		key, ok := c.find(name)
-		if !ok {
-			return nil, nil, false
-		}
-		// The pool first: a generation lets go of it last.
-		if _, letPoolGo, ok := c.pools.hold(key.pool); ok {
+		keys, n := c.find(name)
+		for _, key := range keys[:n] {
+			// The pool first: a generation lets go of it last.
+			_, letPoolGo, ok := c.pools.hold(key.pool)
+			if !ok {
+				continue
+			}
 			if u, letGo, ok := c.upstreams.hold(key); ok {
 				return u, func() { letGo(); letPoolGo() }, true
 			}
 			letPoolGo()
 		}
-		if again, there := c.find(name); there && again == key {
+		if again, m := c.find(name); again == keys && m == n {
 			return nil, nil, false // its generation is over, and there is no other
 		}
 	}
@@ -88,7 +92,7 @@ func (c *callouts) hold(name string) (u *proxy.Upstream, letGo func(), ok bool) 
 
 // Prepare implements host.Caller.
 func (c *callouts) Prepare(r *host.CallRequest) (func(context.Context) host.CallResponse, error) {
-	if _, ok := c.find(r.Upstream); !ok {
+	if _, n := c.find(r.Upstream); n == 0 {
 		return nil, host.ErrNoUpstream
 	}
 	h, err := callHead(r)

@@ -18,20 +18,26 @@ import (
 //	                  A call that was not accepted is a 500 with the details call_STATUS, one
 //	                  that was reset a 502
 //	poll UPSTREAM MS  asks the upstream when it starts, and every so often; logs "polled STATUS"
+//	moody             starts with the setting mood = "fine", and with no other
 func cmdGuest(ts *testscript.TestScript, neg bool, args []string) {
-	noNeg(ts, neg, args, 4)
-	ms, err := strconv.ParseInt(args[3], 10, 32)
-	ts.Check(err)
-	var m *wasmtest.Module
+	noNeg(ts, neg, args, 2)
+	var wasm []byte
 	switch args[1] {
-	case "ask":
-		m = askGuest(args[2], int32(ms))
-	case "poll":
-		m = pollGuest(args[2], int32(ms))
+	case "ask", "poll":
+		noNeg(ts, neg, args, 4)
+		ms, err := strconv.ParseInt(args[3], 10, 32)
+		ts.Check(err)
+		if args[1] == "ask" {
+			wasm = askGuest(args[2], int32(ms)).Bytes()
+		} else {
+			wasm = pollGuest(args[2], int32(ms)).Bytes()
+		}
+	case "moody":
+		wasm = countingGuest("yes").Bytes()
 	default:
 		ts.Fatalf("there is no guest of kind %q", args[1])
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), m.Bytes(), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), wasm, 0o600))
 }
 
 // A callGuest is a guest that makes calls.

@@ -63,7 +63,8 @@ func TestMain(m *testing.M) {
 //	readme FILE [HEADING]    run the console lines of a Markdown file, or of a section, and compare
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
-// help to skip what a machine lacks.
+// help to skip what a machine lacks; [race] (the race detector is on) what takes minutes
+// with it.
 func TestScript(t *testing.T) {
 	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
 	goEnv := goEnvironment(t)
@@ -92,9 +93,12 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "builtin" {
+			switch cond {
+			case "builtin":
 				_, err := plugins.Builtin("ratelimit")
 				return err == nil, nil
+			case "race":
+				return raceDetector, nil
 			}
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},

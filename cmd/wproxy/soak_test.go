@@ -181,7 +181,8 @@ func flat(t *testing.T, early, late footprint) {
 	}
 }
 
-// countingGuest is a guest that marks answers, keeps no memory of its settings, and has
+// countingGuest is a guest that marks answers and whose mood, the first setting, decides
+// whether it starts ("fine"), refuses to, or traps. It keeps no memory of its settings, and has
 // a gauge "contexts" of its contexts alive, roots and streams, in all VMs.
 func countingGuest(mark string) *wasmtest.Module {
 	i32, i64, local, call, drop := wasmtest.I32, wasmtest.I64, wasmtest.Local, wasmtest.Call, wasmtest.Drop

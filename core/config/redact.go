@@ -71,8 +71,8 @@ func appendSecrets(list []reference, tree any) []reference {
 				list = appendSecret(list, r.text, strings.TrimSpace(line))
 			}
 			list = appendSecret(list, r.text, r.content)
-			if b, err := json.Marshal(r.content); err == nil {
-				list = appendSecret(list, r.text, string(b[1:len(b)-1]))
+			for _, escape := range []bool{true, false} { // as guests get it, and as most of them write it
+				list = appendSecret(list, r.text, asJSON(r.content, escape))
 			}
 		}
 	case map[string]Value:
@@ -89,6 +89,18 @@ func appendSecrets(list []reference, tree any) []reference {
 		}
 	}
 	return list
+}
+
+// asJSON returns s as it stands inside of a JSON string, with or without the escapes for
+// HTML that Go's encoder adds.
+func asJSON(s string, escapeHTML bool) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(escapeHTML)
+	if e.Encode(s) != nil {
+		return ""
+	}
+	return strings.TrimSuffix(b.String(), "\n")[1 : b.Len()-2]
 }
 
 func appendSecret(list []reference, text, content string) []reference {

@@ -3,7 +3,7 @@ package config
 import "testing"
 
 func TestRedact(t *testing.T) {
-	env := map[string]string{"KEY": "s3cr\"et-key", "PEM": "-----BEGIN\nbase64stuff\n-----END", "LONG": "s3cr\"et-key-and-more", "PORT": "80"}
+	env := map[string]string{"KEY": "s3cr\"et-key", "PEM": "-----BEGIN\nbase64stuff\n-----END", "LONG": "s3cr\"et-key-and-more", "PORT": "80", "HTML": `it"s<&>key`}
 	x := &expander{env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
 	value := func(s string) Value {
 		v, err := x.expand(s, "")
@@ -14,6 +14,7 @@ func TestRedact(t *testing.T) {
 	}
 	config := map[string]any{
 		"a": value("Bearer ${env:KEY} and ${env:PORT}"), "b": []any{map[string]any{"c": value("${env:PEM}")}}, "d": "plain", "e": 5,
+		"f": value("${env:HTML}"),
 	}
 	vars := map[string]Value{"X": value("${env:LONG}")}
 	for _, tt := range []struct{ in, want string }{
@@ -26,6 +27,7 @@ func TestRedact(t *testing.T) {
 		{`{"pem":"-----BEGIN\nbase64stuff\n-----END"}`, `{"pem":"${env:PEM}"}`},
 		{"cut: s3cr\"e\nnext", "cut: ${env:LONG}\nnext"},
 		{"s3c", "s3c"},
+		{`it"s<&>key, {"f":"it\"s\u003c\u0026\u003ekey"}, {"f":"it\"s<&>key"}`, `${env:HTML}, {"f":"${env:HTML}"}, {"f":"${env:HTML}"}`},
 		{"cut: s3cr\"e... (17 bytes more)", "cut: ${env:LONG}... (17 bytes more)"},
 		{"whole... (17 bytes more)", "whole... (17 bytes more)"},
 	} {

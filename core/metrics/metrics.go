@@ -74,7 +74,7 @@ func New() *Metrics {
 			Name: "wproxy_plugin_traps_total", Help: "Guest instances that died, by cause.",
 		}, []string{"plugin", "cause"}),
 		pluginFuel: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wproxy_plugin_fuel_total", Help: "Units of work that guests have done; 8000 are a microsecond of sandbox.cpu.",
+			Name: "wproxy_plugin_fuel_total", Help: "Units of work that guests have done; 6000 are a microsecond of sandbox.cpu.",
 		}, []string{"plugin"}),
 		pluginMemory: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wproxy_plugin_memory_bytes", Help: "Linear memory of all instances of a plugin.",

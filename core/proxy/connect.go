@@ -162,6 +162,9 @@ func (x *state) attempt(pc piece) error {
 
 // open gets a stream to an endpoint.
 func (x *state) open() error {
+	if x.settled() { // it has come late, on a body that was waited for: no connection is worth it
+		return exchange.ErrAnswered
+	}
 	o := &x.out
 	e := o.to.Picker.Pick(0, o.tried)
 	if e == nil {

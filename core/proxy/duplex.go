@@ -45,6 +45,12 @@ func (x *state) respond(up exchange.Upstream) {
 		x.mu.Unlock()
 		up.Reset(exchange.CodeCancel)
 		x.fx.AnswerEnded() // who holds the request has nothing to wait for
+		// Told before the last resort, which waits for the goroutines of filters: one
+		// that pushes the request, and fails now, waits for the outcome of the try.
+		x.mu.Lock()
+		o.respDone, o.respErr = true, err
+		x.cond.Broadcast()
+		x.mu.Unlock()
 		if !x.ended.Load() {
 			x.lastResort(err) // here, as the request's goroutine may be waiting for its client
 		}
@@ -123,12 +129,12 @@ func (x *state) handPanicOver() {
 	x.mu.Unlock()
 }
 
-// outcome waits for the response's goroutine and returns what became of the
+// outcome waits until the response's goroutine knows, and returns what became of the
 // try: nil when the response was passed on, ErrAnswered when there is another
 // answer or nobody to answer, or the error of the try.
 func (x *state) outcome() error {
 	x.mu.Lock()
-	for x.running {
+	for x.running && !x.out.respDone {
 		x.cond.Wait()
 	}
 	err, other := x.out.respErr, x.gone || x.answered && !x.out.claimed

@@ -21,14 +21,14 @@ const (
 	maxFuncLocals = 50_000
 	maxLocals     = 1 << 22
 	// maxBodyBytes of one function; the JavaScript interface has about seven times
-	// as much. The largest function of a standard-Go guest has 150 KB; compiling is
-	// worse than linear in it.
+	// as much. The largest function of the shipped plugins has 29 KB; one of this size
+	// takes more than a second to compile.
 	maxBodyBytes = 1 << 20
 	// maxBrTable targets of one br_table: the JavaScript interface allows 65,520.
 	// Each is code and an edge of the control flow graph.
 	maxBrTable = 65_520
-	// maxNesting of blocks in one function. Compilers of C and Go stay below 500;
-	// some passes of a compiler recurse.
+	// maxNesting of blocks in one function. The shipped plugins have 550, since Go's
+	// compiler makes a block for each place to resume at.
 	maxNesting = 10_000
 	// maxTables, and maxTableEntries in all of them and in all segments; an entry
 	// is 8 bytes of Go's heap, for each instance. What is left of it is also how far
@@ -63,17 +63,17 @@ const (
 	bulkEntryShift = -2
 
 	// frameBytes is what a call of a function takes of the stack at the least, and
-	// frameLocal what each parameter, result and local variable adds. Values that live
-	// across calls have places too: a byte for each unit of code, up to frameMost.
+	// frameLocal what each parameter, result and local variable adds. Every value
+	// that lives across a call has a place of its own too, of 8 bytes; a byte for each
+	// unit of code is about what compilers of guests make of that.
 	frameBytes = 48
 	frameLocal = 8
-	frameMost  = 512
 	// uncountedFrame is the most bytes that a function may take without counting
 	// them, and uncountedChain the most that a chain of calls of such functions may take.
 	// A chainShare of the chain is in the price of the function above it: all of it
 	// would be a price for what hardly ever happens, and so a call may take up to
 	// eight times what it counts.
-	uncountedFrame = 1 << 10
-	uncountedChain = 8 << 10
+	uncountedFrame = 2 << 10
+	uncountedChain = 16 << 10
 	chainShare     = 8
 )

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"wproxy/host/meter"
 )
@@ -20,7 +21,7 @@ import (
 // repository holds it: scripts in the JSON of wast2json, and their modules.
 const specVar = "WASM_SPECTEST"
 
-const specHow = "set " + specVar + " to internal/integration_test/spectest in the source of wazero, for instance " +
+const specHow = "run make spec, or set " + specVar + " to internal/integration_test/spectest in the source of wazero, for instance " +
 	specVar + "=$(go list -m -f '{{.Dir}}' github.com/tetratelabs/wazero)/internal/integration_test/spectest"
 
 // A script is one file of the suite.
@@ -61,9 +62,13 @@ func TestSpec(t *testing.T) {
 	if dir == "" {
 		t.Skip(specHow)
 	}
-	scripts, err := filepath.Glob(filepath.Join(dir, "v[12]", "testdata", "*.json"))
-	if err != nil || len(scripts) < 100 {
-		t.Fatalf("%d scripts in %s (%v): %s", len(scripts), dir, err, specHow)
+	var scripts []string
+	for _, version := range []string{"v1", "v2", "tail-call"} {
+		some, err := filepath.Glob(filepath.Join(dir, version, "testdata", "*.json"))
+		if err != nil || len(some) == 0 {
+			t.Fatalf("%d scripts for %s in %s (%v): %s", len(some), version, dir, err, specHow)
+		}
+		scripts = append(scripts, some...)
 	}
 	spectest, err := os.ReadFile(filepath.Join(dir, "testdata", "spectest.wasm"))
 	if err != nil {
@@ -96,6 +101,7 @@ type world struct {
 	t       *testing.T
 	rt      wazero.Runtime
 	rewrite bool
+	options meter.Options
 	named   map[string]api.Module
 	last    api.Module
 }
@@ -103,11 +109,16 @@ type world struct {
 func newWorld(t *testing.T, version string, rewrite bool, spectest []byte) *world {
 	t.Helper()
 	features := api.CoreFeaturesV2
-	if version == "v1" {
+	var o meter.Options
+	switch version {
+	case "v1":
 		features = api.CoreFeaturesV1
+	case "tail-call":
+		features |= experimental.CoreFeaturesTailCall
+		o.TailCalls = true
 	}
 	w := &world{
-		t: t, rewrite: rewrite, named: map[string]api.Module{},
+		t: t, rewrite: rewrite, options: o, named: map[string]api.Module{},
 		rt: wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfig().WithCoreFeatures(features)),
 	}
 	t.Cleanup(func() { _ = w.rt.Close(context.Background()) })
@@ -121,7 +132,7 @@ func newWorld(t *testing.T, version string, rewrite bool, spectest []byte) *worl
 func (w *world) instantiate(wasm []byte, name string) (api.Module, error) {
 	if w.rewrite {
 		var err error
-		if wasm, _, err = meter.Rewrite(wasm, meter.Options{}); err != nil {
+		if wasm, _, err = meter.Rewrite(wasm, w.options); err != nil {
 			return nil, err
 		}
 	}
@@ -229,7 +240,7 @@ func (c *command) compare(was, now *world, dir, as string) error {
 	m, err1 := was.instantiate(wasm, as)
 	n, err2 := now.instantiate(wasm, as)
 	if (err1 == nil) != (err2 == nil) {
-		return fmt.Errorf("plain: %v; rewritten: %v", err1, err2)
+		return fmt.Errorf("plain: %w; rewritten: %w", err1, err2)
 	}
 	if c.Type != "module" {
 		if err2 == nil && c.Text != "out of bounds table access" { // as the runtime has it, see its own test
@@ -252,7 +263,7 @@ func (c *command) act(was, now *world) error {
 	r2, _, err2 := now.run(c.Action)
 	traps := c.Type == "assert_trap" || c.Type == "assert_exhaustion"
 	if (err2 != nil) != traps {
-		return fmt.Errorf("%v, want %s", err2, c.Text)
+		return fmt.Errorf("%w, want %s", err2, c.Text)
 	}
 	if traps {
 		if t1, t2 := firstLine(err1), firstLine(err2); t1 != t2 && c.Type != "assert_exhaustion" {

@@ -80,7 +80,7 @@ func (w *writer) measure() error {
 func (w *writer) frameOf(f, total int) int {
 	t := w.m.typeOfFunc(w.m.imported + uint32(f))
 	b := &w.m.bodies[f]
-	return frameBytes + frameLocal*(len(t.params)+len(t.results)+int(b.locals+b.wide)) + min(total, frameMost)
+	return frameBytes + frameLocal*(len(t.params)+len(t.results)+int(b.locals+b.wide)) + total
 }
 
 // callCost is what a call of a function costs beside the call itself.

@@ -1,7 +1,9 @@
 // Package plugintest runs a real .wasm plugin in the real host, for the tests of
 // people who write plugins. What a test sees is what a proxy would do: the same
 // host functions, the same filter code, the same limits; only the sockets are
-// missing. Plugins outside this repository are tested the same way.
+// missing. Go plugins of this repository are tested with it directly. A plugin in a
+// module of its own cannot import it, and one in another language neither: for those
+// there are tables (package tabletest, `wproxy plugin test`), which are run by it.
 //
 //	func TestPlugin(t *testing.T) {
 //		wasm := plugintest.BuildGo(t, ".")
@@ -26,4 +28,8 @@
 // step everything that could happen has happened. [Chain] puts several plugins into
 // one exchange. A plugin that makes HTTP calls finds the test at the other end:
 // [Plugin.Callouts] lists them, and [Callout.Answer] answers.
+// [Plugin.Logs], [Plugin.Metrics] and [Plugin.SharedData] tell what it has left behind.
+//
+// [Try] and [Plugin.TryOpen] return errors where [Run] and [Plugin.Open] fail the test, and
+// [Outside] is for programs that are no tests.
 package plugintest

@@ -12,6 +12,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
+	"wproxy/core/filter"
 )
 
 // Property implements host.Stream: the well-known properties (abi.md 6.1), and
@@ -29,6 +30,8 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 		if out, ok := (&view{x: x}).address(dst, "source", "address"); ok {
 			return out, true
 		}
+	case abi.PropertyClientAddress:
+		return clientAddress(dst, x)
 	case "request\x00scheme":
 		return append(dst, x.Request.Scheme...), true
 	}
@@ -338,6 +341,23 @@ func (v *view) address(dst []byte, group, name string) ([]byte, bool) {
 		return append(dst, s...), true
 	case "port":
 		return abi.AppendInt(dst, int64(a.Port())), true
+	}
+	return dst, false
+}
+
+// clientAddress appends the client's address, after trust_proxy, as 4 or 16 bytes.
+func clientAddress(dst []byte, x *filter.Exchange) ([]byte, bool) {
+	a := x.ClientAddr
+	if c := x.Request.Conn; !a.IsValid() && c != nil {
+		a = c.Remote.Addr()
+	}
+	switch a = a.Unmap(); {
+	case a.Is4():
+		b := a.As4()
+		return append(dst, b[:]...), true
+	case a.Is6():
+		b := a.As16()
+		return append(dst, b[:]...), true
 	}
 	return dst, false
 }

@@ -170,6 +170,7 @@ func TestProperties(t *testing.T) {
 		{"response.flags", "none", "0", "0"},
 		{"source.address", "192.0.2.7:5555", "", ""},
 		{"source.port", "5555", "", ""},
+		{"wproxy.client_address", "\xc0\x00\x02\x07", "", ""},
 		{"destination.address", "[2001:db8::1]:443", "", ""},
 		{"destination.port", "443", "", ""},
 		{"connection.id", "9", "", ""},

@@ -226,6 +226,7 @@ func add(name, value string) {
 type currentRequest struct {
 	client netip.Addr
 	known  bool     // client has been looked up
+	asText bool     // the host has it as text only
 	text   [64]byte // room for it as text; the longest has 53 bytes
 }
 
@@ -235,6 +236,13 @@ func (r *currentRequest) Client() (netip.Addr, bool) {
 	if !r.known {
 		r.known = true
 		r.client = netip.Addr{}
+		if !r.asText {
+			if b, ok := hostcall.Property(r.text[:], abi.PropertyClientAddress); ok {
+				r.client, _ = netip.AddrFromSlice(b)
+				return r.client, r.client.IsValid()
+			}
+			r.asText = true
+		}
 		if b, ok := hostcall.Property(r.text[:], clientProperty); ok {
 			r.client, _ = clientAddr(text(b))
 		}

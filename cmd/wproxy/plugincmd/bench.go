@@ -47,6 +47,7 @@ type benchReport struct {
 	Answered  bool          `json:"answered"`   // the plugin answers the request itself
 	Memory    int64         `json:"memory"`     // bytes of the guest at the end
 	Growth    int64         `json:"growth"`     // of it, since the warm-up
+	Fuel      uint64        `json:"fuel"`       // units of work of the guest in an exchange, the mean
 	Steps     []benchResult `json:"steps"`
 }
 
@@ -254,6 +255,7 @@ func (b *bencher) measure(p *host.Plugin, r *benchReport, budget time.Duration, 
 	}
 	b.onStep = func(_ int, run func()) { run() }
 	b.record = true
+	fuel := p.Stats().Fuel
 	for start := time.Now(); time.Since(start) < budget; r.Exchanges++ {
 		if err := b.exchange(); err != nil {
 			return err
@@ -267,6 +269,8 @@ func (b *bencher) measure(p *host.Plugin, r *benchReport, budget time.Duration, 
 	}
 	r.Memory = p.Stats().MemoryBytes
 	r.Growth = r.Memory - before
+	// The host books fuel in lots, of which the last is missing: nothing among thousands.
+	r.Fuel = (p.Stats().Fuel - fuel) / uint64(max(r.Exchanges, 1)) //nolint:gosec // a count
 	for step := range steps {
 		if len(b.samples[step]) > 0 {
 			r.Steps = append(r.Steps, b.result(step, median(allocs[step]), median(bytes[step])))
@@ -316,6 +320,7 @@ func (r *benchReport) write(w io.Writer) error {
 	if len(r.Steps) == 0 {
 		b.WriteString("no callback was made\n")
 	}
+	fmt.Fprintf(&b, "fuel %d units an exchange; %d units are a microsecond of sandbox.cpu\n", r.Fuel, host.FuelPerMicrosecond)
 	fmt.Fprintf(&b, "guest memory %s, %s more than after the warm-up; allocs and bytes are the host's\n", size(int(r.Memory)), size(int(r.Growth)))
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -34,7 +34,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("steps %q lack %q", steps, want)
 		}
 	}
-	if r.Exchanges == 0 || r.Answered || r.Memory == 0 {
+	if r.Exchanges == 0 || r.Answered || r.Memory == 0 || r.Fuel == 0 {
 		t.Errorf("got %+v", r)
 	}
 	code, out, _ = command(t, "bench", "--time", "10ms", "--config", `{"a":1}`, file)

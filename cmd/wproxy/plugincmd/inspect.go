@@ -146,7 +146,9 @@ func newInspection(ctx context.Context, name string, wasm []byte) (*inspection, 
 		if grant == host.GrantCall {
 			grant += "UPSTREAM"
 		}
-		i.Imports = append(i.Imports, importLine{imp.Module, imp.Name, grant, imp.Known})
+		if line := (importLine{imp.Module, imp.Name, grant, imp.Known}); !slices.Contains(i.Imports, line) {
+			i.Imports = append(i.Imports, line)
+		}
 		if grant != "" && !slices.Contains(i.Grants, grant) {
 			i.Grants = append(i.Grants, grant)
 		}

@@ -185,7 +185,7 @@ func runTables(o *testOptions, file string, tables []string, stdout, stderr io.W
 	}
 	results := []tabletest.Result{} // not null in JSON
 	passed, failed := 0, 0
-	plugintest.Outside(func(t *testing.T) {
+	plugintest.Outside(func(t *testing.T) { //nolint:thelper // it is the whole program
 		suite.Run(t, o.names, func(r tabletest.Result) {
 			if r.OK {
 				passed++
