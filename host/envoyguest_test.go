@@ -151,7 +151,7 @@ func liveCall(tb testing.TB, name string, c *hostCallCase) []byte {
 		// The size of what get_header_map_pairs hands out is at 2104.
 		g.src = g.also(tb, g.src, "proxy_get_header_map_pairs", "i32 i32 i32")
 		first += "\n    (drop (call $also (i32.load (i32.const 1032)) (i32.const 640) (i32.const 2104)))"
-	case !ok || id == 0 || c.call == abi.ImportRegisterSharedQueue || c.call == abi.ImportDefineMetric:
+	case !ok || id <= 0 || c.call == abi.ImportRegisterSharedQueue || c.call == abi.ImportDefineMetric:
 	case id <= n:
 		first += fmt.Sprintf("\n    (i32.store (i32.const 1032) (i32.load (i32.const %d)))", 640+8*(id-1))
 	case n > 0:
