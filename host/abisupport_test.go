@@ -281,6 +281,8 @@ and ` + "`wproxy.verdict`" + ` the plugin's verdict.
 
 ## Where wproxy differs from Envoy
 
+The guests above, run on a real Envoy, and case by case what differs: [abi-support-envoy.md](abi-support-envoy.md). In short, and beyond it:
+
 - ` + "`proxy_set_property`, `proxy_send_local_response`" + ` and changes of maps that are not there answer OK where guests written in Rust would panic on anything else; a line of the log says what was ignored.
 - An :authority must be a host and a port that is a number: what is appended to ` + "`localhost:8080`" + ` is refused (2), as no upstream could read it. Where the listener has ` + "`strip_port`" + `, the plugin sees ` + "`localhost`" + ` and may append to that.
 - ` + "`proxy_continue_stream`" + ` works for both sides, ` + "`proxy_set_buffer_bytes`" + ` in the middle of a body, ` + "`proxy_get_buffer_status`" + ` tells the end of the stream, ` + "`proxy_done`" + ` is waited for on streams (30 s at most), and request trailers can be read in on_log.

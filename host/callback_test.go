@@ -273,6 +273,19 @@ func TestCallbackOrders(t *testing.T) {
 	}
 }
 
+// A guest that hears of nothing but new contexts hears of every stream (abi.md 4.4).
+func TestContextCreateAlone(t *testing.T) {
+	s := newCallback(t, watGuest(t, "callback/proxy_on_context_create", v021), "")
+	c := s.open(newStream())
+	_, _ = c.RequestHeaders(1, true)
+	if err := c.Finish(nil); err != nil {
+		t.Error(err)
+	}
+	if got := s.words(atStatus, 3); !slices.Equal(got, []uint32{2, 2, 1}) {
+		t.Errorf("calls and arguments %d, want 2 calls, the second with 2 and 1", got)
+	}
+}
+
 // Roots in one VM start one after the other, each with its own calls, and a root ends
 // after its streams.
 func TestRootOrder(t *testing.T) {

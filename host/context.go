@@ -181,10 +181,12 @@ func (c *Context) Finish(keep func() Stream) error {
 	return err
 }
 
-// watchesEnd reports whether the guest wants to know of the end of a stream. With slots
-// on_delete is not about streams.
+// watchesEnd reports whether the guest wants to know of every stream, which it is told of
+// at the end if nothing else has been (abi.md 4.4). With slots on_context_create and
+// on_delete are not about streams.
 func (p *Plugin) watchesEnd() bool {
-	return p.exports[CallDone].present || p.exports[CallLog].present || p.exports[CallDelete].present && !p.slots
+	return p.exports[CallDone].present || p.exports[CallLog].present ||
+		!p.slots && (p.exports[CallContextCreate].present || p.exports[CallDelete].present)
 }
 
 // GuestTime returns the time spent in callbacks of this stream so far. It stays

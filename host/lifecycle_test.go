@@ -13,7 +13,11 @@ import (
 
 // tracer is a guest that logs each callback as "name id", and on_context_create
 // with the parent.
-func tracer() *wasmtest.Module {
+func tracer() *wasmtest.Module { return tracerOf("", abi.Pause) }
+
+// tracerOf is a tracer whose lines have a prefix, and which answers trailers of the
+// response.
+func tracerOf(prefix string, trailers abi.Action) *wasmtest.Module {
 	m := wasmtest.NewGuest()
 	for _, cb := range []struct {
 		name, sig string
@@ -27,12 +31,12 @@ func tracer() *wasmtest.Module {
 		{"request_trailers", "ii>i", []wasmtest.Instr{i32(0)}},
 		{"response_headers", "iii>i", []wasmtest.Instr{i32(0)}},
 		{"response_body", "iii>i", []wasmtest.Instr{i32(0)}},
-		{"response_trailers", "ii>i", []wasmtest.Instr{i32(1)}},
+		{"response_trailers", "ii>i", []wasmtest.Instr{i32(int32(trailers))}},
 		{"done", "i>i", []wasmtest.Instr{i32(1)}},
 		{"log", "i", nil},
 		{"delete", "i", nil},
 	} {
-		m.Func("proxy_on_"+cb.name, cb.sig, append([]wasmtest.Instr{sayID(m, cb.name, wasmtest.Local(0))}, cb.result...)...)
+		m.Func("proxy_on_"+cb.name, cb.sig, append([]wasmtest.Instr{sayID(m, prefix+cb.name, wasmtest.Local(0))}, cb.result...)...)
 	}
 	return m
 }
@@ -109,7 +113,7 @@ func TestCallbackArguments(t *testing.T) {
 	if got := s.plugin.Version(); got != abi.Version010 {
 		t.Errorf("Version() = %v, want 0.1.0", got)
 	}
-	if got, want := s.plugin.Callbacks(), (host.Callbacks{RequestHeaders: true, ResponseHeaders: true, ResponseBody: true}); got != want {
+	if got, want := s.plugin.Callbacks(), (host.Callbacks{RequestHeaders: true, ResponseHeaders: true, ResponseBody: true, End: true}); got != want {
 		t.Errorf("Callbacks() = %+v, want %+v", got, want)
 	}
 	c := s.open(newStream())

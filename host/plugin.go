@@ -73,8 +73,8 @@ type Callbacks struct {
 	ResponseHeaders, ResponseBody, ResponseTrailers bool
 	NewConnection, DownstreamData, UpstreamData     bool
 
-	// End: on_done, on_log or on_delete. Context.Finish makes them, also for a
-	// stream of which the guest was told nothing else.
+	// End: on_context_create, on_done, on_log or on_delete. Context.Finish makes
+	// them, also for a stream of which the guest was told nothing else.
 	End bool
 }
 
