@@ -26,6 +26,15 @@ const (
 	maxNumber   = 64
 	maxExponent = 308
 
+	// maxPattern is the most bytes of a regular expression in a schema, and
+	// maxPatternSize the most instructions of all of them compiled, for each of which
+	// patternSize is added: repeats are written out, so that a{1000} twenty times in a
+	// row is 20,000, and an instruction takes some hundred bytes, and its part of the time
+	// of every check. A host name of at most 63 letters a label has about 260.
+	maxPattern     = 1 << 10
+	maxPatternSize = 16_000
+	patternSize    = 10
+
 	// maxProblems is how many problems of the settings are told at a time, and
 	// maxShown the most characters of a value in one.
 	maxProblems = 20

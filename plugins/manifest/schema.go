@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -36,6 +37,9 @@ func Compile(text []byte) (*Schema, error) {
 	}
 	w := walker{root: doc}
 	if err := w.schema(doc, 0); err != nil {
+		return nil, err
+	}
+	if err := new(patterns).check(doc, ""); err != nil {
 		return nil, err
 	}
 	c := jsonschema.NewCompiler()
@@ -145,8 +149,8 @@ func (w *walker) schema(v any, depth int) error {
 			}
 		}
 	case map[string]any:
-		for k, e := range v {
-			if err := w.keyword(k, e, depth); err != nil {
+		for _, k := range slices.Sorted(maps.Keys(v)) { // the same error each time
+			if err := w.keyword(k, v[k], depth); err != nil {
 				return err
 			}
 		}
