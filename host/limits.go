@@ -70,8 +70,14 @@ const (
 	// maxIOVecs is how many buffers one fd_write may name (POSIX IOV_MAX).
 	maxIOVecs = 1024
 
-	// maxStackFrames of the guest's stack are reported for a trap.
+	// maxStackFrames of the guest's stack are reported for a trap. maxShownName is how
+	// many bytes of a name out of a module are shown: of a function in a stack, of an
+	// import. Mangled names of C++ and Rust are seldom longer.
 	maxStackFrames = 20
+	maxShownName   = 256
+	// maxHostPanic is the most bytes of the log line about a panic of the host's own: a
+	// Go stack has some 10 KiB, behind the guest's.
+	maxHostPanic = 64 << 10
 
 	// minTick is the shortest tick period, as in the reference host.
 	minTick = time.Millisecond
