@@ -108,9 +108,12 @@ const (
 
 	// maxCalls HTTP calls of one plugin may be under way, each on a goroutine of its
 	// own; a plugin that asks for each request of a busy route has about as many as
-	// there are requests in flight. Together they may hold maxCallBytes.
+	// there are requests in flight. Together they may hold maxCallBytes, of what is sent
+	// and of the answers; a field costs pairOverhead beside its name and value, which is
+	// the two strings in the two lists that it is in.
 	maxCalls     = 1024
 	maxCallBytes = 64 << 20
+	pairOverhead = 64
 	// maxCallHead bytes of encoded headers, or trailers, and maxCallBody of body may
 	// be sent; maxCallAnswer of body may come back. These are what other proxies
 	// take of a head, and what the reference host buffers of a body.
