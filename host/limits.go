@@ -2,6 +2,10 @@ package host
 
 import "time"
 
+// MaxReplyBody bounds the body of a local reply, in bytes. It is written by a guest, whose
+// memory may be much larger, and error pages are small.
+const MaxReplyBody = 8 << 20
+
 // Limits of what a guest, or a module, can make the host hold or do. Each has its
 // unit in its name or comment and the reason beside it.
 const (
