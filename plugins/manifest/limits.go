@@ -36,7 +36,8 @@ const (
 	patternSize    = 10
 
 	// maxProblems is how many problems of the settings are told at a time, and
-	// maxShown the most characters of a value in one.
+	// maxShown the most characters of a value in one, and maxNames the most names.
 	maxProblems = 20
 	maxShown    = 80
+	maxNames    = 50
 )

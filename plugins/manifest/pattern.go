@@ -61,7 +61,7 @@ var pointerToken = strings.NewReplacer("~", "~0", "/", "~1")
 // wrong with it, and has no size.
 func (p *patterns) add(pattern, at string) error {
 	if len(pattern) > maxPattern {
-		return fmt.Errorf("the schema has a pattern of %d bytes at %s; the most is %d", len(pattern), clip(at), maxPattern)
+		return fmt.Errorf("the schema has a pattern of %d bytes at %s; the most is %d", len(pattern), shownName(at), maxPattern)
 	}
 	size := len(pattern)
 	if re, err := syntax.Parse(pattern, syntax.Perl); err == nil {
@@ -69,7 +69,7 @@ func (p *patterns) add(pattern, at string) error {
 	}
 	if p.size += size + patternSize; p.size > maxPatternSize {
 		return fmt.Errorf("the schema's patterns are too large at %s: with its repeats written out, %s has %d instructions, and all together have more than %d",
-			clip(at), strconv.Quote(clip(pattern)), size, maxPatternSize)
+			shownName(at), strconv.Quote(clip(pattern)), size, maxPatternSize)
 	}
 	return nil
 }

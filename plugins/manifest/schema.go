@@ -46,7 +46,7 @@ func Compile(text []byte) (*Schema, error) {
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(noLoader{})
 	if err := c.AddResource(schemaURL, doc); err != nil {
-		return nil, fmt.Errorf("the schema cannot be used: %w", err)
+		return nil, fmt.Errorf("the schema cannot be used: %w", schemaError(err))
 	}
 	s, err := c.Compile(schemaURL)
 	if err != nil {
@@ -71,10 +71,10 @@ func schemaError(err error) error {
 			for len(leaf.Causes) > 0 {
 				leaf = leaf.Causes[0]
 			}
-			return fmt.Errorf("at /%s: %s", strings.Join(leaf.InstanceLocation, "/"), leaf.ErrorKind.LocalizedString(printer))
+			return fmt.Errorf("at /%s: %s", shownText(strings.Join(leaf.InstanceLocation, "/")), shownText(leaf.ErrorKind.LocalizedString(printer)))
 		}
 	}
-	return errors.New(strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), schemaURL, "")), " "))
+	return errors.New(shownText(strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), schemaURL, "")), " ")))
 }
 
 // JSON returns the schema as it was written. It must not be changed.

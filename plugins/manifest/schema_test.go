@@ -186,3 +186,58 @@ func TestPatternCost(t *testing.T) {
 		}
 	}
 }
+
+// What a schema has in it does nothing to the terminal on which problems are read.
+func TestHostileSchema(t *testing.T) {
+	const evil = `\u001b[2J]\u202e\u007f\n\u009b31m`
+	s, err := Compile([]byte(`{"additionalProperties":false,"required":["` + evil + `"],"properties":{
+		"` + evil + `":{"examples":["` + evil + `"]},
+		"pattern":{"pattern":"^` + evil + `$"},
+		"enum":{"enum":["` + evil + `"]},
+		"const":{"const":"` + evil + `"},
+		"format":{"dependentSchemas":{"x":{"required":["` + evil + `"]}}},
+		"names":{"propertyNames":{"pattern":"` + evil + `"}}
+	}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems := s.Check([]byte(`{"z":1,"pattern":"q","enum":"q","const":"q","format":{"x":1},"names":{"q":1}}`))
+	if len(problems) < 6 {
+		t.Fatalf("%d problems: %q", len(problems), problems)
+	}
+	for _, p := range problems {
+		if strings.ContainsFunc(p.Text, notPrintable) {
+			t.Errorf("%q", p.Text)
+		}
+	}
+	if text := problems[len(problems)-1].Text; !strings.Contains(text, `it knows "\x1b[2J]\u202e\x7f\n\u009b31m", const, `) {
+		t.Errorf("a name is not quoted: %q", text)
+	}
+	for _, schema := range []string{
+		`{"properties":{"` + evil + `":{"type":"` + evil + `"}}}`,
+		`{"properties":{"` + evil + `":{"pattern":"` + evil + `("}}}`,
+		`{"properties":{"` + evil + `":{"pattern":"a{1000}{1000}"}}}`,
+		`{"properties":{"` + evil + `":{"pattern":"` + strings.Repeat("a{1000}", 20) + `"}}}`,
+		`{"$ref":"#/` + evil + `"}`, `{"$ref":"` + evil + `"}`, `{"$schema":"` + evil + `"}`,
+	} {
+		if _, err := Compile([]byte(schema)); err == nil || strings.ContainsFunc(err.Error(), notPrintable) {
+			t.Errorf("%s: error %q", schema, err)
+		}
+	}
+}
+
+// Of many names some are shown.
+func TestCheckManyNames(t *testing.T) {
+	var b strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&b, `"k%d":{},`, i)
+	}
+	s, err := Compile([]byte(`{"additionalProperties":false,"properties":{` + b.String() + `"` + strings.Repeat("a", 10_000) + `":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems := s.Check([]byte(`{"other":1}`))
+	if len(problems) != 1 || len(problems[0].Text) > 2000 || !strings.HasSuffix(problems[0].Text, " and 951 more") {
+		t.Errorf("got %d problems: %.3000q", len(problems), problems)
+	}
+}
