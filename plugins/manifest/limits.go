@@ -26,6 +26,10 @@ const (
 	maxNumber   = 64
 	maxExponent = 308
 
+	// maxPointers is the most bytes of the JSON pointers of all values: the compiler keeps
+	// some copies of each. 10,000 values have less than 1 MiB, unless the names are very
+	// long, or long and deep.
+	maxPointers = 2 << 20
 	// maxPattern is the most bytes of a regular expression in a schema, and
 	// maxPatternSize the most instructions of all of them compiled, for each of which
 	// patternSize is added: repeats are written out, so that a{1000} twenty times in a

@@ -39,7 +39,7 @@ func Compile(text []byte) (*Schema, error) {
 	if err := w.schema(doc, 0); err != nil {
 		return nil, err
 	}
-	if err := new(patterns).check(doc, ""); err != nil {
+	if err := new(cost).check(doc); err != nil {
 		return nil, err
 	}
 	c := jsonschema.NewCompiler()

@@ -128,6 +128,8 @@ func TestCompileRefuses(t *testing.T) {
 		{"many malformed patterns", `{"allOf":[` + strings.Repeat(`{"pattern":"`+strings.Repeat(`\\pL`, 200)+`("},`, 30) + `{}]}`, "too large at /allOf/"},
 		{"long pattern", `{"$defs":{"x":{"pattern":"` + strings.Repeat("a", maxPattern+1) + `"}}}`, "a pattern of 1025 bytes at /$defs/x/pattern"},
 		{"long key pattern", `{"patternProperties":{"` + strings.Repeat("a", maxPattern+1) + `":{}}}`, "at /patternProperties"},
+		{"long name", `{"properties":{"` + strings.Repeat("k", 128<<10) + `":{"anyOf":[` + strings.Repeat("{},", 9000) + `{}]}}}`, "too long names for so many values at /properties/kkk"},
+		{"long names, deep", strings.Repeat(`{"properties":{"`+strings.Repeat("k", 4000)+`":`, 30) + `{"anyOf":[` + strings.Repeat("{},", 9000) + `{}]}` + strings.Repeat("}}", 30), "too long names"},
 		{"large", `{"description":"` + strings.Repeat("x", maxManifest) + `"}`, "the most is"},
 	} {
 		start := time.Now()
@@ -161,14 +163,16 @@ func TestCompileAccepts(t *testing.T) {
 	}
 }
 
-// What a schema near the limits of its patterns costs is what the limits are for.
-func TestPatternCost(t *testing.T) {
+// What a schema near the limits costs is what the limits are for.
+func TestCompileCost(t *testing.T) {
 	for _, list := range []string{
 		strings.Repeat(`{"pattern":"`+strings.Repeat("a{1000}", 3)+`"},`, 5),
 		strings.Repeat(`{"pattern":"(a?){990}"},`, 3),
 		strings.Repeat(`{"pattern":"`+strings.Repeat(`\\pL`, 180)+`"},`, 2),
 		strings.Repeat(`{"pattern":"(?i)[a-z\\pL]{300}"},`, 1),
 		strings.Repeat(`{"pattern":"a|b"},`, 900),
+		`{"properties":{"` + strings.Repeat("k", 1000) + `":{"anyOf":[` + strings.Repeat("{},", 1900) + `{}]}}},`,
+		`{"anyOf":[` + strings.Repeat("{},", 9000) + `{}]},`,
 	} {
 		var a, b runtime.MemStats
 		runtime.ReadMemStats(&a)
