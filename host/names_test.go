@@ -94,3 +94,14 @@ func TestLoadErrorNames(t *testing.T) {
 		})
 	}
 }
+
+// Nor does what a guest says before it refuses to start.
+func TestStartErrorLog(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.Func("proxy_on_configure", "ii>i", say(m, "no: "+hostileName), i32(0))
+	s := load(t, m, options{})
+	_, err := s.plugin.NewRoot(t.Context(), nil)
+	if err == nil || !strings.HasSuffix(err.Error(), "\n\tno: a\\x1b[2J\\nb\\u202ec") {
+		t.Errorf("error %q", err)
+	}
+}

@@ -41,7 +41,7 @@ func (v *vm) trapError(cb Callback, id uint32, err error) *TrapError {
 		t.Detail = cutLine(firstLine(innermost(err).Error()), maxNameBytes)
 	}
 	if p := v.logs.panic; p != "" {
-		t.Detail = p + " (" + t.Detail + ")"
+		t.Detail = shownText(p) + " (" + t.Detail + ")"
 	}
 	t.Stack = guestStack(stack)
 	return t
