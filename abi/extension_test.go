@@ -10,8 +10,10 @@ import (
 func TestFieldEdits(t *testing.T) {
 	t.Parallel()
 	edits := []abi.FieldEdit{
-		{Op: abi.FieldSet, Name: "a", Value: "1"}, {Op: abi.FieldAdd, Name: "b", Value: ""},
-		{Op: abi.FieldAddIfMissing, Name: "c", Value: "x y"}, {Op: abi.FieldRemove, Name: "server"},
+		{Op: abi.FieldSet, Name: "a", Value: "1"},
+		{Op: abi.FieldAdd, Name: "b", Value: ""},
+		{Op: abi.FieldAddIfMissing, Name: "c", Value: "x y"},
+		{Op: abi.FieldRemove, Name: "server"},
 	}
 	args := abi.AppendFieldEdits(nil, abi.MapResponseHeaders, edits)
 	kind, got, err := abi.ParseFieldEdits(nil, string(args))

@@ -107,8 +107,13 @@ func newCalling(then ...wasmtest.Instr) *calling {
 
 // call makes a call and leaves its status.
 func (c *calling) call(upstream string, head []abi.Pair, body string, timeout int32) wasmtest.Instr {
+	return c.send(upstream, head, body, "", timeout)
+}
+
+// send is call with encoded trailers.
+func (c *calling) send(upstream string, head []abi.Pair, body, trailers string, timeout int32) wasmtest.Instr {
 	f := c.m.Env("proxy_http_call", "iiiiiiiiii>i")
-	return call(f, c.m.Str(upstream), c.m.Str(string(abi.AppendPairs(nil, head))), c.m.Str(body), c.m.Str(""), i32(timeout), i32(c.id))
+	return call(f, c.m.Str(upstream), c.m.Str(string(abi.AppendPairs(nil, head))), c.m.Str(body), c.m.Str(trailers), i32(timeout), i32(c.id))
 }
 
 func u32(mem []byte, at int32) uint32 { return binary.LittleEndian.Uint32(mem[at:]) }

@@ -45,6 +45,23 @@ type CallRequest struct {
 	// answer is too large, CallReset. It is set once the call is accepted, and may be
 	// asked on any goroutine, one at a time.
 	Room func(n int) bool
+	// HeadRoom is the same for a head, or trailers, of the answer, of so many fields
+	// with so many bytes of names and values.
+	HeadRoom func(fields, bytes int) bool
+}
+
+// size is what a call holds, in bytes.
+func (r *CallRequest) size() int {
+	return len(r.Method) + len(r.Path) + len(r.Scheme) + len(r.Authority) + len(r.Body) + pairBytes(r.Fields) + pairBytes(r.Trailers)
+}
+
+// pairBytes is what fields cost that are held.
+func pairBytes(pairs []abi.Pair) int {
+	n := len(pairs) * pairOverhead
+	for i := range pairs {
+		n += len(pairs[i].Name) + len(pairs[i].Value)
+	}
+	return n
 }
 
 // A CallOutcome is what has become of a call; a label of bounded cardinality.
@@ -117,6 +134,7 @@ func (v *vm) sendCall(r *CallRequest) (uint32, abi.Status) {
 		return 0, abi.StatusInternalFailure
 	}
 	r.Room = func(n int) bool { return p.callRoom(c, n) }
+	r.HeadRoom = func(fields, bytes int) bool { return p.holdCall(c, fields*pairOverhead+bytes) }
 	if v.calls == nil {
 		v.calls = map[uint32]*httpCall{}
 	}
@@ -147,7 +165,7 @@ func (p *Plugin) admitCall(c *httpCall, r *CallRequest) bool {
 		p.calls.Add(-1)
 		return false
 	}
-	if !p.holdCall(c, len(r.Body)) {
+	if !p.holdCall(c, r.size()) {
 		p.calls.Add(-1)
 		return false
 	}

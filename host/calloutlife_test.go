@@ -305,20 +305,26 @@ func TestHTTPCallAnswerTraps(t *testing.T) {
 // does not count.
 func TestHTTPCallLimits(t *testing.T) {
 	t.Parallel()
+	const head = len("GET" + "/check" + "auth.example.com")
+	fields := slices.Repeat([]abi.Pair{{Name: "x"}}, 5000)
 	for _, tt := range []struct {
-		name string
-		body string
-		most int
+		name     string
+		fields   []abi.Pair
+		body     string
+		trailers []abi.Pair
+		size     int // of one; 0: the number is what is bounded
 	}{
-		{"calls", "", host.MaxCalls},
-		{"bytes", strings.Repeat("x", 1<<20), host.MaxCallBytes >> 20},
+		{name: "calls"},
+		{name: "body", body: strings.Repeat("x", 1<<20), size: head + 1<<20},
+		{name: "head", fields: fields, size: head + 5000*(64+1)},
+		{name: "trailers", trailers: fields, size: head + 5000*(64+1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			m := wasmtest.NewGuest()
 			g := &calling{m: m, id: m.Slot(4)}
 			status := m.Slot(4)
-			m.Headers("request", wasmtest.Store32(i32(status), g.call("u", callHead, tt.body, 0)), i32(0))
+			m.Headers("request", wasmtest.Store32(i32(status), g.send("u", append(slices.Clone(callHead), tt.fields...), tt.body, string(abi.AppendPairs(nil, tt.trailers)), 0)), i32(0))
 			o, told := outcomes(options{})
 			s := start(t, m, o)
 			c := s.open(newStream())
@@ -331,14 +337,21 @@ func TestHTTPCallLimits(t *testing.T) {
 					t.Fatalf("status %v, want %v", got, want)
 				}
 			}
-			for range tt.most {
+			most, rest := host.MaxCalls, 1<<20
+			if tt.size > 0 {
+				most, rest = host.MaxCallBytes/tt.size, host.MaxCallBytes%tt.size
+			}
+			for range most {
 				ask(abi.StatusOK)
 			}
 			ask(abi.StatusInternalFailure)
 			wantOutcome(t, told, host.CallRefused)
 			first := s.caller.next(t)
-			if tt.body != "" && first.Room(1) {
-				t.Error("there is room for an answer")
+			if tt.size > 0 && (first.Room(rest+1) || first.HeadRoom(0, rest+1) || first.HeadRoom(rest/64+1, 0)) {
+				t.Error("there is room for more than there is")
+			}
+			if !first.HeadRoom(1, rest-64) || tt.size > 0 && first.Room(1) {
+				t.Errorf("there is no room for an answer of %d bytes, or for more", rest)
 			}
 			first.answer <- answered
 			wantOutcome(t, told, host.CallAnswered)
@@ -364,6 +377,9 @@ func TestHTTPCallRoom(t *testing.T) {
 	call := s.caller.next(t)
 	if !call.Room(1<<20-1) || call.Room(2) || !call.Room(1) || call.Room(1) {
 		t.Error("an answer may have 1 MiB")
+	}
+	if !call.HeadRoom(1000, 64<<10) {
+		t.Error("a head is no part of the body")
 	}
 	if err := c.Finish(nil); err != nil {
 		t.Error(err)

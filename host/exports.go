@@ -102,7 +102,7 @@ func (p *Plugin) noMarker(exports []string, add func(string, ...any)) {
 	known := strings.Join([]string{abi.Marker010, abi.Marker020, abi.Marker021, abi.MarkerHigress}, ", ")
 	for _, name := range exports {
 		if strings.HasPrefix(name, abi.MarkerPrefix) {
-			add("its ABI marker %s is of no version known here, which are %s", cutLine(name, maxNameBytes), known)
+			add("its ABI marker %s is of no version known here, which are %s", shownName(name), known)
 			return
 		}
 	}

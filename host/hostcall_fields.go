@@ -39,6 +39,7 @@ func (v *vm) readArg(kind uint64, readable bool) (Map, abi.Status) {
 			return &v.answer.head, st
 		case abi.MapHTTPCallResponseTrailers:
 			return &v.answer.trailers, st
+		default: // of a stream
 		}
 	}
 	return m, st

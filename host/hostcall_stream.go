@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"strings"
 
 	"wproxy/abi"
@@ -63,6 +64,9 @@ func hostSendLocalResponse(v *vm, a []uint64) abi.Status {
 		v.warn("a local response was sent outside of a stream: ignored")
 		return abi.StatusOK
 	}
+	if r, ok := s.(Replier); ok && r.Replied() {
+		return abi.StatusOK // a loop of these must not copy what nobody will see
+	}
 	r := Reply{Status: int(int32(a[0])), GRPCStatus: int32(a[7])}
 	if r.Status < 200 || r.Status > 599 {
 		v.warn("a local response has a status that no answer can have: 500 is sent instead")
@@ -77,7 +81,11 @@ func hostSendLocalResponse(v *vm, a []uint64) abi.Status {
 		}
 		return c
 	}, string(details[:min(len(details), maxNameBytes)]))
-	r.Body = append([]byte(nil), body...)
+	if len(body) > MaxReplyBody {
+		v.warn("the body of a local response was cut: it is larger than any may be")
+		body = body[:MaxReplyBody]
+	}
+	r.Body = bytes.Clone(body)
 	pairs, err := ownPairs(fields)
 	if err != nil {
 		v.warn("the headers of a local response were left out: " + err.Error())

@@ -105,17 +105,18 @@ var importKinds = [...]string{"function", "table", "memory", "global"}
 func (p *Plugin) checkImports(info *meter.Info, add func(string, ...any)) {
 	for _, e := range info.Imports {
 		if e.Kind != 0 {
-			add("it imports the %s %s.%s: only functions can be imported", importKinds[e.Kind], e.Module, e.Name)
+			add("it imports the %s %s.%s: only functions can be imported", importKinds[e.Kind], shownName(e.Module), shownName(e.Name))
 		}
 	}
-	seen := map[string]string{}
+	seen := map[[2]string]string{}
 	for _, def := range p.code.ImportedFunctions() {
 		module, name, _ := def.Import()
 		sig := signature(def)
-		full := module + "." + name
+		shown := shownName(module) + "." + shownName(name)
+		full := [2]string{module, name}
 		if first, ok := seen[full]; ok {
 			if first != sig {
-				add("it imports %s twice, with the types %s and %s", full, typeText(first), typeText(sig))
+				add("it imports %s twice, with the types %s and %s", shown, typeText(first), typeText(sig))
 			}
 			continue
 		}
@@ -123,9 +124,9 @@ func (p *Plugin) checkImports(info *meter.Info, add func(string, ...any)) {
 		fn, want := resolve(module, name, sig, len(def.ResultTypes()) > 0)
 		switch {
 		case want != "":
-			add("it imports %s with the type %s, want %s", full, typeText(sig), want)
+			add("it imports %s with the type %s, want %s", shown, typeText(sig), want)
 		case fn == nil:
-			add("it imports %s: there is no module %q here", full, module)
+			add("it imports %s: there is no module %q here", shown, cutLine(module, maxShownName))
 		default:
 			if stub := p.deny(module, name, len(def.ResultTypes()) > 0); stub != nil {
 				fn = stub
@@ -171,7 +172,7 @@ func resolve(module, name, sig string, hasResult bool) (fn api.GoModuleFunc, wan
 	default:
 		return nil, ""
 	}
-	fault := guestFault(fmt.Sprintf("it called %s.%s, which this host does not have", module, name))
+	fault := guestFault(fmt.Sprintf("it called %s.%s, which this host does not have", shownName(module), shownName(name)))
 	return func(context.Context, api.Module, []uint64) { panic(fault) }, ""
 }
 
@@ -227,7 +228,7 @@ func (p *Plugin) link(ctx context.Context) error {
 			continue
 		}
 		if _, err := b.Instantiate(ctx); err != nil {
-			return fmt.Errorf("host: plugin %s: module %s: %w", p.o.Name, module, err)
+			return fmt.Errorf("host: plugin %s: module %s: %s", p.o.Name, module, shownText(err.Error()))
 		}
 	}
 	return nil

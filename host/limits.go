@@ -2,6 +2,10 @@ package host
 
 import "time"
 
+// MaxReplyBody bounds the body of a local reply, in bytes. It is written by a guest, whose
+// memory may be much larger, and error pages are small.
+const MaxReplyBody = 8 << 20
+
 // Limits of what a guest, or a module, can make the host hold or do. Each has its
 // unit in its name or comment and the reason beside it.
 const (
@@ -70,8 +74,14 @@ const (
 	// maxIOVecs is how many buffers one fd_write may name (POSIX IOV_MAX).
 	maxIOVecs = 1024
 
-	// maxStackFrames of the guest's stack are reported for a trap.
+	// maxStackFrames of the guest's stack are reported for a trap. maxShownName is how
+	// many bytes of a name out of a module are shown: of a function in a stack, of an
+	// import. Mangled names of C++ and Rust are seldom longer.
 	maxStackFrames = 20
+	maxShownName   = 256
+	// maxHostPanic is the most bytes of the log line about a panic of the host's own: a
+	// Go stack has some 10 KiB, behind the guest's.
+	maxHostPanic = 64 << 10
 
 	// minTick is the shortest tick period, as in the reference host.
 	minTick = time.Millisecond
@@ -102,9 +112,12 @@ const (
 
 	// maxCalls HTTP calls of one plugin may be under way, each on a goroutine of its
 	// own; a plugin that asks for each request of a busy route has about as many as
-	// there are requests in flight. Together they may hold maxCallBytes.
+	// there are requests in flight. Together they may hold maxCallBytes, of what is sent
+	// and of the answers; a field costs pairOverhead beside its name and value, which is
+	// the two strings in the two lists that it is in.
 	maxCalls     = 1024
 	maxCallBytes = 64 << 20
+	pairOverhead = 64
 	// maxCallHead bytes of encoded headers, or trailers, and maxCallBody of body may
 	// be sent; maxCallAnswer of body may come back. These are what other proxies
 	// take of a head, and what the reference host buffers of a body.

@@ -183,7 +183,7 @@ func (h *Host) Load(ctx context.Context, wasm []byte, o PluginOptions) (*Plugin,
 // load compiles wasm and prepares everything that instances share.
 func (p *Plugin) load(ctx context.Context, wasm []byte) error {
 	refuse := func(format string, args ...any) error {
-		return &LoadError{Plugin: p.o.Name, Problems: []string{fmt.Sprintf(format, args...)}}
+		return &LoadError{Plugin: p.o.Name, Problems: []string{shownText(fmt.Sprintf(format, args...))}}
 	}
 	metered, info, err := meter.Rewrite(wasm, meter.Options{})
 	if err != nil {

@@ -3,10 +3,12 @@ package host_test
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"wproxy/abi"
 	"wproxy/host"
@@ -373,6 +375,43 @@ func TestLocalResponse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// repliedStream is a stream that takes one reply, and says so.
+type repliedStream struct{ *fakeStream }
+
+func (s *repliedStream) Replied() bool { return s.reply != nil }
+
+// The body of a local response is cut before it is copied, and those that have no effect
+// are not copied at all.
+func TestLocalResponseLarge(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.MinPages = 320 // 20 MiB
+	f := m.Env("proxy_send_local_response", "iiiiiiii>i")
+	failed := m.Slot(4)
+	m.Headers("request", slices.Concat(slices.Repeat([]wasmtest.Instr{
+		wasmtest.If(call(f, i32(403), m.Str(""), i32(1<<20), i32(18<<20), m.Str(""), i32(-1)), wasmtest.Store32(i32(failed), i32(1))),
+	}, 20), []wasmtest.Instr{i32(0)})...)
+	s := start(t, m, options{plugin: host.PluginOptions{CPU: time.Second}})
+	st := &repliedStream{newStream()}
+	c := s.open(st)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := c.RequestHeaders(1, true)
+	runtime.ReadMemStats(&after)
+	if err != nil || st.reply == nil || u32(c.Memory(), failed) != 0 {
+		t.Fatalf("error %v, reply %t", err, st.reply != nil)
+	}
+	if b := st.reply.Body; len(b) != host.MaxReplyBody || cap(b) > host.MaxReplyBody+1<<16 {
+		t.Errorf("a body of %d bytes in %d, want %d", len(b), cap(b), host.MaxReplyBody)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 2*host.MaxReplyBody {
+		t.Errorf("%d MiB were allocated", n>>20)
+	}
+	if !slices.ContainsFunc(s.log.lines(false), func(l string) bool { return strings.Contains(l, "was cut") }) {
+		t.Errorf("log %q, want a warning", s.log.lines(false))
+	}
+	_ = c.Finish(nil)
 }
 
 // TestSetLogLevel: the level of a running guest can be changed, and it can tell.

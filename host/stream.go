@@ -47,11 +47,15 @@ type Teller interface {
 	Tell() (route, requestID string)
 }
 
+// A Replier is a Stream that knows that Reply would have no effect any more: there has
+// been one, or there is nobody left to answer. The guest is not told.
+type Replier interface{ Replied() bool }
+
 // Reply is a local response (proxy_send_local_response, abi.md 5.8).
 type Reply struct {
 	Status     int
 	Details    string
-	Body       []byte
+	Body       []byte // at most MaxReplyBody
 	Fields     []abi.Pair
 	GRPCStatus int32 // -1: not set
 }

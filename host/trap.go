@@ -112,7 +112,7 @@ func (e *StartError) Error() string {
 		fmt.Fprintf(&s, "%v returned false: it does not accept its configuration (or does not know its root_id)", e.Callback)
 	}
 	for _, l := range e.Log {
-		s.WriteString("\n\t" + l)
+		s.WriteString("\n\t" + shownText(l))
 	}
 	return s.String()
 }

@@ -24,6 +24,7 @@ func (v *vm) trapError(cb Callback, id uint32, err error) *TrapError {
 	var fault guestFault
 	var used *meterFault
 	var goErr runtime.Error
+	cause, stack, _ := strings.Cut(err.Error(), stackMark) // of the two, only the stack has names of the guest
 	switch {
 	case errors.As(err, &exit):
 		t.Cause, t.Detail = CauseExit, fmt.Sprintf("exit status %d", exit.ExitCode())
@@ -33,16 +34,16 @@ func (v *vm) trapError(cb Callback, id uint32, err error) *TrapError {
 		t.Detail = string(fault)
 	case errors.As(err, &goErr):
 		t.Cause, t.Detail = CauseHost, "panic in a host function: "+goErr.Error()
-		v.p.h.log(v.p.o.Name, abi.LogCritical, err.Error()) // with the Go stack: a bug of the host
-	case strings.Contains(err.Error(), recoveredMark): // a panic with something that is no error
-		t.Cause, t.Detail = CauseHost, "panic in a host function: "+firstLine(err.Error())
+		v.p.h.log(v.p.o.Name, abi.LogCritical, cutLine(err.Error(), maxHostPanic)) // with the Go stack: a bug of the host
+	case strings.Contains(cause, recoveredMark): // a panic with something that is no error
+		t.Cause, t.Detail = CauseHost, "panic in a host function: "+cutLine(firstLine(cause), maxNameBytes)
 	default:
-		t.Detail = firstLine(innermost(err).Error())
+		t.Detail = cutLine(firstLine(innermost(err).Error()), maxNameBytes)
 	}
 	if p := v.logs.panic; p != "" {
-		t.Detail = p + " (" + t.Detail + ")"
+		t.Detail = shownText(p) + " (" + t.Detail + ")"
 	}
-	t.Stack = guestStack(err.Error())
+	t.Stack = guestStack(stack)
 	return t
 }
 
@@ -67,14 +68,11 @@ func firstLine(s string) string {
 	return s
 }
 
-// guestStack cuts the function names out of the text of a wazero error.
+// guestStack cuts the function names out of the stack in the text of a wazero error. What
+// it returns is bounded, whatever the guest calls its functions.
 func guestStack(text string) []string {
-	_, rest, ok := strings.Cut(text, stackMark)
-	if !ok {
-		return nil
-	}
 	var stack []string
-	for line := range strings.Lines(rest) {
+	for line := range strings.Lines(text) {
 		name := strings.TrimSpace(line)
 		if name == "" || !strings.HasPrefix(line, "\t") || len(stack) == maxStackFrames {
 			break
@@ -86,7 +84,7 @@ func guestStack(text string) []string {
 		if strings.HasPrefix(name, meter.Module) { // refill: the guest knows nothing of it
 			continue
 		}
-		stack = append(stack, strings.TrimPrefix(name, "."))
+		stack = append(stack, shownName(strings.TrimPrefix(name, ".")))
 	}
 	return stack
 }

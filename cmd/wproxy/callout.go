@@ -131,7 +131,7 @@ func (c *callouts) call(ctx context.Context, r *host.CallRequest, h *exchange.Re
 		trailer.Add(p.Name, p.Value)
 	}
 	a, err := c.caller.Do(ctx, &proxy.Call{
-		Upstream: u, Request: h, Body: r.Body, Trailer: &trailer, Deadline: deadline, Room: r.Room,
+		Upstream: u, Request: h, Body: r.Body, Trailer: &trailer, Deadline: deadline, Room: r.Room, HeadRoom: r.HeadRoom,
 	})
 	if err != nil {
 		return callFailure(err)

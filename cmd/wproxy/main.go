@@ -67,9 +67,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return runVersion(ctx, nil, stdout, stderr)
 	}
 	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(ctx, args[1:], stdout, stderr)
+		if c.name != args[0] {
+			continue
 		}
+		if c.name != "run" { // whose log has its own ways
+			stdout, stderr = newTerminal(stdout), newTerminal(stderr)
+		}
+		return c.run(ctx, args[1:], stdout, stderr)
 	}
 	fmt.Fprintf(stderr, "wproxy: there is no command %q; `wproxy help` lists them\n", args[0])
 	return exitFailed

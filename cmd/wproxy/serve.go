@@ -86,7 +86,7 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 
 	log := newServerLog(stdout, stderr)
 	defer log.close() // whatever the end, the last lines are written
-	a, code := await(ctx, signals, stderr, func(ctx context.Context) (*app, error) { return startApp(ctx, src, log) })
+	a, code := await(ctx, signals, newTerminal(stderr), func(ctx context.Context) (*app, error) { return startApp(ctx, src, log) })
 	if a == nil {
 		return code
 	}

@@ -39,7 +39,7 @@ func TestConnContext(t *testing.T) {
 				<-c.Done()
 				<-child.Done()
 				for _, x := range []context.Context{c, child} {
-					if x.Err() != context.Canceled || context.Cause(x) != tt.cause || x.Value(ctxKey{}) != 1 {
+					if !errors.Is(x.Err(), context.Canceled) || context.Cause(x) != tt.cause || x.Value(ctxKey{}) != 1 {
 						t.Errorf("got %v, cause %v, value %v, want canceled, %v, 1", x.Err(), context.Cause(x), x.Value(ctxKey{}), tt.cause)
 					}
 				}
@@ -60,7 +60,7 @@ func TestConnContextUnasked(t *testing.T) {
 	}
 	c = &connContext{parent: parent}
 	cancel()
-	if c.Err() != context.Canceled {
+	if !errors.Is(c.Err(), context.Canceled) {
 		t.Errorf("got %v, want canceled", c.Err())
 	}
 	select {

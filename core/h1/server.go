@@ -96,12 +96,11 @@ type serverConn struct {
 }
 
 func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn) *serverConn {
-	c := &serverConn{s: s, facts: facts}
+	c := &serverConn{s: s, facts: facts, ctx: connContext{parent: ctx}}
 	if facts == nil {
 		c.facts = factsOf(nc)
 	}
 	c.attach(nc)
-	c.ctx.parent = ctx
 	s.o.Watcher.add(c.raw, c, &c.watch)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -90,14 +90,22 @@ func TestTurn(t *testing.T) {
 			_ = c.CloseWrite()
 			readHead(c)
 		}, status: 200},
-		{name: "closes on it", upstream: func(c *net.TCPConn) { readHead(c); _ = c.Close() },
-			reason: h1.ReasonClosed, retry: exchange.RetryIfReused},
-		{name: "resets on it", upstream: func(c *net.TCPConn) { readHead(c); abort(c) },
-			reason: h1.ReasonClosed, retry: exchange.RetryIfReused},
-		{name: "half-closed before it", before: true, upstream: func(c *net.TCPConn) { _ = c.CloseWrite() },
-			reason: h1.ReasonClosed, retry: exchange.RetryIfReused},
-		{name: "closed before it", before: true, upstream: func(c *net.TCPConn) { _ = c.Close() },
-			reason: h1.ReasonClosed, retry: exchange.RetryIfReused},
+		{
+			name: "closes on it", upstream: func(c *net.TCPConn) { readHead(c); _ = c.Close() },
+			reason: h1.ReasonClosed, retry: exchange.RetryIfReused,
+		},
+		{
+			name: "resets on it", upstream: func(c *net.TCPConn) { readHead(c); abort(c) },
+			reason: h1.ReasonClosed, retry: exchange.RetryIfReused,
+		},
+		{
+			name: "half-closed before it", before: true, upstream: func(c *net.TCPConn) { _ = c.CloseWrite() },
+			reason: h1.ReasonClosed, retry: exchange.RetryIfReused,
+		},
+		{
+			name: "closed before it", before: true, upstream: func(c *net.TCPConn) { _ = c.Close() },
+			reason: h1.ReasonClosed, retry: exchange.RetryIfReused,
+		},
 		{name: "says nothing", upstream: func(c *net.TCPConn) { readHead(c) }, reason: h1.ReasonReadTimeout},
 		{name: "takes nothing of a long head", field: 16 << 20, upstream: func(*net.TCPConn) {}, reason: h1.ReasonWriteTimeout},
 	} {

@@ -42,6 +42,9 @@ type Call struct {
 	// Room is asked before n more bytes of the answer's body are held; false: the
 	// answer is too large. nil: it never is.
 	Room func(n int) bool
+	// HeadRoom is the same for a head, or trailers, of so many field lines with so many
+	// bytes of names and values.
+	HeadRoom func(lines, bytes int) bool
 }
 
 // A CallAnswer is an answer from an upstream, whole.
@@ -66,14 +69,14 @@ type CallError struct {
 // Error implements error.
 func (e *CallError) Error() string { return "call: " + e.Reason }
 
-// reasonTooLarge is the reason of an answer that Room refused.
+// reasonTooLarge is the reason of an answer that Room or HeadRoom refused.
 const reasonTooLarge = "answer_too_large"
 
 // Do makes the call and returns when its answer is whole, it has failed, or ctx is
 // done. The error is a *CallError, or that of ctx. The answer is the caller's.
 func (c *Caller) Do(ctx context.Context, r *Call) (*CallAnswer, error) {
 	x, _ := c.p.states.Get().(*state)
-	a := &answerSink{room: r.Room}
+	a := &answerSink{room: r.Room, headRoom: r.HeadRoom}
 	stop := x.beginCall(ctx, r, a)
 	over := false
 	defer func() {
@@ -176,23 +179,44 @@ func (x *state) endCall(a *answerSink, err error) (*CallAnswer, error) {
 // An answerSink is the client of a call: it keeps what it is answered. It is used by
 // one goroutine at a time.
 type answerSink struct {
-	room   func(n int) bool
-	answer CallAnswer
+	room     func(n int) bool
+	headRoom func(lines, bytes int) bool
+	answer   CallAnswer
 }
 
 // Head implements exchange.Sink.
 func (a *answerSink) Head(h *exchange.Response, _ bool) error {
-	if h.Status >= 200 {
-		a.answer.Status = h.Status
-		a.answer.Fields.CopyFrom(&h.Fields)
+	if h.Status < 200 {
+		return nil
 	}
+	if !a.hasHeadRoom(&h.Fields) {
+		return errTooLarge()
+	}
+	a.answer.Status = h.Status
+	a.answer.Fields.CopyFrom(&h.Fields)
 	return nil
+}
+
+// hasHeadRoom asks whether f may be held.
+func (a *answerSink) hasHeadRoom(f *exchange.Fields) bool {
+	if a.headRoom == nil || f.Len() == 0 {
+		return true
+	}
+	n := 0
+	for _, x := range f.List() {
+		n += len(x.Name) + len(x.Value)
+	}
+	return a.headRoom(f.Len(), n)
+}
+
+func errTooLarge() error {
+	return &exchange.Error{Op: "hold answer", Side: exchange.Internal, Reason: reasonTooLarge}
 }
 
 // Data implements exchange.Sink.
 func (a *answerSink) Data(p []byte, _ bool) error {
 	if len(p) > 0 && a.room != nil && !a.room(len(p)) {
-		return &exchange.Error{Op: "hold answer", Side: exchange.Internal, Reason: reasonTooLarge}
+		return errTooLarge()
 	}
 	a.answer.Body = append(a.answer.Body, p...)
 	return nil
@@ -200,6 +224,9 @@ func (a *answerSink) Data(p []byte, _ bool) error {
 
 // Trailer implements exchange.Sink.
 func (a *answerSink) Trailer(f *exchange.Fields) error {
+	if !a.hasHeadRoom(f) {
+		return errTooLarge()
+	}
 	a.answer.Trailer.CopyFrom(f)
 	return nil
 }

@@ -144,6 +144,7 @@ func TestCallFails(t *testing.T) {
 		dial func(int) error
 		feed func(int, *stream, exchange.Sink[*exchange.Response]) error
 		room func(int) bool
+		head func(int, int) bool
 		want proxy.CallError
 	}{
 		{
@@ -176,6 +177,33 @@ func TestCallFails(t *testing.T) {
 			want: proxy.CallError{Begun: true, Reason: "answer_too_large"},
 		},
 		{
+			name: "head too large", head: func(lines, bytes int) bool { return lines != 2 || bytes != 7 },
+			feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error {
+				h := &exchange.Response{Status: 200, Length: 10}
+				h.Fields.Add("x-a", "1")
+				h.Fields.Add("x", "23")
+				if err := dst.Head(h, false); err != nil {
+					return err
+				}
+				return dst.Data(make([]byte, 10), true)
+			},
+			want: proxy.CallError{Begun: true, Reason: "answer_too_large"},
+		},
+		{
+			name: "trailer too large", head: func(lines, bytes int) bool { return lines != 1 || bytes != 6 },
+			feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error {
+				h := &exchange.Response{Status: 200, Length: exchange.LengthUnknown}
+				h.Fields.Add("x-a", "1")
+				var f exchange.Fields
+				f.Add("x-end", "y")
+				if err := errors.Join(dst.Head(h, false), dst.Data([]byte("x"), false)); err != nil {
+					return err
+				}
+				return dst.Trailer(&f)
+			},
+			want: proxy.CallError{Begun: true, Reason: "answer_too_large"},
+		},
+		{
 			name: "an upgrade that nobody asked for",
 			feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error {
 				return dst.Head(&exchange.Response{Status: 101}, false)
@@ -187,7 +215,7 @@ func TestCallFails(t *testing.T) {
 			t.Parallel()
 			e, c := callEngine(t, &origin{dial: tt.dial, feed: tt.feed}, config{})
 			for range 2 { // what one has left behind must not be seen by the next
-				_, err := doCall(t, e, c, &proxy.Call{Request: callHead("GET", "/"), Room: tt.room})
+				_, err := doCall(t, e, c, &proxy.Call{Request: callHead("GET", "/"), Room: tt.room, HeadRoom: tt.head})
 				if ce, ok := errors.AsType[*proxy.CallError](err); !ok || *ce != tt.want {
 					t.Errorf("error %+v, want %+v", err, tt.want)
 				}

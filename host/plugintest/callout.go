@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"wproxy/abi"
 	"wproxy/host"
 )
 
@@ -19,10 +20,11 @@ type Callout struct {
 	Request  Request       // what was sent
 	Timeout  time.Duration // as the host has bounded it
 
-	sink   *sink
-	room   func(int) bool
-	number int
-	result chan host.CallResponse // has room for one
+	sink     *sink
+	room     func(n int) bool
+	headRoom func(fields, bytes int) bool
+	number   int
+	result   chan host.CallResponse // has room for one
 }
 
 // callSink is the host's Caller of tests. It knows the upstreams that some plugin was
@@ -65,7 +67,7 @@ func (s *sink) Prepare(r *host.CallRequest) (func(context.Context) host.CallResp
 		result: make(chan host.CallResponse, 1),
 	}
 	return func(ctx context.Context) host.CallResponse {
-		c.room = r.Room
+		c.room, c.headRoom = r.Room, r.HeadRoom
 		return c.wait(ctx)
 	}, nil
 }
@@ -109,18 +111,25 @@ func (p *Plugin) Callouts() []*Callout {
 }
 
 // Answer answers the call, and returns when everything that follows has happened. An
-// answer whose body is larger than the host holds is a failure for the plugin, as it
+// answer that is larger than the host holds is a failure for the plugin, as it
 // would be in a proxy. Answering again, or too late, has no effect.
 func (c *Callout) Answer(r Response) {
 	status := r.Status
 	if status == 0 {
 		status = 200
 	}
-	if len(r.Body) > 0 && !c.room(len(r.Body)) {
+	if !c.headRoom(fieldSize(r.Fields)) || !c.headRoom(fieldSize(r.Trailers)) || len(r.Body) > 0 && !c.room(len(r.Body)) {
 		c.Fail(host.CallReset, "answer_too_large")
 		return
 	}
 	c.finish(host.CallResponse{Outcome: host.CallAnswered, Status: status, Fields: r.Fields, Body: r.Body, Trailers: r.Trailers})
+}
+
+func fieldSize(pairs []abi.Pair) (fields, bytes int) {
+	for i := range pairs {
+		bytes += len(pairs[i].Name) + len(pairs[i].Value)
+	}
+	return len(pairs), bytes
 }
 
 // Fail ends the call without an answer: with host.CallUnavailable (the plugin sees a

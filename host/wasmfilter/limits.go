@@ -27,10 +27,6 @@ const (
 	maxHeadBytes  = 2 << 20
 	maxHeadFields = 12_000
 
-	// maxReplyBody bounds the body of a local reply; it is written by a guest
-	// whose memory is 64 MiB, and error pages are small.
-	maxReplyBody = 8 << 20
-
 	// maxDetails bounds the details of a local reply, which become the
 	// log's reason.
 	maxDetails = 128

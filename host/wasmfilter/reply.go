@@ -123,7 +123,7 @@ func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
 		return h, nil
 	}
 	if !noBody(h.Status) {
-		body = r.Body[:min(len(r.Body), maxReplyBody)]
+		body = r.Body
 	}
 	addReplyFields(h, r.Fields)
 	if len(body) > 0 {

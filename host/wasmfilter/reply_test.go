@@ -118,8 +118,16 @@ func TestLocalReplyFromTick(t *testing.T) {
 				if tt.respond != nil {
 					s.Respond(*tt.respond)
 				}
-				p.tick(reply(429, "slow down"))
-				p.tick(reply(500, "again"))
+				replied := func(want bool) func(*call) {
+					return func(c *call) {
+						if r, ok := c.Stream.(host.Replier); !ok || r.Replied() != want {
+							t.Errorf("Replied: want %v", want)
+						}
+					}
+				}
+				p.tick(replied(false))
+				p.tick(func(c *call) { reply(429, "slow down")(c); replied(true)(c) })
+				p.tick(func(c *call) { replied(true)(c); reply(500, "again")(c) })
 				if got := s.Aborted(); got != tt.aborted {
 					t.Errorf("reset: got %q, want %q", got, tt.aborted)
 				}

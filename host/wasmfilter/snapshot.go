@@ -159,6 +159,9 @@ func (s *frozen) Close(abi.StreamType) {}
 // Reply implements host.Stream; it is answered.
 func (s *frozen) Reply(host.Reply) {}
 
+// Replied implements host.Replier.
+func (s *frozen) Replied() bool { return true }
+
 // ClearRouteCache implements host.Stream; it has been routed.
 func (s *frozen) ClearRouteCache() {}
 

@@ -13,9 +13,10 @@ import (
 type stream struct{ f *Filter }
 
 var (
-	_ host.Stream = (*stream)(nil)
-	_ host.Failer = (*stream)(nil)
-	_ host.Teller = (*stream)(nil)
+	_ host.Stream  = (*stream)(nil)
+	_ host.Failer  = (*stream)(nil)
+	_ host.Replier = (*stream)(nil)
+	_ host.Teller  = (*stream)(nil)
 )
 
 // Tell implements host.Teller.
@@ -86,11 +87,24 @@ func (s *stream) Reply(r host.Reply) {
 	f := s.f
 	f.x.Mu.Lock()
 	defer f.x.Mu.Unlock()
-	if f.x.ClosingLocked() || f.replied || f.failed != nil {
+	if f.repliedLocked() {
 		return
 	}
 	f.replied, f.reply = true, &r
 	f.dispatchLocked()
+}
+
+// Replied implements host.Replier.
+func (s *stream) Replied() bool {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	return f.repliedLocked()
+}
+
+// repliedLocked reports whether it is too late for a local reply.
+func (f *Filter) repliedLocked() bool {
+	return f.x.ClosingLocked() || f.replied || f.failed != nil
 }
 
 // ClearRouteCache implements host.Stream.

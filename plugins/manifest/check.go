@@ -51,7 +51,7 @@ func (s *Schema) Check(settings []byte) []Problem {
 	}
 	e, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
-		return []Problem{{Text: "the settings cannot be checked: " + err.Error()}}
+		return []Problem{{Text: "the settings cannot be checked: " + shownText(err.Error())}}
 	}
 	x := explainer{s: s, settings: v}
 	x.add(e)
@@ -220,7 +220,7 @@ func (x *explainer) leaf(e *jsonschema.ValidationError) {
 	case *kind.Not:
 		x.say(e, "has a value that is not allowed")
 	default:
-		x.say(e, "does not fit: "+clip(e.ErrorKind.LocalizedString(printer)))
+		x.say(e, "does not fit: "+shownText(clip(e.ErrorKind.LocalizedString(printer))))
 	}
 }
 
@@ -239,7 +239,7 @@ func (x *explainer) say(e *jsonschema.ValidationError, text string) {
 func (x *explainer) missing(e *jsonschema.ValidationError, names []string) {
 	key := x.key(e.InstanceLocation)
 	for _, name := range names {
-		full := x.key(append(slices.Clone(e.InstanceLocation), name))
+		full := x.key(append(slices.Clone(e.InstanceLocation), clip(name)))
 		text := "setting " + strconv.Quote(full) + " is missing"
 		if node, ok := x.node(e.SchemaURL, "properties", name); ok {
 			text += examples(node)
@@ -259,7 +259,7 @@ func (x *explainer) unknown(e *jsonschema.ValidationError, path []string) {
 		known = x.s.Keys()
 	}
 	if len(known) > 0 {
-		text += "; it knows " + strings.Join(known, ", ") + suggest(path[max(len(path)-1, 0)], known)
+		text += "; it knows " + nameList(known) + suggest(path[max(len(path)-1, 0)], known)
 	}
 	x.problems = append(x.problems, Problem{x.key(path), path, text})
 }
@@ -288,7 +288,50 @@ func (x *explainer) form(e *jsonschema.ValidationError, pattern string) string {
 			return text
 		}
 	}
-	return ": " + pattern
+	return ": " + shownName(pattern)
+}
+
+// nameList lists names of the schema, which may be many.
+func nameList(names []string) string {
+	var list []string
+	for _, name := range names[:min(len(names), maxNames)] {
+		list = append(list, shownName(name))
+	}
+	text := strings.Join(list, ", ")
+	if n := len(names) - len(list); n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
+
+// shownName is a name, or what else one word of a schema is, as people are shown it: cut,
+// and quoted unless all of it is printable. The schema is in a module that may be anybody's.
+func shownName(name string) string {
+	name = clip(name)
+	if name == "" || strings.ContainsFunc(name, notPrintable) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+func notPrintable(r rune) bool { return !strconv.IsPrint(r) }
+
+// shownText is a message with words of a schema in it, with what is not printable as in a
+// Go string literal.
+func shownText(text string) string {
+	if !strings.ContainsFunc(text, notPrintable) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if notPrintable(r) {
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // examples returns the examples that a schema gives.
@@ -407,7 +450,7 @@ func show(v any) string {
 	if err != nil || !utf8.Valid(b) {
 		return fmt.Sprintf("%q", v)
 	}
-	return clip(string(b))
+	return shownText(clip(string(b))) // JSON has DEL, and others that terminals obey, as they are
 }
 
 func number(r *big.Rat) string {
@@ -429,7 +472,7 @@ func suggest(s string, known []string) string {
 	if best == "" {
 		return ""
 	}
-	return ` (did you mean "` + best + `"?)`
+	return " (did you mean " + strconv.Quote(best) + "?)"
 }
 
 // distance is the number of letters to insert, delete, replace or swap with their

@@ -26,8 +26,22 @@ const (
 	maxNumber   = 64
 	maxExponent = 308
 
+	// maxPointers is the most bytes of the JSON pointers of all values: the compiler keeps
+	// some copies of each. 10,000 values have less than 1 MiB, unless the names are very
+	// long, or long and deep.
+	maxPointers = 2 << 20
+	// maxPattern is the most bytes of a regular expression in a schema, and
+	// maxPatternSize the most instructions of all of them compiled, for each of which
+	// patternSize is added: repeats are written out, so that a{1000} twenty times in a
+	// row is 20,000, and an instruction takes some hundred bytes, and its part of the time
+	// of every check. A host name of at most 63 letters a label has about 260.
+	maxPattern     = 1 << 10
+	maxPatternSize = 16_000
+	patternSize    = 10
+
 	// maxProblems is how many problems of the settings are told at a time, and
-	// maxShown the most characters of a value in one.
+	// maxShown the most characters of a value in one, and maxNames the most names.
 	maxProblems = 20
 	maxShown    = 80
+	maxNames    = 50
 )

@@ -42,7 +42,7 @@ type document struct {
 	Settings    json.RawMessage `json:"settings,omitempty"`
 }
 
-var grantForm = regexp.MustCompile(`^[a-z][a-z0-9-]*(:[^\s:]+)?$`)
+var grantForm = regexp.MustCompile(`^[a-z][a-z0-9-]*(:[^\s:\pC]+)?$`)
 
 // ValidGrant reports whether g has the form of a grant: a word, or a word and what it is
 // for, as in "call:idp". Whether there is such a grant, the host knows.
@@ -98,7 +98,7 @@ func (m *Manifest) Validate() error {
 			return fmt.Errorf("%q has %d bytes; the most is %d", f.key, len(f.value), maxText)
 		case !utf8.ValidString(f.value):
 			return fmt.Errorf("%q is not UTF-8", f.key)
-		case strings.ContainsFunc(f.value, unicode.IsControl): // it is shown on terminals
+		case strings.ContainsFunc(f.value, isControl): // it is shown on terminals
 			return fmt.Errorf("%q has a control character", f.key)
 		}
 	}
@@ -111,6 +111,12 @@ func (m *Manifest) Validate() error {
 		}
 	}
 	return nil
+}
+
+// isControl reports whether r does something to a terminal, a line break and a change of
+// the direction of the text included.
+func isControl(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 // encode writes m, always the same way.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -38,11 +39,14 @@ func Compile(text []byte) (*Schema, error) {
 	if err := w.schema(doc, 0); err != nil {
 		return nil, err
 	}
+	if err := new(cost).check(doc); err != nil {
+		return nil, err
+	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(noLoader{})
 	if err := c.AddResource(schemaURL, doc); err != nil {
-		return nil, fmt.Errorf("the schema cannot be used: %w", err)
+		return nil, fmt.Errorf("the schema cannot be used: %w", schemaError(err))
 	}
 	s, err := c.Compile(schemaURL)
 	if err != nil {
@@ -67,10 +71,10 @@ func schemaError(err error) error {
 			for len(leaf.Causes) > 0 {
 				leaf = leaf.Causes[0]
 			}
-			return fmt.Errorf("at /%s: %s", strings.Join(leaf.InstanceLocation, "/"), leaf.ErrorKind.LocalizedString(printer))
+			return fmt.Errorf("at /%s: %s", shownText(strings.Join(leaf.InstanceLocation, "/")), shownText(leaf.ErrorKind.LocalizedString(printer)))
 		}
 	}
-	return errors.New(strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), schemaURL, "")), " "))
+	return errors.New(shownText(strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), schemaURL, "")), " ")))
 }
 
 // JSON returns the schema as it was written. It must not be changed.
@@ -145,8 +149,8 @@ func (w *walker) schema(v any, depth int) error {
 			}
 		}
 	case map[string]any:
-		for k, e := range v {
-			if err := w.keyword(k, e, depth); err != nil {
+		for _, k := range slices.Sorted(maps.Keys(v)) { // the same error each time
+			if err := w.keyword(k, v[k], depth); err != nil {
 				return err
 			}
 		}

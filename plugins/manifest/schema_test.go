@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,19 @@ func TestCompileRefuses(t *testing.T) {
 		{"doubling", double, "more than 20000 values"},
 		{"deep", strings.Repeat(`{"not":`, 100) + "{}" + strings.Repeat("}", 100), "nested"},
 		{"large number", `{"minimum":1e999999999}`, "too long or too large"},
+		{"repeats", `{"anyOf":[{},{"pattern":"` + strings.Repeat("a{1000}", 20) + `"}]}`, "too large at /anyOf/1/pattern"},
+		{"nested repeats", `{"properties":{"a/b":{"pattern":"((((abcdefghijklmnop){10}){10}){10})"}}}`, "too large at /properties/a~1b/pattern"},
+		{"optional repeats", `{"pattern":"(abcdefghijklmnop){0,1000}"}`, "too large at /pattern"},
+		{"open repeats", `{"pattern":"(abcdefghijklmnop){1000,}"}`, "too large at /pattern"},
+		{"repeats in keys", `{"patternProperties":{"(abcdefghijklmnop){1000}":{}}}`, "too large at /patternProperties"},
+		{"repeats in parts", `{"allOf":[` + strings.Repeat(`{"pattern":"a{1000}"},`, 16) + `{}]}`, "too large at /allOf/"},
+		{"classes", `{"allOf":[` + strings.Repeat(`{"pattern":"`+strings.Repeat(`\\pL`, 200)+`"},`, 3) + `{}]}`, "too large at /allOf/1/pattern"},
+		{"many patterns", `{"allOf":[` + strings.Repeat(`{"pattern":""},`, 1500) + `{}]}`, "too large at /allOf/"},
+		{"many malformed patterns", `{"allOf":[` + strings.Repeat(`{"pattern":"`+strings.Repeat(`\\pL`, 200)+`("},`, 30) + `{}]}`, "too large at /allOf/"},
+		{"long pattern", `{"$defs":{"x":{"pattern":"` + strings.Repeat("a", maxPattern+1) + `"}}}`, "a pattern of 1025 bytes at /$defs/x/pattern"},
+		{"long key pattern", `{"patternProperties":{"` + strings.Repeat("a", maxPattern+1) + `":{}}}`, "at /patternProperties"},
+		{"long name", `{"properties":{"` + strings.Repeat("k", 128<<10) + `":{"anyOf":[` + strings.Repeat("{},", 9000) + `{}]}}}`, "too long names for so many values at /properties/kkk"},
+		{"long names, deep", strings.Repeat(`{"properties":{"`+strings.Repeat("k", 4000)+`":`, 30) + `{"anyOf":[` + strings.Repeat("{},", 9000) + `{}]}` + strings.Repeat("}}", 30), "too long names"},
 		{"large", `{"description":"` + strings.Repeat("x", maxManifest) + `"}`, "the most is"},
 	} {
 		start := time.Now()
@@ -130,13 +144,104 @@ func TestCompileRefuses(t *testing.T) {
 }
 
 func TestCompileAccepts(t *testing.T) {
+	// 50 settings that are host names, each in its own words.
+	const label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+	hosts := ""
+	for i := range 50 {
+		hosts += fmt.Sprintf(`"h%d":{"pattern":"^%s([.]%s)*$"},`, i, label, label)
+	}
 	for _, schema := range []string{
 		`true`, `{}`,
+		`{"properties":{"pattern":{"type":"string"},"patternProperties":{"type":"object"}}}`,
+		`{"properties":{` + hosts + `"x":{}}}`,
 		`{"$schema":"https://json-schema.org/draft/2020-12/schema","$id":"https://example.com/x","properties":{"$id":{"type":"string"},"$ref":{"type":"string"},"$anchor":{}}}`,
 		`{"$schema":"http://json-schema.org/draft-07/schema#","definitions":{"a/b":{"type":"string"}},"properties":{"x":{"$ref":"#/definitions/a~1b"}}}`,
 	} {
 		if _, err := Compile([]byte(schema)); err != nil {
 			t.Errorf("%s: %v", schema, err)
 		}
+	}
+}
+
+// What a schema near the limits costs is what the limits are for.
+func TestCompileCost(t *testing.T) {
+	for _, list := range []string{
+		strings.Repeat(`{"pattern":"`+strings.Repeat("a{1000}", 3)+`"},`, 5),
+		strings.Repeat(`{"pattern":"(a?){990}"},`, 3),
+		strings.Repeat(`{"pattern":"`+strings.Repeat(`\\pL`, 180)+`"},`, 2),
+		strings.Repeat(`{"pattern":"(?i)[a-z\\pL]{300}"},`, 1),
+		strings.Repeat(`{"pattern":"a|b"},`, 900),
+		`{"properties":{"` + strings.Repeat("k", 1000) + `":{"anyOf":[` + strings.Repeat("{},", 1900) + `{}]}}},`,
+		`{"anyOf":[` + strings.Repeat("{},", 9000) + `{}]},`,
+	} {
+		var a, b runtime.MemStats
+		runtime.ReadMemStats(&a)
+		start := time.Now()
+		s, err := Compile([]byte(`{"$schema":"http://json-schema.org/draft-07/schema#","allOf":[` + list + `{}]}`))
+		took := time.Since(start)
+		if err != nil {
+			t.Errorf("%.50s: %v", list, err)
+			continue
+		}
+		s.Check([]byte(`"` + strings.Repeat("a", 1<<10) + `"`))
+		runtime.ReadMemStats(&b)
+		if n := (b.TotalAlloc - a.TotalAlloc) >> 20; n > 64 || took > 5*time.Second {
+			t.Errorf("%.50s: %d MiB, %v", list, n, took)
+		}
+	}
+}
+
+// What a schema has in it does nothing to the terminal on which problems are read.
+func TestHostileSchema(t *testing.T) {
+	const evil = `\u001b[2J]\u202e\u007f\n\u009b31m`
+	s, err := Compile([]byte(`{"additionalProperties":false,"required":["` + evil + `"],"properties":{
+		"` + evil + `":{"examples":["` + evil + `"]},
+		"pattern":{"pattern":"^` + evil + `$"},
+		"enum":{"enum":["` + evil + `"]},
+		"const":{"const":"` + evil + `"},
+		"format":{"dependentSchemas":{"x":{"required":["` + evil + `"]}}},
+		"names":{"propertyNames":{"pattern":"` + evil + `"}}
+	}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems := s.Check([]byte(`{"z":1,"pattern":"q","enum":"q","const":"q","format":{"x":1},"names":{"q":1}}`))
+	if len(problems) < 6 {
+		t.Fatalf("%d problems: %q", len(problems), problems)
+	}
+	for _, p := range problems {
+		if strings.ContainsFunc(p.Text, notPrintable) {
+			t.Errorf("%q", p.Text)
+		}
+	}
+	if text := problems[len(problems)-1].Text; !strings.Contains(text, `it knows "\x1b[2J]\u202e\x7f\n\u009b31m", const, `) {
+		t.Errorf("a name is not quoted: %q", text)
+	}
+	for _, schema := range []string{
+		`{"properties":{"` + evil + `":{"type":"` + evil + `"}}}`,
+		`{"properties":{"` + evil + `":{"pattern":"` + evil + `("}}}`,
+		`{"properties":{"` + evil + `":{"pattern":"a{1000}{1000}"}}}`,
+		`{"properties":{"` + evil + `":{"pattern":"` + strings.Repeat("a{1000}", 20) + `"}}}`,
+		`{"$ref":"#/` + evil + `"}`, `{"$ref":"` + evil + `"}`, `{"$schema":"` + evil + `"}`,
+	} {
+		if _, err := Compile([]byte(schema)); err == nil || strings.ContainsFunc(err.Error(), notPrintable) {
+			t.Errorf("%s: error %q", schema, err)
+		}
+	}
+}
+
+// Of many names some are shown.
+func TestCheckManyNames(t *testing.T) {
+	var b strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&b, `"k%d":{},`, i)
+	}
+	s, err := Compile([]byte(`{"additionalProperties":false,"properties":{` + b.String() + `"` + strings.Repeat("a", 10_000) + `":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems := s.Check([]byte(`{"other":1}`))
+	if len(problems) != 1 || len(problems[0].Text) > 2000 || !strings.HasSuffix(problems[0].Text, " and 951 more") {
+		t.Errorf("got %d problems: %.3000q", len(problems), problems)
 	}
 }

@@ -74,6 +74,8 @@ func TestReadRefuses(t *testing.T) {
 		{"another form", section(`{"manifest":2}`), `"manifest" is 2; this wproxy knows 1`},
 		{"no name", section(`{"manifest":1}`), `"name" is missing`},
 		{"control character", section(`{"manifest":1,"name":"a\u001b[2J"}`), "control character"},
+		{"text turned around", section(`{"manifest":1,"name":"a","description":"a\u202eb"}`), "control character"},
+		{"control character in a grant", section(`{"manifest":1,"name":"a","grants":["call:a\u001b[2J"]}`), "does not look like"},
 		{"body", section(`{"manifest":1,"name":"a","body":["x"]}`), `"body" has "x"`},
 		{"grant", section(`{"manifest":1,"name":"a","grants":["no way"]}`), `"grants" has "no way"`},
 		{"schema", section(`{"manifest":1,"name":"a","settings":{"type":5}}`), `"settings": not a JSON Schema`},

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"wproxy/abi"
 	"wproxy/plugins/internal/settings"
 )
 
@@ -130,6 +131,31 @@ func TestApply(t *testing.T) {
 		p.apply(r, !tc.plain, "N0NCE")
 		if !slices.Equal(r.lines, tc.want) {
 			t.Errorf("%s:\n got %q\nwant %q", tc.name, r.lines, tc.want)
+		}
+		if p.needsNonce {
+			continue
+		}
+		r = &fakeResponse{slices.Clone(tc.response)}
+		if r.edit(p.edits(!tc.plain)); !slices.Equal(r.lines, tc.want) {
+			t.Errorf("%s, as edits:\n got %q\nwant %q", tc.name, r.lines, tc.want)
+		}
+	}
+}
+
+// edit does what a host does that takes edits.
+func (r *fakeResponse) edit(edits []abi.FieldEdit) {
+	for _, e := range edits {
+		switch e.Op {
+		case abi.FieldRemove:
+			r.Remove(e.Name)
+		case abi.FieldSet:
+			r.Set(e.Name, e.Value)
+		case abi.FieldAddIfMissing:
+			if !r.Has(e.Name) {
+				r.Set(e.Name, e.Value)
+			}
+		default:
+			panic(e.Op)
 		}
 	}
 }

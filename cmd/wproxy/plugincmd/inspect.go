@@ -257,7 +257,7 @@ func (i *inspection) write(w io.Writer) error {
 		if n == 0 {
 			key = "REFUSED"
 		}
-		line(key, "%s", p)
+		line(key, "%s", strings.ReplaceAll(p, "\n", " "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -302,10 +302,14 @@ func plain(s string) bool {
 func settingNames(m *aboutPlugin) string {
 	var out []string
 	for _, name := range m.Settings {
-		if slices.Contains(m.Required, name) {
-			name += " (required)"
+		shown := name
+		if !plain(name) {
+			shown = strconv.Quote(name)
 		}
-		out = append(out, name)
+		if slices.Contains(m.Required, name) {
+			shown += " (required)"
+		}
+		out = append(out, shown)
 	}
 	return names(out)
 }
