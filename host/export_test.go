@@ -144,3 +144,11 @@ func ForeignNames() []string {
 	}
 	return names
 }
+
+// KeptEdits is how many bytes of edits that are made once only the plugin's first VM keeps.
+func (p *Plugin) KeptEdits() int {
+	v := p.list()[0]
+	v.lock()
+	defer v.unlock()
+	return len(v.edits.once.args)
+}

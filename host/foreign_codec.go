@@ -5,8 +5,9 @@ import (
 	"compress/zlib"
 	"errors"
 	"io"
-	"strings"
+	"slices"
 	"sync"
+	"time"
 
 	"wproxy/abi"
 )
@@ -16,16 +17,24 @@ var deflaters = sync.Pool{New: func() any { return zlib.NewWriter(io.Discard) }}
 
 // foreignCompress is compress: bytes to zlib (RFC 1950).
 func foreignCompress(v *vm, args string) ([]byte, abi.Status) {
-	v.charge(int64(len(args)) * compressUnits)
+	v.charge(codecUnits)
 	w, _ := deflaters.Get().(*zlib.Writer) // New makes nothing else
 	defer deflaters.Put(w)
 	var out bytes.Buffer
 	w.Reset(&out)
-	if _, err := io.WriteString(w, args); err != nil {
-		return nil, abi.StatusInternalFailure // a bytes.Buffer does not fail
+	var err error
+	for done := false; !done && err == nil; {
+		piece := args[:min(len(args), codecPiece)]
+		args = args[len(piece):]
+		done = args == ""
+		v.measured(int64(len(piece))*compressUnits, codecPieceUnits, func() {
+			if _, err = io.WriteString(w, piece); err == nil && done {
+				err = w.Close()
+			}
+		})
 	}
-	if err := w.Close(); err != nil {
-		return nil, abi.StatusInternalFailure
+	if err != nil {
+		return nil, abi.StatusInternalFailure // a bytes.Buffer does not fail
 	}
 	return out.Bytes(), abi.StatusOK
 }
@@ -33,11 +42,11 @@ func foreignCompress(v *vm, args string) ([]byte, abi.Status) {
 // foreignUncompress is uncompress: zlib to bytes. What is no zlib, or grows beyond
 // maxUncompressed, is answered with SerializationFailure, as in the reference host.
 func foreignUncompress(v *vm, args string) ([]byte, abi.Status) {
-	out, err := uncompress(args, maxUncompressed)
+	v.charge(codecUnits)
+	out, err := v.uncompress(args, maxUncompressed)
 	if errors.Is(err, errUncompressed) {
 		v.warn("uncompress was given something that is too large uncompressed")
 	}
-	v.charge(int64(len(out)) * uncompressUnits)
 	if err != nil {
 		return nil, abi.StatusSerializationFailure
 	}
@@ -46,16 +55,56 @@ func foreignUncompress(v *vm, args string) ([]byte, abi.Status) {
 
 var errUncompressed = errors.New("too large uncompressed")
 
-// uncompress returns what it has made, also with an error.
-func uncompress(args string, most int64) ([]byte, error) {
-	r, err := zlib.NewReader(strings.NewReader(args))
+// uncompress returns at most most bytes. The work is charged for in between: of an argument of
+// the same length it may be a thousand times as much.
+func (v *vm) uncompress(args string, most int) ([]byte, error) {
+	in := &codecInput{v: v, rest: args, began: v.p.h.elapsed()}
+	r, err := zlib.NewReader(in)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	out, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && int64(len(out)) > most {
-		err = errUncompressed
+	var out []byte
+	for {
+		if len(out) == cap(out) {
+			out = slices.Grow(out, max(codecPiece, len(out)))
+		}
+		n, err := r.Read(out[len(out):min(cap(out), len(out)+codecPiece)])
+		out = out[:len(out)+n]
+		in.charge(int64(n) * uncompressUnits)
+		switch {
+		case len(out) > most:
+			return nil, errUncompressed
+		case err == io.EOF: //nolint:errorlint // as a Reader returns it
+			return out, nil
+		case err != nil:
+			return nil, err
+		}
 	}
-	return out, err
+}
+
+// A codecInput is what is uncompressed, in pieces. There may be much of it that nothing
+// comes of.
+type codecInput struct {
+	v     *vm
+	rest  string
+	began time.Duration // the work that has not been charged for
+}
+
+// charge charges the work since the last charge, least units at least.
+func (c *codecInput) charge(least int64) {
+	c.v.charge(least)
+	c.v.chargeSince(c.began, least, codecPieceUnits)
+	c.began = c.v.p.h.elapsed()
+}
+
+// Read implements io.Reader.
+func (c *codecInput) Read(p []byte) (int, error) {
+	n := copy(p[:min(len(p), inflatePiece)], c.rest)
+	c.rest = c.rest[n:]
+	c.charge(int64(n) * inflateUnits)
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }

@@ -63,6 +63,7 @@ func hostSendLocalResponse(v *vm, a []uint64) abi.Status {
 		v.warn("a local response was sent outside of a stream: ignored")
 		return abi.StatusOK
 	}
+	v.charge(int64(len(body)) * heapUnits)
 	r := Reply{Status: int(int32(a[0])), GRPCStatus: int32(a[7])}
 	if r.Status < 200 || r.Status > 599 {
 		v.warn("a local response has a status that no answer can have: 500 is sent instead")
@@ -78,7 +79,7 @@ func hostSendLocalResponse(v *vm, a []uint64) abi.Status {
 		return c
 	}, string(details[:min(len(details), maxNameBytes)]))
 	r.Body = append([]byte(nil), body...)
-	pairs, err := ownPairs(fields)
+	pairs, err := v.ownPairs(fields)
 	if err != nil {
 		v.warn("the headers of a local response were left out: " + err.Error())
 	}

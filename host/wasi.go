@@ -108,6 +108,7 @@ func wasiEnvironSizes(v *vm, a []uint64) errno {
 	for _, kv := range v.p.env {
 		bytes += len(kv) + 1
 	}
+	v.charge(int64(len(v.p.env)) * lineUnits)
 	return v.sizes(a, len(v.p.env), bytes)
 }
 
@@ -123,6 +124,7 @@ func (v *vm) sizes(a []uint64, count, bytes int) errno {
 func wasiEnviron(v *vm, a []uint64) errno {
 	ptrs, at := a[0], uint32(a[1])
 	for _, kv := range v.p.env {
+		v.charge(lineUnits + int64(len(kv))*copyUnits)
 		if v.put32(ptrs, at) != abi.StatusOK || !v.mem.WriteString(at, kv) || !v.mem.WriteByte(at+uint32(len(kv)), 0) {
 			return errnoFault
 		}
