@@ -159,20 +159,47 @@ func takeCounter(v *vm, args []byte) abi.Status {
 	if r.Algorithm() != 0 || !l.valid() || cost < 0 || cost > l.burst {
 		return abi.StatusBadArgument
 	}
-	s := v.p.shared.counters
-	t := v.counters // used last, and as a rule the only one
-	if t == nil || t.counterLimit != l {
-		if t = s.table(l, v.p.h.counterClock()); t == nil {
-			v.warn("a counter was not made: there are too many limits of different rates")
-			return abi.StatusInternalFailure
-		}
-		v.counters = t
+	d, ok := v.take(l, maphash.Bytes(v.p.shared.counters.seed, key), cost)
+	if !ok {
+		v.warn("a counter was not made: there are too many limits of different rates")
+		return abi.StatusInternalFailure
 	}
-	d := t.take(maphash.Bytes(s.seed, key), cost, v.p.h.counterClock)
 	r.SetResult(abi.TakeResult{
 		Admitted: d.admitted, Crowded: d.crowded, Remaining: d.remaining, Full: d.full, Retry: d.retry,
 	})
 	return abi.StatusOK
+}
+
+// take takes from a bucket of the limit's table, which is looked for unless it is the one
+// used last, as it is as a rule. It fails when others have all the room.
+func (v *vm) take(l counterLimit, tag uint64, cost int64) (taken, bool) {
+	s, clock := v.p.shared.counters, v.p.h.counterClock
+	for {
+		t := v.counters
+		if t == nil || t.counterLimit != l {
+			t = s.find(l)
+			if t == nil && cost == 0 {
+				return taken{admitted: true, remaining: l.burst}, true
+			}
+			if t == nil {
+				looked := 0
+				t, looked = s.table(l, clock())
+				v.charge(counterTableUnits + int64(looked)*counterPageUnits)
+			}
+			if v.counters = t; t == nil {
+				return taken{}, false
+			}
+		}
+		d, state := t.take(tag, cost, clock)
+		switch state {
+		case takeDone:
+			return d, true
+		case takeGrow:
+			v.charge(int64(s.grow(t, clock())) * counterPageUnits)
+		case takeGone:
+		}
+		v.counters = nil
+	}
 }
 
 // valid reports whether times of the limit can be counted with.

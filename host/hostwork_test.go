@@ -10,8 +10,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -327,4 +329,96 @@ func TestRecordArgs(t *testing.T) {
 		t.Errorf("%d bytes of a long list of edits are kept", n)
 	}
 	_ = c.Finish(nil)
+}
+
+// takeLoop is a guest that takes, without end, from buckets of limits in turn.
+func takeLoop(m *wasmtest.Module, limits int, interval, cost int64, key string) []wasmtest.Instr {
+	f := m.Env("proxy_call_foreign_function", "iiiiii>i")
+	at := m.Slot(16)
+	var code []wasmtest.Instr
+	for i := range limits {
+		code = append(code, call(f, m.Str(abi.ForeignTakeCounter), m.Str(string(abi.NewTakeRecord(interval+int64(i), 10, cost))+key), i32(at), i32(at+4)), drop())
+	}
+	return code
+}
+
+// TestHostWorkCounters: limits that nobody counts in, and limits that find no room, cost little.
+func TestHostWorkCounters(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.Headers("request", wasmtest.Loop(i32(1), takeLoop(m, 20, 1000, 0, "")...), i32(0))
+	t.Run("cost 0", func(t *testing.T) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		hostWork(t, m, options{}, newStream())
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+			t.Errorf("%d MiB allocated", n>>20)
+		}
+	})
+	m = wasmtest.NewGuest()
+	m.MinPages = 20
+	m.Func("proxy_on_configure", "ii>i", append(takeLoop(m, 4500, 1e15, 1, "key"), i32(1))...)
+	m.Headers("request", wasmtest.Loop(i32(1), takeLoop(m, 1, 1, 1, "")...), i32(0))
+	t.Run("no room", func(t *testing.T) { hostWork(t, m, options{}, newStream()) })
+}
+
+// TestCounterSplit: two plugins of one vm_id count in the same buckets, also when one of them
+// has used so many other limits meanwhile that the table had to make room.
+func TestCounterSplit(t *testing.T) {
+	var ns atomic.Int64
+	h, err := host.NewHost(host.HostOptions{ManualTicks: true, Now: func() time.Time { return time.Unix(0, ns.Add(1000)) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	m := wasmtest.NewGuest() // takes from a bucket with a token every so many nanoseconds as there are headers
+	f := m.Env("proxy_call_foreign_function", "iiiiii>i")
+	at := m.Slot(16)
+	record := append(abi.NewTakeRecord(0, 10, 0), "key"...)
+	p := m.Data(record)
+	m.Headers("request",
+		wasmtest.Store32(i32(p+8), wasmtest.Local(1)), wasmtest.Store32(i32(p+24), wasmtest.Local(2)),
+		call(f, m.Str(abi.ForeignTakeCounter), i32(p), i32(int32(len(record))), i32(at), i32(at+4)), drop(),
+		wasmtest.Load32(i32(p+4)))
+	root := func(name string) *host.Root {
+		p, err := h.Load(t.Context(), m.Bytes(), host.PluginOptions{Name: name, VMID: "v", Instances: 1, Grants: []string{host.GrantCounters}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.NewRoot(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	take := func(r *host.Root, interval int, cost bool) bool {
+		var c host.Context
+		if err := r.Open(&c, newStream()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Finish(nil) }()
+		flags, err := c.RequestHeaders(interval, cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return flags&1 != 0
+	}
+	const limit = 1_000_000_000 // a token a second
+	a, b := root("a"), root("b")
+	take(a, limit, true) // a remembers the table
+	ns.Add(2e9)          // all its buckets are full again
+	for i := range 4500 {
+		take(b, 2+i, true)
+	}
+	admitted := 0
+	for range 20 {
+		for _, r := range []*host.Root{a, b} {
+			if take(r, limit, true) {
+				admitted++
+			}
+		}
+	}
+	if admitted != 10 {
+		t.Errorf("%d admitted of a burst of 10", admitted)
+	}
 }

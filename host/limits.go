@@ -163,11 +163,21 @@ const (
 
 	// counterPages of counterPageBuckets make room for 65,536 keys of one limit that are
 	// short of tokens at the same time, in 1.2 MiB; keys whose bucket is full need no
-	// room. maxCounterTables different limits of one vm_id may be in use at a time; what
-	// a reload has left behind goes when its buckets are full again.
+	// room. A table begins with counterFirstPages, and gets counterGrowth times as many when
+	// one has no room left. With all their buckets the tables of one vm_id have
+	// maxCounterBytes: seventeen of the largest, or 4,000 limits with a hundred such
+	// keys each. What a reload has left behind goes when its buckets are full again.
 	counterPages       = 4096
 	counterPageBuckets = 16
-	maxCounterTables   = 16
+	counterFirstPages  = 16
+	counterGrowth      = 4
+	counterPageBytes   = 32 + 16*counterPageBuckets
+	counterTableBytes  = 256
+	maxCounterBytes    = 20 << 20
+	// counterTableUnits are for a table that is made, and counterPageUnits for a page that is
+	// copied, or a table that is looked at.
+	counterTableUnits = 2 * unitsPerMicro
+	counterPageUnits  = unitsPerMicro / 20
 	// maxCounterKey bounds the key of a counter, which is hashed under the VM's lock: a
 	// key may be as large as the header that it is made from.
 	maxCounterKey = 64 << 10
