@@ -2,6 +2,7 @@ package host
 
 import (
 	"hash/maphash"
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -11,8 +12,11 @@ import (
 type counterSpace struct {
 	seed maphash.Seed // random: nobody outside can make keys that meet on one page
 
+	// Guarded by mu.
 	mu     sync.Mutex
-	tables map[counterLimit]*counterTable // guarded by mu
+	tables map[counterLimit]*counterTable
+	bytes  int64 // of all tables, with all buckets that they may come to have
+	full   int64 // until then none of them can be given up
 }
 
 // A counterLimit is what buckets of one table have in common: a time means something
@@ -23,13 +27,20 @@ type counterLimit struct{ interval, burst int64 }
 func (l counterLimit) capacity() int64 { return l.burst * l.interval }
 
 // A counterTable is cut into pages, each with a lock of its own, so that it cannot grow
-// past a bound whatever keys come, and two VMs rarely meet on one.
+// past a bound whatever keys come, and two VMs rarely meet on one. It begins with a few.
+// When one of them has no room left it makes room for a table with more pages, until it
+// is as large as may be, or all of them together are: then keys begin to displace each
+// other, and it does not grow any more, as a key that comes back would find a new bucket.
 type counterTable struct {
 	counterLimit
-	// gone is set before the pages are looked at, and read under the lock of one: what
-	// is taken from a page counts, or finds that it would not.
+	pages []counterPage // as many as a power of two
+
+	// rest is when all buckets are full again, or a little later, and gone tells that the
+	// table has made room. Whoever takes writes rest and then looks at gone; who gives
+	// the table up does the opposite: one of them sees the other.
+	rest  atomic.Int64
 	gone  atomic.Bool
-	pages [counterPages]counterPage
+	fixed atomic.Bool // it does not grow
 }
 
 type counterPage struct {
@@ -48,55 +59,120 @@ func newCounterSpace() *counterSpace {
 	return &counterSpace{seed: maphash.MakeSeed(), tables: map[counterLimit]*counterTable{}}
 }
 
-// table returns the table of a limit; nil when there are too many that are in use. It
-// may be remembered for as long as take counts in it.
-func (s *counterSpace) table(l counterLimit, now int64) *counterTable {
+func newCounterTable(l counterLimit, pages int) *counterTable {
+	t := &counterTable{counterLimit: l, pages: make([]counterPage, pages)}
+	t.rest.Store(math.MinInt64)
+	t.fixed.Store(pages >= counterPages)
+	return t
+}
+
+// counterBytes is what a table of that many pages may come to hold.
+func counterBytes(pages int) int64 { return counterTableBytes + int64(pages)*counterPageBytes }
+
+// find returns the table of a limit; nil if there is none, so that all its buckets are full.
+func (s *counterSpace) find(l counterLimit) *counterTable {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.tables[l]
-	if t != nil {
-		return t
+	return s.tables[l]
+}
+
+// table returns the table of a limit, which is made if there is none; nil when others that
+// are in use have all the room. It may be remembered for as long as take counts in it.
+// looked is how many tables were looked at to make room.
+func (s *counterSpace) table(l counterLimit, now int64) (t *counterTable, looked int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.tables[l]; t != nil {
+		return t, 0
 	}
-	if len(s.tables) >= maxCounterTables {
-		for k, old := range s.tables {
-			if old.leave(now) {
-				delete(s.tables, k)
-			}
-		}
-		if len(s.tables) >= maxCounterTables {
-			return nil
-		}
+	fits, looked := s.roomLocked(counterBytes(counterFirstPages), nil, now)
+	if !fits {
+		return nil, looked
 	}
-	t = &counterTable{counterLimit: l}
+	t = newCounterTable(l, counterFirstPages)
 	s.tables[l] = t
-	return t
+	s.bytes += counterBytes(counterFirstPages)
+	s.full = math.MinInt64 // t is at rest
+	return t, looked
+}
+
+// roomLocked reports whether there is room for n bytes more, after tables at rest, other
+// than keep, have made some if they have to: nothing is lost with them.
+func (s *counterSpace) roomLocked(n int64, keep *counterTable, now int64) (fits bool, looked int) {
+	if s.bytes+n <= maxCounterBytes {
+		return true, 0
+	}
+	if now < s.full {
+		return false, 0
+	}
+	looked, s.full = len(s.tables), math.MaxInt64
+	for l, t := range s.tables {
+		if t != keep && t.leave(now) {
+			delete(s.tables, l)
+			s.bytes -= counterBytes(len(t.pages))
+			continue
+		}
+		s.full = min(s.full, t.rest.Load())
+	}
+	return s.bytes+n <= maxCounterBytes, looked
+}
+
+// grow makes a table with more pages of t, or sees to it that t does not ask again. work is how
+// many pages and tables were looked at.
+func (s *counterSpace) grow(t *counterTable, now int64) (work int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tables[t.counterLimit] != t {
+		return 0 // another was first
+	}
+	n := min(len(t.pages)*counterGrowth, counterPages)
+	more := counterBytes(n) - counterBytes(len(t.pages))
+	fits, looked := s.roomLocked(more, t, now)
+	if !fits {
+		t.fixed.Store(true)
+		return looked
+	}
+	larger := newCounterTable(t.counterLimit, n)
+	t.gone.Store(true)
+	for i := range t.pages {
+		p := &t.pages[i]
+		p.mu.Lock()
+		for _, b := range p.buckets { // no page gets those of two
+			to := larger.page(b.tag)
+			to.buckets = append(to.buckets, b)
+		}
+		p.mu.Unlock()
+	}
+	larger.rest.Store(t.rest.Load())
+	s.tables[t.counterLimit] = larger
+	s.bytes += more
+	return looked + n
 }
 
 // leave takes t out of use if nothing is lost with it. A VM may remember it and take a
 // moment later; then it has to find the new table of the limit, as others will.
 func (t *counterTable) leave(now int64) bool {
 	t.gone.Store(true)
-	if t.rests(now) {
+	if t.rest.Load() <= now {
 		return true
 	}
 	t.gone.Store(false)
 	return false
 }
 
-// rests reports whether all buckets of t are full.
-func (t *counterTable) rests(now int64) bool {
-	for i := range t.pages {
-		p := &t.pages[i]
-		p.mu.Lock()
-		for _, b := range p.buckets {
-			if b.full > now {
-				p.mu.Unlock()
-				return false
-			}
+// owe notes that a bucket will be full at that time. It adds an eighth, so that one bucket
+// that is taken from again and again does not write each time what all VMs read.
+func (t *counterTable) owe(full, now int64) {
+	for {
+		old := t.rest.Load()
+		if full <= old || t.rest.CompareAndSwap(old, full+(full-now)/8) {
+			return
 		}
-		p.mu.Unlock()
 	}
-	return true
+}
+
+func (t *counterTable) page(tag uint64) *counterPage {
+	return &t.pages[tag&uint64(len(t.pages)-1)]
 }
 
 // A taken is the outcome of a take; times are in nanoseconds from now.
@@ -105,20 +181,31 @@ type taken struct {
 	remaining, full, retry int64
 }
 
+// What a take has come to.
+type takeState uint8
+
+const (
+	takeDone takeState = iota
+	takeGone           // the table is not in use any more: ask for it again
+	takeGrow           // the table has to grow first
+)
+
 // take takes cost tokens from the bucket of a tag if they are there. However many VMs
 // take at the same time, a key is admitted at most rate * time + burst. clock is
 // read under the page's lock: time never goes back for a bucket, unless the clock is
-// set back; no bucket then owes more than an empty one does. ok is false, and nothing
-// taken, if the table is not in use any more: ask for it again.
-func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (d taken, ok bool) {
-	p := &t.pages[tag%counterPages]
+// set back; no bucket then owes more than an empty one does. Nothing is taken unless it is done.
+func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (taken, takeState) {
+	p := t.page(tag)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t.gone.Load() {
-		return taken{}, false
-	}
 	now := clock()
 	i, crowded := p.find(tag, now)
+	if crowded && !t.fixed.Load() {
+		if cost > 0 {
+			return taken{}, takeGrow
+		}
+		i, crowded = len(p.buckets), false // a larger table has no bucket of it
+	}
 	full := now
 	if i < len(p.buckets) {
 		b := &p.buckets[i]
@@ -128,8 +215,15 @@ func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (d taken
 	}
 	latest := now + t.capacity() // when an empty bucket would be full
 	after := full + cost*t.interval
-	if after > latest {
-		return taken{remaining: (latest - full) / t.interval, full: full - now, retry: after - latest}, true
+	admitted := after <= latest
+	if admitted && cost > 0 {
+		t.owe(after, now)
+	}
+	if t.gone.Load() {
+		return taken{}, takeGone
+	}
+	if !admitted {
+		return taken{remaining: (latest - full) / t.interval, full: full - now, retry: after - latest}, takeDone
 	}
 	if cost > 0 {
 		p.put(i, counterBucket{tag, after})
@@ -137,7 +231,7 @@ func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (d taken
 	return taken{
 		admitted: true, crowded: crowded && cost > 0,
 		remaining: (latest - after) / t.interval, full: after - now,
-	}, true
+	}, takeDone
 }
 
 // put stores a bucket; a new one may find the page grown to the next size.

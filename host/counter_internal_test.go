@@ -11,7 +11,7 @@ func TestCounterTake(t *testing.T) {
 	t.Parallel()
 	now := int64(1e9)
 	clock := func() int64 { return now }
-	table := &counterTable{counterLimit: counterLimit{interval: 100, burst: 3}}
+	table := newCounterTable(counterLimit{interval: 100, burst: 3}, counterFirstPages)
 	for i, step := range []struct {
 		at   int64 // added to now
 		cost int64
@@ -29,7 +29,7 @@ func TestCounterTake(t *testing.T) {
 		{4700 + 300, 3, taken{admitted: true, remaining: 0, full: 300}},
 	} {
 		now += step.at
-		if got, _ := table.take(7, step.cost, clock); got != step.want {
+		if got, state := table.take(7, step.cost, clock); got != step.want || state != takeDone {
 			t.Errorf("step %d: got %+v, want %+v", i, got, step.want)
 		}
 	}
@@ -39,7 +39,7 @@ func TestCounterTake(t *testing.T) {
 // whoever takes at the same time, and keys do not see each other.
 func TestCounterConcurrent(t *testing.T) {
 	t.Parallel()
-	table := &counterTable{counterLimit: counterLimit{interval: 10, burst: 1000}}
+	table := newCounterTable(counterLimit{interval: 10, burst: 1000}, counterFirstPages)
 	var admitted [3]atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
@@ -66,7 +66,7 @@ func TestCounterCrowded(t *testing.T) {
 	now := int64(0)
 	clock := func() int64 { return now }
 	l := counterLimit{interval: 10, burst: 5}
-	table := &counterTable{counterLimit: l}
+	table := newCounterTable(l, counterPages)
 	r := rand.New(rand.NewPCG(1, 2))
 	const victim = 1
 	got, crowded := int64(0), false
@@ -90,27 +90,47 @@ func TestCounterCrowded(t *testing.T) {
 	}
 }
 
+// fill takes from buckets of other limits until there is no room for another, and returns
+// how many limits there were.
+func fill(t *testing.T, s *counterSpace, now, interval int64) (n int64) {
+	t.Helper()
+	for ; ; n++ {
+		table, _ := s.table(counterLimit{interval, n + 1}, now)
+		if table == nil {
+			return n
+		}
+		if d, state := table.take(1, 1, func() int64 { return now }); !d.admitted || state != takeDone {
+			t.Fatalf("limit %d: %+v, %v", n, d, state)
+		}
+	}
+}
+
 // TestCounterTables: tables whose buckets are full make room for others, and those in use
-// do not.
+// do not. Nobody looks for some before there can be any.
 func TestCounterTables(t *testing.T) {
 	t.Parallel()
 	s := newCounterSpace()
 	now := int64(1000)
-	clock := func() int64 { return now }
-	for i := range int64(maxCounterTables) {
-		if d, _ := s.table(counterLimit{100, i + 1}, now).take(1, 1, clock); !d.admitted {
-			t.Fatal("not admitted")
+	if n := fill(t, s, now, 100); n < 4000 {
+		t.Errorf("room for %d limits, want thousands", n)
+	}
+	if s.bytes > maxCounterBytes {
+		t.Errorf("%d bytes of tables, want at most %d", s.bytes, int64(maxCounterBytes))
+	}
+	for range 2 {
+		if table, looked := s.table(counterLimit{1, 1}, now); table != nil || looked != 0 {
+			t.Errorf("a table over the bound: %v after a look at %d", table != nil, looked)
 		}
 	}
-	if s.table(counterLimit{1, 1}, now) != nil {
-		t.Error("there are more tables than there may be")
-	}
-	if s.table(counterLimit{100, 1}, now) == nil {
+	if s.find(counterLimit{100, 1}) == nil {
 		t.Error("a table in use is gone")
 	}
-	now += 100
-	if s.table(counterLimit{1, 1}, now) == nil {
+	now += 200
+	if table, _ := s.table(counterLimit{1, 1}, now); table == nil {
 		t.Error("tables at rest did not make room")
+	}
+	if len(s.tables) != 1 || s.bytes != counterBytes(counterFirstPages) {
+		t.Errorf("%d tables of %d bytes are left, want the new one", len(s.tables), s.bytes)
 	}
 	for _, l := range []counterLimit{{0, 1}, {1, 0}, {-1, 1}, {1 << 62, 4}, {maxCounterCapacity, 2}} {
 		if l.valid() {
@@ -122,6 +142,84 @@ func TestCounterTables(t *testing.T) {
 	}
 }
 
+// takeFrom takes as a VM does that remembers no table.
+func (s *counterSpace) takeFrom(l counterLimit, tag uint64, cost int64, clock func() int64) (d taken, ok bool) {
+	for {
+		t, _ := s.table(l, clock())
+		if t == nil {
+			return taken{}, false
+		}
+		d, state := t.take(tag, cost, clock)
+		switch state {
+		case takeDone:
+			return d, true
+		case takeGrow:
+			s.grow(t, clock())
+		case takeGone:
+		}
+	}
+}
+
+// TestCounterGrow: a table grows with the keys that are short of tokens, which find what they
+// had left, and up to its bound. No key is displaced before that.
+func TestCounterGrow(t *testing.T) {
+	t.Parallel()
+	s := newCounterSpace()
+	clock := func() int64 { return 1000 }
+	l := counterLimit{1e9, 2}
+	r := rand.New(rand.NewPCG(1, 2))
+	var tags []uint64
+	for len(tags) < 12_000 {
+		tags = append(tags, r.Uint64())
+		if d, ok := s.takeFrom(l, tags[len(tags)-1], 1, clock); !ok || !d.admitted || d.crowded || d.remaining != 1 {
+			t.Fatalf("key %d: %+v, %v", len(tags), d, ok)
+		}
+	}
+	for i, tag := range tags {
+		if d, ok := s.takeFrom(l, tag, 0, clock); !ok || d.remaining != 1 {
+			t.Fatalf("key %d afterwards: %+v, %v", i, d, ok)
+		}
+	}
+	if n := len(s.tables[l].pages); n != counterPages {
+		t.Errorf("%d pages for 12,000 keys, want %d", n, counterPages)
+	}
+	if s.bytes != counterBytes(counterPages) || s.bytes > 1300<<10 {
+		t.Errorf("%d bytes counted", s.bytes)
+	}
+	for range 200_000 {
+		if _, ok := s.takeFrom(l, r.Uint64(), 1, clock); !ok {
+			t.Fatal("refused")
+		}
+	}
+	if n := len(s.tables[l].pages); n != counterPages {
+		t.Errorf("%d pages, want at most %d", n, counterPages)
+	}
+}
+
+// TestCounterGrowBounded: where there is no room to grow keys displace each other, and the table
+// does not grow later: a key that was displaced would find a full bucket.
+func TestCounterGrowBounded(t *testing.T) {
+	t.Parallel()
+	s := newCounterSpace()
+	now := int64(1000)
+	clock := func() int64 { return now }
+	l := counterLimit{1e9, 2}
+	for i := range uint64(counterPageBuckets) {
+		s.takeFrom(l, i*counterPages, 1, clock)
+	}
+	fill(t, s, now, 100)
+	if d, ok := s.takeFrom(l, 99*counterPages, 1, clock); !ok || !d.crowded || d.remaining != 0 {
+		t.Errorf("a new key on a full page: %+v, %v", d, ok)
+	}
+	now += 1000 // all other limits are at rest
+	if d, ok := s.takeFrom(l, 98*counterPages, 1, clock); !ok || !d.crowded {
+		t.Errorf("another one: %+v, %v", d, ok)
+	}
+	if n := len(s.tables[l].pages); n != counterFirstPages {
+		t.Errorf("the table has grown to %d pages", n)
+	}
+}
+
 // TestCounterTableGone: a VM remembers the table that it used last. One that has made room
 // for others meanwhile must not be counted in: the next VM has a new table of that limit,
 // and a key would have two buckets.
@@ -130,34 +228,26 @@ func TestCounterTableGone(t *testing.T) {
 	s := newCounterSpace()
 	now := int64(1000)
 	clock := func() int64 { return now }
-	limit := counterLimit{100, 1}
-	remembered := s.table(limit, now)
-	for i := range int64(maxCounterTables) { // all at rest, so that the last one pushes them out
-		s.table(counterLimit{100, i + 2}, now)
+	limit := counterLimit{100, 1 << 20}
+	remembered, _ := s.table(limit, now)
+	fill(t, s, now, 100)
+	for _, cost := range []int64{0, 1} {
+		if _, state := remembered.take(7, cost, clock); state != takeGone {
+			t.Errorf("a table that is gone counts: %v", state)
+		}
 	}
-	if _, ok := remembered.take(7, 1, clock); ok {
-		t.Error("a table that is gone counts")
-	}
-	if d, ok := s.table(limit, now).take(7, 1, clock); !ok || !d.admitted {
+	now += 1e9
+	if d, ok := s.takeFrom(limit, 7, 1, clock); !ok || !d.admitted {
 		t.Errorf("a new table of its limit: %+v, %v", d, ok)
-	}
-	busy := s.table(counterLimit{100, 2}, now)
-	if d, ok := busy.take(7, 1, clock); !ok || !d.admitted {
-		t.Fatal("not admitted")
-	}
-	for i := range int64(maxCounterTables) {
-		s.table(counterLimit{1, i + 3}, now)
-	}
-	if d, ok := busy.take(7, 1, clock); !ok || d.remaining != 0 {
-		t.Errorf("a table in use, after those at rest made room: %+v, %v", d, ok)
 	}
 }
 
-// TestCounterTableGoneConcurrent: what is taken while tables make room for others is
+// TestCounterTableGoneConcurrent: what is taken while tables make room for others, or grow, is
 // counted, or the taker is told to look for its table again.
 func TestCounterTableGoneConcurrent(t *testing.T) {
 	t.Parallel()
 	s := newCounterSpace()
+	s.bytes = maxCounterBytes - 8*counterBytes(counterFirstPages) - counterBytes(counterPages)
 	var now atomic.Int64
 	var others sync.WaitGroup
 	stop := make(chan struct{})
@@ -176,15 +266,14 @@ func TestCounterTableGoneConcurrent(t *testing.T) {
 		limit := counterLimit{1000 + round, 2}
 		var admitted atomic.Int64
 		var takers sync.WaitGroup
-		for range 4 {
+		for k := range uint64(4) {
 			takers.Go(func() {
-				for {
-					d, ok := s.table(limit, now.Load()).take(7, 1, now.Load)
-					if d.admitted {
-						admitted.Add(1)
-					}
-					if ok {
-						return
+				for i := range uint64(20) { // others, which make it grow
+					s.takeFrom(limit, (1+k*20+i)*counterFirstPages, 1, now.Load)
+					if i == 10 {
+						if d, _ := s.takeFrom(limit, 0, 1, now.Load); d.admitted {
+							admitted.Add(1)
+						}
 					}
 				}
 			})
@@ -200,7 +289,7 @@ func TestCounterTableGoneConcurrent(t *testing.T) {
 
 func BenchmarkCounterTake(b *testing.B) {
 	h := &Host{}
-	table := &counterTable{counterLimit: counterLimit{interval: 10, burst: 1000}}
+	table := newCounterTable(counterLimit{interval: 10, burst: 1000}, counterFirstPages)
 	for b.Loop() {
 		table.take(7, 1, h.counterClock)
 	}

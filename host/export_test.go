@@ -146,4 +146,12 @@ func ForeignNames() []string {
 }
 
 // Compress is the foreign function without its guest.
-func Compress(text string) ([]byte, error) { return compress(text) }
+func Compress(text string) ([]byte, error) { return compress(text, func(_ int, do func()) { do() }) }
+
+// KeptEdits is how many bytes of edits that are made once only the plugin's first VM keeps.
+func (p *Plugin) KeptEdits() int {
+	v := p.list()[0]
+	v.lock()
+	defer v.unlock()
+	return len(v.edits.once.args)
+}

@@ -15,19 +15,36 @@ import (
 
 // editFields is abi.ForeignEditFields.
 func editFields(v *vm, args []byte) abi.Status {
-	kind, edits, clean, ok := v.edits.parse(args)
-	if !ok || !kind.Known() {
+	l := v.edits.find(args)
+	if l == nil {
+		v.charge(int64(len(args)) * (parseUnits + heapUnits))
+		l = v.edits.parse(args)
+	}
+	if l == nil || !l.kind.Known() {
 		return abi.StatusBadArgument
 	}
+	status := v.makeEdits(l)
+	v.edits.once = editList{} // it may be large
+	return status
+}
+
+// makeEdits makes the edits of a list. Each is charged for when its turn has come: they may be many,
+// and so may the lines.
+func (v *vm) makeEdits(l *editList) abi.Status {
+	kind := l.kind
 	m := v.header(kind)
 	if m == nil {
 		return v.noMap()
 	}
 	f, fast := m.(FieldMap)
-	fast = fast && clean
+	fast = fast && l.clean
 	status := abi.StatusOK
-	for i := range edits {
-		e := &edits[i]
+	for i := range l.edits {
+		e := &l.edits[i]
+		v.chargeEdit(m, uint64(kind))
+		if !fast {
+			v.charge(int64(len(e.Name)+len(e.Value)) * parseUnits)
+		}
 		done := true
 		switch {
 		case e.Op == abi.FieldRemove:
@@ -71,13 +88,19 @@ type editList struct {
 	clean bool            // CleanField would change none
 }
 
-// parse decodes args, which are borrowed. The strings belong to the host.
-func (c *editCache) parse(args []byte) (kind abi.MapType, edits []abi.FieldEdit, clean, ok bool) {
+// find returns what is kept of args, or nil.
+func (c *editCache) find(args []byte) *editList {
 	for i := range c.lists {
 		if l := &c.lists[i]; l.args == string(args) && l.args != "" {
-			return l.kind, l.edits, l.clean, true
+			return l
 		}
 	}
+	return nil
+}
+
+// parse decodes args, which are borrowed; nil if they are malformed. The strings belong to
+// the host.
+func (c *editCache) parse(args []byte) *editList {
 	l := &c.once
 	if len(args) <= cachedEditBytes {
 		l = &c.lists[c.next]
@@ -87,18 +110,19 @@ func (c *editCache) parse(args []byte) (kind abi.MapType, edits []abi.FieldEdit,
 	var err error
 	if l.kind, l.edits, err = abi.ParseFieldEdits(l.edits, l.args); err != nil {
 		*l = editList{}
-		return 0, nil, false, false
+		return nil
 	}
 	for i := range l.edits {
 		e := &l.edits[i]
 		e.Name = strings.ToLower(e.Name)
 		l.clean = l.clean && (e.Op == abi.FieldRemove || isClean(e.Name, e.Value))
 	}
-	return l.kind, l.edits, l.clean, true
+	return l
 }
 
 // skipCallbacks is abi.ForeignSkipCallbacks.
 func skipCallbacks(v *vm, args []byte) abi.Status {
+	v.charge(int64(len(args)) * 4 * parseUnits)
 	c := v.current()
 	if v.callback != CallConfigure || c.stream != nil {
 		return abi.StatusBadArgument
@@ -135,8 +159,7 @@ func takeCounter(v *vm, args []byte) abi.Status {
 	if r.Algorithm() != 0 || !l.valid() || cost < 0 || cost > l.burst {
 		return abi.StatusBadArgument
 	}
-	tag := maphash.Bytes(v.p.shared.counters.seed, key)
-	d, ok := v.take(l, tag, cost)
+	d, ok := v.take(l, maphash.Bytes(v.p.shared.counters.seed, key), cost)
 	if !ok {
 		v.warn("a counter was not made: there are too many limits of different rates")
 		return abi.StatusInternalFailure
@@ -148,17 +171,34 @@ func takeCounter(v *vm, args []byte) abi.Status {
 }
 
 // take takes from a bucket of the limit's table, which is looked for unless it is the one
-// used last, as it is as a rule. It fails when there are too many tables.
+// used last, as it is as a rule. It fails when others have all the room.
 func (v *vm) take(l counterLimit, tag uint64, cost int64) (taken, bool) {
+	s, clock := v.p.shared.counters, v.p.h.counterClock
 	for {
-		if t := v.counters; t != nil && t.counterLimit == l {
-			if d, ok := t.take(tag, cost, v.p.h.counterClock); ok {
-				return d, true
+		t := v.counters
+		if t == nil || t.counterLimit != l {
+			t = s.find(l)
+			if t == nil && cost == 0 {
+				return taken{admitted: true, remaining: l.burst}, true
+			}
+			if t == nil {
+				looked := 0
+				t, looked = s.table(l, clock())
+				v.charge(counterTableUnits + int64(looked)*counterPageUnits)
+			}
+			if v.counters = t; t == nil {
+				return taken{}, false
 			}
 		}
-		if v.counters = v.p.shared.counters.table(l, v.p.h.counterClock()); v.counters == nil {
-			return taken{}, false
+		d, state := t.take(tag, cost, clock)
+		switch state {
+		case takeDone:
+			return d, true
+		case takeGrow:
+			v.charge(int64(s.grow(t, clock())) * counterPageUnits)
+		case takeGone:
 		}
+		v.counters = nil
 	}
 }
 

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"io"
 	"math/bits"
-	"strings"
+	"slices"
 	"sync"
+	"time"
 
 	"wproxy/abi"
 )
@@ -17,23 +18,35 @@ var deflaters = sync.Pool{New: func() any { return zlib.NewWriter(io.Discard) }}
 
 // foreignCompress is compress: bytes to zlib (RFC 1950).
 func foreignCompress(v *vm, args string) ([]byte, abi.Status) {
-	v.charge(int64(len(args)) * compressUnits)
-	out, err := compress(args)
+	v.charge(codecUnits)
+	out, err := compress(args, func(n int, do func()) {
+		v.measured(int64(n)*compressUnits, codecPieceUnits, do)
+	})
 	if err != nil {
 		return nil, abi.StatusInternalFailure // a bytes.Buffer does not fail
 	}
 	return out, abi.StatusOK
 }
 
-func compress(text string) ([]byte, error) {
+// compress does its work in pieces; piece has to call do, which is about n bytes.
+func compress(text string, piece func(n int, do func())) ([]byte, error) {
 	w, _ := deflaters.Get().(*zlib.Writer) // New makes nothing else
 	defer deflaters.Put(w)
 	var out bytes.Buffer
 	w.Reset(&out)
-	if _, err := io.WriteString(w, text); err != nil {
-		return nil, err
+	var err error
+	rest := text
+	for done := false; !done && err == nil; {
+		p := rest[:min(len(rest), codecPiece)]
+		rest = rest[len(p):]
+		done = rest == ""
+		piece(len(p), func() {
+			if _, err = io.WriteString(w, p); err == nil && done {
+				err = w.Close()
+			}
+		})
 	}
-	if err := w.Close(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if n := len(text); n > 0 && n < oneBlock {
@@ -68,11 +81,11 @@ func endInBlock(b []byte) []byte {
 // foreignUncompress is uncompress: zlib to bytes. What is no zlib, or grows beyond
 // maxUncompressed, is answered with SerializationFailure, as in the reference host.
 func foreignUncompress(v *vm, args string) ([]byte, abi.Status) {
-	out, err := uncompress(args, maxUncompressed)
+	v.charge(codecUnits)
+	out, err := v.uncompress(args, maxUncompressed)
 	if errors.Is(err, errUncompressed) {
 		v.warn("uncompress was given something that is too large uncompressed")
 	}
-	v.charge(int64(len(out)) * uncompressUnits)
 	if err != nil {
 		return nil, abi.StatusSerializationFailure
 	}
@@ -81,16 +94,56 @@ func foreignUncompress(v *vm, args string) ([]byte, abi.Status) {
 
 var errUncompressed = errors.New("too large uncompressed")
 
-// uncompress returns what it has made, also with an error.
-func uncompress(args string, most int64) ([]byte, error) {
-	r, err := zlib.NewReader(strings.NewReader(args))
+// uncompress returns at most most bytes. The work is charged for in between: of an argument of
+// the same length it may be a thousand times as much.
+func (v *vm) uncompress(args string, most int) ([]byte, error) {
+	in := &codecInput{v: v, rest: args, began: v.p.h.elapsed()}
+	r, err := zlib.NewReader(in)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	out, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && int64(len(out)) > most {
-		err = errUncompressed
+	var out []byte
+	for {
+		if len(out) == cap(out) {
+			out = slices.Grow(out, max(codecPiece, len(out)))
+		}
+		n, err := r.Read(out[len(out):min(cap(out), len(out)+codecPiece)])
+		out = out[:len(out)+n]
+		in.charge(int64(n) * uncompressUnits)
+		switch {
+		case len(out) > most:
+			return nil, errUncompressed
+		case err == io.EOF: //nolint:errorlint // as a Reader returns it
+			return out, nil
+		case err != nil:
+			return nil, err
+		}
 	}
-	return out, err
+}
+
+// A codecInput is what is uncompressed, in pieces. There may be much of it that nothing
+// comes of.
+type codecInput struct {
+	v     *vm
+	rest  string
+	began time.Duration // the work that has not been charged for
+}
+
+// charge charges the work since the last charge, least units at least.
+func (c *codecInput) charge(least int64) {
+	c.v.charge(least)
+	c.v.chargeSince(c.began, least, codecPieceUnits)
+	c.began = c.v.p.h.elapsed()
+}
+
+// Read implements io.Reader.
+func (c *codecInput) Read(p []byte) (int, error) {
+	n := copy(p[:min(len(p), inflatePiece)], c.rest)
+	c.rest = c.rest[n:]
+	c.charge(int64(n) * inflateUnits)
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }

@@ -22,24 +22,25 @@ import (
 // foreignVerifySignature is verify_signature {1 hash, 2 key DER, 3 signature, 4 text, 5
 // key PEM} to {1 ok, 2 error}. Keys are SubjectPublicKeyInfo.
 func foreignVerifySignature(v *vm, args string) ([]byte, abi.Status) {
-	v.charge(verifyUnits)
 	a, ok := protoStrings(args)
 	if !ok {
 		return nil, abi.StatusBadArgument
 	}
-	err := verifySignature(a[1], a[2], a[5], a[3], a[4])
+	var err error
+	v.measured(verifyUnits, keyMostUnits, func() { err = verifySignature(a[1], a[2], a[5], a[3], a[4]) })
 	return signatureResult(nil, 2, err), abi.StatusOK
 }
 
 // foreignSign is sign {1 hash, 2 key DER, 3 text, 4 key PEM} to {1 ok, 2 signature, 3
 // error}. Keys are PKCS #8.
 func foreignSign(v *vm, args string) ([]byte, abi.Status) {
-	v.charge(signUnits)
 	a, ok := protoStrings(args)
 	if !ok {
 		return nil, abi.StatusBadArgument
 	}
-	signature, err := sign(a[1], a[2], a[4], a[3])
+	var signature []byte
+	var err error
+	v.measured(signUnits, keyMostUnits, func() { signature, err = sign(a[1], a[2], a[4], a[3]) })
 	return signatureResult(signature, 3, err), abi.StatusOK
 }
 
@@ -118,6 +119,9 @@ func verifySignature(hash, der, text, signature, message string) error {
 	}
 	switch k := key.(type) {
 	case *rsa.PublicKey:
+		if k.N.BitLen() > maxRSABits {
+			return errors.New("the key is too long")
+		}
 		if rsa.VerifyPKCS1v15(k, h, sum, []byte(signature)) != nil {
 			return errors.New("the signature is wrong")
 		}
@@ -146,6 +150,9 @@ func sign(hash, der, text, message string) ([]byte, error) {
 	}
 	switch k := key.(type) {
 	case *rsa.PrivateKey:
+		if k.N.BitLen() > maxRSABits {
+			return nil, errors.New("the key is too long")
+		}
 		return rsa.SignPKCS1v15(nil, k, h, sum)
 	case *ecdsa.PrivateKey:
 		return ecdsa.SignASN1(rand.Reader, k, sum)

@@ -137,7 +137,9 @@ func (p *Plugin) deny(module, name string, hasResult bool) api.GoModuleFunc {
 	}
 	p.denied = append(p.denied, DeniedImport{module, name, grant})
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
-		vmOf(ctx, mod).notGranted(name, grant)
+		v := vmOf(ctx, mod)
+		v.charge(hostCallUnits)
+		v.notGranted(name, grant)
 		if hasResult {
 			stack[0] = status
 		}
@@ -158,8 +160,11 @@ func (v *vm) foreignDenied(name string) bool {
 // notGranted says in the log that a call was denied. Both strings are the program's
 // or the configuration's: there is one line for each in a VM.
 func (v *vm) notGranted(name, grant string) {
+	if _, done := v.warned[name]; done {
+		return
+	}
 	if grant == GrantCall {
 		grant = GrantCall + "UPSTREAM"
 	}
-	v.warn(fmt.Sprintf("%s was called without being granted: it takes %q in the plugin's grant", name, grant))
+	v.warnOnce(name, fmt.Sprintf("%s was called without being granted: it takes %q in the plugin's grant", name, grant))
 }

@@ -32,6 +32,7 @@ func (v *vm) bufferBytes(kind abi.BufferType) ([]byte, abi.Status) {
 		}
 		if !v.inDirection(kind) {
 			v.buf = b.Append(v.buf[:0])
+			v.charge(int64(len(v.buf)) * heapUnits)
 			return v.buf, abi.StatusOK
 		}
 		return b.Bytes(), abi.StatusOK
@@ -99,7 +100,11 @@ func hostSetBufferBytes(v *vm, a []uint64) abi.Status {
 	if start == 0 && size == 0 && len(data) == 0 {
 		return abi.StatusOK
 	}
-	if !b.Replace(clampInt(start), clampInt(size), data) {
+	v.charge(int64(len(data)) * heapUnits)
+	began := v.p.h.elapsed() // what is behind them moves
+	changed := b.Replace(clampInt(start), clampInt(size), data)
+	v.chargeSince(began, hostCallUnits, bodyMostUnits)
+	if !changed {
 		v.warn("a body was not changed: it is read only now")
 		return abi.StatusBadArgument
 	}

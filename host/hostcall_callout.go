@@ -20,6 +20,7 @@ func hostHTTPCall(v *vm, a []uint64) abi.Status {
 	if !ok || !ok2 || !ok3 || !ok4 || !v.writable32(a[9]) {
 		return abi.StatusInvalidMemoryAccess
 	}
+	v.charge(callUnits + int64(len(head)+len(trailers))*parseUnits)
 	timeout := time.Duration(int32(a[8])) * time.Millisecond
 	switch {
 	case timeout < 0:
@@ -38,10 +39,11 @@ func hostHTTPCall(v *vm, a []uint64) abi.Status {
 		Plugin:  v.p.o.Name,
 		Timeout: min(timeout, maxCallTimeout),
 	}
-	if err := r.read(head, trailers); err != nil {
+	if err := r.read(v, head, trailers); err != nil {
 		v.warn("an HTTP call was not made: " + err.Error())
 		return abi.StatusBadArgument
 	}
+	v.charge(int64(len(body)) * heapUnits)
 	r.Upstream, r.Body = strings.Clone(upstream), append([]byte(nil), body...)
 	id, status := v.sendCall(r)
 	if status != abi.StatusOK {
@@ -58,8 +60,8 @@ var (
 
 // read fills r from encoded headers and trailers. What cannot be decoded is empty, as
 // in the reference host.
-func (r *CallRequest) read(head, trailers []byte) error {
-	pairs, err := ownPairs(head)
+func (r *CallRequest) read(v *vm, head, trailers []byte) error {
+	pairs, err := v.ownPairs(head)
 	if err != nil {
 		pairs = nil
 	}
@@ -94,7 +96,7 @@ func (r *CallRequest) read(head, trailers []byte) error {
 	if seen != method|path|authority {
 		return errCallPseudo
 	}
-	if pairs, err = ownPairs(trailers); err != nil {
+	if pairs, err = v.ownPairs(trailers); err != nil {
 		pairs = nil
 	}
 	for _, p := range pairs {

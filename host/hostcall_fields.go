@@ -55,6 +55,7 @@ func (v *vm) serialize(m Map) []byte {
 	}
 	v.buf = abi.AppendPairs(v.buf[:0], v.pairs)
 	clear(v.pairs) // they hold on to a head that will be reused
+	v.charge(int64(len(v.pairs))*pairUnits + int64(len(v.buf))*copyUnits)
 	return v.buf
 }
 
@@ -97,7 +98,7 @@ func hostSetHeaderMapPairs(v *vm, a []uint64) abi.Status {
 	if m == nil {
 		return v.noMap()
 	}
-	pairs, err := ownPairs(data)
+	pairs, err := v.ownPairs(data)
 	if errors.Is(err, abi.ErrPairsTooLarge) {
 		return v.overflow(m)
 	}
@@ -112,11 +113,16 @@ func hostSetHeaderMapPairs(v *vm, a []uint64) abi.Status {
 }
 
 // ownPairs decodes borrowed bytes into pairs that own their strings, with names in
-// lower case.
-func ownPairs(data []byte) ([]abi.Pair, error) {
-	if len(data) > abi.MaxPairBytes {
+// lower case. It is charged for what is done with them as well.
+func (v *vm) ownPairs(data []byte) ([]abi.Pair, error) {
+	count := uint32(0)
+	if len(data) >= 4 {
+		count = u32at(data)
+	}
+	if len(data) > abi.MaxPairBytes || count > abi.MaxPairs {
 		return nil, abi.ErrPairsTooLarge
 	}
+	v.charge(int64(len(data))*parseUnits + int64(min(count, uint32(len(data))/8))*2*pairUnits)
 	pairs, err := abi.ParsePairs(nil, string(data))
 	for i := range pairs {
 		pairs[i].Name = strings.ToLower(pairs[i].Name)
@@ -152,6 +158,7 @@ func (v *vm) refused() abi.Status {
 // from the scratch buffer.
 func (v *vm) lowerName(ptr, n uint64) (string, bool) {
 	b, ok := v.view(ptr, n)
+	v.charge(int64(len(b)) * parseUnits)
 	for i := range b {
 		if 'A' <= b[i] && b[i] <= 'Z' {
 			v.buf = appendLower(v.buf[:0], b)
@@ -183,6 +190,7 @@ func hostGetHeaderMapValue(v *vm, a []uint64) abi.Status {
 	var value string
 	found := false
 	if m != nil {
+		v.chargeLines(m, a[0], lineUnits)
 		value, found = m.Get(name)
 	}
 	if !found && v.p.version != abi.Version010 {
@@ -212,6 +220,7 @@ func (v *vm) edit(a []uint64, add bool) abi.Status {
 	if len(name) > abi.MaxPairBytes || len(value) > abi.MaxPairBytes {
 		return v.overflow(m)
 	}
+	v.chargeEdit(m, a[0])
 	if !v.change(m, a, name, value, add) {
 		return v.refused()
 	}
@@ -228,6 +237,7 @@ func (v *vm) change(m Map, a []uint64, name, value string, add bool) bool {
 		ownName, ownValue = known.name, known.value
 	} else {
 		// One allocation for both strings, which the map owns.
+		v.charge(int64(len(name)+len(value)) * (parseUnits + heapUnits))
 		v.buf = append(appendLower(v.buf[:0], name), value...)
 		both := string(v.buf)
 		ownName, ownValue = both[:len(name)], both[len(name):]
@@ -258,6 +268,7 @@ func hostRemoveHeaderMapValue(v *vm, a []uint64) abi.Status {
 	if m == nil {
 		return v.noMap()
 	}
+	v.chargeLines(m, a[0], editLineUnits)
 	if !m.Remove(name) {
 		v.warn("a pseudo header, or a header that the proxy needs, was not removed")
 	}

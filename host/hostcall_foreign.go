@@ -39,8 +39,15 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 	if !ok1 || !ok2 || !v.writable32(a[4]) || !v.writable32(a[5]) {
 		return abi.StatusInvalidMemoryAccess
 	}
+	if len(name) > maxNameBytes {
+		return abi.StatusNotFound
+	}
 	if v.foreignDenied(name) {
 		return abi.StatusInternalFailure
+	}
+	if len(args) > maxForeignArgs && (recordFuncs[name] != nil || foreignFuncs[name] != nil) {
+		v.warn("a foreign function was called with too large an argument")
+		return abi.StatusBadArgument
 	}
 	if f := recordFuncs[name]; f != nil {
 		record, _ := v.view(a[2], a[3]) // it is inside, as args are
@@ -50,13 +57,10 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 		return v.give(nil, a[4], a[5])
 	}
 	f := foreignFuncs[name]
-	switch {
-	case f == nil:
+	if f == nil {
 		return abi.StatusNotFound
-	case len(args) > maxForeignArgs:
-		v.warn("a foreign function was called with too large an argument")
-		return abi.StatusBadArgument
 	}
+	v.charge(int64(len(args)) * parseUnits)
 	result, status := f(v, args)
 	if status != abi.StatusOK {
 		return status

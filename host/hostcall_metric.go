@@ -150,6 +150,8 @@ func hostDefineMetric(v *vm, a []uint64) abi.Status {
 		return abi.StatusInvalidMemoryAccess
 	case !kind.Known():
 		return abi.StatusBadArgument
+	case len(name) > maxNameBytes:
+		name = name[:maxNameBytes+1] // it is too long whatever follows, and is hashed
 	}
 	id, status, overflow := v.p.metrics.define(v.p.kinds, kind, name)
 	if overflow {

@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"strings"
+	"time"
 
 	"wproxy/abi"
 )
@@ -35,12 +36,37 @@ func hostGetProperty(v *vm, a []uint64) abi.Status {
 		}
 		return abi.StatusNotFound
 	}
+	if len(path) > maxNameBytes {
+		return abi.StatusNotFound
+	}
+	slow := slowProperty(path)
+	var began time.Duration
+	if slow {
+		began = v.p.h.elapsed()
+	}
 	value, ok := c.stream.Property(v.buf[:0], path)
+	if slow {
+		v.chargeSince(began, 0, propertyMostUnits)
+	}
 	if !ok {
 		return abi.StatusNotFound
 	}
 	v.buf = value // it may have grown
 	return v.give(value, a[2], a[3])
+}
+
+// slowProperty reports whether a property may have to be made from something large: from
+// certificates, heads or what plugins have set. The others cost a look at a clock
+// less.
+func slowProperty(path string) bool {
+	first, rest, more := abi.CutPath(path)
+	switch first {
+	case "connection", "upstream", "route_metadata", "filter_state", "xds":
+		return true
+	case "request", "response":
+		return more && (strings.HasPrefix(rest, "headers") || strings.HasPrefix(rest, "trailers"))
+	}
+	return false
 }
 
 // hostSetProperty is proxy_set_property(path, value). It is OK even where nothing
@@ -64,6 +90,7 @@ func (v *vm) setProperty(path string, value []byte) {
 		v.warn("a property was not stored: its path or value is too long")
 		return
 	}
+	v.charge(int64(len(value)) * heapUnits)
 	if path == "wasm_need_rebuild" && string(value) == "true" { // of Higress
 		v.rebuild = true
 	}

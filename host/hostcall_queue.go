@@ -30,12 +30,16 @@ func hostResolveSharedQueue(v *vm, a []uint64) abi.Status {
 	if !ok1 || !ok2 || !v.writable32(a[4]) {
 		return abi.StatusInvalidMemoryAccess
 	}
+	if len(name) > maxNameBytes || len(vmID) > maxNameBytes {
+		return abi.StatusNotFound
+	}
 	if vmID == "" {
 		vmID = v.p.o.VMID
 	}
 	token, found, full := v.p.h.shared.resolveQueue(v.p.shared, vmID, name)
 	switch {
 	case full:
+		v.charge(maxKnownQueues * lineUnits) // all of them were looked at
 		v.warn("a queue was not resolved: there are too many that this vm_id knows")
 		return abi.StatusNotFound
 	case !found:
@@ -56,6 +60,7 @@ func hostEnqueueSharedQueue(v *vm, a []uint64) abi.Status {
 	if q == nil {
 		return abi.StatusNotFound
 	}
+	v.charge(int64(len(data)) * heapUnits)
 	status := q.push(data)
 	if status == abi.StatusInternalFailure {
 		v.warn("a shared queue is full: data were not put into it")

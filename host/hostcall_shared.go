@@ -10,6 +10,7 @@ func hostGetSharedData(v *vm, a []uint64) abi.Status {
 	}
 	value, cas, found := v.p.shared.get(v.buf[:0], key)
 	v.buf = value
+	v.charge(int64(len(value)) * copyUnits)
 	if !found {
 		return abi.StatusNotFound
 	}
@@ -26,5 +27,6 @@ func hostSetSharedData(v *vm, a []uint64) abi.Status {
 	if !ok1 || !ok2 {
 		return abi.StatusInvalidMemoryAccess
 	}
+	v.charge(int64(len(value)) * heapUnits)
 	return v.p.shared.set(key, value, uint32(a[4]))
 }

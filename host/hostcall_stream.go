@@ -85,8 +85,9 @@ func hostSendLocalResponse(v *vm, a []uint64) abi.Status {
 		v.warn("the body of a local response was cut: it is larger than any may be")
 		body = body[:MaxReplyBody]
 	}
+	v.charge(int64(len(body)) * heapUnits)
 	r.Body = bytes.Clone(body)
-	pairs, err := ownPairs(fields)
+	pairs, err := v.ownPairs(fields)
 	if err != nil {
 		v.warn("the headers of a local response were left out: " + err.Error())
 	}

@@ -86,8 +86,9 @@ var hostFuncs = map[string]hostFunc{
 // unimplemented answers for a function of the ABI that this host has no body for
 // yet, and says so in the log.
 func unimplemented(name string) func(*vm, []uint64) abi.Status {
+	text := name + " is not implemented by this host: it answers status 12 (Unimplemented)"
 	return func(v *vm, _ []uint64) abi.Status {
-		v.warn(name + " is not implemented by this host: it answers status 12 (Unimplemented)")
+		v.warn(text)
 		return abi.StatusUnimplemented
 	}
 }
@@ -201,8 +202,11 @@ type libcFunc struct {
 }
 
 var libcFuncs = map[string]libcFunc{
-	"emscripten_notify_memory_growth": {"i", func(context.Context, api.Module, []uint64) {}},
-	"pthread_equal": {"ii>i", func(_ context.Context, _ api.Module, stack []uint64) {
+	"emscripten_notify_memory_growth": {"i", func(ctx context.Context, mod api.Module, _ []uint64) {
+		vmOf(ctx, mod).charge(hostCallUnits)
+	}},
+	"pthread_equal": {"ii>i", func(ctx context.Context, mod api.Module, stack []uint64) {
+		vmOf(ctx, mod).charge(hostCallUnits)
 		equal := uint64(0)
 		if uint32(stack[0]) == uint32(stack[1]) {
 			equal = 1

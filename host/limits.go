@@ -40,20 +40,50 @@ const (
 	slowest   = 4
 	slowSleep = 100 * time.Microsecond
 	// hostCallUnits is what a host call costs beside what it copies: 100
-	// nanoseconds. copyShift makes units of bytes: four bytes are one. A byte of random_get is
+	// nanoseconds. A byte that is looked at or copied is copyUnits: 6 GB a second, as
+	// where it is in no cache. A byte of random_get is
 	// randomUnits, the system's generator being slow. maxDebt of such
 	// units are looked at at once, without waiting for the guest to run out of its own.
 	hostCallUnits = unitsPerMicro / 10
-	copyShift     = 2
+	copyUnits     = 1
 	randomUnits   = 16
-	// compressUnits are for a byte that compress is given, and uncompressUnits for one
-	// that uncompress makes: 20 and 2 nanoseconds. A signature costs as much as it
-	// takes to verify one, or to make one with a key of the usual 2048 bits.
+	maxDebt       = 20 * unitsPerMicro
+	// parseUnits are for a byte that is read one by one, a nanosecond, and heapUnits for one
+	// that gets memory of its own.
+	parseUnits = unitsPerMicro / 1000
+	heapUnits  = 2
+	// editUnits are for an edit of a header map, of which one call may make many.
+	editUnits = hostCallUnits / 2
+	// lineUnits are for a line of a header map that is compared, editLineUnits for one in
+	// the way of an edit, which looks several times, and pairUnits for one that is
+	// encoded or decoded. A map's lines are counted anew after editsCounted edits at the
+	// earliest.
+	lineUnits     = unitsPerMicro / 200
+	editLineUnits = unitsPerMicro / 50
+	pairUnits     = unitsPerMicro / 10
+	editsCounted  = 64
+	// compressUnits are for a byte that compress is given, 20 nanoseconds, inflateUnits for
+	// one that uncompress is given, 20, and uncompressUnits for one that it makes, 1. What
+	// both take for nothing at all is codecUnits. They work in pieces of codecPiece bytes
+	// and inflatePiece, one of which costs no more than codecPieceUnits beside.
 	compressUnits   = unitsPerMicro / 50
-	uncompressUnits = unitsPerMicro / 500
-	verifyUnits     = 50 * unitsPerMicro
-	signUnits       = 1000 * unitsPerMicro
-	maxDebt         = 20 * unitsPerMicro
+	inflateUnits    = unitsPerMicro / 50
+	inflatePiece    = 1 << 10
+	uncompressUnits = unitsPerMicro / 1000
+	codecUnits      = 10 * unitsPerMicro
+	codecPiece      = 16 << 10
+	codecPieceUnits = 200 * unitsPerMicro
+	// A signature costs what it takes to verify one, or to make one with an RSA key of
+	// the usual 2048 bits, and up to keyMostUnits with the largest key or curve.
+	verifyUnits  = 50 * unitsPerMicro
+	signUnits    = 1000 * unitsPerMicro
+	keyMostUnits = 20_000 * unitsPerMicro
+	// bodyMostUnits is what a change of a body that is held costs at most beside its bytes.
+	bodyMostUnits = 2000 * unitsPerMicro
+	// propertyMostUnits is what the slowest property takes, the certificate of a client.
+	propertyMostUnits = 1000 * unitsPerMicro
+	// callUnits is what it takes to make an HTTP call, or to find that it cannot be made.
+	callUnits = 5 * unitsPerMicro
 
 	// maxLogLine is the longest log line kept, in bytes; the rest is cut off.
 	maxLogLine = 8 << 10
@@ -71,8 +101,10 @@ const (
 	// maxPartialLine is how much of an unfinished line, written to fd 1 or 2, is
 	// held until its newline comes.
 	maxPartialLine = maxLogLine
-	// maxIOVecs is how many buffers one fd_write may name (POSIX IOV_MAX).
-	maxIOVecs = 1024
+	// maxIOVecs is how many buffers one fd_write may name (POSIX IOV_MAX), all of which
+	// may be the same one. maxWritten bytes are taken at a time; a write may be short.
+	maxIOVecs  = 1024
+	maxWritten = 64 << 10
 
 	// maxStackFrames of the guest's stack are reported for a trap. maxShownName is how
 	// many bytes of a name out of a module are shown: of a function in a stack, of an
@@ -130,10 +162,12 @@ const (
 	maxCallTimeout     = 10 * time.Minute
 	// maxForeignArgs bounds the argument of a foreign function, and maxUncompressed what
 	// uncompress makes of one: the work is done while the VM is locked, some 20 ms for
-	// the largest. maxKeyBytes is a private RSA key of 4096 bits, whose use takes a few.
+	// the largest. maxKeyBytes is a private RSA key of maxRSABits, whose use takes a few; a
+	// public one could have more bits in as many bytes.
 	maxForeignArgs  = 1 << 20
 	maxUncompressed = 4 << 20
 	maxKeyBytes     = 2560
+	maxRSABits      = 4096
 
 	// cachedEdits lists of field edits (abi.ForeignEditFields) of a VM are kept decoded,
 	// if they have at most cachedEditBytes: what one plugin sends on a handful of routes.
@@ -142,11 +176,21 @@ const (
 
 	// counterPages of counterPageBuckets make room for 65,536 keys of one limit that are
 	// short of tokens at the same time, in 1.2 MiB; keys whose bucket is full need no
-	// room. maxCounterTables different limits of one vm_id may be in use at a time; what
-	// a reload has left behind goes when its buckets are full again.
+	// room. A table begins with counterFirstPages, and gets counterGrowth times as many when
+	// one has no room left. With all their buckets the tables of one vm_id have
+	// maxCounterBytes: seventeen of the largest, or 4,000 limits with a hundred such
+	// keys each. What a reload has left behind goes when its buckets are full again.
 	counterPages       = 4096
 	counterPageBuckets = 16
-	maxCounterTables   = 16
+	counterFirstPages  = 16
+	counterGrowth      = 4
+	counterPageBytes   = 32 + 16*counterPageBuckets
+	counterTableBytes  = 256
+	maxCounterBytes    = 20 << 20
+	// counterTableUnits are for a table that is made, and counterPageUnits for a page that is
+	// copied, or a table that is looked at.
+	counterTableUnits = 2 * unitsPerMicro
+	counterPageUnits  = unitsPerMicro / 20
 	// maxCounterKey bounds the key of a counter, which is hashed under the VM's lock: a
 	// key may be as large as the header that it is made from.
 	maxCounterKey = 64 << 10

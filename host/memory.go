@@ -61,13 +61,15 @@ func (r *reservation) Free() {
 
 // view returns the bytes [ptr, ptr+n) of guest memory, borrowed: they may change or
 // move with the next call into the guest. A length of 0 is valid at any address,
-// as guests pass whatever pointer an empty slice has.
+// as guests pass whatever pointer an empty slice has. Looking at the bytes is charged
+// before they are handed out: there may be more of them than the budget is for.
 func (v *vm) view(ptr, n uint64) ([]byte, bool) {
 	if uint32(n) == 0 {
 		return nil, true
 	}
-	v.meter.debt += int64(uint32(n) >> copyShift)
-	return v.mem.Read(uint32(ptr), uint32(n))
+	b, ok := v.mem.Read(uint32(ptr), uint32(n))
+	v.charge(int64(len(b)) * copyUnits)
+	return b, ok
 }
 
 // text is like view and returns a string that aliases guest memory. It must not
@@ -115,7 +117,7 @@ func (v *vm) giveString(data string, outPtr, outLen uint64) abi.Status {
 		v.mem.WriteUint32Le(uint32(outLen), 0)
 		return abi.StatusOK
 	}
-	v.meter.debt += int64(len(data) >> copyShift)
+	v.charge(int64(len(data)) * copyUnits)
 	ptr := v.allocate(uint32(len(data)))
 	if ptr == 0 || !v.mem.WriteString(ptr, data) {
 		return abi.StatusInvalidMemoryAccess

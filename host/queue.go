@@ -236,6 +236,11 @@ func (q *queue) unpop(item []byte) {
 		return
 	}
 	q.space.queueBytes.Add(int64(len(item)) + queueOverhead)
+	if q.head > 0 { // where it came from, as a rule
+		q.head--
+		q.items[q.head] = item
+		return
+	}
 	q.items = slices.Insert(q.items, q.head, item)
 }
 

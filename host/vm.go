@@ -91,6 +91,7 @@ type vm struct {
 	collect  func(name, value string) bool
 	fields   fieldCache
 	edits    editCache
+	lines    lineCount
 	counters *counterTable // used last
 }
 
@@ -289,6 +290,7 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 	}
 	copy(v.stack[:], args)
 	v.callback, v.active, v.effective = cb, c, nil
+	v.lines.of = nil
 	v.startCall(v.p.budget(cb))
 	err := f.CallWithStack(v.ctx, v.stack[:max(e.params, e.results)])
 	v.active, v.effective = nil, nil

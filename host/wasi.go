@@ -108,6 +108,7 @@ func wasiEnvironSizes(v *vm, a []uint64) errno {
 	for _, kv := range v.p.env {
 		bytes += len(kv) + 1
 	}
+	v.charge(int64(len(v.p.env)) * lineUnits)
 	return v.sizes(a, len(v.p.env), bytes)
 }
 
@@ -123,6 +124,7 @@ func (v *vm) sizes(a []uint64, count, bytes int) errno {
 func wasiEnviron(v *vm, a []uint64) errno {
 	ptrs, at := a[0], uint32(a[1])
 	for _, kv := range v.p.env {
+		v.charge(lineUnits + int64(len(kv))*copyUnits)
 		if v.put32(ptrs, at) != abi.StatusOK || !v.mem.WriteString(at, kv) || !v.mem.WriteByte(at+uint32(len(kv)), 0) {
 			return errnoFault
 		}
@@ -187,7 +189,9 @@ func wasiWrite(v *vm, a []uint64) errno { return v.fdWrite(a[0], a[1], a[2], a[3
 
 func wasiPWrite(v *vm, a []uint64) errno { return v.fdWrite(a[0], a[1], a[2], a[4]) }
 
-// fdWrite logs what the guest writes to fd 1 (info) and 2 (error), by lines.
+// fdWrite logs what the guest writes to fd 1 (info) and 2 (error), by lines. It takes the
+// first maxWritten bytes: all C libraries, and the runtimes of Go and Rust, write the rest
+// in another call.
 func (v *vm) fdWrite(fd, iovs, n, written uint64) errno {
 	if uint32(fd) != 1 && uint32(fd) != 2 {
 		return errnoBadF
@@ -200,8 +204,8 @@ func (v *vm) fdWrite(fd, iovs, n, written uint64) errno {
 		return errnoFault
 	}
 	total := uint32(0)
-	for ; len(vecs) > 0; vecs = vecs[8:] {
-		s, ok := v.text(uint64(u32at(vecs)), uint64(u32at(vecs[4:])))
+	for ; len(vecs) > 0 && total < maxWritten; vecs = vecs[8:] {
+		s, ok := v.text(uint64(u32at(vecs)), uint64(min(u32at(vecs[4:]), maxWritten-total)))
 		if !ok {
 			return errnoFault
 		}
@@ -222,6 +226,7 @@ func (v *vm) writeLines(fd int, s string) {
 		if !whole {
 			break
 		}
+		v.charge(hostCallUnits) // as for a call of proxy_log
 		if len(*held) > 0 {
 			*held = append(*held, line[:min(len(line), maxPartialLine)]...)
 			line = string(*held)

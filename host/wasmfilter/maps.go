@@ -376,9 +376,12 @@ func tooLarge(pairs []abi.Pair) bool {
 // replaceable reports whether pairs can be the whole map: valid lines, each
 // pseudo field once at most, and one length.
 func (m *headerMap) replaceable(pairs []abi.Pair) bool {
-	lengths := 0
+	lengths, pseudos := 0, 0
 	for i, p := range pairs {
 		if m.isPseudo(p.Name) {
+			if pseudos++; pseudos > requestPseudos+1 { // with host; the next is unknown, or there twice
+				return false
+			}
 			for j := range i {
 				if m.samePseudo(pairs[j].Name, p.Name) {
 					return false
