@@ -15,15 +15,21 @@ import (
 func TestEditFields(t *testing.T) {
 	t.Parallel()
 	edits := []abi.FieldEdit{
-		{Op: abi.FieldSet, Name: "Accept", Value: "c"}, {Op: abi.FieldAdd, Name: "empty", Value: "2"},
-		{Op: abi.FieldAddIfMissing, Name: "empty", Value: "3"}, {Op: abi.FieldAddIfMissing, Name: "new", Value: "4"},
+		{Op: abi.FieldSet, Name: "Accept", Value: "c"},
+		{Op: abi.FieldAdd, Name: "empty", Value: "2"},
+		{Op: abi.FieldAddIfMissing, Name: "empty", Value: "3"},
+		{Op: abi.FieldAddIfMissing, Name: "new", Value: "4"},
 		{Op: abi.FieldRemove, Name: "nothing"},
 	}
 	st := newStream()
 	_, status, _ := foreign(t, st, v021, abi.ForeignEditFields, string(abi.AppendFieldEdits(nil, abi.MapRequestHeaders, edits)))
 	want := []abi.Pair{
-		{Name: ":method", Value: "GET"}, {Name: ":path", Value: "/x"}, {Name: "accept", Value: "c"},
-		{Name: "empty", Value: ""}, {Name: "empty", Value: "2"}, {Name: "new", Value: "4"},
+		{Name: ":method", Value: "GET"},
+		{Name: ":path", Value: "/x"},
+		{Name: "accept", Value: "c"},
+		{Name: "empty", Value: ""},
+		{Name: "empty", Value: "2"},
+		{Name: "new", Value: "4"},
 	}
 	if got := st.maps[abi.MapRequestHeaders].pairs; status != abi.StatusOK || !slices.Equal(got, want) {
 		t.Errorf("%v, got %v, want %v", status, got, want)
