@@ -182,7 +182,7 @@ func (v *vm) take(l counterLimit, tag uint64, cost int64) (taken, bool) {
 				return taken{admitted: true, remaining: l.burst}, true
 			}
 			if t == nil {
-				looked := 0
+				var looked int
 				t, looked = s.table(l, clock())
 				v.charge(counterTableUnits + int64(looked)*counterPageUnits)
 			}

@@ -114,7 +114,7 @@ func (v *vm) uncompress(args string, most int) ([]byte, error) {
 		switch {
 		case len(out) > most:
 			return nil, errUncompressed
-		case err == io.EOF: //nolint:errorlint // as a Reader returns it
+		case err == io.EOF:
 			return out, nil
 		case err != nil:
 			return nil, err

@@ -15,9 +15,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	mathrand "math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"wproxy/abi"
 	"wproxy/host"
@@ -27,7 +29,7 @@ import (
 func foreign(t *testing.T, st *fakeStream, version, name, args string) (string, abi.Status, *setup) {
 	t.Helper()
 	p := newCall(t, version, "proxy_call_foreign_function", "iiiiii>i", name, args, out(0), out(4))
-	status, mem, s := p.run(t, st, options{plugin: host.PluginOptions{LogLevel: abi.LogDebug}})
+	status, mem, s := p.run(t, st, options{plugin: host.PluginOptions{LogLevel: abi.LogDebug, CPU: time.Second}}) // the race detector is slow
 	if status != abi.StatusOK {
 		p.area(t, mem, 0)
 		return "", status, s
@@ -208,7 +210,9 @@ func TestSignatures(t *testing.T) {
 	ecSig, err2 := ecdsa.SignASN1(rand.Reader, ecKey, sum[:])
 	rsaPub, err3 := x509.MarshalPKIXPublicKey(rsaKey.Public())
 	ecPub, err4 := x509.MarshalPKIXPublicKey(ecKey.Public())
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	modulus := new(big.Int).SetBit(big.NewInt(1), 8191, 1)
+	large, err5 := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: modulus, E: 65537})
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		t.Fatal(err)
 	}
 	asPEM := func(kind string, der []byte) string {
@@ -227,6 +231,7 @@ func TestSignatures(t *testing.T) {
 		{"unknown hash", message(1, "md4", 2, string(rsaPub), 3, string(rsaSig), 4, text), `"md4" is not supported`},
 		{"no key", message(1, "sha256", 3, string(rsaSig), 4, text), "cannot be read"},
 		{"no PEM", message(1, "sha256", 5, "x"), "no PEM"},
+		{"RSA of 8192 bits", message(1, "sha256", 2, string(large), 3, string(rsaSig), 4, text), "too long"},
 		{"long key", message(1, "sha256", 2, strings.Repeat("x", 10000)), "too long"},
 		{"nothing", "", "cannot be read"},
 	} {
