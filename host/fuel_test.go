@@ -62,6 +62,14 @@ var hostiles = []hostile{
 		at := m.Slot(32768)
 		return wasmtest.Loop(i32(1), call(f, i32(at), i32(32768)), drop())
 	}, host.CauseCPU},
+	{"calls in a row", 2, func(m *wasmtest.Module) wasmtest.Instr {
+		code := []byte{0x42, 7} // 1,000 divisions
+		for range 1000 {
+			code = append(code, 0x42, 3, 0x80)
+		}
+		f := m.Func("", "", wasmtest.Raw(append(code, 0x1a)...))
+		return call(m.Func("", "", slices.Repeat([]wasmtest.Instr{call(f)}, 10_000)...))
+	}, host.CauseCPU},
 	{"memory.grow", 2, func(*wasmtest.Module) wasmtest.Instr {
 		return wasmtest.Loop(i32(1), wasmtest.MemoryGrow(i32(0)), drop())
 	}, host.CauseCPU},
