@@ -233,6 +233,30 @@ func TestLoopInAllocator(t *testing.T) {
 	}
 }
 
+// TestReferences: making references takes no memory of the host, however often.
+func TestReferences(t *testing.T) {
+	m := wasmtest.NewGuest()
+	refFunc := wasmtest.Raw(0xd2, 0, 0x1a) // of an exported function
+	m.Headers("request",
+		wasmtest.Loop(wasmtest.Local(1), refFunc, wasmtest.SetLocal(1, wasmtest.Sub(wasmtest.Local(1), i32(1)))), i32(0))
+	s := start(t, m, options{plugin: host.PluginOptions{CPU: time.Second}})
+	c := s.open(newStream())
+	heap := func() uint64 {
+		runtime.GC()
+		var ms runtime.MemStats
+		runtime.ReadMemStats(&ms)
+		return ms.HeapAlloc
+	}
+	before := heap()
+	if _, err := c.RequestHeaders(200_000, true); err != nil {
+		t.Fatal(err)
+	}
+	if after := heap(); after > before+2<<20 { // it was 40 bytes for each
+		t.Errorf("200,000 references took %d KiB", (after-before)>>10)
+	}
+	runtime.KeepAlive(s)
+}
+
 // TestDeep: calls may go as deep as the option says, and what a stack has grown to is
 // given back.
 func TestDeep(t *testing.T) {

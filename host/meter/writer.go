@@ -16,6 +16,8 @@ type writer struct {
 	types    []funcType // added ones
 	helpers  []helper
 	helperOf map[helperKey]uint32
+	refs     int               // functions that ref.func names
+	refOf    map[uint32]uint32 // the global that each of them is kept in
 
 	free    []bool // functions that their callers pay for
 	graph   graph
@@ -285,10 +287,30 @@ func (w *writer) replace(b []byte, d *decoder, f int, counted bool) []byte {
 	if counted && d.op != opCall && d.op != opRefFunc { // a tail call leaves the function
 		b = w.exit(b, w.graph.frame[f], w.graph.ends[f])
 	}
+	if d.op == opRefFunc {
+		return w.reference(b, d.x)
+	}
 	if d.op == opReturnCallIndirect {
 		return append(b, d.b[d.at:d.pos]...)
 	}
 	return uleb(append(b, d.op), w.m.renumber(d.x))
+}
+
+// reference appends what takes the place of ref.func. The runtime makes a reference anew
+// each time, of Go's memory, and keeps all of them for as long as the instance: a loop
+// takes a hundred megabytes in milliseconds. So each function's is made once, and kept in
+// a global variable.
+func (w *writer) reference(b []byte, f uint32) []byte {
+	g, ok := w.refOf[f]
+	if !ok {
+		g = w.room + 1 + uint32(w.refs)
+		w.refs++
+		w.refOf[f] = g
+	}
+	b = append(uleb(append(b, opGlobalGet), g), opRefIsNull, opIf, typeEmpty)
+	b = uleb(append(b, opRefFunc), w.m.renumber(f))
+	b = append(uleb(append(b, opGlobalSet), g), opEnd)
+	return uleb(append(b, opGlobalGet), g)
 }
 
 // resultType appends the type of a block that takes nothing and leaves results.
