@@ -24,17 +24,20 @@ const (
 	// less, so that a slice takes between sliceLeast and sliceMost: a garbage
 	// collection may have to wait for the end of one on every processor.
 	mostSlice  = 20 * unitsPerMicro
-	leastSlice = unitsPerMicro
+	leastSlice = unitsPerMicro / 3
 	sliceLeast = 15 * time.Microsecond
 	sliceMost  = 50 * time.Microsecond
 	// leastBill units are put into the plugin's counter at a time.
 	leastBill = 10 * unitsPerMicro
 	// A call that has taken slowAfter needs one of a few slots to go on, and sleeps
-	// slowSleep for each slowAfter in one, so that others get at the network.
-	// A unit is taken to last no longer than slowest times what it should.
+	// slowSleep for each slowAfter in one, so that others get at the network. A slice
+	// is taken to last no longer than slowest: the rest is not the guest's time.
+	// Calls of the host's own goroutines are one call in this, if the time between
+	// them is no longer than rowGap.
 	slowAfter = 500 * time.Microsecond
-	slowest   = 4
+	slowest   = 2 * time.Millisecond
 	slowSleep = 100 * time.Microsecond
+	rowGap    = 10 * time.Millisecond
 	// hostCallUnits is what a host call costs beside what it copies: 100
 	// nanoseconds. copyShift makes units of bytes: four bytes are one. A byte of random_get is
 	// randomUnits, the system's generator being slow. maxDebt of such
@@ -83,6 +86,9 @@ const (
 	maxDelayedDone  = 1024
 	maxDelayedBytes = 8 << 20
 	delayedDone     = 30 * time.Second
+	// endsAtOnce contexts that have ended have their last calls made by whoever made the
+	// call that ended them.
+	endsAtOnce = 16
 
 	// maxNameBytes bounds names that outlive a call: properties, metrics.
 	maxNameBytes = 1 << 10

@@ -66,8 +66,9 @@ func (v *vm) view(ptr, n uint64) ([]byte, bool) {
 	if uint32(n) == 0 {
 		return nil, true
 	}
-	v.meter.debt += int64(uint32(n) >> copyShift)
-	return v.mem.Read(uint32(ptr), uint32(n))
+	b, ok := v.mem.Read(uint32(ptr), uint32(n))
+	v.meter.debt += int64(len(b) >> copyShift) // nothing is done with what is not there
+	return b, ok
 }
 
 // text is like view and returns a string that aliases guest memory. It must not
