@@ -11,7 +11,7 @@ import (
 // the time is looked at too.
 
 // measured does work whose price only its input decides: it costs least units, and more, up to most,
-// if it took more than slowest times as long as they are for.
+// if it took more than measuredSlack times as long as they are for.
 func (v *vm) measured(least, most int64, work func()) {
 	v.charge(least)
 	began := v.p.h.elapsed()
@@ -23,7 +23,7 @@ func (v *vm) measured(least, most int64, work func()) {
 // for it, most units at most. A part of that time is not the guest's: the operating
 // system may have had the processor elsewhere. So this is not what bounds usual work.
 func (v *vm) chargeSince(began time.Duration, paid, most int64) {
-	v.charge(min(max(units(v.p.h.elapsed()-began)/slowest-paid, 0), most))
+	v.charge(min(max(units(v.p.h.elapsed()-began)/measuredSlack-paid, 0), most))
 }
 
 // A lineCount is how many lines the header map has that was used last. To ask the map each

@@ -31,7 +31,18 @@ type fuelGauge struct {
 	ran   time.Duration // time that slices of the call in progress took
 	since time.Duration // when the slice began; Host.elapsed
 	slot  bool          // holds one of Host.slow
+	row   row           // of calls by the host's own goroutines
 	deep  bool          // has been given all of its room
+}
+
+// A row is calls that goroutines of the host make: ticks, answers, queues. Nothing between
+// them waits for the network as a client's goroutine does, so a row of short calls takes as
+// much from others as a long one.
+type row struct {
+	in   bool          // the call in progress is of the row
+	ran  time.Duration // since it slept last
+	end  time.Duration // of the last call; Host.elapsed
+	slow bool          // has run for so long that its calls need a slot
 }
 
 // units converts time to units of work.
@@ -69,21 +80,65 @@ func (v *vm) startCall(budget int64) {
 	v.meter.ran, v.meter.since = 0, v.clock
 }
 
-// endCall books what a call has used. It is on the path of every callback: all that it
-// does for a usual one is to read a number.
-func (v *vm) endCall() {
+// startRow continues the row with the call that has been begun.
+func (v *vm) startRow() {
+	m := &v.meter
+	m.row.in = true
+	if v.clock-m.row.end > rowGap {
+		m.row.ran, m.row.slow = 0, false
+	}
+	m.ran = m.row.ran
+	if m.row.slow && v.p.h.slow.acquire(v.p.stop) { // if it stops, the guest's next refill sees that
+		m.slot = true
+		m.since = v.p.h.elapsed()
+	}
+}
+
+// endRow notes what the row has run, and sleeps when it is time to.
+func (v *vm) endRow() {
+	m := &v.meter
+	now := v.p.h.elapsed()
+	m.row.in = false
+	m.row.ran = m.ran + min(now-m.since, slowest)
+	if m.row.ran >= slowAfter {
+		if m.slot {
+			time.Sleep(slowSleep)
+			now = v.p.h.elapsed()
+		}
+		m.row.ran, m.row.slow = 0, true
+	}
+	m.row.end = now
+}
+
+// endCall books what a call has used, and returns its error. It is on the path of every
+// callback: all that it does for a usual one is to read a number. A call that has used too
+// much since the last look has used too much: whether a call is ended must not depend on
+// where its looks are.
+func (v *vm) endCall(err error) error {
 	m := &v.meter
 	if m.fuel != nil && v.mod != nil {
 		left := int64(m.fuel.Get())
 		m.used += m.had - left
 		m.had = left
 	}
-	m.bill += m.used + m.debt
+	m.used += m.debt
+	m.bill += m.used
 	m.debt = 0
+	if m.row.in {
+		v.endRow()
+	}
 	if m.slot {
 		v.p.h.slow.release()
 		m.slot = false
 	}
+	if err == nil && m.used > m.budget {
+		return m.overspent()
+	}
+	return err
+}
+
+func (m *fuelGauge) overspent() *meterFault {
+	return &meterFault{CauseCPU, fmt.Sprintf("CPU budget of %v used up", time.Duration(m.budget*1000/unitsPerMicro))}
 }
 
 // book counts finished calls where everybody sees it.
@@ -166,22 +221,23 @@ func (v *vm) settle(left int64) {
 	default:
 	}
 	if m.used >= m.budget {
-		panic(&meterFault{CauseCPU, fmt.Sprintf("CPU budget of %v used up", time.Duration(m.budget*1000/unitsPerMicro))})
+		panic(m.overspent())
 	}
-	v.yield(work)
+	v.yield()
 }
 
 // yield is what keeps a call that takes long from being felt by others. That refill is
 // a place where goroutines can be switched is not enough: with no processor idle, the
-// network is polled only every 10 ms. work is what the slice that has ended was, in
-// units; time in which the operating system had the processor elsewhere is not the
-// guest's.
-func (v *vm) yield(work int64) {
+// network is polled only every 10 ms. Time counts here and not units: code that waits for
+// memory takes many times as long for them. Some of that may be time in which the
+// operating system had the processor elsewhere, and then this guest sleeps a little too
+// often.
+func (v *vm) yield() {
 	m := &v.meter
 	now := v.p.h.elapsed()
 	took := now - m.since
 	m.since = now
-	m.ran += min(took, slowest*time.Duration(work*1000/unitsPerMicro))
+	m.ran += min(took, slowest)
 	switch { // slices of equal time, whatever an instruction takes there
 	case took > sliceMost:
 		m.slice = max(m.slice/2, leastSlice)

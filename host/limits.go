@@ -28,17 +28,20 @@ const (
 	// less, so that a slice takes between sliceLeast and sliceMost: a garbage
 	// collection may have to wait for the end of one on every processor.
 	mostSlice  = 20 * unitsPerMicro
-	leastSlice = unitsPerMicro
+	leastSlice = unitsPerMicro / 3
 	sliceLeast = 15 * time.Microsecond
 	sliceMost  = 50 * time.Microsecond
 	// leastBill units are put into the plugin's counter at a time.
 	leastBill = 10 * unitsPerMicro
 	// A call that has taken slowAfter needs one of a few slots to go on, and sleeps
-	// slowSleep for each slowAfter in one, so that others get at the network.
-	// A unit is taken to last no longer than slowest times what it should.
+	// slowSleep for each slowAfter in one, so that others get at the network. A slice
+	// is taken to last no longer than slowest: the rest is not the guest's time.
+	// Calls of the host's own goroutines are one call in this, if the time between
+	// them is no longer than rowGap.
 	slowAfter = 500 * time.Microsecond
-	slowest   = 4
+	slowest   = 2 * time.Millisecond
 	slowSleep = 100 * time.Microsecond
+	rowGap    = 10 * time.Millisecond
 	// hostCallUnits is what a host call costs beside what it copies: 100
 	// nanoseconds. A byte that is looked at or copied is copyUnits: 6 GB a second, as
 	// where it is in no cache. A byte of random_get is
@@ -80,6 +83,9 @@ const (
 	keyMostUnits = 20_000 * unitsPerMicro
 	// bodyMostUnits is what a change of a body that is held costs at most beside its bytes.
 	bodyMostUnits = 2000 * unitsPerMicro
+	// measuredSlack is how many times as long as it is paid for work may take before its time
+	// is charged: a part of that time may be another process's.
+	measuredSlack = 4
 	// propertyMostUnits is what the slowest property takes, the certificate of a client.
 	propertyMostUnits = 1000 * unitsPerMicro
 	// callUnits is what it takes to make an HTTP call, or to find that it cannot be made.
@@ -125,6 +131,9 @@ const (
 	maxDelayedDone  = 1024
 	maxDelayedBytes = 8 << 20
 	delayedDone     = 30 * time.Second
+	// endsAtOnce contexts that have ended have their last calls made by whoever made the
+	// call that ended them.
+	endsAtOnce = 16
 
 	// maxNameBytes bounds names that outlive a call: properties, metrics.
 	maxNameBytes = 1 << 10

@@ -140,13 +140,17 @@ func (q *queue) isGone() bool {
 	return q.gone
 }
 
-// register makes base the consumer. It is told of what is in the queue already: the one
-// before may have died over it.
+// register makes base the consumer. It is told of what is in the queue already, if it is
+// new: the one before may have died over it. One that registers again is not: it could do
+// that each time it is told, and would be told for ever.
 func (q *queue) register(base *rootContext) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.consumers = append(slices.DeleteFunc(q.consumers, func(c *rootContext) bool { return c == base }), base)
-	q.owed = q.sizeLocked()
+	others := slices.DeleteFunc(slices.Clone(q.consumers), func(c *rootContext) bool { return c == base })
+	if len(others) == len(q.consumers) {
+		q.owed = q.sizeLocked()
+	}
+	q.consumers = append(others, base)
 	q.kickLocked()
 }
 

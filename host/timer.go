@@ -100,6 +100,23 @@ func (v *vm) runDue(now time.Time) int {
 	return ticks
 }
 
+// endSome makes the last calls of contexts that have ended. A guest can end all that wait
+// for proxy_done in one callback, and each call may take its whole budget: whoever made the
+// callback does some, and the timer's goroutine the others. mu is held.
+func (v *vm) endSome() {
+	began := v.clock
+	for n := 0; v.dead == nil && len(v.ended) > 0; n++ {
+		if n >= endsAtOnce || n > 0 && v.clock-began > slowAfter {
+			if v.kickTimer(); v.timer.running {
+				return
+			}
+		}
+		c := v.ended[0]
+		v.ended = v.ended[:copy(v.ended, v.ended[1:])]
+		v.end(c)
+	}
+}
+
 // rootList returns the roots, so that a callback may end one meanwhile.
 func (v *vm) rootList() []*rootContext {
 	list := make([]*rootContext, 0, len(v.roots))

@@ -175,8 +175,7 @@ func (v *vm) instantiate() (err error) {
 		v.mem = v.mod.Memory()
 		v.gauge(v.mod)
 	}
-	v.endCall()
-	if err != nil {
+	if err = v.endCall(err); err != nil {
 		return err
 	}
 	v.functions()
@@ -201,7 +200,7 @@ func (v *vm) callStart(f startFunc) error {
 	v.clock = v.p.h.elapsed()
 	v.startCall(units(v.p.o.Start))
 	err := v.mod.ExportedFunction(f.name).CallWithStack(v.ctx, v.stack[:max(f.params, 1)])
-	v.endCall()
+	err = v.endCall(err)
 	var exit *sys.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 0 {
 		err = nil
@@ -250,11 +249,7 @@ func (v *vm) lock() {
 // unlock lets deferred effects happen and unlocks the VM.
 func (v *vm) unlock() {
 	v.flushLines()
-	for v.dead == nil && len(v.ended) > 0 {
-		c := v.ended[0]
-		v.ended = v.ended[:copy(v.ended, v.ended[1:])]
-		v.end(c)
-	}
+	v.endSome()
 	v.wear()
 	if v.retired {
 		v.windUp()
@@ -292,9 +287,12 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 	v.callback, v.active, v.effective = cb, c, nil
 	v.lines.of = nil
 	v.startCall(v.p.budget(cb))
+	if cb == CallTick || cb == CallQueueReady || cb == CallHTTPCallResponse || c.late {
+		v.startRow()
+	}
 	err := f.CallWithStack(v.ctx, v.stack[:max(e.params, e.results)])
 	v.active, v.effective = nil, nil
-	v.endCall()
+	err = v.endCall(err)
 	v.spend(c, cb)
 	if v.meter.deep && err == nil {
 		v.shallow()

@@ -11,7 +11,9 @@ package meter
 //
 // In the same way, a function need not look at the fuel as it begins if it, and all
 // that it calls up to others that look, cannot do much work; the cycles have a
-// function that looks.
+// function that looks. Who calls it counts that work as its own (flow.go). Through a
+// table one cannot know whom one calls, so functions that have been taken look unless
+// they are quite small.
 
 // A graph is who calls whom among the defined functions. Function n is node n; one
 // more node stands for what can be reached through a table: who has a call_indirect
@@ -24,9 +26,13 @@ type graph struct {
 
 	counts []bool // functions that count
 	looks  []bool // functions that look at the fuel as they begin
+	ends   []bool // functions that look at the fuel as they end
 	chain  []int  // bytes of a function that does not count, and of such that it calls
-	work   []int  // units from a function's beginning until something looks
 	table  []bool // can be reached through a table, and calls through one
+	taken  []bool // can be called through a table
+
+	sums []summary              // of functions that have been followed
+	scan func(f uint32) summary // follows one, after all that it calls and that does not count
 }
 
 func (g *graph) of(v uint32) []uint32 { return g.calls[g.first[v]:g.first[v+1]] }
@@ -35,9 +41,13 @@ func (g *graph) of(v uint32) []uint32 { return g.calls[g.first[v]:g.first[v+1]] 
 func (g *graph) settle() {
 	n := len(g.first) - 1
 	g.counts, g.looks = make([]bool, n), make([]bool, n)
-	g.chain, g.work = make([]int, n), make([]int, n)
+	g.ends, g.taken, g.sums = make([]bool, n), make([]bool, n), make([]summary, n)
+	g.chain = make([]int, n)
 	indirect := uint32(n - 1)
 	g.table = g.reach(indirect)
+	for _, f := range g.of(indirect) {
+		g.taken[f] = true
+	}
 	for v := range n - 1 {
 		for _, to := range g.of(uint32(v)) {
 			if to == indirect && g.table[v] {
@@ -137,12 +147,15 @@ func (g *graph) close(v uint32) {
 	if g.chain[v] > uncountedChain {
 		g.counts[v] = true
 	}
-	work := g.total[v]
-	for _, to := range g.of(v) {
-		if !g.counts[to] && !g.looks[to] {
-			work = min(work+g.work[to], 2*unchecked)
-		}
+	if v == uint32(len(g.counts)-1) { // calls through a table
+		return
 	}
-	g.work[v] = work
-	g.looks[v] = work > unchecked
+	sum := g.scan(v)
+	if g.taken[v] && sum.tail.unwind > frameBytes/unwindShare {
+		g.counts[v] = true // whoever calls it through a table does not know of that
+	}
+	g.looks[v] = g.counts[v] || sum.work > smallWork || g.taken[v] && sum.work > takenWork
+	g.ends[v] = g.counts[v] && sum.tail.unwind > g.frame[v]/unwindShare
+	sum.has = sum.has || g.looks[v]
+	g.sums[v] = sum
 }

@@ -48,14 +48,27 @@ const (
 	foldSlack = 16
 	// foldLead is how many units of a function's beginning the loop that follows pays.
 	foldLead = 8
-	// unchecked is the most units that are taken off without a look at what is left,
-	// about five microseconds.
-	unchecked = 40_000
+	// unchecked is the most units that run without a look at what is left: half a
+	// microsecond of plain code, and at the worst a hundred of such that waits for
+	// memory with every third instruction. One instruction alone can be more.
+	unchecked = 3000
+	// smallWork is the most units that a function may run without having looked as it
+	// begins, and takenWork of one that can be called through a table; each such call
+	// is taken to be one of that.
+	smallWork = unchecked / 3
+	takenWork = 200
+	// prepaid is how many units that run after a call that may look can have been paid
+	// before it. It is for each call on the stack.
+	prepaid = 64
+	// A call of a function that counts may run a unit for each unwindShare bytes of its
+	// frame after one that it has made has returned, without a look: returning from
+	// all of a stack of 1 MiB is then 260,000 units, or 45 microseconds.
+	unwindShare = 4
 
 	// bulkBytes and bulkEntries are the most that one memory or table instruction
-	// moves between two looks at the counter: 256 KiB are about 50 microseconds of
+	// moves between two looks at the counter: 128 KiB are about 25 microseconds of
 	// memory that is in no cache.
-	bulkBytes   = 256 << 10
+	bulkBytes   = 128 << 10
 	bulkEntries = bulkBytes / 8
 	// bulkByteShift and bulkEntryShift make units of bytes and entries: a unit for
 	// two bytes, four units for an entry of 8 bytes.
@@ -65,7 +78,7 @@ const (
 	// frameBytes is what a call of a function takes of the stack at the least, and
 	// frameLocal what each parameter, result and local variable adds. Every value
 	// that lives across a call has a place of its own too, of 8 bytes; a byte for each
-	// unit of code is about what compilers of guests make of that.
+	// instruction is about what compilers of guests make of that.
 	frameBytes = 48
 	frameLocal = 8
 	// uncountedFrame is the most bytes that a function may take without counting

@@ -138,11 +138,11 @@ func TestUnits(t *testing.T) {
 		},
 		{
 			"loop", // each turn: 1, nops, local.get, i32.const, i32.sub, local.set, local.get, br_if
-			[]wasmtest.Instr{nops(2), wasmtest.Loop(get(0), nops(3), set(0, wasmtest.Sub(get(0), i32(1)))), nops(2)},
-			10, 1 + 4 + 4 + 10*(1+6+6),
+			[]wasmtest.Instr{nops(4), wasmtest.Loop(get(0), nops(3), set(0, wasmtest.Sub(get(0), i32(1)))), nops(2)},
+			10, 1 + 8 + 4 + 10*(1+6+6),
 		},
 		{"dead code is free", []wasmtest.Instr{nops(20), wasmtest.Return(), nops(500)}, 0, 1 + 40 + 1},
-		{"division", []wasmtest.Instr{nops(20), get(0), i32(3), raw(0x6d), wasmtest.Drop()}, 1, 1 + 40 + 2 + 8 + 1},
+		{"division", []wasmtest.Instr{nops(20), get(0), i32(3), raw(0x6d), wasmtest.Drop()}, 1, 1 + 40 + 2 + 40 + 1},
 		{"memory.grow", []wasmtest.Instr{wasmtest.MemoryGrow(i32(0)), wasmtest.Drop()}, 1, 1 + 1 + 4000 + 1},
 		{"small memory.fill", []wasmtest.Instr{i32(0), i32(0), i32(100), raw(0xfc, 0x0b, 0)}, 1, 1 + 3 + 20 + 50},
 	} {

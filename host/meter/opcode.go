@@ -129,8 +129,8 @@ var vecKnown = func() (known [256]bool) {
 }()
 
 // costs has the units that an instruction is charged, by opcode: one for most, none
-// for what makes no code by itself, and for slow ones about as many as the others
-// that run in its time.
+// for what makes no code by itself, and for slow ones what they take when each waits
+// for the one before it, at six units a nanosecond.
 var costs = func() (c [256]byte) {
 	for i := range c {
 		c[i] = 1
@@ -139,32 +139,37 @@ var costs = func() (c [256]byte) {
 		c[o] = 0
 	}
 	for o := 0x6d; o <= 0x70; o++ { // division and remainder
-		c[o] = 8
+		c[o] = 40
 	}
 	for o := 0x7f; o <= 0x82; o++ {
-		c[o] = 12
+		c[o] = 64
 	}
 	for _, o := range []int{0x91, 0x95, 0x9f, 0xa3} { // square roots and divisions
+		c[o] = 48
+	}
+	for _, o := range []int{0x8d, 0x8e, 0x8f, 0x90, 0x9b, 0x9c, 0x9d, 0x9e} { // rounding
 		c[o] = 8
 	}
 	for o := 0xa8; o <= 0xb1; o++ { // float to integer, which may trap
-		c[o] = 4
+		c[o] = 12
 	}
 	c[opBrTable] = 3
-	c[opCall], c[opReturnCall] = 6, 6
-	c[opCallIndirect], c[opReturnCallIndirect] = 20, 20 // and a free function behind it
-	c[opRefFunc] = 4
+	c[opTableGet], c[opTableSet] = 4, 4
+	c[opCall], c[opReturnCall] = 8, 8
+	c[opCallIndirect], c[opReturnCallIndirect] = 24, 24 // and a free function behind it
+	c[opRefFunc] = 8
 	c[opMemoryGrow] = 0xff // see cost
 	return c
 }()
 
-// Units of instructions that leave the machine code for the runtime.
+// Units of instructions that leave the machine code for the runtime, and of others.
 const (
 	costMemoryGrow = 4000
 	costTableGrow  = 1000
 	costBulk       = 20
-	costVec        = 2
-	costVecSlow    = 16
+	costSaturate   = 12
+	costVec        = 3
+	costVecSlow    = 64
 )
 
 // cost returns the units that the instruction is charged.
@@ -179,7 +184,7 @@ func (d *decoder) cost() int {
 		case d.sub >= miscMemoryInit && d.sub != miscTableSize:
 			return costBulk
 		}
-		return 4 // saturating conversions
+		return costSaturate
 	case opVec:
 		switch d.sub {
 		case 0xe3, 0xe7, 0xef, 0xf3: // square roots and divisions

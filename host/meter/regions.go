@@ -19,10 +19,10 @@ package meter
 // All code is paid before it runs, with one exception: what a call_indirect reaches,
 // if it is such a small function, is in the flat price of the instruction.
 //
-// Where a loop begins, and where a function begins that can be in a cycle of calls or
-// whose calls can do much work (graph.go), the counter is looked at as well as charged.
-// A function that begins with a loop, as those of the Go compiler do, leaves both to
-// the loop.
+// Where a loop begins, where a function begins that can be in a cycle of calls or can do
+// much work (graph.go), and wherever much has run without a look (flow.go), the counter
+// is looked at as well as charged. A function that begins with a loop, as those of the Go
+// compiler do, leaves both to the loop.
 
 // A region is described above.
 type region struct {
@@ -30,6 +30,7 @@ type region struct {
 	parent int32 // the region that dominates it in the same loop; -1: it must be paid on its own
 	own    int   // units of its instructions
 	folded int   // units of others that it pays
+	era    int   // how many looks there are before it in the code: it pays for no other's
 	check  bool  // what is left is looked at
 	isFunc bool  // of the function's beginning
 }
@@ -42,6 +43,9 @@ type frame struct {
 	target bool  // its end is branched to
 	thenOK bool  // the end of its first arm is reached
 	hasEls bool
+	era    int  // of the scan where it begins
+	was    flow // there
+	end    flow // of what branches to its end
 }
 
 // A scan goes through a function and finds its regions.
@@ -53,12 +57,22 @@ type scan struct {
 	lead    int32 // the region of a loop that the function begins with; 0: none
 
 	total    int  // units of all instructions
+	size     int  // instructions, with calls for what they are
 	loops    int  // loop instructions
 	indirect bool // has a call_indirect
 	calls    int  // calls of any kind
 	bulk     bool // has an instruction that becomes a call
 
 	callee func(f uint32) int // what a call of f costs beside the call
+
+	// Of flow.go.
+	g      *graph // nil: nothing is followed
+	now    flow
+	exit   flow // where the function returns
+	peak   int  // the most that now.since has been
+	era    int
+	paid   int   // what region paidOf had of its own behind the last call that may look
+	paidOf int32 // -1: there was none
 }
 
 // reset starts the scan of function f of the module (imports not counted).
@@ -70,9 +84,12 @@ func (s *scan) reset(m *module, f int) {
 		locals: uint32(len(t.params)) + b.locals, targets: s.targets,
 	}
 	s.regions = append(s.regions[:0], region{at: b.expr, parent: -1, own: 1, isFunc: true})
-	s.frames = append(s.frames[:0], frame{op: opBlock, outer: 0})
+	s.frames = append(s.frames[:0], frame{op: opBlock, outer: 0, end: nowhere})
 	s.cur, s.lead = 0, 0
-	s.total, s.loops, s.calls, s.indirect, s.bulk = 1, 0, 0, false, false
+	s.now, s.exit, s.peak = flow{1, -1}, nowhere, 1
+	s.era, s.paid, s.paidOf = 0, 0, -1
+	s.total, s.size = 1, 1
+	s.loops, s.calls, s.indirect, s.bulk = 0, 0, false, false
 }
 
 // step reads an instruction and books it. done is true after the function's last
@@ -83,19 +100,25 @@ func (s *scan) step() (done bool, err error) {
 		return false, err
 	}
 	cost := s.cost()
+	s.size += min(cost, 1)
 	switch s.op {
 	case opCall, opReturnCall:
 		s.calls++
+		s.size += cost - 1
 		if s.callee != nil {
 			cost += s.callee(s.x)
 		}
 	case opCallIndirect, opReturnCallIndirect:
 		s.calls++
+		s.size += cost - 1
 		s.indirect = true
 	case opMisc:
 		s.bulk = s.bulk || helperFor(s.op, s.sub)
 	}
 	s.total += cost
+	if s.g != nil && s.cur >= 0 {
+		s.follow(cost)
+	}
 	s.pay(cost)
 	switch s.op {
 	case opBlock, opLoop, opIf:
@@ -139,20 +162,27 @@ func (s *scan) split(parent int32) {
 		s.cur = -1
 		return
 	}
-	s.regions = append(s.regions, region{at: s.pos, parent: parent})
+	s.begin(region{at: s.pos, parent: parent})
+}
+
+// begin begins a region.
+func (s *scan) begin(r region) {
+	r.era = s.era
+	s.regions = append(s.regions, r)
 	s.cur = int32(len(s.regions) - 1)
 }
 
 func (s *scan) enter() {
-	s.frames = append(s.frames, frame{op: s.op, open: s.cur, outer: len(s.frames)})
+	s.frames = append(s.frames, frame{op: s.op, open: s.cur, outer: len(s.frames), era: s.era, was: s.now, end: nowhere})
 	switch s.op {
 	case opIf:
 		s.split(s.cur)
 	case opLoop:
 		s.loops++
 		if s.cur >= 0 {
-			s.regions = append(s.regions, region{at: s.pos, parent: -1, own: 1, check: true})
-			s.cur = int32(len(s.regions) - 1)
+			s.looked()
+			s.now = flow{1, -1}
+			s.begin(region{at: s.pos, parent: -1, own: 1, check: true})
 			if s.cur == 1 && s.calls == 0 && !s.bulk {
 				s.lead = s.cur
 			}
@@ -167,6 +197,10 @@ func (s *scan) otherwise() error {
 		return s.refuse()
 	}
 	f.hasEls, f.thenOK = true, s.cur >= 0
+	if s.cur >= 0 {
+		f.end = f.end.join(s.now)
+	}
+	s.now = f.was
 	s.split(f.open)
 	return nil
 }
@@ -176,7 +210,18 @@ func (s *scan) leave() bool {
 	n := len(s.frames) - 1
 	f := s.frames[n]
 	s.frames = s.frames[:n]
+	if f.op == opLoop { // branches to it go to its beginning
+		f.end = nowhere
+	}
+	if s.cur >= 0 {
+		f.end = f.end.join(s.now)
+	}
+	if f.op == opIf && !f.hasEls {
+		f.end = f.end.join(f.was)
+	}
+	s.now = f.end
 	if n == 0 {
+		s.exit = f.end
 		return true
 	}
 	if up := &s.frames[n-1]; f.outer < n {
@@ -186,7 +231,7 @@ func (s *scan) leave() bool {
 	switch {
 	case f.open < 0 || !reached:
 		s.cur = -1
-	case f.outer >= n:
+	case f.outer >= n && f.era == s.era:
 		s.cur = f.open
 	default:
 		s.split(f.open)
@@ -199,6 +244,9 @@ func (s *scan) branch(label uint32) {
 	n := len(s.frames) - 1
 	to := n - int(label)
 	s.frames[to].target = true
+	if s.cur >= 0 {
+		s.frames[to].end = s.frames[to].end.join(s.now)
+	}
 	s.frames[n].outer = min(s.frames[n].outer, to)
 }
 
@@ -212,7 +260,7 @@ func (s *scan) settle(looks bool) {
 			continue
 		}
 		p := &s.regions[r.parent]
-		if p.folded+all <= p.own+foldSlack {
+		if r.era == p.era && p.folded+all <= p.own+foldSlack {
 			p.folded += all
 			r.own, r.folded = 0, 0
 		}

@@ -57,7 +57,7 @@ func Rewrite(module []byte, o Options) ([]byte, *Info, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w := &writer{m: m, fuel: m.globals, room: m.globals + 1, helperOf: map[helperKey]uint32{}}
+	w := &writer{m: m, fuel: m.globals, room: m.globals + 1, helperOf: map[helperKey]uint32{}, refOf: map[uint32]uint32{}}
 	if err := w.measure(); err != nil {
 		return nil, nil, err
 	}
@@ -196,15 +196,20 @@ func (w *writer) tables() []byte {
 	return b
 }
 
-// globals copies global variables, with functions renumbered, and adds the counters.
+// globals copies global variables, with functions renumbered, and adds the counters and
+// the references.
 func (w *writer) globals(r *reader, n uint32) []byte {
-	b := uleb(nil, n+2)
+	b := uleb(nil, n+2+uint32(w.refs))
 	for range n {
 		b = append(b, r.take(2)...)
 		w.m.constExpr(r, &b)
 	}
 	b = append(b, typeI64, 1, opI64Const, 0, opEnd)
-	return append(sleb(append(b, typeI64, 1, opI64Const), InitialRoom), opEnd)
+	b = append(sleb(append(b, typeI64, 1, opI64Const), InitialRoom), opEnd)
+	for range w.refs {
+		b = append(b, typeFuncref, 1, opRefNull, typeFuncref, opEnd)
+	}
+	return b
 }
 
 func (w *writer) exports(r *reader, n uint32) []byte {

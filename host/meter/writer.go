@@ -16,6 +16,8 @@ type writer struct {
 	types    []funcType // added ones
 	helpers  []helper
 	helperOf map[helperKey]uint32
+	refs     int               // functions that ref.func names
+	refOf    map[uint32]uint32 // the global that each of them is kept in
 
 	free    []bool // functions that their callers pay for
 	graph   graph
@@ -40,7 +42,7 @@ func (w *writer) measure() error {
 	g := &w.graph
 	g.first, g.frame, g.total = make([]int, 0, n+2), make([]int, n+1), make([]int, n+1)
 	s := &w.scan
-	s.callee = nil
+	s.callee, s.g = nil, nil
 	for f := range n {
 		g.first = append(g.first, len(g.calls))
 		s.reset(w.m, f)
@@ -63,7 +65,7 @@ func (w *writer) measure() error {
 		g.total[f] = s.total
 		w.free[f] = s.loops == 0 && s.calls == 0 && !s.bulk && s.total <= freeFunc
 		w.m.info.Loops += s.loops
-		g.frame[f] = w.frameOf(f, s.total)
+		g.frame[f] = w.frameOf(f, s.size)
 	}
 	g.first = append(g.first, len(g.calls))
 	for f := range n {
@@ -72,15 +74,30 @@ func (w *writer) measure() error {
 		}
 	}
 	g.first = append(g.first, len(g.calls))
+	s.callee, s.g = w.callCost, g
+	g.scan = w.follow
 	g.settle()
 	return nil
 }
 
+// follow goes through a function that has been read before, for its summary.
+func (w *writer) follow(f uint32) summary {
+	s := &w.scan
+	s.reset(w.m, int(f))
+	for done := false; !done; {
+		var err error
+		if done, err = s.step(); err != nil {
+			break // cannot be
+		}
+	}
+	return s.summary()
+}
+
 // frameOf is what a call of a function is taken to need of the stack, in bytes.
-func (w *writer) frameOf(f, total int) int {
+func (w *writer) frameOf(f, size int) int {
 	t := w.m.typeOfFunc(w.m.imported + uint32(f))
 	b := &w.m.bodies[f]
-	return frameBytes + frameLocal*(len(t.params)+len(t.results)+int(b.locals+b.wide)) + total
+	return frameBytes + frameLocal*(len(t.params)+len(t.results)+int(b.locals+b.wide)) + size
 }
 
 // callCost is what a call of a function costs beside the call itself.
@@ -134,8 +151,11 @@ func (w *writer) enter(b []byte, cost, frame int, left uint32) []byte {
 	return w.look(b)
 }
 
-// exit gives back the room of a function.
-func (w *writer) exit(b []byte, frame int) []byte {
+// exit gives back the room of a function, and looks at the fuel if it has to.
+func (w *writer) exit(b []byte, frame int, look bool) []byte {
+	if look {
+		b = w.look(uleb(append(b, opGlobalGet), w.fuel))
+	}
 	b = uleb(append(b, opGlobalGet), w.room)
 	b = append(sleb(append(b, opI64Const), int64(frame)), opI64Add)
 	return uleb(append(b, opGlobalSet), w.room)
@@ -147,7 +167,6 @@ func (w *writer) exit(b []byte, frame int) []byte {
 // turned into one, leaves the block, and the room is given back behind it.
 func (w *writer) function(b []byte, f int) ([]byte, error) {
 	s := &w.scan
-	s.callee = w.callCost
 	s.reset(w.m, f)
 	for done := false; !done; {
 		var err error
@@ -173,12 +192,12 @@ func (w *writer) function(b []byte, f int) ([]byte, error) {
 		b = w.resultType(b, w.m.typeOfFunc(w.m.imported+uint32(f)).results)
 		first.own, first.folded = 0, 0
 	}
-	b, err := w.copyBody(b, f, frame, counted, free)
+	b, err := w.copyBody(b, f, counted, free)
 	if err != nil {
 		return nil, err
 	}
 	if counted {
-		b = w.exit(append(b, opEnd), frame)
+		b = w.exit(append(b, opEnd), frame, w.graph.ends[f])
 	}
 	return append(b, opEnd), nil
 }
@@ -201,7 +220,7 @@ func (w *writer) locals(b []byte, src *body, counted, free bool) []byte {
 
 // copyBody copies instructions with charges between, up to but without the
 // function's end. The regions are those of the last scan.
-func (w *writer) copyBody(b []byte, f, frame int, counted, free bool) ([]byte, error) {
+func (w *writer) copyBody(b []byte, f int, counted, free bool) ([]byte, error) {
 	s := &w.scan
 	src := &w.m.bodies[f]
 	left := s.locals
@@ -239,7 +258,7 @@ func (w *writer) copyBody(b []byte, f, frame int, counted, free bool) ([]byte, e
 		}
 		b = append(b, src.code[from:d.at]...)
 		from = d.pos
-		b = w.replace(b, &d, frame, counted)
+		b = w.replace(b, &d, f, counted)
 	}
 }
 
@@ -258,7 +277,7 @@ func (w *writer) changes(d *decoder, counted bool) bool {
 	return false
 }
 
-func (w *writer) replace(b []byte, d *decoder, frame int, counted bool) []byte {
+func (w *writer) replace(b []byte, d *decoder, f int, counted bool) []byte {
 	switch d.op {
 	case opReturn:
 		return uleb(append(b, opBr), d.nesting)
@@ -266,12 +285,32 @@ func (w *writer) replace(b []byte, d *decoder, frame int, counted bool) []byte {
 		return uleb(append(b, opCall), w.helper(d))
 	}
 	if counted && d.op != opCall && d.op != opRefFunc { // a tail call leaves the function
-		b = w.exit(b, frame)
+		b = w.exit(b, w.graph.frame[f], w.graph.ends[f])
+	}
+	if d.op == opRefFunc {
+		return w.reference(b, d.x)
 	}
 	if d.op == opReturnCallIndirect {
 		return append(b, d.b[d.at:d.pos]...)
 	}
 	return uleb(append(b, d.op), w.m.renumber(d.x))
+}
+
+// reference appends what takes the place of ref.func. The runtime makes a reference anew
+// each time, of Go's memory, and keeps all of them for as long as the instance: a loop
+// takes a hundred megabytes in milliseconds. So each function's is made once, and kept in
+// a global variable.
+func (w *writer) reference(b []byte, f uint32) []byte {
+	g, ok := w.refOf[f]
+	if !ok {
+		g = w.room + 1 + uint32(w.refs)
+		w.refs++
+		w.refOf[f] = g
+	}
+	b = append(uleb(append(b, opGlobalGet), g), opRefIsNull, opIf, typeEmpty)
+	b = uleb(append(b, opRefFunc), w.m.renumber(f))
+	b = append(uleb(append(b, opGlobalSet), g), opEnd)
+	return uleb(append(b, opGlobalGet), g)
 }
 
 // resultType appends the type of a block that takes nothing and leaves results.
