@@ -30,7 +30,10 @@ type flow struct {
 // nowhere is the flow of code that is not reached.
 var nowhere = flow{-1, -1}
 
-func (f flow) join(o flow) flow { return flow{max(f.since, o.since), max(f.unwind, o.unwind)} }
+// join takes the worst of what comes together.
+func (f *flow) join(o flow) {
+	f.since, f.unwind = max(f.since, o.since), max(f.unwind, o.unwind)
+}
 
 // run adds units.
 func (f *flow) run(units int) {

@@ -56,7 +56,7 @@ const (
 	// begins, and takenWork of one that can be called through a table; each such call
 	// is taken to be one of that.
 	smallWork = unchecked / 3
-	takenWork = 200
+	takenWork = 600
 	// prepaid is how many units that run after a call that may look can have been paid
 	// before it. It is for each call on the stack.
 	prepaid = 64

@@ -198,7 +198,7 @@ func (s *scan) otherwise() error {
 	}
 	f.hasEls, f.thenOK = true, s.cur >= 0
 	if s.cur >= 0 {
-		f.end = f.end.join(s.now)
+		f.end.join(s.now)
 	}
 	s.now = f.was
 	s.split(f.open)
@@ -214,10 +214,10 @@ func (s *scan) leave() bool {
 		f.end = nowhere
 	}
 	if s.cur >= 0 {
-		f.end = f.end.join(s.now)
+		f.end.join(s.now)
 	}
 	if f.op == opIf && !f.hasEls {
-		f.end = f.end.join(f.was)
+		f.end.join(f.was)
 	}
 	s.now = f.end
 	if n == 0 {
@@ -245,7 +245,7 @@ func (s *scan) branch(label uint32) {
 	to := n - int(label)
 	s.frames[to].target = true
 	if s.cur >= 0 {
-		s.frames[to].end = s.frames[to].end.join(s.now)
+		s.frames[to].end.join(s.now)
 	}
 	s.frames[n].outer = min(s.frames[n].outer, to)
 }
