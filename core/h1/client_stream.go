@@ -88,7 +88,7 @@ func (x *clientStream) Release() {
 	x.trailer.Reset()
 	x.head = responseHead{section: section{lines: x.head.lines[:0]}}
 	x.feeder = feeder{}
-	x.w.c = nil
+	x.w.c, x.w.op.c = nil, nil
 	x.method, x.upgrade = "", ""
 	if !invariants {
 		clientStreams.Put(x)

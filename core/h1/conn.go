@@ -34,10 +34,8 @@ type conn struct {
 	reads func(fd uintptr) bool // rawRead, made once
 
 	// Owned by the writer.
-	wrote  int64 // bytes, ever
-	wr     wait
-	wrOp   *writeOp              // of the writer that is at work: an idle connection has none
-	writes func(fd uintptr) bool // rawWrite, made once
+	wrote int64 // bytes, ever
+	wr    wait
 
 	// Any goroutine.
 	stopped atomic.Bool  // reads fail with errStopped until resumeReads
@@ -81,7 +79,7 @@ func (c *conn) attach(nc net.Conn) {
 	c.nc, c.base, c.size = nc, time.Now().Add(-1), headBuffer // -1: so that no moment is 0
 	if sc, ok := nc.(syscall.Conn); ok && rawIO {
 		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw, c.reads, c.writes = raw, c.rawRead, c.rawWrite
+			c.raw, c.reads = raw, c.rawRead
 		}
 	}
 }
@@ -286,10 +284,7 @@ func (c *conn) resumeReads() {
 // write writes all of op.v, which it consumes.
 func (c *conn) write(op *writeOp) error {
 	if c.raw != nil {
-		c.wrOp = op
-		err := c.rawFlush()
-		c.wrOp = nil
-		return err
+		return c.rawFlush(op)
 	}
 	for _, p := range op.v {
 		c.begin(&c.wr, op.limit)

@@ -11,12 +11,11 @@ import (
 // and whom to tell when it is not (architecture, rule 11).
 type presence struct {
 	bits atomic.Uint32
+	gone bool          // guarded by mu; it stands here for the size of a connection at rest
 	held atomic.Uint64 // what lacks of a request that is not complete; see hold
 
 	mu sync.Mutex
-	// Guarded by mu.
-	gone bool
-	r    exchange.Resetter
+	r  exchange.Resetter // guarded by mu
 }
 
 const (

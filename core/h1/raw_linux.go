@@ -144,8 +144,11 @@ func (c *ClientConn) rawTurn(fd uintptr) bool {
 	}
 }
 
-// A writeOp holds what rawWrite is to do and what came out.
+// A writeOp holds what rawWrite is to do and what came out. It belongs to a writer: an
+// idle connection has none.
 type writeOp struct {
+	c     *conn
+	tries func(fd uintptr) bool // rawWrite, made once
 	v     [3][]byte
 	limit limit
 	begun bool // a wait has begun, and no byte has gone out since
@@ -153,12 +156,11 @@ type writeOp struct {
 }
 
 // rawFlush is write for sockets.
-func (c *conn) rawFlush() error {
-	op := c.wrOp
+func (c *conn) rawFlush(op *writeOp) error {
 	op.begun = false
 	for {
 		op.err = nil
-		err := c.raw.Write(c.writes)
+		err := c.raw.Write(op.tries)
 		if err == nil {
 			return op.err
 		}
@@ -174,8 +176,8 @@ func (c *conn) rawFlush() error {
 }
 
 // rawWrite is the callback of RawConn.Write.
-func (c *conn) rawWrite(fd uintptr) bool {
-	op := c.wrOp
+func (op *writeOp) rawWrite(fd uintptr) bool {
+	c := op.c
 	for {
 		n, errno := sendAll(fd, &op.v)
 		switch errno {

@@ -12,6 +12,8 @@ var errWouldBlock = errors.New("would block")
 type (
 	readOp  struct{}
 	writeOp struct {
+		c     *conn
+		tries func(uintptr) bool
 		v     [3][]byte
 		limit limit
 	}
@@ -33,8 +35,8 @@ const (
 
 func (*conn) rawFill(limit, bool) error { return errWouldBlock }
 func (*conn) rawRead(uintptr) bool      { return true }
-func (*conn) rawFlush() error           { return errWouldBlock }
-func (*conn) rawWrite(uintptr) bool     { return true }
+func (*conn) rawFlush(*writeOp) error   { return errWouldBlock }
+func (*writeOp) rawWrite(uintptr) bool  { return true }
 func (*conn) unread() (int64, bool)     { return 0, false }
 func (*conn) peek() peeked              { return peekUnknown }
 

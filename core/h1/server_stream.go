@@ -84,7 +84,7 @@ func (x *serverStream) close() {
 	x.head.facts = facts{}
 	x.trailer.Reset()
 	x.feeder = feeder{}
-	x.c = nil
+	x.c, x.w.op.c = nil, nil
 }
 
 // alive panics, in the invariants build, when the exchange is over.

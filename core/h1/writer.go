@@ -32,7 +32,14 @@ var (
 	errBadField    = errors.New("field with a line break or NUL")
 )
 
-func (w *writer) reset(c *conn) { *w = writer{c: c} }
+// reset makes w, which must not be moved any more, the writer of another message.
+func (w *writer) reset(c *conn) {
+	tries := w.op.tries
+	if tries == nil {
+		tries = w.op.rawWrite
+	}
+	*w = writer{c: c, op: writeOp{c: c, tries: tries}}
+}
 
 // begin returns the waiting bytes for a head to be appended to, with room for
 // size more. commit takes the result.

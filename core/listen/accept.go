@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -113,8 +114,12 @@ func (l *Listener) end(c *conn) {
 // on this machine, so it counts as loopback. Called by the accept goroutine only.
 func (l *Listener) setAddresses(f *exchange.Conn, nc net.Conn) {
 	f.Remote, f.Local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
-	f.RemoteIP = f.Remote.Addr().String()
 	f.RemoteAddr = f.Remote.String()
+	if a := f.Remote.Addr(); a.Is4() { // a part of what is there already
+		f.RemoteIP = f.RemoteAddr[:strings.LastIndexByte(f.RemoteAddr, ':')]
+	} else {
+		f.RemoteIP = a.String()
+	}
 	if f.Local != l.lastLocal {
 		l.lastLocal, l.lastLocalAddr = f.Local, f.Local.String()
 		if ua, ok := nc.LocalAddr().(*net.UnixAddr); ok {
