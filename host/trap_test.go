@@ -80,7 +80,8 @@ func TestTrapInEachCallback(t *testing.T) {
 			if !s.log.contains(false, "unreachable") {
 				t.Errorf("the trap was not logged: %q", s.log.lines(false))
 			}
-			if bound := st.name != "proxy_on_context_create" && st.name != "proxy_on_request_headers"; bound {
+			bound := st.name != "proxy_on_context_create" && st.name != "proxy_on_request_headers"
+			if bound {
 				if !errors.Is(bystander.failed, te) {
 					t.Errorf("a stream in between was told %v, want the same trap", bystander.failed)
 				}
@@ -93,13 +94,19 @@ func TestTrapInEachCallback(t *testing.T) {
 				t.Error("a callback after the trap works")
 			}
 			_ = c.Finish(nil)
-			_ = other.Finish(nil)
-			_ = third.Finish(nil)
+			if bound { // others may meet the VM that has taken the place of the dead one
+				_ = other.Finish(nil)
+				_ = third.Finish(nil)
+			}
 			if n := len(s.log.lines(true)); n != said {
 				t.Errorf("the dead VM was called: %q", s.log.lines(true))
 			}
 			if n := s.plugin.Stats().Traps[host.CauseTrap]; n != 1 {
 				t.Errorf("%d traps counted, want 1", n)
+			}
+			if !bound {
+				_ = other.Finish(nil)
+				_ = third.Finish(nil)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"wproxy/core/exchange"
 )
@@ -42,7 +43,7 @@ func (x *clientStream) Feed(dst exchange.Sink[*exchange.Response]) error {
 		return x.fail(c, err)
 	}
 	if x.body.framing == tunnel {
-		l = limit{timeout: x.idle, either: true}
+		l = limit{timeout: time.Duration(x.idle.Load()), either: true}
 		c.active.Store(int64(c.now()))
 	}
 	x.feeder = feeder{

@@ -31,7 +31,7 @@ type clientStream struct {
 
 	flags    atomic.Uint32
 	deadline moment
-	idle     time.Duration // of a tunnel; the writer reads it behind the 101
+	idle     atomic.Int64 // of a tunnel, nanoseconds; a flush may look while the 101 is passed on
 	reused   bool
 
 	// Owned by the writer.
@@ -63,7 +63,8 @@ func (x *clientStream) open(c *ClientConn) {
 	x.c = c
 	x.mu.Unlock()
 	x.flags.Store(0)
-	x.deadline, x.idle, x.reused = 0, c.o.tunnelIdle(), c.Reused()
+	x.deadline, x.reused = 0, c.Reused()
+	x.idle.Store(int64(c.o.tunnelIdle()))
 	x.w.reset(&c.conn)
 	x.w.limit = limit{timeout: c.o.writeTimeout()}
 	x.method, x.upgrade, x.began, x.unsent, x.before = "", "", false, false, c.wrote
@@ -108,7 +109,7 @@ func (x *clientStream) SetDeadline(t time.Time) {
 // SetTunnelIdle implements exchange.TunnelIdler.
 func (x *clientStream) SetTunnelIdle(d time.Duration) {
 	if d != 0 {
-		x.idle = d
+		x.idle.Store(int64(d))
 	}
 }
 
@@ -213,7 +214,7 @@ func (x *clientStream) Data(p []byte, end bool) error {
 			return x.beforeAnswer(p, end)
 		}
 		x.w.framing, x.w.marks = tunnel, true
-		x.w.limit = limit{timeout: x.idle}
+		x.w.limit = limit{timeout: time.Duration(x.idle.Load())}
 	}
 	err := x.w.data(p, end)
 	if end {
