@@ -51,10 +51,6 @@ func hostWork(t *testing.T, m *wasmtest.Module, o options, st host.Stream) {
 	}
 }
 
-// workSlack is how long a call may take whose budget is a millisecond, on a busy machine and with
-// the race detector. What is not charged for takes seconds.
-const workSlack = 500 * time.Millisecond
-
 // endless calls a function without end.
 func endless(f *wasmtest.Func, args ...wasmtest.Instr) wasmtest.Instr {
 	return wasmtest.Loop(i32(1), call(f, args...), drop())
