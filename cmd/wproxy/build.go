@@ -99,6 +99,7 @@ func (p *parts) close() error {
 type generation struct {
 	server.Generation
 	file *config.File
+	read time.Time // when it was begun to be read
 
 	// broken is why plugins of this generation did not start, by route and
 	// plugin; only the first generation of a process may have some.

@@ -42,7 +42,9 @@ func TestMain(m *testing.M) {
 //	expand FILE...           replace @NAME@ in files by the script's $NAME
 //	serve [ARG...]           start `wproxy run ARG...` and wait until it serves; $NAME_ADDR is the
 //	                         address of each listener, $ADMIN_ADDR of the admin server
-//	signal HUP|TERM|INT      send it a signal
+//	signal HUP|USR1|TERM|INT send it a signal
+//	supervise USEC           be its service manager: what it says is in notify.log; USEC is the
+//	                         watchdog's time
 //	ended CODE               wait for its end
 //	exits CODE COMMAND...    run a command that ends with this code
 //	origin NAME KIND [ARG]   start a scripted upstream; $NAME is its address (origin_test.go)
@@ -64,7 +66,7 @@ func TestMain(m *testing.M) {
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
 // help to skip what a machine lacks; [race] (the race detector is on) what takes minutes
-// with it.
+// with it; [root] is what only root can do.
 func TestScript(t *testing.T) {
 	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
 	goEnv := goEnvironment(t)
@@ -99,6 +101,8 @@ func TestScript(t *testing.T) {
 				return err == nil, nil
 			case "race":
 				return raceDetector, nil
+			case "root":
+				return os.Geteuid() == 0, nil
 			}
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},
@@ -106,6 +110,7 @@ func TestScript(t *testing.T) {
 			"expand":     cmdExpand,
 			"serve":      cmdServe,
 			"signal":     cmdSignal,
+			"supervise":  cmdSupervise,
 			"ended":      cmdEnded,
 			"exits":      cmdExits,
 			"origin":     cmdOrigin,
@@ -270,7 +275,7 @@ func environ(ts *testscript.TestScript) []string {
 	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
 		return strings.HasPrefix(s, "XDG_") || strings.HasPrefix(s, "HOME=")
 	})
-	for _, k := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "TMPDIR", "GREETING", "TOKEN"} {
+	for _, k := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "TMPDIR", "GREETING", "TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC"} {
 		if v := ts.Getenv(k); v != "" {
 			env = append(env, k+"="+v)
 		}
@@ -314,7 +319,7 @@ func (p *process) finish(ts *testscript.TestScript) {
 
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 1)
-	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
 	sig, ok := signals[args[0]]
 	if !ok {
 		ts.Fatalf("signal %s?", args[0])

@@ -21,8 +21,6 @@ func later(table string) []string {
 		return []string{"protocol"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
-	case "Server":
-		return []string{"watch", "user", "group", "pid_file"}
 	case "Admin":
 		return []string{"page"}
 	case "Access":

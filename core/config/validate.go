@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -41,6 +42,12 @@ func (v *validator) file() {
 		v.route(f.Routes[name])
 	}
 	v.admin()
+	if f.Server.Group != "" && f.Server.User == "" {
+		v.addf("server.group", "server.group: needs a user: the group of root alone is not given up")
+	}
+	if p := f.Server.PidFile; p != "" && !filepath.IsAbs(p) {
+		v.addf("server.pid_file", "server.pid_file: %q is not an absolute path", p)
+	}
 	for i := range f.Tests {
 		v.test(i, &f.Tests[i])
 	}
