@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -259,8 +260,12 @@ func (a *app) makeParts(undo *cleanup) error {
 	return nil
 }
 
-// compileCache returns where compiled plugins are kept; "": only in memory.
+// compileCache returns where compiled plugins are kept; "": only in memory. A service
+// manager says where (systemd.exec(5), CacheDirectory=); else it is the user's cache.
 func compileCache() string {
+	if dir, _, _ := strings.Cut(os.Getenv("CACHE_DIRECTORY"), ":"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "wasm")
+	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return ""
