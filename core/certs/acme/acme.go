@@ -99,7 +99,9 @@ type Manager struct {
 	sites   map[string]*site
 	slots   chan struct{} // one for each order that is under way
 	running sync.WaitGroup
+	ctx     context.Context // of the goroutines; done when Close is called
 	cancel  context.CancelFunc
+	start   func()
 	close   func()
 }
 
@@ -112,8 +114,8 @@ type Status struct {
 	Problem string
 }
 
-// New returns a Manager that serves what Dir has and goes after the rest. It
-// reads files, waits for nobody, and makes Dir.
+// New returns a Manager that serves what Dir has, and goes after the rest from Start
+// on. It reads files, and makes Dir.
 func New(o Options) (*Manager, error) {
 	hosts, err := o.check()
 	if err != nil {
@@ -146,17 +148,12 @@ func New(o Options) (*Manager, error) {
 		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
 		Logger:  quiet,
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	m.cancel = cancel
-	m.close = sync.OnceFunc(m.end)
+	m.ctx, m.cancel = context.WithCancel(context.Background()) // ends with Close
+	m.start, m.close = sync.OnceFunc(m.begin), sync.OnceFunc(m.end)
 	for _, host := range hosts {
-		m.sites[host] = &site{m: m, host: host}
-	}
-	for _, s := range m.sites {
-		s.start(ctx)
-	}
-	for _, s := range m.sites {
-		m.running.Go(func() { s.run(ctx) }) // ends with ctx; Close waits
+		s := &site{m: m, host: host}
+		s.open(m.ctx)
+		m.sites[host] = s
 	}
 	return m, nil
 }
@@ -218,7 +215,17 @@ func parseRoots(pem []byte) (*x509.CertPool, error) {
 // hostKey brings a host into the form in which it is looked up.
 func hostKey(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// Close ends what New has begun, orders included, and waits for that: for the
+// Start begins to order and to renew. Only the first call counts; none may come
+// after Close.
+func (m *Manager) Start() { m.start() }
+
+func (m *Manager) begin() {
+	for _, s := range m.sites {
+		m.running.Go(func() { s.run(m.ctx) }) // ends with ctx; Close waits
+	}
+}
+
+// Close ends what has begun, orders included, and waits for that: for the
 // CA not at all, for files. Certificate serves on.
 func (m *Manager) Close() { m.close() }
 

@@ -184,6 +184,7 @@ func start(t *testing.T, o acme.Options) *acme.Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
+	m.Start()
 	return m
 }
 
@@ -227,12 +228,17 @@ func TestIssue(t *testing.T) {
 			m.Close()
 			m.Close() // only the first counts
 
-			again := start(t, o)
-			for _, s := range again.Status() { // at once
+			again, err := acme.New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range again.Status() { // before Start
 				if s.NotAfter.IsZero() || s.Problem != "" {
 					t.Errorf("from the storage: %+v", s)
 				}
 			}
+			again.Start()
+			again.Start() // only the first counts
 			again.Close()
 			if n := ca.Orders(); n != 2 {
 				t.Errorf("%d orders after a restart, want none", n-2)

@@ -26,7 +26,7 @@ type site struct {
 	problem atomic.Pointer[problem] // of the last order; nil: none
 	warned  atomic.Int64            // when missing last said so, in Unix nanoseconds
 
-	// Owned by start, then by run.
+	// Owned by run.
 	tries    int       // orders that failed, in a row
 	obtained time.Time // when the last order succeeded
 	askAgain time.Time // for renewal information, after it could not be had
@@ -44,8 +44,8 @@ type problem struct {
 	next time.Time
 }
 
-// start serves what the storage has. What it cannot read, run will tell of.
-func (s *site) start(ctx context.Context) {
+// open serves what the storage has. What it cannot read, run will tell of.
+func (s *site) open(ctx context.Context) {
 	if h, err := s.load(ctx); err == nil {
 		s.held.Store(h)
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,25 +42,46 @@ type Server struct {
 	Issued *x509.CertPool
 
 	server *httptest.Server
+	names  *dns.Server
 	manage http.Handler
 	orders atomic.Int64
 }
 
-// Start runs a server. It sets environment variables, and so cannot be used
-// in parallel tests. Its validation has a goroutine that Pebble never ends.
+// Start is Run for a test, at whose end the server is closed.
 func Start(tb testing.TB, o Options) *Server {
 	tb.Helper()
-	tb.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	tb.Setenv("PEBBLE_AUTHZREUSE", "0") // renewals are validated too
+	s, err := Run(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Close)
+	return s
+}
+
+// Run runs a server. It sets environment variables of Pebble's, which knows no
+// other way, and whose validation has a goroutine that never ends.
+func Run(o Options) (*Server, error) {
+	for k, v := range map[string]string{
+		"PEBBLE_VA_NOSLEEP": "1",
+		"PEBBLE_AUTHZREUSE": "0", // renewals are validated too
+	} {
+		if err := os.Setenv(k, v); err != nil {
+			return nil, err
+		}
+	}
+	names, resolver, err := startDNS()
+	if err != nil {
+		return nil, err
+	}
 	log := zap.NewStdLog(zap.NewNop())
 	store := db.NewMemoryStore()
 	authority := ca.New(log, store, "", "ecdsa", 0, 1, map[string]ca.Profile{
 		"default": {Description: "of the test", ValidityPeriod: uint64(o.Validity / time.Second)}, //nolint:gosec // positive
 	})
-	validation := va.New(log, o.HTTPPort, o.TLSPort, true, startDNS(tb), store)
+	validation := va.New(log, o.HTTPPort, o.TLSPort, true, resolver, store)
 	front := wfe.New(log, store, validation, authority, []string{"pebble.test"}, true, false, 0, 0)
 
-	s := &Server{Issued: x509.NewCertPool(), manage: front.ManagementHandler()}
+	s := &Server{Issued: x509.NewCertPool(), manage: front.ManagementHandler(), names: names}
 	s.Issued.AddCert(authority.GetRootCert(0).Cert)
 	handler := front.Handler()
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,16 +95,16 @@ func Start(tb testing.TB, o Options) *Server {
 		var lc net.ListenConfig
 		l, err := lc.Listen(context.Background(), "tcp", o.Address)
 		if err != nil {
-			tb.Fatal(err)
+			_ = names.Shutdown()
+			return nil, err
 		}
 		_ = s.server.Listener.Close() // replaced
 		s.server.Listener = l
 	}
 	s.server.StartTLS()
-	tb.Cleanup(s.server.Close)
 	s.URL = s.server.URL + wfe.DirectoryPath
 	s.Roots = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})
-	return s
+	return s, nil
 }
 
 // An orderCounter counts the orders that are made, and not those whose nonce Pebble
@@ -103,8 +125,11 @@ func (c orderCounter) WriteHeader(status int) {
 // Orders returns how many orders were made.
 func (s *Server) Orders() int { return int(s.orders.Load()) }
 
-// Close stops the server.
-func (s *Server) Close() { s.server.Close() }
+// Close stops the server. It may be called again.
+func (s *Server) Close() {
+	s.server.Close()
+	_ = s.names.Shutdown() // it may have been stopped
+}
 
 // RenewAt makes the server say that cert is to be renewed within a window.
 func (s *Server) RenewAt(tb testing.TB, cert *x509.Certificate, start, end time.Time) {
@@ -129,24 +154,27 @@ func (s *Server) RenewAt(tb testing.TB, cert *x509.Certificate, start, end time.
 }
 
 // startDNS runs a server for which every name is 127.0.0.1, and returns its address.
-func startDNS(tb testing.TB) string {
-	tb.Helper()
+func startDNS() (*dns.Server, string, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		tb.Fatal(err)
+		return nil, "", err
 	}
-	s := &dns.Server{Listener: l, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg).SetReply(q)
-		if len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeA {
-			m.Answer = append(m.Answer, &dns.A{
-				Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET},
-				A:   net.IPv4(127, 0, 0, 1),
-			})
-		}
-		_ = w.WriteMsg(m) // the client has gone
-	})}
-	go func() { _ = s.ActivateAndServe() }() // ends with the cleanup
-	tb.Cleanup(func() { _ = s.Shutdown() })
-	return l.Addr().String()
+	started := make(chan struct{})
+	s := &dns.Server{Listener: l, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(answer)}
+	go func() { _ = s.ActivateAndServe() }() // ends with Close
+	<-started                                // Shutdown before would do nothing
+	return s, l.Addr().String(), nil
+}
+
+// answer answers one question.
+func answer(w dns.ResponseWriter, q *dns.Msg) {
+	m := new(dns.Msg).SetReply(q)
+	if len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeA {
+		m.Answer = append(m.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET},
+			A:   net.IPv4(127, 0, 0, 1),
+		})
+	}
+	_ = w.WriteMsg(m) // the client has gone
 }
