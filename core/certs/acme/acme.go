@@ -200,6 +200,17 @@ func (o *Options) check() (hosts []string, err error) {
 
 var errNotMaintained = errors.New("acme: the cache maintains nothing")
 
+// CheckRoots returns what is wrong with pem as Options.CARoots.
+func CheckRoots(pem []byte) error {
+	_, err := parseRoots(pem)
+	if err == nil && len(pem) == 0 {
+		err = errNoRoots
+	}
+	return err
+}
+
+var errNoRoots = errors.New("acme: no certificate in PEM")
+
 // parseRoots returns nil for the system's.
 func parseRoots(pem []byte) (*x509.CertPool, error) {
 	if len(pem) == 0 {
@@ -207,7 +218,7 @@ func parseRoots(pem []byte) (*x509.CertPool, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, errors.New("acme: ca_roots has no certificate in PEM")
+		return nil, errNoRoots
 	}
 	return roots, nil
 }

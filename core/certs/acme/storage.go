@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -43,13 +44,16 @@ func openStorage(dir string) (*storage, error) {
 	if err := os.MkdirAll(locks, 0o700); err != nil {
 		return nil, fmt.Errorf("acme: storage: %w", err)
 	}
-	probe, err := os.CreateTemp(locks, "probe-")
-	if err != nil {
+	switch probe, err := os.CreateTemp(locks, "probe-"); {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		// What is stored can be served. Orders will tell.
+	case err != nil:
 		return nil, fmt.Errorf("acme: storage: %w", err)
-	}
-	_ = probe.Close()
-	if err := os.Remove(probe.Name()); err != nil {
-		return nil, fmt.Errorf("acme: storage: %w", err)
+	default:
+		_ = probe.Close()
+		if err := os.Remove(probe.Name()); err != nil {
+			return nil, fmt.Errorf("acme: storage: %w", err)
+		}
 	}
 	return &storage{FileStorage: certmagic.FileStorage{Path: dir}, held: map[string]*os.File{}}, nil
 }
