@@ -7,11 +7,14 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"slices"
+	"strings"
 
 	"wproxy/core/certs/acme"
 	"wproxy/core/config"
+	"wproxy/core/exchange"
 )
 
 // maxRoots is the most bytes of a ca_roots file: all public CAs are a quarter of that.
@@ -134,6 +137,24 @@ func reachable(f *config.File, l *config.Listener) bool {
 	}
 	for _, other := range f.Listeners {
 		if other.TLS == nil && portOf(other) == "80" {
+			return true
+		}
+	}
+	return false
+}
+
+// mayBeChallenge reports whether a request is one that is answered before any route
+// while a challenge is pending.
+func mayBeChallenge(f *config.File, h *exchange.Request) bool {
+	if !strings.HasPrefix(h.Path(), acme.HTTPPrefix) || h.Method != http.MethodGet && h.Method != http.MethodHead {
+		return false
+	}
+	host, _, err := net.SplitHostPort(h.Authority)
+	if err != nil {
+		host = h.Authority
+	}
+	for _, l := range f.Listeners {
+		if l.TLS != nil && l.TLS.ACME != nil && slices.Contains(l.TLS.ACME.Challenges, acme.HTTP01) && slices.Contains(l.TLS.ACME.Hosts, host) {
 			return true
 		}
 	}

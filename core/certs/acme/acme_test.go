@@ -525,6 +525,26 @@ func TestTwo(t *testing.T) {
 	}
 }
 
+// TestBlackHole: a CA that takes connections and says nothing is nobody else's
+// trouble.
+func TestBlackHole(t *testing.T) {
+	deaf := listen(t)
+	stuck := start(t, acme.Options{Hosts: []string{"a.example.test"}, Dir: t.TempDir(), CA: "https://" + deaf.Addr().String() + "/dir"})
+	time.Sleep(100 * time.Millisecond) // it has begun
+	f := newFront(t)
+	ca := acmetest.Start(t, acmetest.Options{HTTPPort: port(f.http), TLSPort: port(f.tls), Validity: time.Hour})
+	o, _ := options(t, f, ca, "b.example.test")
+	m := start(t, o)
+	f.use(t, m)
+	begun := time.Now()
+	eventually(t, "a certificate", func() bool { return ready(m) })
+	m.Close()
+	stuck.Close()
+	if took := time.Since(begun); took > 20*time.Second { // acmez gives the other CA 90
+		t.Errorf("took %v", took)
+	}
+}
+
 // TestClose: an order that is under way does not keep Close.
 func TestClose(t *testing.T) {
 	deaf := listen(t) // accepts nothing

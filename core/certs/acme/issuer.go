@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -67,6 +68,9 @@ func (i *issuer) IssuerKey() string {
 
 // Issue implements certmagic.Issuer: it orders a certificate for the one host of csr.
 func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+	if err := i.reach(ctx); err != nil {
+		return nil, err
+	}
 	account, err := i.account(ctx)
 	if err != nil {
 		return nil, err
@@ -93,6 +97,24 @@ func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*cert
 		c.RenewalInfo = nil // could not be had
 	}
 	return &certmagic.IssuedCertificate{Certificate: c.ChainPEM, Metadata: c}, nil
+}
+
+// reach returns an error if the CA does not answer. acmez fetches the directory of a CA with a
+// lock held that all CAs of the process share and that heeds no context: a CA
+// that is a black hole would stop the orders at others for minutes, and their managers' Close.
+func (i *issuer) reach(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.client.Directory, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", i.client.UserAgent)
+	resp, err := i.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("the CA does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxPEM)) // for the connection's next request; acmez judges it
+	return nil
 }
 
 func (i *issuer) obtain(ctx context.Context, account acme.Account, csr *x509.CertificateRequest) ([]acme.Certificate, error) {

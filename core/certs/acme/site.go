@@ -252,6 +252,9 @@ func (s *site) refresh(ctx context.Context, h *held) *held {
 	s.askAgain = time.Now().Add(renewalInfoRetry)
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
+	if err := s.m.issuer.reach(ctx); err != nil {
+		return h // renewing will tell
+	}
 	next, err := s.m.issuer.client.GetRenewalInfo(ctx, h.Leaf)
 	if err != nil {
 		s.m.log.Debug("cannot get renewal information", zap.String("host", s.host), zap.Error(err))
