@@ -484,31 +484,51 @@ func TestWrongRoots(t *testing.T) {
 	}
 }
 
-// TestTornStorage: half a pair of key and certificate, as a crash may leave it, is replaced.
+// TestTornStorage: half a pair of key and certificate, as a crash may leave it, and
+// files that somebody has spoilt are not served, and replaced.
 func TestTornStorage(t *testing.T) {
 	f := newFront(t)
 	ca := acmetest.Start(t, acmetest.Options{HTTPPort: port(f.http), TLSPort: port(f.tls), Validity: time.Hour})
-	o, logs := options(t, f, ca, "a.example.test", "b.example.test")
+	o, logs := options(t, f, ca, "a.example.test", "b.example.test", "c.example.test", "d.example.test")
 	m := start(t, o)
 	f.use(t, m)
 	eventually(t, "certificates", func() bool { return ready(m) })
 	m.Close()
-	keys, err := filepath.Glob(filepath.Join(o.Dir, "certificates", "*", "*", "*.key"))
-	if err != nil || len(keys) != 2 {
-		t.Fatal(keys, err)
+	file := func(host, ext string) string {
+		names, err := filepath.Glob(filepath.Join(o.Dir, "certificates", "*", host, host+ext))
+		if err != nil || len(names) != 1 {
+			t.Fatal(names, err)
+		}
+		return names[0]
 	}
-	b, err := os.ReadFile(keys[0])
-	if err == nil {
-		err = os.WriteFile(keys[1], b, 0o600)
-	}
+	other, err := os.ReadFile(file("a.example.test", ".key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m = start(t, o)
-	if ready(m) {
-		t.Error("a key that is another's is served")
+	foreign, err := os.ReadFile(file("a.example.test", ".crt"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	eventually(t, "a new certificate", func() bool { return logs.FilterMessage("certificate obtained").Len() == 3 && ready(m) })
+	for path, content := range map[string][]byte{
+		file("b.example.test", ".key"):  other,
+		file("c.example.test", ".json"): []byte("{"),
+		file("d.example.test", ".crt"):  foreign,
+		file("d.example.test", ".key"):  other, // a good pair, of another host
+	} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m = start(t, o)
+	for _, host := range []string{"b.example.test", "c.example.test", "d.example.test"} {
+		if c, err := m.Certificate(&tls.ClientHelloInfo{ServerName: host}); c != nil && c.Leaf.VerifyHostname(host) != nil {
+			t.Errorf("%s: another's is served: %v", host, err)
+		}
+	}
+	eventually(t, "new certificates", func() bool { return logs.FilterMessage("certificate obtained").Len() == 7 && ready(m) })
+	if n := logs.FilterMessage("a stored certificate is replaced").Len(); n != 3 {
+		t.Errorf("%d are told of, want 3", n)
+	}
 }
 
 // TestTwo: two managers with one storage, as two generations or processes have it,

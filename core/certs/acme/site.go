@@ -87,10 +87,15 @@ func (s *site) attend(ctx context.Context) error {
 		return nil
 	}
 	// Another process with the same storage may have been here.
-	if stored, err := s.load(ctx); err == nil && stored.Hash() != h.Hash() {
+	switch stored, err := s.load(ctx); {
+	case err == nil && stored.Hash() != h.Hash():
 		s.held.Store(stored)
 		if !stored.NeedsRenewal(s.m.config) {
 			return nil
+		}
+	case errors.Is(err, errUnusable):
+		if err := s.discard(ctx, err); err != nil {
+			return err
 		}
 	}
 	return s.order(ctx, "certificate renewed", func(ctx context.Context) error {
@@ -105,19 +110,24 @@ func (s *site) first(ctx context.Context) error {
 	case err == nil:
 		s.held.Store(h)
 		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		return s.order(ctx, "certificate obtained", func(ctx context.Context) error {
-			return s.m.config.ObtainCertSync(ctx, s.host)
-		})
 	case errors.Is(err, errUnusable):
-		// Half of a pair, after a crash between two files. Certmagic takes it for a certificate, and
-		// has to be forced.
-		return s.order(ctx, "certificate obtained", func(ctx context.Context) error {
-			return s.m.config.RenewCertSync(ctx, s.host, true)
-		})
-	default:
+		if err := s.discard(ctx, err); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+	return s.order(ctx, "certificate obtained", func(ctx context.Context) error {
+		return s.m.config.ObtainCertSync(ctx, s.host)
+	})
+}
+
+// discard makes the storage forget files that make no certificate, such as half of a
+// pair after a crash between two files. Certmagic looks whether the files are
+// there, and would order nothing.
+func (s *site) discard(ctx context.Context, why error) error {
+	s.m.log.Warn("a stored certificate is replaced", zap.String("host", s.host), zap.Error(why))
+	return s.m.store.Delete(ctx, s.metaKey())
 }
 
 // order makes an order by way of obtain and serves what came of it.

@@ -91,6 +91,9 @@ func (s *storage) Lock(ctx context.Context, name string) error {
 // TryLock implements certmagic.TryLocker.
 func (s *storage) TryLock(_ context.Context, name string) (bool, error) {
 	path := filepath.Join(s.Path, "locks", certmagic.StorageKeys.Safe(name)+".lock")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil { // somebody may have cleaned up
+		return false, err
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return false, err
