@@ -194,11 +194,10 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 
 // complete builds what build has left.
 func (b *builder) complete(ctx context.Context) error {
-	if err := b.steps(ctx, b.startServices, b.buildSnapshot); err != nil {
+	if err := b.steps(ctx, b.startServices, b.buildSnapshot, b.startACME); err != nil {
 		b.callouts.prepare(nil)
 		return err
 	}
-	b.startACME()
 	b.built++
 	b.gen.Snapshot.Generation = b.built
 	return nil

@@ -45,14 +45,11 @@ func (b *builder) openACME(context.Context) error {
 
 func (b *builder) openManager(listener string, a *config.ACME) error {
 	key := "listeners." + listener + ".tls.acme"
-	problem := func(k string, err error) error {
-		return b.file.Problemf(key+k, "listener %q: tls%s: %v", listener, ".acme"+k, err)
-	}
 	roots, err := readRoots(a.RootsPath)
 	if err != nil {
-		return problem(".ca_roots", err)
+		return b.file.Problemf(key+".ca_roots", "listener %q: tls.acme.ca_roots: %v", listener, err)
 	}
-	if b.callouts.dry { // no directory is made
+	if b.callouts.dry { // no state is touched
 		return nil
 	}
 	m, letGo, err := b.acme.get(acmeKey{config.HashOf(*a), sha256.Sum256(roots)}, func() (*acme.Manager, error) {
@@ -62,7 +59,7 @@ func (b *builder) openManager(listener string, a *config.ACME) error {
 		})
 	})
 	if err != nil {
-		return problem(".storage", err)
+		return b.file.Problemf(key, "listener %q: tls.acme: %v", listener, err)
 	}
 	b.hold(letGo)
 	if b.gen.acme == nil {
@@ -95,11 +92,15 @@ func readRoots(path string) ([]byte, error) {
 	return pem, nil
 }
 
-// startACME lets the managers order certificates, once the generation is sure to serve.
-func (b *builder) startACME() {
-	for _, m := range b.gen.acme {
-		m.Start()
+// startACME lets the managers make their directories and order certificates. It is the
+// last step: the listeners are bound, and whose privileges had to be dropped has dropped them.
+func (b *builder) startACME(context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(b.gen.acme)) {
+		if err := b.gen.acme[name].Start(); err != nil {
+			b.problems = append(b.problems, b.file.Problemf("listeners."+name+".tls.acme.storage", "listener %q: tls.acme.storage: %v", name, err))
+		}
 	}
+	return nil
 }
 
 // certificates returns how the certificates of a generation stand, each host of each

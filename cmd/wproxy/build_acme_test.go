@@ -112,7 +112,11 @@ func TestACMEProblems(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = a.parts.build(t.Context(), f, false)
+		g, err := a.parts.build(t.Context(), f, false)
+		if err == nil {
+			err = g.Complete(t.Context())
+			g.Release()
+		}
 		ps, ok := asType[config.Problems](err)
 		if !ok || len(ps) != 1 || !strings.Contains(ps[0].Text, tt.want) || ps[0].Pos.Line != 5 {
 			t.Errorf("%s: got %v, want %s", tt.settings, err, tt.want)

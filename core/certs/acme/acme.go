@@ -101,7 +101,7 @@ type Manager struct {
 	running sync.WaitGroup
 	ctx     context.Context // of the goroutines; done when Close is called
 	cancel  context.CancelFunc
-	start   func()
+	start   func() error
 	close   func()
 }
 
@@ -115,7 +115,8 @@ type Status struct {
 }
 
 // New returns a Manager that serves what Dir has, and goes after the rest from Start
-// on. It reads files, and makes Dir.
+// on. It reads files and changes none, so that it may be called before a process
+// gives up its privileges.
 func New(o Options) (*Manager, error) {
 	hosts, err := o.check()
 	if err != nil {
@@ -149,7 +150,7 @@ func New(o Options) (*Manager, error) {
 		Logger:  quiet,
 	})
 	m.ctx, m.cancel = context.WithCancel(context.Background()) // ends with Close
-	m.start, m.close = sync.OnceFunc(m.begin), sync.OnceFunc(m.end)
+	m.start, m.close = sync.OnceValue(m.begin), sync.OnceFunc(m.end)
 	for _, host := range hosts {
 		s := &site{m: m, host: host}
 		s.open(m.ctx)
@@ -226,14 +227,18 @@ func parseRoots(pem []byte) (*x509.CertPool, error) {
 // hostKey brings a host into the form in which it is looked up.
 func hostKey(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// Start begins to order and to renew. Only the first call counts; none may come
-// after Close.
-func (m *Manager) Start() { m.start() }
+// Start makes Dir and begins to order and to renew. The error is that Dir cannot be used;
+// nothing has begun then. Only the first call counts; none may come after Close.
+func (m *Manager) Start() error { return m.start() }
 
-func (m *Manager) begin() {
+func (m *Manager) begin() error {
+	if err := m.store.prepare(); err != nil {
+		return err
+	}
 	for _, s := range m.sites {
 		m.running.Go(func() { s.run(m.ctx) }) // ends with ctx; Close waits
 	}
+	return nil
 }
 
 // Close ends what has begun, orders included, and waits for that: for the

@@ -57,8 +57,9 @@ func TestIssue(t *testing.T) {
 					t.Errorf("from the storage: %+v", s)
 				}
 			}
-			again.Start()
-			again.Start() // only the first counts
+			if err := errors.Join(again.Start(), again.Start()); err != nil { // only the first counts
+				t.Error(err)
+			}
 			again.Close()
 			if n := ca.Orders(); n != 2 {
 				t.Errorf("%d orders after a restart, want none", n-2)
@@ -446,6 +447,7 @@ func TestBadOptions(t *testing.T) {
 		{"no host", func(o *acme.Options) { o.Hosts = nil }, "needs 1 to"},
 		{"wildcard", func(o *acme.Options) { o.Hosts = []string{"*.example.test"} }, `"*.example.test" is not the exact name`},
 		{"address", func(o *acme.Options) { o.Hosts = []string{"192.0.2.1"} }, `"192.0.2.1" is not the exact name`},
+		{"a missing directory", func(o *acme.Options) { o.Dir = file + "/x/y" }, "not a directory"},
 		{"no directory", func(o *acme.Options) { o.Dir = "" }, "no directory"},
 		{"a file", func(o *acme.Options) { o.Dir = file }, "not a directory"},
 		{"clear text", func(o *acme.Options) { o.CA = "http://127.0.0.1/dir" }, "is not an https URL"},
@@ -457,7 +459,10 @@ func TestBadOptions(t *testing.T) {
 			tt.edit(&o)
 			m, err := acme.New(o)
 			if err == nil {
+				err = m.Start()
 				m.Close()
+			}
+			if err == nil {
 				t.Fatal("taken")
 			}
 			if !strings.Contains(err.Error(), tt.want) {

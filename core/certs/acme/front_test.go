@@ -181,7 +181,9 @@ func start(t *testing.T, o acme.Options) *acme.Manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	m.Start()
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
 	return m
 }
 

@@ -31,7 +31,7 @@ var (
 	_ certmagic.TryLocker = (*storage)(nil)
 )
 
-// openStorage makes dir if it is missing, and finds out whether it can be used.
+// openStorage returns the storage in dir, which need not be there.
 func openStorage(dir string) (*storage, error) {
 	if dir == "" {
 		return nil, errors.New("acme: no directory to keep certificates in")
@@ -40,22 +40,27 @@ func openStorage(dir string) (*storage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("acme: storage: %w", err)
 	}
-	locks := filepath.Join(dir, "locks")
-	if err := os.MkdirAll(locks, 0o700); err != nil {
-		return nil, fmt.Errorf("acme: storage: %w", err)
-	}
-	switch probe, err := os.CreateTemp(locks, "probe-"); {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		// What is stored can be served. Orders will tell.
-	case err != nil:
-		return nil, fmt.Errorf("acme: storage: %w", err)
-	default:
-		_ = probe.Close()
-		if err := os.Remove(probe.Name()); err != nil {
-			return nil, fmt.Errorf("acme: storage: %w", err)
-		}
-	}
 	return &storage{FileStorage: certmagic.FileStorage{Path: dir}, held: map[string]*os.File{}}, nil
+}
+
+// prepare makes the directory if it is missing, and finds out whether it can be used.
+func (s *storage) prepare() error {
+	locks := filepath.Join(s.Path, "locks")
+	if err := os.MkdirAll(locks, 0o700); err != nil {
+		return fmt.Errorf("acme: storage: %w", err)
+	}
+	probe, err := os.CreateTemp(locks, "probe-")
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return nil // what is stored can be served; orders will tell
+	}
+	if err != nil {
+		return fmt.Errorf("acme: storage: %w", err)
+	}
+	_ = probe.Close()
+	if err := os.Remove(probe.Name()); err != nil {
+		return fmt.Errorf("acme: storage: %w", err)
+	}
+	return nil
 }
 
 // Load implements certmagic.Storage. What is too large was not written by us.
