@@ -14,6 +14,7 @@ import (
 
 	"wproxy/core/access"
 	"wproxy/core/balance"
+	"wproxy/core/certs/acme"
 	"wproxy/core/config"
 	"wproxy/core/dial"
 	"wproxy/core/filter"
@@ -47,7 +48,10 @@ type parts struct {
 	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
+	acme      *shared[acmeKey, *acme.Manager]
 	live      *liveNames
+
+	challenges *acme.Pending // of all managers
 
 	// Guarded by the caller: generations are built one at a time.
 	built   uint64       // generations so far
@@ -72,12 +76,14 @@ type upstreamKey struct {
 
 func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
 	return &parts{
-		log: log, metrics: m, host: h, watcher: w,
+		challenges: acme.NewPending(),
+		log:        log, metrics: m, host: h, watcher: w,
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
 		sums:      map[string][sha256.Size]byte{},
+		acme:      newShared[acmeKey]((*acme.Manager).Close),
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
 				log.Error("closing the access log", zap.Error(err))
@@ -111,6 +117,7 @@ type generation struct {
 	upstreams map[string]*proxy.Upstream
 	callable  map[string]upstreamKey // the same for callouts
 	plugins   map[string]*loadedPlugin
+	acme      map[string]*acme.Manager // by listener
 }
 
 type brokenPlugin struct {
@@ -175,7 +182,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
-	if err := b.steps(ctx, b.buildUpstreams, b.loadPlugins); err != nil {
+	if err := b.steps(ctx, b.buildUpstreams, b.openACME, b.loadPlugins); err != nil {
 		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
@@ -188,7 +195,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 
 // complete builds what build has left.
 func (b *builder) complete(ctx context.Context) error {
-	if err := b.steps(ctx, b.startServices, b.buildSnapshot); err != nil {
+	if err := b.steps(ctx, b.startServices, b.buildSnapshot, b.startACME); err != nil {
 		b.callouts.prepare(nil)
 		return err
 	}

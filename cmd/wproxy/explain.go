@@ -26,6 +26,9 @@ type explanation struct {
 	Route    *explainedRoute  `json:"route,omitempty"`
 	Lost     []explainedRoute `json:"lost,omitempty"`
 	Answer   *explainedAnswer `json:"answer,omitempty"` // made by wproxy itself
+
+	Challenge bool `json:"challenge,omitempty"` // answered before any route while an ACME server checks the host
+
 	Allow    []string         `json:"allow,omitempty"`
 	Deny     []string         `json:"deny,omitempty"`
 	Plugins  []explainedUse   `json:"plugins,omitempty"`
@@ -166,6 +169,7 @@ func explain(f *config.File, p *plan) *explanation {
 		e.Request.URL = p.head.Scheme + "://" + p.head.Authority + p.head.Target
 	}
 	e.Client = p.sender.IP
+	e.Challenge = mayBeChallenge(f, p.head)
 	for _, c := range p.candidates {
 		r := explainedRoute{c.Name, c.Pattern, f.Routes[c.Name].Pos, c.Lost}
 		if c.Lost == "" {
@@ -228,6 +232,9 @@ func (e *explanation) String() string {
 	line("listener", "%s", e.Listener)
 	if e.Client != "" {
 		line("client", "%s", e.Client)
+	}
+	if e.Challenge {
+		line("challenge", "while the ACME server checks this host wproxy answers this itself; else:")
 	}
 	if e.Route != nil {
 		line("route", "%s  (%s, %s)", e.Route.Name, e.Route.Pattern, e.Route.Pos)

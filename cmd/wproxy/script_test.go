@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"wproxy/core/certs/acme/acmetest"
 	"wproxy/plugins"
 )
 
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 //	ended CODE               wait for its end
 //	exits CODE COMMAND...    run a command that ends with this code
 //	origin NAME KIND [ARG]   start a scripted upstream; $NAME is its address (origin_test.go)
+//	acme NAME [down]         run an ACME server (script_acme_test.go), or end it
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests
 //	release NAME             let an upstream of kind gate answer
@@ -126,6 +128,7 @@ func TestScript(t *testing.T) {
 			"raw":        cmdRaw,
 			"eventually": cmdEventually,
 			"readme":     cmdReadme,
+			"acme":       cmdACME,
 		},
 	})
 }
@@ -150,6 +153,8 @@ type script struct {
 	wproxy  *process // what serve started last
 	origins map[string]*origin
 	answers chan string // of http -bg
+
+	authorities map[string]*acmetest.Server // of acme
 }
 
 type scriptKey struct{}

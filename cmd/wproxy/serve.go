@@ -284,7 +284,7 @@ func setThreads(f *config.File) {
 func (a *app) serverOptions() server.Options {
 	m := a.parts.metrics
 	return server.Options{
-		Proxy:       proxy.Options{Metrics: m},
+		Proxy:       proxy.Options{Metrics: m, Challenge: a.parts.challenges.HTTPChallenge},
 		Connections: func(listener string) server.Gauge { return m.Connections(listener) },
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))

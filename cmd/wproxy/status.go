@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -34,6 +35,16 @@ type Status struct {
 	Routes     []RouteStatus    `json:"routes"`
 	Upstreams  []UpstreamStatus `json:"upstreams"`
 	Plugins    []PluginStatus   `json:"plugins"`
+
+	Certificates []CertificateStatus `json:"certificates"` // by ACME
+}
+
+// A CertificateStatus is a certificate that wproxy gets itself.
+type CertificateStatus struct {
+	Listener string    `json:"listener"`
+	Host     string    `json:"host"`
+	Expires  time.Time `json:"expires,omitzero"` // absent: there is none
+	Problem  string    `json:"problem,omitempty"`
 }
 
 // A ListenerStatus is one listener.
@@ -115,7 +126,7 @@ func (a *app) status() *Status {
 		Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(),
 		// Lists are never null, whoever reads them.
 		Admin: append([]string{}, addresses...), Listeners: []ListenerStatus{}, Routes: []RouteStatus{},
-		Upstreams: []UpstreamStatus{}, Plugins: []PluginStatus{},
+		Upstreams: []UpstreamStatus{}, Plugins: []PluginStatus{}, Certificates: g.certificates(),
 	}
 	if !last.At.IsZero() {
 		st.LastReload = &last
@@ -220,6 +231,16 @@ func (st *Status) print(w io.Writer) {
 	}
 	for _, p := range st.Plugins {
 		row(p.Name, p.Wasm, p.ABI, p.Instances, fmt.Sprintf("%.1fMiB", float64(p.Memory)/(1<<20)), p.Streams, p.Restarts)
+	}
+	if len(st.Certificates) > 0 {
+		section("CERTIFICATE", "LISTENER", "EXPIRES", "PROBLEM")
+	}
+	for _, c := range st.Certificates {
+		expires := "-"
+		if !c.Expires.IsZero() {
+			expires = c.Expires.Format(time.RFC3339)
+		}
+		row(c.Host, c.Listener, expires, cmp.Or(c.Problem, "-"))
 	}
 	_ = tw.Flush() // nobody left to tell
 }

@@ -67,6 +67,8 @@ type Listener struct {
 	// StripPort leaves the port out of the authority that plugins, redirects and
 	// upstreams see. Default false.
 	StripPort bool `toml:"strip_port"`
+	// TLS, if set, makes clients speak TLS.
+	TLS *TLS `toml:"tls"`
 }
 
 // Limits bound what one client may make wproxy hold.

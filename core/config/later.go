@@ -8,7 +8,9 @@ func later(table string) []string {
 	case "File":
 		return []string{"stores", "metrics", "tracing"}
 	case "Listener":
-		return []string{"tls", "proxy_protocol", "redirect"}
+		return []string{"proxy_protocol", "redirect"}
+	case "TLS":
+		return []string{"certs", "min"}
 	case "Route":
 		return []string{"mirror"}
 	case "Retry":

@@ -83,6 +83,9 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 	if len(l.Protocols) == 0 {
 		v.addf(key+".protocols", "%s: protocols: is empty; leave it out, or write [\"h1\"]", lb)
 	}
+	if l.TLS != nil && l.TLS.ACME != nil {
+		v.acme(key+".tls.acme", lb, l.TLS.ACME)
+	}
 }
 
 func (v *validator) upstream(u *Upstream) {

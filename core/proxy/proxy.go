@@ -11,8 +11,8 @@
 // prepares its head, forwarded.go says whom to believe about the client,
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
 // upstream, duplex.go the second goroutine of a streaming body, retry.go says when
-// to try again, response.go is the way back, reply.go makes answers, record.go
-// accounts. callout.go makes requests that no client has asked for.
+// to try again, response.go is the way back, reply.go makes answers, challenge.go those to
+// ACME servers, record.go accounts. callout.go makes requests that no client has asked for.
 package proxy
 
 import (
@@ -30,6 +30,11 @@ import (
 type Options struct {
 	Metrics *metrics.Metrics // required
 	Now     func() time.Time // nil: time.Now
+
+	// Challenge returns the body that answers an ACME challenge of type http-01 at an
+	// authority and a path, if one is pending there. It is asked for paths below
+	// /.well-known/acme-challenge/ only, from many goroutines, and must not block. nil: none is.
+	Challenge func(authority, path string) (body string, ok bool)
 }
 
 // A Proxy is the engine. Use [New]. It is safe for concurrent use.
@@ -38,13 +43,15 @@ type Proxy struct {
 	metrics *metrics.Metrics
 	now     func() time.Time
 
+	challengeOf func(authority, path string) (body string, ok bool) // nil: none is pending
+
 	current atomic.Pointer[Snapshot]
 	states  sync.Pool // of *state
 }
 
 // New makes an engine that serves s.
 func New(o Options, s *Snapshot) *Proxy {
-	p := &Proxy{metrics: o.Metrics, now: o.Now}
+	p := &Proxy{metrics: o.Metrics, now: o.Now, challengeOf: o.Challenge}
 	if p.now == nil {
 		p.now = time.Now
 	}
