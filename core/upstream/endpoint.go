@@ -15,7 +15,7 @@ import (
 type DialFunc func(ctx context.Context) (net.Conn, error)
 
 // An Endpoint is one server of a cluster. It is shared by everything that
-// talks to that server; all but Live is immutable.
+// talks to that server; all but Live, its state and its latency is immutable.
 type Endpoint struct {
 	// Immutable.
 	Name    string   // as written in the configuration: log field and label
@@ -25,6 +25,11 @@ type Endpoint struct {
 	Host    string   // what host = "server" sends as authority
 	Weight  int      // at least 1
 	Dial    DialFunc // only with Network "pipe"
+	Tier    int      // 0 is used first, the next one when nothing in it is available
+
+	status  atomic.Int64            // a status
+	latency latency                 // time to the first byte
+	changes atomic.Pointer[Changes] // of its cluster; nil: it is in none
 
 	// Live counts what is going on; written by pool and engine.
 	Live Live
