@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"go.uber.org/zap"
 
 	"wproxy/core/access"
-	"wproxy/core/balance"
 	"wproxy/core/config"
 	"wproxy/core/dial"
 	"wproxy/core/filter"
@@ -38,6 +38,8 @@ type parts struct {
 	metrics *metrics.Metrics
 	host    *host.Host
 	watcher *h1.Watcher
+
+	stickySecret []byte // of sticky cookies for which the configuration has none
 
 	builtins *builtinSet
 	callouts *callouts
@@ -73,6 +75,7 @@ type upstreamKey struct {
 func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
 	return &parts{
 		log: log, metrics: m, host: h, watcher: w,
+		stickySecret: []byte(rand.Text()),
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
@@ -260,18 +263,14 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 			if err != nil {
 				return nil, err
 			}
+			e.Tier = tierOf(s)
 			endpoints = append(endpoints, e)
 		}
 		cluster, err := upstream.NewCluster(u.Name, endpoints, u.Host)
 		if err != nil {
 			return nil, b.file.Problemf("upstreams."+u.Name, "upstream %q: %v", u.Name, err)
 		}
-		return &proxy.Upstream{
-			Cluster: cluster,
-			Picker:  balance.NewRoundRobin(endpoints),
-			Pool:    connections,
-			Metrics: b.metrics.Upstream(u.Name),
-		}, nil
+		return b.newUpstream(u, cluster, connections)
 	})
 	if err != nil {
 		return err
@@ -456,6 +455,9 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 			return nil, b.file.Problemf("routes."+r.Name+".upstream", "route %q: there is no upstream %q", r.Name, t.Upstream)
 		}
 		p.Split = append(p.Split, proxy.Target{Upstream: u, Weight: t.Weight})
+	}
+	if err := b.shape(p, r); err != nil {
+		return nil, err
 	}
 	if len(r.Upstream) == 1 {
 		p.Info.Cluster = r.Upstream[0].Upstream
