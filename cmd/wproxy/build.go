@@ -76,11 +76,11 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) 
 	return &parts{
 		log: log, metrics: m, host: h, watcher: w,
 		stickySecret: []byte(rand.Text()),
-		pools:     newShared[poolKey]((*pool.Pool).Close),
-		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
-		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
-		roots:     newShared[rootKey]((*host.Root).Close),
-		sums:      map[string][sha256.Size]byte{},
+		pools:        newShared[poolKey]((*pool.Pool).Close),
+		upstreams:    newShared[upstreamKey](func(*proxy.Upstream) {}),
+		modules:      newShared[moduleKey](func(m *loadedModule) { m.Close() }),
+		roots:        newShared[rootKey]((*host.Root).Close),
+		sums:         map[string][sha256.Size]byte{},
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
 				log.Error("closing the access log", zap.Error(err))

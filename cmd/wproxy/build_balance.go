@@ -59,7 +59,7 @@ func newKey(s string) proxy.Key {
 
 func stickyCookie(s *config.Sticky) proxy.Cookie {
 	return proxy.Cookie{
-		Name: s.Cookie, Path: s.Path, MaxAge: s.MaxAge, HTTPOnly: s.HTTPOnly == "always",
+		Name: s.Cookie, Path: s.Path, MaxAge: s.MaxAge, HTTPOnly: s.HTTPOnly,
 		Secure:   map[string]proxy.Secure{"always": proxy.SecureAlways, "never": proxy.SecureNever}[s.Secure], // else auto
 		SameSite: map[string]string{"lax": "Lax", "strict": "Strict", "none": "None"}[s.SameSite],
 	}

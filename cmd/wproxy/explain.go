@@ -62,7 +62,6 @@ type explainedUse struct {
 	Config any    `json:"config,omitempty"` // merged, or text; secrets as they were written
 }
 
-
 // runExplain is `wproxy explain`.
 func runExplain(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := newFlags("explain", `Usage: wproxy explain [-c FILE | --to ADDRESS] [-H "NAME: VALUE"]... [--from ADDRESS] [--listener NAME] [--json] METHOD URL

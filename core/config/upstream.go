@@ -66,8 +66,8 @@ type Sticky struct {
 	Path string `toml:"path" default:"/"`
 	// Secure: over TLS only; "auto" (default) when the request came over TLS.
 	Secure string `toml:"secure" default:"auto" oneof:"auto|always|never"`
-	// HTTPOnly "always" (default) hides it from scripts; "never" does not.
-	HTTPOnly string `toml:"http_only" default:"always" oneof:"always|never"`
+	// HTTPOnly hides it from scripts. Default true.
+	HTTPOnly bool `toml:"http_only" default:"true"`
 	// SameSite attribute. Default "lax".
 	SameSite string `toml:"same_site" default:"lax" oneof:"lax|strict|none"`
 }
