@@ -5,6 +5,7 @@ import (
 
 	"wproxy/core/balance"
 	"wproxy/core/config"
+	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/upstream"
@@ -25,6 +26,9 @@ func (b *builder) newUpstream(u *config.Upstream, c *upstream.Cluster, connectio
 	}
 	up := &proxy.Upstream{
 		Cluster: c, Picker: picker, Key: newKey(u.HashKey), Pool: connections, Metrics: b.metrics.Upstream(u.Name),
+	}
+	if len(b.file.Upstreams) <= metrics.AnnounceBelow {
+		up.Metrics.Announce()
 	}
 	if s := u.Sticky; s != nil {
 		secret := []byte(s.Secret.Reveal())
