@@ -26,6 +26,7 @@ func (b *builder) newUpstream(u *config.Upstream, c *upstream.Cluster, connectio
 	}
 	up := &proxy.Upstream{
 		Cluster: c, Picker: picker, Key: newKey(u.HashKey), Pool: connections, Metrics: b.metrics.Upstream(u.Name),
+		Timed: balance.Algorithm(u.Balance) == balance.LeastTime,
 	}
 	if len(b.file.Upstreams) <= metrics.AnnounceBelow {
 		up.Metrics.Announce()

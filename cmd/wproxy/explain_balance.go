@@ -102,7 +102,7 @@ func keyText(key string, p *plan) string {
 	if err != nil {
 		return key
 	}
-	there := true
+	var there bool
 	switch kind {
 	case "client-ip":
 		there = p.sender.IP != ""

@@ -16,6 +16,7 @@ import (
 // KeySource says what of a request ties it to a server, or to one side of a split.
 type KeySource uint8
 
+// The sources of keys.
 const (
 	KeyNone     KeySource = iota // nothing
 	KeyClientIP                  // the client's address
