@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"go.uber.org/zap"
 
 	"wproxy/core/access"
-	"wproxy/core/balance"
 	"wproxy/core/certs/acme"
 	"wproxy/core/config"
 	"wproxy/core/dial"
@@ -39,6 +39,8 @@ type parts struct {
 	metrics *metrics.Metrics
 	host    *host.Host
 	watcher *h1.Watcher
+
+	stickySecret []byte // of sticky cookies for which the configuration has none
 
 	builtins *builtinSet
 	callouts *callouts
@@ -76,8 +78,8 @@ type upstreamKey struct {
 
 func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
 	return &parts{
-		challenges: acme.NewPending(),
-		log:        log, metrics: m, host: h, watcher: w,
+		challenges: acme.NewPending(), stickySecret: []byte(rand.Text()),
+		log: log, metrics: m, host: h, watcher: w,
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
@@ -268,18 +270,14 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 			if err != nil {
 				return nil, err
 			}
+			e.Tier = tierOf(s)
 			endpoints = append(endpoints, e)
 		}
 		cluster, err := upstream.NewCluster(u.Name, endpoints, u.Host)
 		if err != nil {
 			return nil, b.file.Problemf("upstreams."+u.Name, "upstream %q: %v", u.Name, err)
 		}
-		return &proxy.Upstream{
-			Cluster: cluster,
-			Picker:  balance.NewRoundRobin(endpoints),
-			Pool:    connections,
-			Metrics: b.metrics.Upstream(u.Name),
-		}, nil
+		return b.newUpstream(u, cluster, connections)
 	})
 	if err != nil {
 		return err
@@ -416,7 +414,7 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 
 func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := b.gen.Snapshot
-	s.NoRoute = b.metrics.Route("", b.listeners)
+	s.NoRoute = b.metrics.Route("", b.listeners).Announce()
 	for _, name := range b.listeners {
 		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
 	}
@@ -458,12 +456,18 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		return nil, err
 	}
 	p.Metrics = b.metrics.Route(r.Name, b.listeners)
+	if len(b.file.Routes) <= metrics.AnnounceBelow {
+		p.Metrics.Announce()
+	}
 	for _, t := range r.Upstream {
 		u, ok := b.gen.upstreams[t.Upstream]
 		if !ok {
 			return nil, b.file.Problemf("routes."+r.Name+".upstream", "route %q: there is no upstream %q", r.Name, t.Upstream)
 		}
 		p.Split = append(p.Split, proxy.Target{Upstream: u, Weight: t.Weight})
+	}
+	if err := b.shape(p, r); err != nil {
+		return nil, err
 	}
 	if len(r.Upstream) == 1 {
 		p.Info.Cluster = r.Upstream[0].Upstream

@@ -11,14 +11,10 @@ func later(table string) []string {
 		return []string{"proxy_protocol", "redirect"}
 	case "TLS":
 		return []string{"certs", "min"}
-	case "Route":
-		return []string{"mirror"}
 	case "Retry":
 		return []string{"on", "per_try"}
 	case "Upstream":
-		return []string{"tls", "discover", "hash", "health", "outlier", "send_proxy"}
-	case "ServerEntry":
-		return []string{"backup"}
+		return []string{"tls", "discover", "health", "outlier", "send_proxy"}
 	case "Connect":
 		return []string{"protocol"}
 	case "Plugin":

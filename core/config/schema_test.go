@@ -268,6 +268,8 @@ func (w *schemaWriter) field(f reflect.StructField, path string) object {
 				w.t.Fatal(err)
 			}
 			s["default"] = n
+		case reflect.Bool:
+			s["default"] = d == "true"
 		default:
 			s["default"] = d
 		}
@@ -312,8 +314,8 @@ func (w *schemaWriter) value(f reflect.StructField, path string) object {
 		return oneOrMore(anyOf(object{"type": "string"}, entry))
 	case *[]Test:
 		return list(w.def(reflect.TypeFor[Test](), path))
-	case *Redirect:
-		return anyOf(object{"type": "string"}, w.def(reflect.TypeFor[Redirect](), path))
+	case *Redirect, *Mirror: // one key stands for the table
+		return anyOf(object{"type": "string"}, w.def(typ, path))
 	case *map[string]any:
 		return object{"type": "object"}
 	case *any:

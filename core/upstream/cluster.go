@@ -6,6 +6,7 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // HostMode says which authority the servers of a cluster are sent.
@@ -21,7 +22,7 @@ const (
 )
 
 // A Cluster is a named set of servers that can stand in for each other. All
-// but Live is immutable.
+// but Live and the panic mode is immutable.
 type Cluster struct {
 	// Immutable.
 	Name      string
@@ -29,11 +30,15 @@ type Cluster struct {
 	Host      HostMode
 	HostName  string // with HostName
 
+	changes *Changes // of the endpoints and of panic
+	panic   atomic.Bool
+
 	// Live counts exchanges on the whole cluster; the retry budget is a share of it.
 	Live Live
 }
 
-// NewCluster checks and makes a cluster. host is "" (the client's authority),
+// NewCluster checks and makes a cluster. Endpoints may be those of an older cluster
+// of the same upstream, together with new ones. host is "" (the client's authority),
 // "server", or the authority to send.
 func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, error) {
 	if len(endpoints) == 0 {
@@ -46,7 +51,11 @@ func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, erro
 		}
 		seen[e.Name] = true
 	}
-	c := &Cluster{Name: name, Endpoints: endpoints}
+	changes, err := join(endpoints)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Name: name, Endpoints: endpoints, changes: changes}
 	switch host {
 	case "":
 	case "server":
@@ -56,6 +65,46 @@ func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, erro
 	}
 	return c, nil
 }
+
+// join makes endpoints share one count of changes. Those that were in a cluster
+// before (the set of an upstream changes, its servers mostly stay) bring theirs, which
+// the new ones get; that the older cluster's pickers then look once too often is no harm.
+func join(endpoints []*Endpoint) (*Changes, error) {
+	var shared *Changes
+	for _, e := range endpoints {
+		c := e.changes.Load()
+		if c != nil && shared != nil && c != shared {
+			return nil, fmt.Errorf("server %q is one of another upstream", e.Name)
+		}
+		if c != nil {
+			shared = c
+		}
+	}
+	if shared == nil {
+		shared = &Changes{}
+	}
+	for _, e := range endpoints {
+		e.changes.Store(shared)
+	}
+	return shared, nil
+}
+
+// Changes counts changes of what Available says of c's endpoints, and of SetPanic.
+func (c *Cluster) Changes() *Changes { return c.changes }
+
+// SetPanic says whether too few endpoints are up for the others to be left
+// out: all that are not draining are then given requests. It is that way without
+// being said when none is up. It reports whether that is a change.
+func (c *Cluster) SetPanic(on bool) (changed bool) {
+	if c.panic.Swap(on) == on {
+		return false
+	}
+	c.changes.bump()
+	return true
+}
+
+// Panic returns what SetPanic was last told.
+func (c *Cluster) Panic() bool { return c.panic.Load() }
 
 // Authority returns what e is sent as authority for a request that came with
 // the authority client.
