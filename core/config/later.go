@@ -14,7 +14,7 @@ func later(table string) []string {
 	case "Retry":
 		return []string{"on", "per_try"}
 	case "Upstream":
-		return []string{"tls", "discover", "hash", "health", "outlier", "send_proxy"}
+		return []string{"tls", "hash", "send_proxy"}
 	case "ServerEntry":
 		return []string{"backup"}
 	case "Connect":

@@ -34,6 +34,7 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 	if h.Status == 101 {
 		x.boundTunnel()
 	}
+	x.out.status = h.Status
 	x.out.firstByte = max(x.p.now().Sub(x.out.began), 0)
 	x.route.ResponseHeaders.apply(&h.Fields)
 	x.showOutcome()

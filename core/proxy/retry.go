@@ -113,6 +113,9 @@ func (x *state) failed(e *exchange.Error) {
 	o.endpoint.Live.Failures.Add(1)
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
+	if ob := o.endpoint.Observer; ob != nil {
+		ob.Failed(o.lastFailure)
+	}
 	x.showOutcome()
 }
 
@@ -128,7 +131,7 @@ func (x *state) withinBudget() bool {
 	case percent == 0:
 		percent = DefaultBudget
 	}
-	live := &x.out.to.Cluster.Live
+	live := x.out.to.Cluster.Live
 	if live.Retrying.Add(1) > max(minBudget, live.Active.Load()*percent/100) {
 		live.Retrying.Add(-1)
 		return false

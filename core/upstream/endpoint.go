@@ -31,6 +31,10 @@ type Endpoint struct {
 	latency latency                 // time to the first byte
 	changes atomic.Pointer[Changes] // of its cluster; nil: it is in none
 
+	// Observer is told what has become of tries. It is set, if at all, before the
+	// endpoint serves; nil: nobody is.
+	Observer Observer
+
 	// Live counts what is going on; written by pool and engine.
 	Live Live
 }
