@@ -113,7 +113,9 @@ func (x *state) failed(e *exchange.Error) {
 	o.endpoint.Live.Failures.Add(1)
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
-	if ob := o.endpoint.Observer; ob != nil {
+	// That a connection at rest was closed says nothing about the server.
+	stale := o.reused && e.Retry == exchange.RetryIfReused
+	if ob := o.endpoint.Observer; ob != nil && !stale {
 		ob.Failed(o.lastFailure)
 	}
 	x.showOutcome()
