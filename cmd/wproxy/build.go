@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type parts struct {
 	metrics *metrics.Metrics
 	host    *host.Host
 	watcher *h1.Watcher
+
+	stickySecret []byte // of sticky cookies for which the configuration has none
 
 	builtins *builtinSet
 	callouts *callouts
@@ -74,12 +77,13 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, 
 	servers := newServers(dry)
 	return &parts{
 		log: log, metrics: m, host: h, watcher: w,
-		pools:     newShared[poolKey]((*pool.Pool).Close),
-		upstreams: newShared[upstreamKey](servers.closeSet),
-		servers:   servers,
-		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
-		roots:     newShared[rootKey]((*host.Root).Close),
-		sums:      map[string][sha256.Size]byte{},
+		stickySecret: []byte(rand.Text()),
+		pools:        newShared[poolKey]((*pool.Pool).Close),
+		upstreams:    newShared[upstreamKey](servers.closeSet),
+		servers:      servers,
+		modules:      newShared[moduleKey](func(m *loadedModule) { m.Close() }),
+		roots:        newShared[rootKey]((*host.Root).Close),
+		sums:         map[string][sha256.Size]byte{},
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
 				log.Error("closing the access log", zap.Error(err))
@@ -445,6 +449,9 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 			return nil, b.file.Problemf("routes."+r.Name+".upstream", "route %q: there is no upstream %q", r.Name, t.Upstream)
 		}
 		p.Split = append(p.Split, proxy.Target{Upstream: u, Weight: t.Weight})
+	}
+	if err := b.shape(p, r); err != nil {
+		return nil, err
 	}
 	if len(r.Upstream) == 1 {
 		p.Info.Cluster = r.Upstream[0].Upstream

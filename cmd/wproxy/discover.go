@@ -83,7 +83,7 @@ func parseServers(path string, content []byte) ([]discover.Server, error) {
 	}
 	var all []discover.Server
 	for _, e := range entries {
-		all = append(all, discover.Server{Address: e.Address, Weight: e.Weight})
+		all = append(all, discover.Server{Address: e.Address, Weight: e.Weight, Tier: tierOf(e)})
 	}
 	return all, nil
 }

@@ -30,6 +30,9 @@ type explanation struct {
 	Deny     []string         `json:"deny,omitempty"`
 	Plugins  []explainedUse   `json:"plugins,omitempty"`
 	Upstream []explainedShare `json:"upstream,omitempty"`
+	Split    string           `json:"split,omitempty"` // what keeps a request on one side
+	Mirror   string           `json:"mirror,omitempty"`
+	Fault    string           `json:"fault,omitempty"`
 	Path     string           `json:"upstream_path,omitempty"`
 	Timeout  string           `json:"timeout,omitempty"`
 }
@@ -57,12 +60,6 @@ type explainedUse struct {
 	Plugin string `json:"plugin"`
 	Wasm   string `json:"wasm"`
 	Config any    `json:"config,omitempty"` // merged, or text; secrets as they were written
-}
-
-type explainedShare struct {
-	Name    string   `json:"name"`
-	Share   string   `json:"share"`
-	Servers []string `json:"servers"`
 }
 
 // runExplain is `wproxy explain`.
@@ -197,25 +194,8 @@ func explain(f *config.File, p *plan) *explanation {
 	if p.conf.Timeout > 0 {
 		e.Timeout = config.FormatDuration(p.conf.Timeout)
 	}
-	e.Upstream = shares(f, p.conf)
+	e.shape(f, p)
 	return e
-}
-
-// shares lists the upstreams of a route with what goes to each.
-func shares(f *config.File, r *config.Route) []explainedShare {
-	sum := 0
-	for _, t := range r.Upstream {
-		sum += t.Weight
-	}
-	var list []explainedShare
-	for _, t := range r.Upstream {
-		s := explainedShare{Name: t.Upstream, Share: config.Percent(float64(t.Weight) / float64(sum)).String()}
-		for _, server := range f.Upstreams[t.Upstream].Servers {
-			s.Servers = append(s.Servers, server.Address)
-		}
-		list = append(list, s)
-	}
-	return list
 }
 
 // String lays e out for people.
@@ -258,13 +238,7 @@ func (e *explanation) String() string {
 		line("answer", "%s", text)
 		return b.String()
 	}
-	for i, u := range e.Upstream {
-		key := ""
-		if i == 0 {
-			key = "upstream"
-		}
-		line(key, "%s  %s of requests  (%s)", u.Name, u.Share, strings.Join(u.Servers, ", "))
-	}
+	e.balancing(line)
 	line("path", "%s", e.Path)
 	line("timeout", "%s", e.Timeout)
 	return b.String()

@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"wproxy/core/balance"
 	"wproxy/core/config"
 	"wproxy/core/discover"
 	"wproxy/core/health"
@@ -83,15 +82,6 @@ type wantedServer struct {
 	make func() (*upstream.Endpoint, error)
 }
 
-// newUpstream joins what belongs to u.
-func (p *parts) newUpstream(u *config.Upstream, c *upstream.Cluster, connections *pool.Pool) (*proxy.Upstream, error) {
-	up := &proxy.Upstream{Cluster: c, Picker: noServer{}, Pool: connections, Metrics: p.metrics.Upstream(u.Name)}
-	if len(c.Endpoints) > 0 {
-		up.Picker = balance.NewRoundRobin(c.Endpoints)
-	}
-	return up, nil
-}
-
 // noServer is the picker of an upstream whose servers have not been found.
 type noServer struct{}
 
@@ -119,7 +109,11 @@ func (b *builder) newServerSet(ctx context.Context, u *config.Upstream, connecti
 		var all []wantedServer
 		for _, entry := range u.Servers {
 			all = append(all, wantedServer{endpointKey{upstream: u.Name, entry: entry}, func() (*upstream.Endpoint, error) {
-				return b.newEndpoint(ctx, u, entry)
+				e, err := b.newEndpoint(ctx, u, entry)
+				if err == nil {
+					e.Tier = tierOf(entry)
+				}
+				return e, err
 			}})
 		}
 		err = s.change(all)

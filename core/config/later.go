@@ -9,14 +9,10 @@ func later(table string) []string {
 		return []string{"stores", "metrics", "tracing"}
 	case "Listener":
 		return []string{"tls", "proxy_protocol", "redirect"}
-	case "Route":
-		return []string{"mirror"}
 	case "Retry":
 		return []string{"on", "per_try"}
 	case "Upstream":
-		return []string{"tls", "hash", "send_proxy"}
-	case "ServerEntry":
-		return []string{"backup"}
+		return []string{"tls", "send_proxy"}
 	case "Connect":
 		return []string{"protocol"}
 	case "Plugin":

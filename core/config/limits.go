@@ -15,6 +15,8 @@ const (
 	// minSecret is the least bytes of a secret that Redact looks for: what is
 	// shorter protects nothing and would be found in every other text.
 	minSecret = 4
+	// minStickySecret is the least length of the secret of a sticky cookie, in bytes: 128 bits.
+	minStickySecret = 16
 	// maxDepth is the deepest nesting of arrays and inline tables. The TOML
 	// decoder recurses for each level; a stack overflow cannot be recovered.
 	maxDepth = 256

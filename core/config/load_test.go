@@ -191,13 +191,13 @@ func TestLoad(t *testing.T) {
 	check("short redirect", *f.Routes["short"].Redirect, config.Redirect{"/long", 307})
 	check("respond", f.Routes["health"].Respond.Headers, map[string]config.Value{"content-type": config.Plain("text/plain")})
 	check("to", f.Routes["to"].Upstream, []config.Target{{"http://origin.example", 1}})
-	check("to's upstream", f.Upstreams["http://origin.example"].Servers, []config.ServerEntry{{"http://origin.example", 1, "tcp", "origin.example:80"}})
+	check("to's upstream", f.Upstreams["http://origin.example"].Servers, []config.ServerEntry{{Address: "http://origin.example", Weight: 1, Network: "tcp", Dial: "origin.example:80"}})
 	check("upstreams", len(f.Upstreams), 3)
 	check("servers", f.Upstreams["api"].Servers, []config.ServerEntry{
-		{"10.0.0.1:80", 1, "tcp", "10.0.0.1:80"},
-		{"unix:/run/api.sock", 3, "unix", "/run/api.sock"},
-		{"builtin:httpbin", 1, "builtin", "httpbin"},
-		{"http://[::1]", 1, "tcp", "[::1]:80"},
+		{Address: "10.0.0.1:80", Weight: 1, Network: "tcp", Dial: "10.0.0.1:80"},
+		{Address: "unix:/run/api.sock", Weight: 3, Network: "unix", Dial: "/run/api.sock"},
+		{Address: "builtin:httpbin", Weight: 1, Network: "builtin", Dial: "httpbin"},
+		{Address: "http://[::1]", Weight: 1, Network: "tcp", Dial: "[::1]:80"},
 	})
 	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 10, 500 * time.Millisecond})
 	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 100, time.Second})

@@ -173,6 +173,8 @@ func describeField(f reflect.StructField) (values, fallback string) {
 		values = "table or text"
 	case *Redirect:
 		values = "text or table"
+	case *Mirror:
+		values = "name or table"
 	default:
 		values = "table"
 	}

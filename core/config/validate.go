@@ -93,6 +93,7 @@ func (v *validator) upstream(u *Upstream) {
 		}
 		seen[s.Address] = true
 	}
+	v.balance(u, key, lb)
 	if host := u.Host; host != "" {
 		if _, _, err := splitAddress(host); err != nil && !isName(host) {
 			v.addf(key+".host", "%s: host: %q is not a name, host:port, or \"server\"", lb, host)

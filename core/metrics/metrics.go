@@ -28,6 +28,8 @@ type Metrics struct {
 	refused          *prometheus.CounterVec
 	retries          *prometheus.CounterVec
 	upstreamFailures *prometheus.CounterVec
+	mirrored         *prometheus.CounterVec
+	faults           *prometheus.CounterVec
 	connections      *prometheus.GaugeVec
 	pluginTraps      *prometheus.CounterVec
 	pluginFuel       *prometheus.CounterVec
@@ -68,6 +70,12 @@ func New() *Metrics {
 		upstreamFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_upstream_failures_total", Help: "Tries at an upstream that failed.",
 		}, []string{"upstream", "reason"}),
+		mirrored: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_mirrored_total", Help: "Copies of requests that a route's mirror made, by outcome.",
+		}, []string{"route", "upstream", "outcome"}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_faults_total", Help: "Faults that a route was configured to have: delays and aborts.",
+		}, []string{"route", "kind"}),
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wproxy_connections", Help: "Open connections from clients.",
 		}, []string{"listener"}),
@@ -106,7 +114,7 @@ func New() *Metrics {
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
-		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
+		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults, m.connections,
 		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
 		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),

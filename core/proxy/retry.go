@@ -111,6 +111,10 @@ func (x *state) failed(e *exchange.Error) {
 	o := &x.out
 	o.lastFailure = failureOf(e)
 	o.endpoint.Live.Failures.Add(1)
+	if !o.reused || e.Op == "dial" { // that a connection at rest was closed says nothing
+		now := x.p.now()
+		o.endpoint.ObserveLatency(max(now.Sub(o.began), failedLatency), now)
+	}
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
 	// That a connection at rest was closed says nothing about the server.

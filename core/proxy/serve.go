@@ -10,6 +10,7 @@ import (
 	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
+	"wproxy/core/metrics"
 )
 
 // A state is one exchange on its way through the engine. It is used again for
@@ -147,6 +148,7 @@ func (x *state) clientGone(generation uint64) {
 		return
 	}
 	x.gone = true
+	x.cond.Broadcast() // delay
 	if x.up != nil {
 		x.up.Reset(exchange.CodeCancel)
 	}
@@ -284,6 +286,7 @@ func (x *state) finish(err error) {
 	}
 	x.stopWatching()
 	x.closeUpstream()
+	x.dropCopy(metrics.MirrorIncomplete)
 	x.mu.Lock()
 	x.live = false
 	x.mu.Unlock()
@@ -426,6 +429,7 @@ func (x *state) abandon() {
 	x.disarm()
 	x.stopWatching()
 	x.closeUpstream()
+	x.dropCopy(metrics.MirrorIncomplete)
 	x.uncount()
 	x.snap.release()
 	for _, f := range x.filters {

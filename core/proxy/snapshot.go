@@ -48,6 +48,12 @@ type Route struct {
 	Redirect *route.Redirect
 	Respond  *Respond
 
+	SplitKey    Key          // keeps requests with it on one side of Split
+	SplitCookie *SplitCookie // keeps clients there; nil: none. SplitKey has no effect beside it
+
+	Mirror *Mirror // copies of its requests; nil: none
+	Fault  *Fault  // for tests of its clients; nil: none
+
 	Allow, Deny     []netip.Prefix // client addresses; no Allow: all; Deny wins
 	Timeout         time.Duration  // of the whole exchange; 0: DefaultTimeout, negative: none
 	TunnelIdle      time.Duration  // how long neither side of a tunnel may say anything; 0: the codecs' default, negative: for ever
@@ -71,6 +77,8 @@ type Target struct {
 type Upstream struct {
 	Cluster *upstream.Cluster
 	Picker  balance.Picker
+	Key     Key     // for pickers that hash
+	Sticky  *Sticky // nil: clients are not kept on a server
 	Pool    *pool.Pool
 	Metrics *metrics.Upstream
 

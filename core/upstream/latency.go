@@ -56,9 +56,11 @@ func (l *latency) value(now int64) float64 {
 	if v == 0 || idle <= 0 {
 		return v
 	}
-	halves := float64(idle) / float64(latencyHalfLife)
-	whole := int(min(halves, 60))
-	return v / float64(uint64(1)<<whole) * (1 - (halves-float64(whole))/2)
+	halves := float64(idle) * (1 / float64(latencyHalfLife))
+	whole := uint64(min(halves, 60))
+	const bias = 1023                                   // of the exponent of a float64
+	power := math.Float64frombits((bias - whole) << 52) // 2^-whole
+	return v * power * (1 - (halves-float64(whole))/2)
 }
 
 func (l *latency) adopt(old *latency) {
