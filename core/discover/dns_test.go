@@ -59,6 +59,13 @@ func (z *zone) set(key string, records ...string) {
 	z.mu.Unlock()
 }
 
+// fail makes the code of the answer about key.
+func (z *zone) fail(key string, code int) {
+	z.mu.Lock()
+	z.rcode[key] = code
+	z.mu.Unlock()
+}
+
 func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	z.queries.Add(1)
 	z.mu.Lock()
@@ -132,10 +139,10 @@ func TestName(t *testing.T) {
 
 	// One of the two types fails: the other one has to do.
 	z.set("half.test. A", "half.test. 60 A 10.0.0.1")
-	z.rcode["half.test. AAAA"] = dns.RcodeServerFailure
+	z.fail("half.test. AAAA", dns.RcodeServerFailure)
 	find("half.test", time.Minute, "10.0.0.1:8080 half.test:8080 w1 t0")
 
-	z.rcode["broken.test. A"] = dns.RcodeServerFailure
+	z.fail("broken.test. A", dns.RcodeServerFailure)
 	_, err := (&discover.Name{Resolver: r, Name: "broken.test", Port: "1"}).Find(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "SERVFAIL") {
 		t.Errorf("got %v", err)
@@ -146,8 +153,8 @@ func TestName(t *testing.T) {
 func TestResolverServers(t *testing.T) {
 	t.Parallel()
 	broken, good := newZone(t), newZone(t)
-	broken.rcode["a.test. A"] = dns.RcodeServerFailure
-	broken.rcode["a.test. AAAA"] = dns.RcodeRefused
+	broken.fail("a.test. A", dns.RcodeServerFailure)
+	broken.fail("a.test. AAAA", dns.RcodeRefused)
 	good.set("a.test. A", "a.test. 60 A 10.0.0.1")
 	r := &discover.Resolver{Servers: []string{"127.0.0.1:1", broken.address, good.address}}
 	a, err := (&discover.Name{Resolver: r, Name: "a.test", Port: "80"}).Find(t.Context())
@@ -246,7 +253,7 @@ func TestService(t *testing.T) {
 	find("_none._tcp.test", 0)
 	find("_missing._tcp.test", 0)
 	z.set("_bad._tcp.test. SRV", "_bad._tcp.test. 60 SRV 0 0 80 broken.test.")
-	z.rcode["broken.test. A"] = dns.RcodeServerFailure
+	z.fail("broken.test. A", dns.RcodeServerFailure)
 	if _, err := (&discover.Service{Resolver: r, Name: "_bad._tcp.test"}).Find(t.Context()); err == nil {
 		t.Error("a target that could not be looked up is no empty answer")
 	}

@@ -120,6 +120,8 @@ func TestSource(t *testing.T) {
 		s.set(nil, "c:1")
 		time.Sleep(12 * time.Second)
 		w.expect(t, nil, []string{"+[] -[] 1 "})
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if w.looked["ok"] == 0 || w.looked["empty"] == 0 || w.looked["failed"] == 0 {
 			t.Errorf("looked %v", w.looked)
 		}
@@ -161,6 +163,9 @@ func TestPauses(t *testing.T) {
 				src, _ := start(s, time.Minute, false)
 				time.Sleep(25 * time.Second)
 				src.Close()
+				synctest.Wait()
+				s.mu.Lock()
+				defer s.mu.Unlock()
 				if gap := s.looks[2].Sub(s.looks[1]); gap < tt.least || gap > tt.max {
 					t.Errorf("the second pause is %v, want %v to %v", gap, tt.least, tt.max)
 				}

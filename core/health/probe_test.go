@@ -110,7 +110,7 @@ func TestHTTPCheck(t *testing.T) {
 				if took := time.Since(start); took > c.Timeout {
 					t.Errorf("took %v", took)
 				}
-				synctest.Wait()
+				time.Sleep(time.Second) // of the test's clock: the server notices that nobody reads
 			})
 		})
 	}
