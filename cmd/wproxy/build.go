@@ -401,7 +401,7 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 
 func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := b.gen.Snapshot
-	s.NoRoute = b.metrics.Route("", b.listeners)
+	s.NoRoute = b.metrics.Route("", b.listeners).Announce()
 	for _, name := range b.listeners {
 		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
 	}
@@ -443,6 +443,9 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		return nil, err
 	}
 	p.Metrics = b.metrics.Route(r.Name, b.listeners)
+	if len(b.file.Routes) <= metrics.AnnounceBelow {
+		p.Metrics.Announce()
+	}
 	for _, t := range r.Upstream {
 		u, ok := b.gen.upstreams[t.Upstream]
 		if !ok {

@@ -29,10 +29,21 @@ func newHashed(m *members, bound float64, locate func([]*upstream.Endpoint) loca
 		h.bound = max(bound, 1.01)
 	}
 	for _, r := range m.tiers {
+		if len(r.endpoints) == 1 { // no table is worth it
+			h.tiers = append(h.tiers, alone{r.endpoints[0]})
+			continue
+		}
 		h.tiers = append(h.tiers, locate(r.endpoints))
 	}
 	return h
 }
+
+// alone is where the keys of a tier with one endpoint belong.
+type alone struct{ only *upstream.Endpoint }
+
+func (a alone) first(key uint64) uint64         { return key }
+func (a alone) owner(uint64) *upstream.Endpoint { return a.only }
+func (a alone) next(place uint64) uint64        { return place }
 
 // Pick implements [Picker].
 func (h *hashed) Pick(key uint64, tried []*upstream.Endpoint) *upstream.Endpoint {

@@ -57,6 +57,9 @@ const (
 	// maglevEntries is how many entries of a Maglev table there are at least for each
 	// endpoint: shares differ by less than 1 % (Eisenbud et al. 2016, 5.3). The smallest
 	// table has 16381, since in smaller ones more than 2 % of the keys of others move;
-	// the largest has 262139, 1 MiB, so that with 10,000 endpoints it is 4 %.
+	// the largest has 262139, 512 KiB, so that with 10,000 endpoints it is 4 %.
 	maglevEntries = 100
+
+	// maxMaglev is how many endpoints a Maglev table may have: entries are 16 bits.
+	maxMaglev = 1<<16 - 1
 )

@@ -17,7 +17,7 @@ var maglevSizes = [...]uint64{16381, 65537, 131071, 262139} //nolint:gochecknogl
 // the others. When it is only down, just its own keys do.
 type maglev struct {
 	endpoints []*upstream.Endpoint // by name
-	owners    []uint32             // of the entries: index in endpoints, plus 1
+	owners    []uint16             // of the entries: index in endpoints, plus 1
 }
 
 func newMaglev(endpoints []*upstream.Endpoint) locator {
@@ -28,7 +28,7 @@ func newMaglev(endpoints []*upstream.Endpoint) locator {
 			break
 		}
 	}
-	m := &maglev{endpoints: byName(endpoints), owners: make([]uint32, size)}
+	m := &maglev{endpoints: byName(endpoints), owners: make([]uint16, size)}
 	type walk struct{ at, skip uint64 }
 	walks := make([]walk, len(m.endpoints))
 	heaviest := 0
@@ -50,7 +50,7 @@ func newMaglev(endpoints []*upstream.Endpoint) locator {
 			for m.owners[w.at] != 0 {
 				w.at = step(w.at, w.skip, size)
 			}
-			m.owners[w.at] = uint32(i + 1) //nolint:gosec // not negative
+			m.owners[w.at] = uint16(i + 1) //nolint:gosec // maxMaglev
 			w.at = step(w.at, w.skip, size)
 			if taken++; taken == size {
 				return m

@@ -69,6 +69,9 @@ func New(c *upstream.Cluster, o Options) (Picker, error) {
 	case HashRing:
 		return newHashed(m, o.Bound, newRing), nil
 	case Maglev:
+		if len(c.Endpoints) > maxMaglev {
+			return nil, fmt.Errorf("%d servers are more than a table can have, %d", len(c.Endpoints), maxMaglev)
+		}
 		return newHashed(m, o.Bound, newMaglev), nil
 	default:
 		return nil, fmt.Errorf("there is no algorithm %q", o.Algorithm)
