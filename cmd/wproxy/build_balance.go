@@ -6,7 +6,6 @@ import (
 
 	"wproxy/core/balance"
 	"wproxy/core/config"
-	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/upstream"
@@ -30,9 +29,6 @@ func (p *parts) newUpstream(u *config.Upstream, c *upstream.Cluster, connections
 		if err != nil {
 			return nil, fmt.Errorf("balance: %w", err)
 		}
-	}
-	if len(b.file.Upstreams) <= metrics.AnnounceBelow {
-		up.Metrics.Announce()
 	}
 	if s := u.Sticky; s != nil {
 		secret := []byte(s.Secret.Reveal())

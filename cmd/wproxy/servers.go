@@ -12,6 +12,7 @@ import (
 	"wproxy/core/config"
 	"wproxy/core/discover"
 	"wproxy/core/health"
+	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/upstream"
@@ -95,18 +96,25 @@ func (b *builder) newServerSet(ctx context.Context, u *config.Upstream, connecti
 		return nil, err
 	}
 	s := &serverSet{parts: b.parts, config: u, monitor: monitor, settings: healthSettings(u, connections), letGo: []func(){letGo}}
-	if s.base, err = b.newUpstream(u, upstream.NewEmpty(u.Name, u.Host), connections); err != nil {
+	if err := s.begin(ctx, b, connections); err != nil {
 		s.close()
 		return nil, err
 	}
-	s.cluster = s.base.Cluster
+	if len(b.file.Upstreams) <= metrics.AnnounceBelow {
+		s.base.Metrics.Announce()
+	}
 	b.servers.mu.Lock()
 	b.servers.sets[s.base] = s
 	b.servers.mu.Unlock()
-	if u.Discover != nil {
-		err = s.discover(ctx, b.file, b.lookUntil)
-	} else {
-		var all []wantedServer
+	return s.base, nil
+}
+
+// begin fills s with the servers that are listed, or starts with what is found.
+func (s *serverSet) begin(ctx context.Context, b *builder, connections *pool.Pool) error {
+	u := s.config
+	s.cluster = upstream.NewEmpty(u.Name, u.Host)
+	if u.Discover == nil {
+		all := make([]wantedServer, 0, len(u.Servers))
 		for _, entry := range u.Servers {
 			all = append(all, wantedServer{endpointKey{upstream: u.Name, entry: entry}, func() (*upstream.Endpoint, error) {
 				e, err := b.newEndpoint(ctx, u, entry)
@@ -116,28 +124,43 @@ func (b *builder) newServerSet(ctx context.Context, u *config.Upstream, connecti
 				return e, err
 			}})
 		}
-		err = s.change(all)
+		keys, endpoints, err := s.endpoints(all)
+		if err != nil {
+			return err
+		}
+		s.held = keys
+		if s.cluster, err = s.cluster.With(endpoints); err != nil {
+			return b.file.Problemf("upstreams."+u.Name, "upstream %q: %v", u.Name, err)
+		}
 	}
-	if err != nil {
-		b.servers.closeSet(s.base)
-		return nil, err
+	var err error
+	if s.base, err = b.newUpstream(u, s.cluster, connections); err != nil || u.Discover == nil {
+		return err
 	}
-	return s.base, nil
+	return s.discover(ctx, b.file, b.lookUntil)
+}
+
+// endpoints makes the endpoints of servers, and holds them.
+func (s *serverSet) endpoints(all []wantedServer) (keys []endpointKey, endpoints []*upstream.Endpoint, err error) {
+	keys, endpoints = make([]endpointKey, 0, len(all)), make([]*upstream.Endpoint, 0, len(all))
+	for _, w := range all {
+		e, err := s.parts.servers.endpoint(w, s.monitor, s.config)
+		if err != nil {
+			s.release(keys)
+			return nil, nil, err
+		}
+		keys, endpoints = append(keys, w.key), append(endpoints, e)
+	}
+	return keys, endpoints, nil
 }
 
 // change makes all the servers of s.
 func (s *serverSet) change(all []wantedServer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var keys []endpointKey
-	var endpoints []*upstream.Endpoint
-	for _, w := range all {
-		e, err := s.parts.servers.endpoint(w, s.monitor, s.config)
-		if err != nil {
-			s.release(keys)
-			return err
-		}
-		keys, endpoints = append(keys, w.key), append(endpoints, e)
+	keys, endpoints, err := s.endpoints(all)
+	if err != nil {
+		return err
 	}
 	cluster, err := s.cluster.With(endpoints)
 	var next *proxy.Upstream
@@ -148,6 +171,7 @@ func (s *serverSet) change(all []wantedServer) error {
 		s.release(keys)
 		return fmt.Errorf("upstream %q: %w", s.config.Name, err)
 	}
+	next.Metrics = s.base.Metrics
 	old := s.held
 	s.held, s.cluster = keys, cluster
 	s.base.Replace(next)

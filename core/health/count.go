@@ -13,6 +13,9 @@ type contribution struct {
 // recountLocked makes the counts right after a change of s: a flip of one of
 // 10,000 servers must not cost a walk over the others.
 func (m *Monitor) recountLocked(s *Server) {
+	if m.counts == nil {
+		m.counts = map[int]count{}
+	}
 	c := m.counts[s.counted.tier]
 	m.counts[s.counted.tier] = c.plus(s.counted.count, -1)
 	s.counted = contribution{tier: s.tier}

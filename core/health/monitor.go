@@ -100,7 +100,7 @@ type Monitor struct {
 // New makes a Monitor without servers. It holds a goroutine while there is
 // something to check; [Monitor.Close] ends it.
 func New(o Options) *Monitor {
-	m := &Monitor{o: o, now: o.Now, wake: make(chan struct{}, 1), servers: map[string]*Server{}, counts: map[int]count{}}
+	m := &Monitor{o: o, now: o.Now, wake: make(chan struct{}, 1), servers: map[string]*Server{}}
 	if m.now == nil {
 		m.now = time.Now
 	}

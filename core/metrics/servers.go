@@ -40,27 +40,16 @@ func (v *serverVecs) all() []prometheus.Collector {
 	return []prometheus.Collector{v.up, v.checks, v.ejections, v.panic, v.lookups, v.lastFound}
 }
 
-// A Servers counts what is known of one upstream's servers. Its methods are not for
-// the data path: some look labels up.
+// A Servers counts what is known of one upstream's servers. Its methods look labels up,
+// so that nothing is there for upstreams that nothing happens to; they are not for the
+// data path.
 type Servers struct {
 	vecs     *serverVecs
 	upstream string
-
-	good, bad        prometheus.Counter
-	ejected, refused prometheus.Counter
-	panic            prometheus.Gauge
 }
 
-// Servers resolves the handles of an upstream's servers.
-func (m *Metrics) Servers(upstream string) *Servers {
-	v := m.servers
-	return &Servers{
-		vecs: v, upstream: upstream,
-		good: v.checks.WithLabelValues(upstream, "ok"), bad: v.checks.WithLabelValues(upstream, "failed"),
-		ejected: v.ejections.WithLabelValues(upstream, "ejected"), refused: v.ejections.WithLabelValues(upstream, "refused"),
-		panic: v.panic.WithLabelValues(upstream),
-	}
-}
+// Servers returns the handle of an upstream's servers.
+func (m *Metrics) Servers(upstream string) *Servers { return &Servers{m.servers, upstream} }
 
 // SetUp says whether a server is given requests.
 func (s *Servers) SetUp(server string, up bool) {
@@ -72,24 +61,24 @@ func (s *Servers) Gone(server string) { s.vecs.up.DeleteLabelValues(s.upstream, 
 
 // Checked counts a check.
 func (s *Servers) Checked(ok bool) {
+	result := "failed"
 	if ok {
-		s.good.Inc()
-	} else {
-		s.bad.Inc()
+		result = "ok"
 	}
+	s.vecs.checks.WithLabelValues(s.upstream, result).Inc()
 }
 
 // Ejected counts a server that was taken out, or should have been (out is false).
 func (s *Servers) Ejected(out bool) {
+	outcome := "refused"
 	if out {
-		s.ejected.Inc()
-	} else {
-		s.refused.Inc()
+		outcome = "ejected"
 	}
+	s.vecs.ejections.WithLabelValues(s.upstream, outcome).Inc()
 }
 
 // SetPanic says whether all servers are tried because too few are available.
-func (s *Servers) SetPanic(on bool) { s.panic.Set(gauge(on)) }
+func (s *Servers) SetPanic(on bool) { s.vecs.panic.WithLabelValues(s.upstream).Set(gauge(on)) }
 
 // Discovered counts a look for the upstream's servers and says how many are used since.
 // result is "ok", "empty" or "failed".
