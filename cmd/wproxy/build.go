@@ -47,6 +47,7 @@ type parts struct {
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
+	servers   *servers
 	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
@@ -76,12 +77,14 @@ type upstreamKey struct {
 	pool poolKey
 }
 
-func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
+func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, dry bool) *parts {
+	servers := newServers(dry)
 	return &parts{
 		challenges: acme.NewPending(), stickySecret: []byte(rand.Text()),
 		log: log, metrics: m, host: h, watcher: w,
 		pools:     newShared[poolKey]((*pool.Pool).Close),
-		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
+		upstreams: newShared[upstreamKey](servers.closeSet),
+		servers:   servers,
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
 		sums:      map[string][sha256.Size]byte{},
@@ -149,7 +152,8 @@ type builder struct {
 	letGo    []func() // what gen holds, in the order it was taken
 	problems config.Problems
 
-	listeners []string // names, sorted
+	listeners []string  // names, sorted
+	lookUntil time.Time // how long it waits for servers to be found
 }
 
 // A loadedModule is a plugin's module, compiled, and what it says about itself.
@@ -248,6 +252,9 @@ func (b *builder) note(err error) error {
 func (b *builder) hold(letGo func()) { b.letGo = append(b.letGo, letGo) }
 
 func (b *builder) buildUpstreams(ctx context.Context) error {
+	if err := b.startSources(); err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(b.file.Upstreams)) {
 		if err := b.note(b.buildUpstream(ctx, b.file.Upstreams[name])); err != nil {
 			return err
@@ -264,20 +271,7 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 	}
 	b.hold(letGo)
 	up, letGo, err := b.upstreams.get(upstreamKey{u.Name, u.Hash, pk}, func() (*proxy.Upstream, error) {
-		var endpoints []*upstream.Endpoint
-		for _, s := range u.Servers {
-			e, err := b.newEndpoint(ctx, u, s)
-			if err != nil {
-				return nil, err
-			}
-			e.Tier = tierOf(s)
-			endpoints = append(endpoints, e)
-		}
-		cluster, err := upstream.NewCluster(u.Name, endpoints, u.Host)
-		if err != nil {
-			return nil, b.file.Problemf("upstreams."+u.Name, "upstream %q: %v", u.Name, err)
-		}
-		return b.newUpstream(u, cluster, connections)
+		return b.newServerSet(ctx, u, connections)
 	})
 	if err != nil {
 		return err

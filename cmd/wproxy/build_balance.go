@@ -1,11 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"wproxy/core/balance"
 	"wproxy/core/config"
-	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/upstream"
@@ -15,26 +15,26 @@ import (
 const backupTier = 1000
 
 // newUpstream makes what the engine needs of u.
-func (b *builder) newUpstream(u *config.Upstream, c *upstream.Cluster, connections *pool.Pool) (*proxy.Upstream, error) {
-	picker, err := balance.New(c, balance.Options{
-		Algorithm: balance.Algorithm(u.Balance),
-		SlowStart: u.SlowStart,
-		Bound:     float64(u.HashBound),
-	})
-	if err != nil {
-		return nil, b.file.Problemf("upstreams."+u.Name+".balance", "upstream %q: balance: %v", u.Name, err)
-	}
+func (p *parts) newUpstream(u *config.Upstream, c *upstream.Cluster, connections *pool.Pool) (*proxy.Upstream, error) {
 	up := &proxy.Upstream{
-		Cluster: c, Picker: picker, Key: newKey(u.HashKey), Pool: connections, Metrics: b.metrics.Upstream(u.Name),
+		Cluster: c, Picker: noServer{}, Key: newKey(u.HashKey), Pool: connections, Metrics: p.metrics.Upstream(u.Name),
 		Timed: balance.Algorithm(u.Balance) == balance.LeastTime,
 	}
-	if len(b.file.Upstreams) <= metrics.AnnounceBelow {
-		up.Metrics.Announce()
+	if len(c.Endpoints) > 0 {
+		var err error
+		up.Picker, err = balance.New(c, balance.Options{
+			Algorithm: balance.Algorithm(u.Balance),
+			SlowStart: u.SlowStart,
+			Bound:     float64(u.HashBound),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("balance: %w", err)
+		}
 	}
 	if s := u.Sticky; s != nil {
 		secret := []byte(s.Secret.Reveal())
 		if len(secret) == 0 {
-			secret = b.stickySecret
+			secret = p.stickySecret
 		}
 		up.Sticky = proxy.NewSticky(c, stickyCookie(s), secret)
 	}

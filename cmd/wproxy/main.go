@@ -43,6 +43,7 @@ func commands() []command {
 		{"explain", "say what would become of a request", runExplain},
 		{"reload", "make the running wproxy read its configuration again", runReload},
 		{"stop", "make the running wproxy drain and end", runStop},
+		{"server", "take a server out of traffic, or back into it", runServer},
 		{"status", "show what the running wproxy is doing", runStatus},
 		{"schema", "print a JSON Schema of wproxy.toml, for editors", runSchema},
 		{"plugin", "make, build, test, inspect and measure plugins", plugincmd.Run},

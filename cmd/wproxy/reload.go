@@ -84,6 +84,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	}
 
 	a.parts.callouts.serve(g.callable)
+	a.parts.servers.serve(g)
 	useLog()
 	a.parts.host.SetLogLevel(guestLevel(f.Log.Level))
 	setThreads(f)

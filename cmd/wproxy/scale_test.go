@@ -123,7 +123,7 @@ func startScaled(t testing.TB, name string) (g *generation, end func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newParts(zap.NewNop(), m, h, w)
+	p := newParts(zap.NewNop(), m, h, w, false)
 	p.builtins, p.live = &builtinSet{}, &liveNames{}
 	p.callouts = newCallouts(p.log, m, true)
 	if g, err = p.build(t.Context(), f, true); err == nil {

@@ -53,6 +53,10 @@ func TestMain(m *testing.M) {
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests
 //	release NAME             let an upstream of kind gate answer
+//	switch NAME CODE         make an upstream of kind switch answer with this status
+//	dns NAME                 start a DNS server; $NAME is its address
+//	record NAME KEY [RR...]  make these, with $NAMEs in them replaced, all the records of KEY,
+//	                         "name. TYPE", that it has (script_dns_test.go)
 //	guest FILE KIND [ARG]    make a plugin (script_guest_test.go)
 //	http [-bg] METHOD URL [field: value]... [@FILE]
 //	                         send a request; the answer becomes stdout
@@ -77,7 +81,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}}
+			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}, zones: map[string]*zone{}}
 			repository, err := filepath.Abs(root)
 			if err != nil {
 				return err
@@ -119,6 +123,9 @@ func TestScript(t *testing.T) {
 			"received":   cmdReceived,
 			"share":      cmdShare,
 			"release":    cmdRelease,
+			"switch":     cmdSwitch,
+			"dns":        cmdDNS,
+			"record":     cmdRecord,
 			"guest":      cmdGuest,
 			"http":       cmdHTTP,
 			"answer":     cmdAnswer,
@@ -152,6 +159,7 @@ func goEnvironment(t *testing.T) map[string]string {
 type script struct {
 	wproxy  *process // what serve started last
 	origins map[string]*origin
+	zones   map[string]*zone
 	answers chan string // of http -bg
 
 	authorities map[string]*acmetest.Server // of acme

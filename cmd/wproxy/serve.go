@@ -185,7 +185,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 	}
 	a.admin = admin.New(admin.Options{
 		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
-		Reload: a.reload, Stop: func(now bool) { a.askStop(now) },
+		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
 	})
 	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
 	// First of all sockets: it notices another wproxy with this configuration.
@@ -219,6 +219,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 		return nil, err
 	}
 	a.parts.callouts.serve(g.callable)
+	a.parts.servers.serve(g)
 	a.mu.Lock() // from the first door on, status may be asked for
 	doors.commit()
 	addresses := a.doors.addressList()
@@ -253,7 +254,7 @@ func (a *app) makeParts(undo *cleanup) error {
 	if a.logFile != nil {
 		a.logFile.countTo(m.LogDropped)
 	}
-	a.parts = newParts(a.log, m, h, w)
+	a.parts = newParts(a.log, m, h, w, a.dry)
 	a.parts.builtins, a.parts.callouts, a.parts.live = builtins, calls, live
 	calls.pools, calls.upstreams = a.parts.pools, a.parts.upstreams
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -15,8 +16,24 @@ func (f *File) finish() {
 		l.Address = DefaultAddress
 		f.Listeners[l.Name] = l
 	}
+	for _, u := range f.Upstreams {
+		u.finish()
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) { // in order: the first that has a `to` is its place
 		f.finishRoute(f.Routes[name])
+	}
+}
+
+// finish fills in what follows for one upstream.
+func (u *Upstream) finish() {
+	if d := u.Discover; d != nil && d.File != "" && !filepath.IsAbs(d.File) {
+		d.File = filepath.Join(filepath.Dir(u.Pos.File), d.File)
+	}
+	if h := u.Health; h != nil {
+		h.Headers = lowerKeys(h.Headers)
+		if h.EveryDown == 0 {
+			h.EveryDown = h.Every
+		}
 	}
 }
 

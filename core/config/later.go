@@ -14,7 +14,7 @@ func later(table string) []string {
 	case "Retry":
 		return []string{"on", "per_try"}
 	case "Upstream":
-		return []string{"tls", "discover", "health", "outlier", "send_proxy"}
+		return []string{"tls", "send_proxy"}
 	case "Connect":
 		return []string{"protocol"}
 	case "Plugin":

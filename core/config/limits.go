@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Limits of what is read. The file is the operator's, so they guard against
 // accidents (a device, a log file, a glob over a whole tree), not attacks.
 const (
@@ -22,4 +24,8 @@ const (
 	maxProblems = 1000
 	// maxName is the longest name of a table: names become metric labels.
 	maxName = 128
+
+	// minEvery is the shortest time between two checks of a server: more often
+	// tells nothing that outliers would not.
+	minEvery = 100 * time.Millisecond
 )

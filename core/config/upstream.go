@@ -11,8 +11,10 @@ type Upstream struct {
 	// Hash changes when, and only when, a setting changes.
 	Hash Hash `toml:"-" hash:"-"`
 
-	// Servers: addresses, or tables with address and weight. Required.
+	// Servers: addresses, or tables with address and weight. Required unless Discover.
 	Servers []ServerEntry `toml:"servers"`
+	// Discover finds the servers while wproxy runs; nil: they are Servers.
+	Discover *Discover `toml:"discover"`
 	// Host is the Host that the servers see: "" (default) the client's,
 	// "server" the server's own address, or this name.
 	Host string `toml:"host"`
@@ -28,6 +30,12 @@ type Upstream struct {
 	SlowStart time.Duration `toml:"slow_start" default:"0" range:"0..1h"`
 	// Sticky keeps a client on its server by a cookie. Absent: it does not.
 	Sticky *Sticky `toml:"sticky"`
+	// Health asks the servers whether they are well; nil: nobody asks.
+	Health *Health `toml:"health"`
+	// Outlier takes servers out that fail requests; nil: none is.
+	Outlier *Outlier `toml:"outlier"`
+	// Panic is the share of available servers below which all are tried. Default 30%; 0%: never.
+	Panic Percent `toml:"panic" default:"30%" range:"0%..100%"`
 	// Pool bounds the connections.
 	Pool Pool `toml:"pool"`
 	// Connect holds the times of connecting, reading and writing.

@@ -93,11 +93,9 @@ func (v *validator) upstream(u *Upstream) {
 	if _, ok := v.f.index[key]; !ok {
 		return // made from a `to`, which the route checks
 	}
-	if _, ok := v.f.index[key+".servers"]; !ok {
-		v.addf(key, "%s: needs servers, e.g. servers = [\"10.0.0.1:8080\"]", lb)
-	} else if len(u.Servers) == 0 && !v.reported(key+".servers") {
-		v.addf(key+".servers", "%s: servers: is empty; a request could go nowhere", lb)
-	}
+	v.serverSource(u)
+	v.health(u)
+	v.outlier(u)
 	seen := map[string]bool{}
 	for i, s := range u.Servers {
 		if seen[s.Address] {

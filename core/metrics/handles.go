@@ -275,6 +275,12 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.pluginSeconds, m.pluginSeconds, "plugin"},
 		{m.pluginCallouts, m.pluginCallouts, "plugin"},
 		{m.pluginCallouts, m.pluginCallouts, "upstream"},
+		{m.servers.up, m.servers.up, "upstream"},
+		{m.servers.checks, m.servers.checks, "upstream"},
+		{m.servers.ejections, m.servers.ejections, "upstream"},
+		{m.servers.panic, m.servers.panic, "upstream"},
+		{m.servers.lookups, m.servers.lookups, "upstream"},
+		{m.servers.lastFound, m.servers.lastFound, "upstream"},
 	} {
 		for name := range labelValues(v.coll, v.label) {
 			if !keep(v.label, name) {

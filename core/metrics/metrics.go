@@ -42,6 +42,7 @@ type Metrics struct {
 	accessDropped    prometheus.Counter
 	logDropped       prometheus.Counter
 	guests           *guests
+	servers          *serverVecs
 
 	mu      sync.Mutex
 	reasons map[string]prometheus.Counter // guarded by mu; see Refused
@@ -109,6 +110,7 @@ func New() *Metrics {
 			Name: "wproxy_log_dropped_total", Help: "Lines of wproxy's own log that are lost: not writable, or nobody read them in time.",
 		}),
 		guests:  newGuests(),
+		servers: newServerVecs(),
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
@@ -118,6 +120,7 @@ func New() *Metrics {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	m.registry.MustRegister(m.servers.all()...)
 	return m
 }
 

@@ -48,6 +48,7 @@ type outgoing struct {
 	respErr  error // what it ended with. Guarded by mu
 	sentEnd  bool  // the end of the request is being, or was, sent. Guarded by mu
 	claimed  bool  // the answer is the upstream's. Guarded by mu
+	status   int   // of that answer
 	tunnel   bool  // a 101 was passed on. Guarded by mu
 
 	// For the record.
@@ -88,10 +89,11 @@ func (s connector) Head(h *exchange.Request, end bool) error {
 			return err
 		}
 	}
-	x.out.to = x.target(h)
-	if x.out.to == nil {
+	to := x.target(h)
+	if to == nil {
 		return x.answer(503, "no_server")
 	}
+	x.out.to = to.Current()
 	if err := x.fault(h); err != nil {
 		return err
 	}
@@ -330,9 +332,17 @@ func (x *state) receive() error {
 	}
 	err := x.up.Feed(incoming{x})
 	if err == nil {
+		x.succeeded()
 		x.closeUpstream()
 	}
 	return err
+}
+
+// succeeded tells who watches the endpoint that its answer has come, whole.
+func (x *state) succeeded() {
+	if o := x.out.endpoint.Observer; o != nil {
+		o.Answered(x.out.status)
+	}
 }
 
 // salvage decides what a failed write means, by reading: an upstream that does
@@ -358,6 +368,7 @@ func (x *state) salvage(writeErr error) error {
 	err := x.up.Feed(incoming{x})
 	switch {
 	case err == nil:
+		x.succeeded()
 		x.drop(exchange.CodeNoError)
 		return exchange.ErrAnswered
 	case errors.Is(err, exchange.ErrAnswered), x.hasAnswer():

@@ -34,6 +34,7 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 	if h.Status == 101 {
 		x.boundTunnel()
 	}
+	x.out.status = h.Status
 	now := x.p.now()
 	x.out.firstByte = max(now.Sub(x.out.began), 0)
 	if x.out.to.Timed {

@@ -117,6 +117,11 @@ func (x *state) failed(e *exchange.Error) {
 	}
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
+	// That a connection at rest was closed says nothing about the server.
+	stale := o.reused && e.Retry == exchange.RetryIfReused
+	if ob := o.endpoint.Observer; ob != nil && !stale {
+		ob.Failed(o.lastFailure)
+	}
 	x.showOutcome()
 }
 
@@ -132,7 +137,7 @@ func (x *state) withinBudget() bool {
 	case percent == 0:
 		percent = DefaultBudget
 	}
-	live := &x.out.to.Cluster.Live
+	live := x.out.to.Cluster.Live
 	if live.Retrying.Add(1) > max(minBudget, live.Active.Load()*percent/100) {
 		live.Retrying.Add(-1)
 		return false

@@ -71,7 +71,9 @@ type Target struct {
 	Weight   int // 0 or less: none
 }
 
-// An Upstream joins what belongs to one upstream of the configuration.
+// An Upstream joins what belongs to one upstream of the configuration. It is
+// immutable, but for that Replace may say that another one stands in for it: its
+// servers are found while it serves.
 type Upstream struct {
 	Cluster *upstream.Cluster
 	Picker  balance.Picker
@@ -80,7 +82,22 @@ type Upstream struct {
 	Timed   bool    // Picker wants to know how long servers take to answer
 	Pool    *pool.Pool
 	Metrics *metrics.Upstream
+
+	latest atomic.Pointer[Upstream] // what stands in for it; nil: itself
 }
+
+// Current returns what is to be used for an exchange that begins: u, or what was
+// last given to Replace. An exchange asks once and keeps that to its end.
+func (u *Upstream) Current() *Upstream {
+	if v := u.latest.Load(); v != nil {
+		return v
+	}
+	return u
+}
+
+// Replace makes next what is used instead of u from now on: the same upstream, with
+// other servers. It may be called again, always on u.
+func (u *Upstream) Replace(next *Upstream) { u.latest.Store(next) }
 
 // HeaderEdits change the fields of a head: first Remove, then Set, then Add.
 // Names are in lower case; names and values have been validated.

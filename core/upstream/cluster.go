@@ -34,7 +34,8 @@ type Cluster struct {
 	panic   atomic.Bool
 
 	// Live counts exchanges on the whole cluster; the retry budget is a share of it.
-	Live Live
+	// Clusters made by With share it. It is not nil.
+	Live *Live
 }
 
 // NewCluster checks and makes a cluster. Endpoints may be those of an older cluster
@@ -44,18 +45,16 @@ func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, erro
 	if len(endpoints) == 0 {
 		return nil, errors.New("upstream has no servers")
 	}
-	seen := make(map[string]bool, len(endpoints))
-	for _, e := range endpoints {
-		if seen[e.Name] {
-			return nil, fmt.Errorf("server %q is named twice; use weight", e.Name)
-		}
-		seen[e.Name] = true
-	}
-	changes, err := join(endpoints)
-	if err != nil {
+	c := NewEmpty(name, host)
+	if err := c.fill(endpoints); err != nil {
 		return nil, err
 	}
-	c := &Cluster{Name: name, Endpoints: endpoints, changes: changes}
+	return c, nil
+}
+
+// NewEmpty makes a cluster without servers: one whose servers are still to be found.
+func NewEmpty(name, host string) *Cluster {
+	c := &Cluster{Name: name, changes: &Changes{}, Live: &Live{}}
 	switch host {
 	case "":
 	case "server":
@@ -63,7 +62,37 @@ func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, erro
 	default:
 		c.Host, c.HostName = HostName, host
 	}
-	return c, nil
+	return c
+}
+
+// With returns what c is with another set of servers, which may be empty: another
+// cluster of the same name, with the same live counters. c goes on serving who holds it.
+func (c *Cluster) With(endpoints []*Endpoint) (*Cluster, error) {
+	next := &Cluster{Name: c.Name, Host: c.Host, HostName: c.HostName, changes: &Changes{}, Live: c.Live}
+	if err := next.fill(endpoints); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// fill sets the endpoints of a new cluster.
+func (c *Cluster) fill(endpoints []*Endpoint) error {
+	if len(endpoints) == 0 {
+		return nil
+	}
+	seen := make(map[string]bool, len(endpoints))
+	for _, e := range endpoints {
+		if seen[e.Name] {
+			return fmt.Errorf("server %q is named twice; use weight", e.Name)
+		}
+		seen[e.Name] = true
+	}
+	changes, err := join(endpoints)
+	if err != nil {
+		return err
+	}
+	c.Endpoints, c.changes = endpoints, changes
+	return nil
 }
 
 // join makes endpoints share one count of changes. Those that were in a cluster
@@ -88,6 +117,10 @@ func join(endpoints []*Endpoint) (*Changes, error) {
 	}
 	return shared, nil
 }
+
+// Join makes e count its changes in c, with others that may come to be of one cluster
+// with it. Call it before e is of any.
+func (e *Endpoint) Join(c *Changes) { e.changes.Store(c) }
 
 // Changes counts changes of what Available says of c's endpoints, and of SetPanic.
 func (c *Cluster) Changes() *Changes { return c.changes }

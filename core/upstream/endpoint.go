@@ -36,6 +36,10 @@ type Endpoint struct {
 	Tier    int      // 0 is used first, the next one when nothing in it is available
 
 	changes atomic.Pointer[Changes] // of its cluster; nil: it is in none
+
+	// Observer is told what has become of tries. It is set, if at all, before the
+	// endpoint serves; nil: nobody is.
+	Observer Observer
 }
 
 // Live holds counters of one endpoint or cluster.
