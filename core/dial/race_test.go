@@ -62,7 +62,7 @@ func TestRace(t *testing.T) {
 		{"the first is a black hole", []end{{never, nil}, {10 * time.Millisecond, nil}}, 1, 260 * time.Millisecond, 2, 0},
 		{"the first refuses", []end{{0, refused}, {10 * time.Millisecond, nil}}, 1, 10 * time.Millisecond, 2, 0},
 		{"slow but first", []end{{300 * time.Millisecond, nil}, {never, nil}}, 0, 300 * time.Millisecond, 2, 0},
-		{"two at a time", []end{{260 * time.Millisecond, nil}, {10 * time.Millisecond, nil}, {0, nil}}, 0, 260 * time.Millisecond, 2, 1},
+		{"two at a time", []end{{260 * time.Millisecond, nil}, {11 * time.Millisecond, nil}, {0, nil}}, 0, 260 * time.Millisecond, 2, 1},
 		{"all refuse", []end{{0, refused}, {0, refused}, {0, refused}}, -1, 0, 3, 0},
 		{"all are black holes", []end{{never, nil}, {never, nil}}, -1, 2250 * time.Millisecond, 2, 0},
 		{"more than there is time for", slices.Repeat([]end{{never, nil}}, 8), -1, 3 * time.Second, 8, 0},
