@@ -69,7 +69,7 @@ func cookieValue(f *exchange.Fields, name string) string {
 			var pair string
 			pair, rest, _ = strings.Cut(rest, ";")
 			k, v, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
-			if ok && k == name {
+			if ok && strings.TrimRight(k, " \t") == name {
 				return strings.Trim(v, `"`)
 			}
 		}
