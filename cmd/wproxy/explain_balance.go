@@ -19,6 +19,10 @@ type explainedShare struct {
 	Balance string          `json:"balance"`
 	Key     string          `json:"key,omitempty"`    // what ties the request to a server
 	Sticky  string          `json:"sticky,omitempty"` // the cookie
+
+	Discover string `json:"discover,omitempty"` // where servers are found
+	Health   string `json:"health,omitempty"`   // how they are asked whether they are well
+	Outlier  string `json:"outlier,omitempty"`  // what ejects them
 }
 
 // An explainedTier are servers that are used when none before is available.
@@ -55,6 +59,7 @@ func (e *explanation) shape(f *config.File, p *plan) {
 		if u.Sticky != nil {
 			s.Sticky = u.Sticky.Cookie
 		}
+		explainHealth(&s, u)
 		e.Upstream = append(e.Upstream, s)
 	}
 	switch s := r.Split; {
@@ -70,6 +75,33 @@ func (e *explanation) shape(f *config.File, p *plan) {
 		e.Mirror = fmt.Sprintf("%s of requests, with up to %s of body, to %s", m.Share, m.Body, m.Upstream)
 	}
 	e.Fault = faultText(r.Fault, &p.head.Fields)
+}
+
+// explainHealth says how it is known which servers there are, and which are well.
+func explainHealth(s *explainedShare, u *config.Upstream) {
+	if d := u.Discover; d != nil {
+		s.Discover = d.DNS
+		if d.File != "" {
+			s.Discover = d.File
+		}
+	}
+	if h := u.Health; h != nil {
+		what := h.Protocol
+		if h.Protocol == "http" {
+			what = h.Method + " " + h.Path
+		}
+		s.Health = fmt.Sprintf("%s every %s, up after %d, down after %d", what, config.FormatDuration(h.Every), h.Up, h.Down)
+	}
+	if o := u.Outlier; o != nil {
+		var why []string
+		if o.Errors > 0 {
+			why = append(why, fmt.Sprintf("%d failures in a row", o.Errors))
+		}
+		if o.Ratio > 0 {
+			why = append(why, fmt.Sprintf("%s within %s", o.Ratio, config.FormatDuration(o.Window)))
+		}
+		s.Outlier = strings.Join(why, " or ") + ": out for " + config.FormatDuration(o.Eject)
+	}
 }
 
 // tiersOf lists the servers of u by tier, best first.
@@ -144,7 +176,16 @@ func (e *explanation) balancing(line func(key, format string, args ...any)) {
 		if i == 0 {
 			key = "upstream"
 		}
-		line(key, "%s  %s of requests  (%s)", u.Name, u.Share, strings.Join(u.Servers, ", "))
+		where := strings.Join(u.Servers, ", ")
+		if u.Discover != "" {
+			where = "found: " + u.Discover
+		}
+		line(key, "%s  %s of requests  (%s)", u.Name, u.Share, where)
+		for _, x := range []struct{ key, text string }{{"health", u.Health}, {"outlier", u.Outlier}} {
+			if x.text != "" {
+				line("", "  %s %s", x.key, x.text)
+			}
+		}
 		if len(u.Servers) == 1 {
 			continue
 		}

@@ -45,6 +45,12 @@ func newRig(t *testing.T) *rig {
 			}
 			return []string{`route "a": changed`}, nil
 		},
+		Drain: func(upstream, server string, on bool) ([]string, error) {
+			if upstream != "app" {
+				return nil, fmt.Errorf("there is no upstream %q", upstream)
+			}
+			return []string{fmt.Sprint(server, " ", on)}, nil
+		},
 		Stop: func(now bool) { r.stops <- now },
 	})
 	t.Cleanup(func() { r.Close(context.Background()) })
@@ -320,5 +326,33 @@ func TestClose(t *testing.T) {
 	late := r.open(t, admin.Door{})
 	if _, err := net.Dial("tcp", late); err == nil {
 		t.Error("a closed server opens doors")
+	}
+}
+
+// TestDrain names servers with whatever their addresses have in them.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	public, private := "http://"+r.open(t, admin.Door{}), "http://"+r.open(t, admin.Door{Private: true})
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		body         string
+	}{
+		{"POST", "/upstreams/app/servers/10.0.0.1:80/drain", 200, `"10.0.0.1:80 true"`},
+		{"POST", "/upstreams/app/servers/10.0.0.1:80/ready", 200, `"10.0.0.1:80 false"`},
+		{"POST", "/upstreams/app/servers/unix:%2Frun%2Fa.sock/drain", 200, `"unix:/run/a.sock true"`},
+		{"POST", "/upstreams/app/servers/http:%2F%2Fa:80/drain", 200, `"http://a:80 true"`},
+		{"POST", "/upstreams/other/servers/10.0.0.1:80/drain", 404, `there is no upstream`},
+		{"GET", "/upstreams/app/servers/10.0.0.1:80/drain", 405, ``},
+		{"POST", "/upstreams/app/servers/10.0.0.1:80/kill", 404, ``},
+	} {
+		got := do(t, http.DefaultClient, tt.method, private+tt.path, "", "")
+		if got.status != tt.status || !strings.Contains(got.body, tt.body) {
+			t.Errorf("%s %s: got %d %s, want %d %s", tt.method, tt.path, got.status, got.body, tt.status, tt.body)
+		}
+	}
+	if got := do(t, http.DefaultClient, "POST", public+"/upstreams/app/servers/10.0.0.1:80/drain", "", ""); got.status != 403 {
+		t.Errorf("on a public door: got %d, want 403", got.status)
 	}
 }

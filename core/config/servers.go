@@ -3,7 +3,9 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 )
@@ -28,7 +30,7 @@ func ParseServers(path string, content []byte) ([]ServerEntry, error) {
 		d.UseNumber()
 		var v any
 		if err := d.Decode(&v); err != nil {
-			return nil, Problems{{Pos: Pos{File: path}, Text: oneLine(err.Error())}}
+			return nil, Problems{jsonProblem(path, content, err)}
 		}
 		if d.More() {
 			return nil, Problems{{Pos: Pos{File: path}, Text: "there is something behind the JSON value"}}
@@ -49,7 +51,9 @@ func ParseServers(path string, content []byte) ([]ServerEntry, error) {
 	for _, name := range root.names() {
 		n := root.table[name]
 		if name != "servers" {
-			b.addf(scope{}, n, "unknown key %q%s", name, suggest(name, []string{"servers"}))
+			at := *root
+			at.pos = n.pos
+			b.addf(scope{}, &at, "unknown key %q%s", name, suggest(name, []string{"servers"}))
 			continue
 		}
 		list = b.servers(scope{}, n)
@@ -72,6 +76,24 @@ func ParseServers(path string, content []byte) ([]ServerEntry, error) {
 		return nil, b.problems[:min(len(b.problems), maxProblems)]
 	}
 	return list, nil
+}
+
+// jsonProblem says where content is no JSON.
+func jsonProblem(path string, content []byte, err error) Problem {
+	pos := Pos{File: path}
+	if se, ok := errors.AsType[*json.SyntaxError](err); ok && se.Offset > 0 && int(se.Offset) <= len(content) {
+		before := content[:se.Offset-1]
+		pos.Line = bytes.Count(before, []byte("\n")) + 1
+		pos.Col = len(before) - (bytes.LastIndexByte(before, '\n') + 1) + 1
+	}
+	text := oneLine(err.Error())
+	switch {
+	case errors.Is(err, io.EOF):
+		text = "is empty, want a list of servers"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		text = "ends too early: a bracket, brace or quote is not closed"
+	}
+	return Problem{Pos: pos, Text: text}
 }
 
 // jsonNode turns a decoded JSON value into a node. JSON's decoder keeps no places.

@@ -40,6 +40,8 @@ func (n *node) kind() string {
 		return "a float"
 	case bool:
 		return "a boolean"
+	case nil:
+		return "null"
 	default:
 		return "a date"
 	}

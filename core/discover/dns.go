@@ -53,7 +53,7 @@ func (r *Resolver) config() (*dns.ClientConfig, error) {
 // query asks for the records of a type of name, which is tried with the search list. It
 // returns errNone if there are none.
 func (r *Resolver) query(ctx context.Context, c *dns.ClientConfig, name string, kind uint16) (*dns.Msg, error) {
-	var last error = errNone
+	last := errNone
 	for _, full := range c.NameList(name) {
 		m, err := exchange(ctx, c, full, kind)
 		switch {
@@ -74,10 +74,7 @@ func exchange(ctx context.Context, c *dns.ClientConfig, name string, kind uint16
 	q := new(dns.Msg)
 	q.SetQuestion(name, kind)
 	q.SetEdns0(udpSize, false)
-	limit := min(max(time.Duration(c.Timeout)*time.Second, 100*time.Millisecond), lookTime)
-	if limit > queryTime {
-		limit = queryTime
-	}
+	limit := min(max(time.Duration(c.Timeout)*time.Second, 100*time.Millisecond), queryTime)
 	var last error
 	for range max(c.Attempts, 1) {
 		for _, server := range c.Servers {

@@ -163,6 +163,7 @@ func (s *grpcServer) Close() error                                    { return n
 func (s *grpcServer) Reset(exchange.Code)                             {}
 func (s *grpcServer) Head(h *exchange.Request, _ bool) error          { s.head = h; return nil }
 func (s *grpcServer) Data(p []byte, _ bool) error                     { s.body = append(s.body, p...); return nil }
+
 func (s *grpcServer) Feed(dst exchange.Sink[*exchange.Response]) error {
 	h := &exchange.Response{Status: s.status}
 	var trailer exchange.Fields

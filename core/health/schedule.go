@@ -206,7 +206,7 @@ func (q *queue) wait(now time.Time) time.Duration {
 }
 
 // serverHeap implements heap.Interface; servers know their index.
-type serverHeap []*Server
+type serverHeap []*Server //nolint:recvcheck // Push and Pop change it, the others do not
 
 func (h serverHeap) Len() int           { return len(h) }
 func (h serverHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
