@@ -134,7 +134,7 @@ func keyText(key string, p *plan) string {
 	if err != nil {
 		return key
 	}
-	there := true
+	var there bool
 	switch kind {
 	case "client-ip":
 		there = p.sender.IP != ""

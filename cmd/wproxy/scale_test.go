@@ -74,24 +74,23 @@ func TestScale(t *testing.T) {
 			defer end()
 			took := cpuTime(t) - start
 			heap := liveHeap() - before
+			views := scaledViews(t, n)
 			match, best := 0, time.Hour
-			for range 5 {
+			for range 5 { // the best round: the machine may be busy
 				began := time.Now()
-				for i := range n {
-					h := &exchange.Request{Method: "GET", Scheme: "http", Authority: fmt.Sprintf("h%d.example.com", i%(n/10))}
-					if err := h.ParseTarget(fmt.Sprintf("/api/v1/s%d/users/42?x=1", i)); err != nil {
-						t.Fatal(err)
-					}
-					v := route.View(h)
-					began = time.Now()
-					r, ok := g.Snapshot.Table.Match(&v)
-					best = min(best, time.Since(began))
-					if ok && r.Name == fmt.Sprint("r", i) {
+				for i := range views {
+					if r, ok := g.Snapshot.Table.Match(&views[i]); ok && r.Info.Name == r.Name {
 						match++
 					}
 				}
+				best = min(best, time.Since(began)/n)
 			}
-			t.Logf("start %v of CPU, %d MiB of heap, fastest match %v", took, heap>>20, best)
+			for i := range views {
+				if r, ok := g.Snapshot.Table.Match(&views[i]); !ok || r.Name != fmt.Sprint("r", i) {
+					t.Fatalf("request %d did not find its route", i)
+				}
+			}
+			t.Logf("start %v of CPU, %d MiB of heap, a match in %v", took, heap>>20, best)
 			if match != 5*n {
 				t.Errorf("%d of %d requests found their route", match, 5*n)
 			}
@@ -106,6 +105,20 @@ func TestScale(t *testing.T) {
 			}
 		})
 	}
+}
+
+// scaledViews makes a request for each route.
+func scaledViews(t testing.TB, n int) []route.Request {
+	t.Helper()
+	views := make([]route.Request, n)
+	for i := range views {
+		h := &exchange.Request{Method: "GET", Scheme: "http", Authority: fmt.Sprintf("h%d.example.com", i%(n/10))}
+		if err := h.ParseTarget(fmt.Sprintf("/api/v1/s%d/users/42?x=1", i)); err != nil {
+			t.Fatal(err)
+		}
+		views[i] = route.View(h)
+	}
+	return views
 }
 
 // startScaled does what a start does between the flags and the sockets.

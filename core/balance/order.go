@@ -1,8 +1,9 @@
 package balance
 
 import (
-	"container/heap"
+	"cmp"
 	"math"
+	"slices"
 
 	"wproxy/core/upstream"
 )
@@ -45,17 +46,17 @@ func sequence(endpoints []*upstream.Endpoint) []*upstream.Endpoint {
 // several fall on one time they stand in a row, which with so many endpoints
 // means nothing.
 func deadlines(endpoints []*upstream.Endpoint, weights []int, total int) []*upstream.Endpoint {
-	h := make(dueHeap, len(weights))
+	heap := make([]due, len(weights))
 	for i, w := range weights {
 		step := 1 / float64(w)
-		h[i] = due{at: step / 2, step: step, of: endpoints[i], index: i}
+		heap[i] = due{at: step / 2, step: step, index: i}
 	}
-	heap.Init(&h)
+	slices.SortFunc(heap, func(a, b due) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.index, b.index)) })
 	order := make([]*upstream.Endpoint, 0, total)
 	for range total {
-		order = append(order, h[0].of)
-		h[0].at += h[0].step
-		heap.Fix(&h, 0)
+		order = append(order, endpoints[heap[0].index])
+		heap[0].at += heap[0].step
+		sink(heap)
 	}
 	return order
 }
@@ -63,33 +64,27 @@ func deadlines(endpoints []*upstream.Endpoint, weights []int, total int) []*upst
 // A due is an endpoint's next turn.
 type due struct {
 	at, step float64
-	of       *upstream.Endpoint
 	index    int
 }
 
-// A dueHeap has the earliest turn first; of two at one time, the endpoint that was
-// named first.
-type dueHeap []due
+// before orders turns at one time by endpoint.
+func (d due) before(o due) bool { return d.at < o.at || d.at == o.at && d.index < o.index }
 
-// Len implements heap.Interface.
-func (h dueHeap) Len() int { return len(h) }
-
-// Less implements heap.Interface.
-func (h dueHeap) Less(i, j int) bool {
-	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].index < h[j].index
-}
-
-// Swap implements heap.Interface.
-func (h dueHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-
-// Push implements heap.Interface; nothing is ever pushed.
-func (h *dueHeap) Push(x any) { *h = append(*h, x.(due)) } //nolint:forcetypeassert // by heap.Interface
-
-// Pop implements heap.Interface; nothing is ever popped.
-func (h *dueHeap) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
+// sink restores the order of a heap whose first element has grown.
+func sink(heap []due) {
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(heap); child++ {
+			if heap[child].before(heap[least]) {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		heap[i], heap[least] = heap[least], heap[i]
+		i = least
+	}
 }
 
 // reduce returns the weights divided by their greatest common divisor and

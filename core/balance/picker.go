@@ -19,7 +19,7 @@ import (
 )
 
 // A Picker chooses an endpoint. It is safe for concurrent use.
-type Picker interface { //nolint:iface // the engine holds one; the implementations are here, in a file each
+type Picker interface {
 	// Pick returns an endpoint that is available and not in tried, or nil if none is
 	// left. If no endpoint at all is available, or the cluster is in panic mode, those
 	// that are down count as available. key is the hash of what ties requests to a

@@ -44,7 +44,7 @@ func newRing(endpoints []*upstream.Endpoint) locator {
 		}
 	}
 	slices.Sort(r.points)
-	sliceBits := bits.Len(uint(len(r.points)))
+	sliceBits := bits.Len(uint(len(r.points) - 1))
 	r.shift = 64 - sliceBits
 	r.starts = make([]uint32, 1<<sliceBits)
 	at := 0

@@ -24,3 +24,6 @@ func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
 	}
 	return clientOf(list, trust, parseForwardedFor)
 }
+
+// CookieValue exposes the search for a cookie for its fuzz target.
+func CookieValue(f *exchange.Fields, name string) string { return cookieValue(f, name) }

@@ -40,7 +40,6 @@ type mirrored struct {
 	*Mirror
 	head exchange.Request
 	body []byte
-	full bool // more has come than may be held
 }
 
 // mirror begins a copy of the request, whose head as the upstream sees it is in

@@ -16,6 +16,7 @@ import (
 // KeySource says what of a request ties it to a server, or to one side of a split.
 type KeySource uint8
 
+// The sources of keys.
 const (
 	KeyNone     KeySource = iota // nothing
 	KeyClientIP                  // the client's address
@@ -68,7 +69,7 @@ func cookieValue(f *exchange.Fields, name string) string {
 			var pair string
 			pair, rest, _ = strings.Cut(rest, ";")
 			k, v, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
-			if ok && k == name {
+			if ok && strings.TrimRight(k, " \t") == name {
 				return strings.Trim(v, `"`)
 			}
 		}

@@ -22,7 +22,7 @@ func (e *engine) picking(a balance.Algorithm, k proxy.Key) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	e.upstream.Picker, e.upstream.Key = p, k
+	e.upstream.Picker, e.upstream.Key, e.upstream.Timed = p, k, a == balance.LeastTime
 }
 
 // another makes an upstream of its own.
@@ -83,12 +83,14 @@ func TestKeys(t *testing.T) {
 		missing func(i int) *client
 	}{
 		{
-			"header", proxy.Key{From: proxy.KeyHeader, Name: "x-user"},
+			"header",
+			proxy.Key{From: proxy.KeyHeader, Name: "x-user"},
 			func(i, user int) *client { return request(i, fmt.Sprint("/", i), "x-user", fmt.Sprint("u", user)) },
 			func(i int) *client { return request(i, "/", "x-users", "u1") },
 		},
 		{
-			"cookie", proxy.Key{From: proxy.KeyCookie, Name: "sid"},
+			"cookie",
+			proxy.Key{From: proxy.KeyCookie, Name: "sid"},
 			func(i, user int) *client {
 				if i%2 == 0 {
 					return request(i, "/", "cookie", fmt.Sprintf("asid=%d; sid=u%d; b=%d", i, user, i))
@@ -98,16 +100,19 @@ func TestKeys(t *testing.T) {
 			func(i int) *client { return request(i, "/", "cookie", "asid=1; sid; sid=; x=sid=u1") },
 		},
 		{
-			"query", proxy.Key{From: proxy.KeyQuery, Name: "user"},
+			"query",
+			proxy.Key{From: proxy.KeyQuery, Name: "user"},
 			func(i, user int) *client { return request(i, fmt.Sprintf("/%d?a=%d&user=u%d&b", i, i, user)) },
 			func(i int) *client { return request(i, "/?auser=1&user") },
 		},
 		{
-			"path", proxy.Key{From: proxy.KeyPath},
+			"path",
+			proxy.Key{From: proxy.KeyPath},
 			func(i, user int) *client { return request(i, fmt.Sprintf("/u%d?a=%d", user, i)) }, nil,
 		},
 		{
-			"client-ip", proxy.Key{From: proxy.KeyClientIP},
+			"client-ip",
+			proxy.Key{From: proxy.KeyClientIP},
 			func(i, user int) *client { return request(i, fmt.Sprint("/", i)).from(fmt.Sprint("192.0.2.", user)) }, nil,
 		},
 	} {
@@ -132,12 +137,12 @@ func TestKeys(t *testing.T) {
 				if tt.missing == nil {
 					return
 				}
-				any := map[string]bool{}
+				seen := map[string]bool{}
 				for i := range 100 {
-					any[e.server(tt.missing(i))] = true
+					seen[e.server(tt.missing(i))] = true
 				}
-				if len(any) != 5 {
-					t.Errorf("100 requests without a key went to %d of 5 servers", len(any))
+				if len(seen) != 5 {
+					t.Errorf("100 requests without a key went to %d of 5 servers", len(seen))
 				}
 			})
 		}
@@ -171,8 +176,9 @@ func TestRetryGoesElsewhere(t *testing.T) {
 					t.Errorf("%s has %d live exchanges when all are over", x.Name, n)
 				}
 			}
-			if l := endpoints[0].Latency(time.Now()); l < 900*time.Millisecond {
-				t.Errorf("who refused is taken to answer within %v", l)
+			refused, answered := endpoints[0].Latency(time.Now()), endpoints[1].Latency(time.Now())
+			if timed := a == balance.LeastTime; timed != (refused > 900*time.Millisecond) || timed != (answered > 0) {
+				t.Errorf("who refused is taken to answer within %v, who answered within %v", refused, answered)
 			}
 		})
 	}

@@ -37,7 +37,9 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 	x.out.status = h.Status
 	now := x.p.now()
 	x.out.firstByte = max(now.Sub(x.out.began), 0)
-	x.out.endpoint.ObserveLatency(x.out.firstByte, now)
+	if x.out.to.Timed {
+		x.out.endpoint.ObserveLatency(x.out.firstByte, now)
+	}
 	x.route.ResponseHeaders.apply(&h.Fields)
 	x.showOutcome()
 	x.showResponse(h)

@@ -111,7 +111,7 @@ func (x *state) failed(e *exchange.Error) {
 	o := &x.out
 	o.lastFailure = failureOf(e)
 	o.endpoint.Live.Failures.Add(1)
-	if !o.reused || e.Op == "dial" { // that a connection at rest was closed says nothing
+	if o.to.Timed && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
 		now := x.p.now()
 		o.endpoint.ObserveLatency(max(now.Sub(o.began), failedLatency), now)
 	}

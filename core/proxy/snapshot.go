@@ -79,6 +79,7 @@ type Upstream struct {
 	Picker  balance.Picker
 	Key     Key     // for pickers that hash
 	Sticky  *Sticky // nil: clients are not kept on a server
+	Timed   bool    // Picker wants to know how long servers take to answer
 	Pool    *pool.Pool
 	Metrics *metrics.Upstream
 

@@ -24,6 +24,7 @@ type Cookie struct {
 // Secure says when a cookie has the Secure attribute.
 type Secure uint8
 
+// When it has it.
 const (
 	SecureAuto   Secure = iota // when the client's request came over TLS
 	SecureAlways               // always
