@@ -149,6 +149,12 @@ func (c *conn) patience(now moment) (moment, error) {
 		}
 		return until, nil
 	}
+	if !c.peer.seen { // its preface and settings come together
+		if now >= o.HeaderTime {
+			return 0, &connError{http2.ErrCodeEnhanceYourCalm, ReasonHeadTimeout}
+		}
+		return o.HeaderTime, nil
+	}
 	until, err := c.whenResting(now)
 	if err != nil || len(c.streams) == 0 || o.KeepAlive == 0 {
 		return until, err
