@@ -246,7 +246,7 @@ var floods = []struct {
 		}
 		return r.fr.WriteDataPadded(1, false, nil, make([]byte, 200))
 	}},
-	{"tiny DATA", h2.ReasonTinyData, 21_000, func(r *rig, i int) error {
+	{"tiny DATA", h2.ReasonTinyData, 51_000, func(r *rig, i int) error {
 		if i == 0 {
 			_ = r.open(1, false, r.request("POST"))
 		}

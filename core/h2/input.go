@@ -200,7 +200,7 @@ func (c *conn) whenResting(now moment) (moment, error) {
 func (c *conn) rest() {
 	c.in.release()
 	c.in.p = c.in.rest[:]
-	c.fr = c.newFramer()
+	c.fr, c.block.fields = c.newFramer(), nil
 	c.side.rest()
 }
 

@@ -21,6 +21,7 @@ type stream struct {
 	ended    bool  // the peer has ended its message
 	finished bool  // we have ended ours
 	err      error // why calls fail; nil: they do not
+	tooLarge bool  // the body that comes in is; Feed fails, and the answer can still be written
 
 	recv    received
 	allow   allowance       // what the peer may send
