@@ -139,6 +139,7 @@ func (c *conn) write() {
 	p.release()
 	c.mu.Lock()
 	o.writing = false
+	c.written.Signal()
 	if err != nil {
 		c.lose(err)
 		return
