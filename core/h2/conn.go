@@ -203,12 +203,10 @@ const oursBit = 1 << 31
 
 // gone makes the error of calls on a stream whose connection has failed.
 func gone(err error) *exchange.Error {
-	var e *exchange.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exchange.Error](err); ok {
 		return &exchange.Error{Op: "read", Reason: e.Reason, Err: e.Err}
 	}
-	var ce *connError
-	if errors.As(err, &ce) {
+	if ce, ok := errors.AsType[*connError](err); ok {
 		return &exchange.Error{Op: "read", Reason: ce.reason, Err: err}
 	}
 	return &exchange.Error{Op: "read", Reason: ReasonClosed, Err: err}

@@ -85,7 +85,7 @@ func (c *conn) readReset(f *http2.RSTStreamFrame) error {
 		c.mu.Unlock()
 		return protocol()
 	}
-	ok := c.counts.resets.add(1, c.now(), rateReset)
+	ok := c.counts.resets.add(c.now(), rateReset)
 	if s != nil {
 		s.shut(&resetError{f.ErrCode}, false)
 	}

@@ -203,7 +203,7 @@ func (c *serverConn) refuse(id uint32, f fault, started time.Time, h *requestHea
 		c.control(c.fr.WriteRSTStream(id, http2.ErrCodeNo))
 	}
 	c.remember(id | oursBit)
-	ok := c.counts.resets.add(1, c.now(), rateReset)
+	ok := c.counts.resets.add(c.now(), rateReset)
 	c.mu.Unlock()
 	c.tell(f, started, h)
 	if !ok {
