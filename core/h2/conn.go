@@ -90,6 +90,7 @@ type conn struct {
 	goingSince moment
 	counts     buckets
 	err        error // why the connection ends; nil: it does not
+	ending     bool  // the write deadline is that of end
 	dead       bool  // nothing can be written any more
 }
 

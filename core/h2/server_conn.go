@@ -101,6 +101,8 @@ func (c *serverConn) admit(id uint32, b *block) (skip bool, err error) {
 		return true, nil // trailers that were on their way when we reset the stream
 	case !idle && c.closedBefore(id):
 		return false, &connError{http2.ErrCodeStreamClosed, ReasonStreamClosed}
+	case !idle && c.remembered[c.forget] != 0: // it may have been forgotten
+		return false, &streamError{id, http2.ErrCodeStreamClosed, ReasonStreamClosed}
 	case !idle:
 		return false, protocol() // RFC 9113 5.1.1: ids only rise
 	case c.goingAway == goingNow:
