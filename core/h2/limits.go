@@ -29,6 +29,11 @@ const (
 	DefaultReadTimeout  = 30 * time.Second
 	DefaultWriteTimeout = 30 * time.Second
 
+	// DefaultServerKeepAlive is how long a client with open streams may be silent until
+	// it is asked for a sign of life: one that has vanished without a word holds its
+	// exchanges for no longer.
+	DefaultServerKeepAlive = 60 * time.Second
+
 	// DefaultPingTime is how long the answer to a keep-alive ping may take.
 	DefaultPingTime = 15 * time.Second
 )
