@@ -128,6 +128,7 @@ func TestScript(t *testing.T) {
 			"record":     cmdRecord,
 			"guest":      cmdGuest,
 			"http":       cmdHTTP,
+			"h2c":        cmdH2C,
 			"answer":     cmdAnswer,
 			"repeat":     cmdRepeat,
 			"until":      cmdUntil,
