@@ -260,6 +260,7 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 			if err != nil {
 				return nil, err
 			}
+			e.MaxConnections, e.MaxRequests = s.MaxConnections, s.MaxRequests
 			endpoints = append(endpoints, e)
 		}
 		cluster, err := upstream.NewCluster(u.Name, endpoints, u.Host)
@@ -271,6 +272,8 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 			Picker:  balance.NewRoundRobin(endpoints),
 			Pool:    connections,
 			Metrics: b.metrics.Upstream(u.Name),
+
+			DeadlineHeader: u.DeadlineHeader,
 		}, nil
 	})
 	if err != nil {
@@ -298,6 +301,7 @@ func (b *builder) newPool(u *config.Upstream) *pool.Pool {
 		Idle:      orNone(u.Pool.Idle),
 		IdleTime:  u.Pool.IdleTime,
 		PerServer: u.Pool.PerServer,
+		Requests:  u.Pool.MaxRequests,
 		Queue:     orNone(u.Pool.Queue),
 		QueueTime: u.Pool.QueueTime,
 		Dial:      d.Dial,
@@ -479,6 +483,7 @@ func (b *builder) buildListeners() {
 		l := b.file.Listeners[name]
 		b.gen.Listeners = append(b.gen.Listeners, server.Listener{
 			Name: name, Address: l.Address, Connections: l.Limits.Connections,
+			PerClient: l.Limits.ConnectionsPerClient, Exempt: l.TrustProxy,
 			HTTP1: h1.ServerOptions{
 				MaxHead:    int(l.Limits.Header),
 				MaxFields:  l.Limits.Fields,

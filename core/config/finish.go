@@ -15,6 +15,9 @@ func (f *File) finish() {
 		l.Address = DefaultAddress
 		f.Listeners[l.Name] = l
 	}
+	for _, u := range f.Upstreams {
+		u.DeadlineHeader = strings.ToLower(u.DeadlineHeader)
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) { // in order: the first that has a `to` is its place
 		f.finishRoute(f.Routes[name])
 	}

@@ -11,8 +11,6 @@ func later(table string) []string {
 		return []string{"tls", "proxy_protocol", "redirect"}
 	case "Route":
 		return []string{"mirror"}
-	case "Retry":
-		return []string{"on", "per_try"}
 	case "Upstream":
 		return []string{"tls", "discover", "hash", "health", "outlier", "send_proxy"}
 	case "ServerEntry":

@@ -18,6 +18,9 @@ type Upstream struct {
 	Host string `toml:"host"`
 	// Balance picks the server. Default and only value so far: "round-robin" (smooth, weighted).
 	Balance string `toml:"balance" default:"round-robin" oneof:"round-robin" later:"random|random-2|least-conn|least-time|hash|maglev"`
+	// DeadlineHeader is a field that tells the servers how many milliseconds they have
+	// for their answer. A client's own of that name is dropped. Default "": none.
+	DeadlineHeader string `toml:"deadline_header"`
 	// Pool bounds the connections.
 	Pool Pool `toml:"pool"`
 	// Connect holds the times of connecting, reading and writing.
@@ -31,6 +34,10 @@ type ServerEntry struct {
 	Address string `toml:"address"`
 	// Weight is its share of requests among the servers. Default 1.
 	Weight int `toml:"weight" default:"1" range:"1..1000"`
+	// MaxConnections is the most connections to it; 0, the default: pool.per_server.
+	MaxConnections int `toml:"max_connections" default:"0" range:"0..1000000"`
+	// MaxRequests is the most requests that it has at a time; 0, the default: pool.max_requests.
+	MaxRequests int `toml:"max_requests" default:"0" range:"0..1000000"`
 
 	// Network is "tcp", "unix" or "builtin", from Address.
 	Network string `toml:"-"`
@@ -46,7 +53,9 @@ type Pool struct {
 	IdleTime time.Duration `toml:"idle_time" default:"60s" range:"10ms..24h"`
 	// PerServer is the most connections to one server; 0, the default: no limit.
 	PerServer int `toml:"per_server" default:"0" range:"0..1000000"`
-	// Queue is the most requests that wait for a connection (503 beyond). Default 100.
+	// MaxRequests is the most requests that one server has at a time; 0, the default: no limit.
+	MaxRequests int `toml:"max_requests" default:"0" range:"0..1000000"`
+	// Queue is the most requests that wait for a connection or their turn (503 beyond). Default 100.
 	Queue int `toml:"queue" default:"100" range:"0..1000000"`
 	// QueueTime is the longest such a wait. Default 1s.
 	QueueTime time.Duration `toml:"queue_time" default:"1s" range:"1ms..10m"`

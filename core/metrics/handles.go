@@ -51,12 +51,12 @@ func (r *Route) Done(listener, status int, took time.Duration) {
 type Upstream struct {
 	connect, firstByte, total prometheus.Observer
 	failures                  map[string]prometheus.Counter
-	retries                   map[string][2]prometheus.Counter
+	retries                   map[string][len(retryOutcomes)]prometheus.Counter
 }
 
 // FailureReasons are the reasons by which failed tries are counted.
 var failureReasons = [...]string{
-	FailureConnect, FailureReset, FailureTimeout, FailureTLS, FailureQueue, FailureProtocol, other,
+	FailureConnect, FailureReset, FailureTimeout, FailureTLS, FailureQueue, FailureProtocol, FailureRefused, FailureStatus, other,
 }
 
 // Why a try at an upstream failed.
@@ -67,7 +67,27 @@ const (
 	FailureTLS      = "tls"      // handshake or verification
 	FailureQueue    = "queue"    // no connection allowed and no place or no more time in the queue
 	FailureProtocol = "protocol" // what came is not a valid response
+	FailureRefused  = "refused"  // the upstream has not looked at the request, and said so
+	FailureStatus   = "status"   // an answer that the route does not pass on while there is another try
 )
+
+// What has come of a further try.
+const (
+	RetryOK       = iota // it was answered
+	RetryFailed          // it failed, too
+	RetryNoBudget        // it was not made: the budget was used up
+)
+
+// retryOutcomes are their names.
+var retryOutcomes = [...]string{"ok", "failed", "budget"}
+
+// RetryOutcome is RetryOK or RetryFailed.
+func RetryOutcome(answered bool) int {
+	if answered {
+		return RetryOK
+	}
+	return RetryFailed
+}
 
 // Upstream resolves the handles of an upstream.
 func (m *Metrics) Upstream(name string) *Upstream {
@@ -76,14 +96,15 @@ func (m *Metrics) Upstream(name string) *Upstream {
 		firstByte: m.upstreamSeconds.WithLabelValues(name, "first_byte"),
 		total:     m.upstreamSeconds.WithLabelValues(name, "total"),
 		failures:  make(map[string]prometheus.Counter, len(failureReasons)),
-		retries:   make(map[string][2]prometheus.Counter, len(failureReasons)),
+		retries:   make(map[string][len(retryOutcomes)]prometheus.Counter, len(failureReasons)),
 	}
 	for _, r := range failureReasons {
 		u.failures[r] = m.upstreamFailures.WithLabelValues(name, r)
-		u.retries[r] = [2]prometheus.Counter{
-			m.retries.WithLabelValues(name, r, "ok"),
-			m.retries.WithLabelValues(name, r, "failed"),
+		var c [len(retryOutcomes)]prometheus.Counter
+		for i, o := range retryOutcomes {
+			c[i] = m.retries.WithLabelValues(name, r, o)
 		}
+		u.retries[r] = c
 	}
 	return u
 }
@@ -106,18 +127,14 @@ func (u *Upstream) Failed(reason string) {
 	c.Inc()
 }
 
-// Retried counts a further try and whether it got an answer; reason is why the
-// try before it failed.
-func (u *Upstream) Retried(reason string, ok bool) {
+// Retried counts a further try; reason is why the try before it failed, outcome one of
+// the Retry names.
+func (u *Upstream) Retried(reason string, outcome int) {
 	c, known := u.retries[reason]
 	if !known {
 		c = u.retries[other]
 	}
-	if ok {
-		c[0].Inc()
-	} else {
-		c[1].Inc()
-	}
+	c[outcome].Inc()
 }
 
 // A Plugin holds what the host reports of one plugin.
@@ -184,6 +201,7 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.retries, m.retries, "upstream"},
 		{m.upstreamFailures, m.upstreamFailures, "upstream"},
 		{m.connections, m.connections, "listener"},
+		{m.connsRefused, m.connsRefused, "listener"},
 		{m.pluginTraps, m.pluginTraps, "plugin"},
 		{m.pluginFuel, m.pluginFuel, "plugin"},
 		{m.pluginMemory, m.pluginMemory, "plugin"},

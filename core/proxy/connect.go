@@ -18,9 +18,15 @@ type outgoing struct {
 	head    exchange.Request // the copy that is sent
 	tried   []*upstream.Endpoint
 	tries   int
-	fresh   bool // the next try wants a new connection
-	counted bool // in the cluster's live counters
-	retried bool // in its live retries
+	fresh   bool          // the next try wants a new connection
+	counted bool          // in the cluster's live counters
+	retried bool          // in its live retries
+	stale   int           // tries that met a connection at the end of its life; one at most
+	wait    time.Duration // before the next try
+
+	// Of an answer that is not passed on: its status, 0: none, and what came of its
+	// body. Owned by who reads the answer.
+	dropped, droppedBytes int
 
 	keepHost bool // an authority is sent as it is (Caller)
 
@@ -30,8 +36,10 @@ type outgoing struct {
 	stream   exchange.Upstream // kept until its heads are not looked at any more
 	reused   bool              // conn has served an exchange before
 	began    time.Time
-	upgrade  bool // the head asked for one
-	deferred bool // there is no try yet: the head waits for the body
+	tryBegan time.Time // with per_try; zero: without
+	until    time.Time // when the try is given up; zero: never
+	upgrade  bool      // the head asked for one
+	deferred bool      // there is no try yet: the head waits for the body
 	pushed   int64
 
 	// What would have to be sent again.
@@ -46,8 +54,9 @@ type outgoing struct {
 	tunnel   bool  // a 101 was passed on. Guarded by mu
 
 	// For the record.
-	lastFailure string // of a try, one of metrics' Failure names
-	retryReason string // failure of the try before the last
+	lastFailure string   // of a try, one of metrics' Failure names
+	retryReason string   // failure of the try before the last
+	reasons     []string // of tries after the first
 	connectTime time.Duration
 	firstByte   time.Duration
 }
@@ -55,10 +64,10 @@ type outgoing struct {
 func (o *outgoing) reset() {
 	clear(o.tried)
 	o.head.Reset()
-	if cap(o.held) > maxHeldBody {
+	if cap(o.held) > keptBody {
 		o.held = nil
 	}
-	*o = outgoing{head: o.head, tried: o.tried[:0], held: o.held[:0]}
+	*o = outgoing{head: o.head, tried: o.tried[:0], held: o.held[:0], reasons: o.reasons[:0]}
 }
 
 // A piece is one call of the sink that the request goes to.
@@ -92,6 +101,7 @@ func (s connector) Head(h *exchange.Request, end bool) error {
 	}
 	x.out.heldAll = true
 	x.out.to.Cluster.Live.Active.Add(1)
+	x.out.to.Cluster.Budget.Pay(x.route.Retry.share())
 	x.out.counted = true
 	if !end && !x.out.upgrade && x.inspectsBody() {
 		x.out.deferred = true
@@ -172,7 +182,8 @@ func (x *state) open() error {
 	}
 	o.endpoint = e
 	o.tries++
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: x.deadline})
+	x.beginTry()
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: o.until})
 	if took > 0 {
 		o.connectTime = took
 		o.to.Metrics.Connected(took)
@@ -195,12 +206,13 @@ func (x *state) open() error {
 	if !o.keepHost || o.head.Authority == "" {
 		o.head.Authority = o.to.Cluster.Authority(e, x.req.Authority)
 	}
+	x.tellDeadline()
 	if d, ok := up.(exchange.Deadliner); ok && !x.deadline.IsZero() {
 		d.SetDeadline(x.deadline)
 	}
 	e.Live.Active.Add(1)
 	x.mu.Lock()
-	x.up, o.respDone, o.respErr, o.sentEnd = up, false, nil, false
+	x.up, x.expired, o.respDone, o.respErr, o.sentEnd = up, false, false, nil, false
 	dead := x.gone || x.answered
 	x.mu.Unlock()
 	if dead { // answered, or left, while the connection was made
@@ -219,6 +231,10 @@ func (x *state) getError(err error) error {
 		return exchange.ErrAnswered // there is nobody to answer
 	case named && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
 		return err // of one attempt to connect, say, which has a time of its own
+	case errors.Is(err, context.DeadlineExceeded) && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
+		return &exchange.Error{
+			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 504, Reason: "upstream_" + reasonPerTry, Err: err,
+		}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &exchange.Error{Op: "connect", Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
 	default:
@@ -231,6 +247,9 @@ func (x *state) send(pc piece) error {
 	o := &x.out
 	if pc.end {
 		x.sendingEnd()
+	}
+	if pc.end || o.upgrade {
+		x.boundTry(o.tryBegan)
 	}
 	err := x.up.Head(&o.head, pc.head && pc.end)
 	if err == nil && len(o.held)+len(pc.p) > duplexAfter {
@@ -292,6 +311,7 @@ func (s connector) Data(p []byte, end bool) error {
 	}
 	if end {
 		x.sendingEnd()
+		x.boundFromHere()
 	}
 	if err := x.pushPiece(pc); err != nil {
 		return x.resend(x.salvage(err), pc)
@@ -352,6 +372,7 @@ func (s connector) Trailer(f *exchange.Fields) error {
 		}
 	}
 	x.sendingEnd()
+	x.boundFromHere()
 	if err := x.pushPiece(pc); err != nil {
 		return x.resend(x.salvage(err), pc)
 	}
@@ -383,7 +404,7 @@ func (x *state) receive() error {
 	if x.out.duplex {
 		return x.outcome()
 	}
-	err := x.up.Feed(incoming{x})
+	err := x.feedFrom(x.up)
 	if err == nil {
 		x.closeUpstream()
 	}
@@ -395,7 +416,6 @@ func (x *state) receive() error {
 // failed Data towards one that has answered is not the exchange's error (architecture, rule 8).
 // It returns ErrAnswered if the answer came, and otherwise the error of the try.
 func (x *state) salvage(writeErr error) error {
-	w := asError(writeErr)
 	if x.out.duplex {
 		x.mu.Lock()
 		if x.out.tunnel && x.up != nil {
@@ -404,13 +424,14 @@ func (x *state) salvage(writeErr error) error {
 		x.mu.Unlock()
 		return answeredIfNil(x.outcome())
 	}
+	w := asError(x.tryError(writeErr))
 	switch {
 	case x.hasAnswer(): // by somebody else, who has reset the stream
 		return exchange.ErrAnswered
 	case !worthReading(w):
 		return w
 	}
-	err := x.up.Feed(incoming{x})
+	err := x.feedFrom(x.up)
 	switch {
 	case err == nil:
 		x.drop(exchange.CodeNoError)
@@ -453,9 +474,17 @@ func (x *state) giveUp(err error) error {
 		if e.Side == exchange.ClientSide {
 			return err
 		}
-		return x.answer(statusOf(e), reasonOf(e))
+		return x.answerFor(e)
 	}
 	return err
+}
+
+// answerFor answers for an upstream that failed with e.
+func (x *state) answerFor(e *exchange.Error) error {
+	if e.Reason == pool.ReasonFull || e.Reason == pool.ReasonQueueTime {
+		return x.answerWith(statusOf(e), reasonOf(e), &exchange.Field{Name: "retry-after", Value: fullRetryAfter})
+	}
+	return x.answer(statusOf(e), reasonOf(e))
 }
 
 // drop resets the stream, if there is one, and lets go of its connection.
@@ -473,6 +502,7 @@ func (x *state) closeUpstream() {
 	x.mu.Lock()
 	up := x.up
 	x.up = nil
+	x.unboundTryLocked()
 	x.mu.Unlock()
 	if up != nil {
 		o := &x.out

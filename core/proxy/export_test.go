@@ -8,12 +8,18 @@ import (
 
 // Retryable exposes the pure rule for its table test.
 func Retryable(class exchange.Retry, reused, idempotent, held, answered bool, left int) bool {
-	return tryFacts{class, reused, idempotent, held, answered, left}.retryable()
+	kind := OnReset
+	if class == exchange.RetryAlways {
+		kind = OnConnect
+	}
+	return tryFacts{
+		class: class, kind: kind, on: DefaultOn, reused: reused, idempotent: idempotent, held: held, answered: answered, left: left,
+	}.retryable()
 }
 
 // Limits that tests reason about.
 const (
-	MaxHeldBody = maxHeldBody
+	MaxHeldBody = DefaultBodyBuffer
 	DuplexAfter = duplexAfter
 )
 

@@ -6,6 +6,7 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // HostMode says which authority the servers of a cluster are sent.
@@ -21,7 +22,7 @@ const (
 )
 
 // A Cluster is a named set of servers that can stand in for each other. All
-// but Live is immutable.
+// but Live and Budget is immutable.
 type Cluster struct {
 	// Immutable.
 	Name      string
@@ -29,8 +30,10 @@ type Cluster struct {
 	Host      HostMode
 	HostName  string // with HostName
 
-	// Live counts exchanges on the whole cluster; the retry budget is a share of it.
+	// Live counts exchanges on the whole cluster.
 	Live Live
+	// Budget bounds the retries of everybody who uses the cluster.
+	Budget Budget
 }
 
 // NewCluster checks and makes a cluster. host is "" (the client's authority),
@@ -47,6 +50,7 @@ func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, erro
 		seen[e.Name] = true
 	}
 	c := &Cluster{Name: name, Endpoints: endpoints}
+	c.Budget.at = time.Now()
 	switch host {
 	case "":
 	case "server":

@@ -26,6 +26,10 @@ type Endpoint struct {
 	Weight  int      // at least 1
 	Dial    DialFunc // only with Network "pipe"
 
+	// The most connections that are open, and exchanges that are under way, at one
+	// time; 0: as the pool has it. Set before the Endpoint is used.
+	MaxConnections, MaxRequests int
+
 	// Live counts what is going on; written by pool and engine.
 	Live Live
 }
