@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"time"
 
 	"wproxy/core/exchange"
 )
@@ -29,4 +30,10 @@ func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
 		return clientOf(list, trust, parseForwardedElement)
 	}
 	return clientOf(list, trust, parseForwardedFor)
+}
+
+// BackoffOf exposes how long a back-off is.
+func BackoffOf(first, longest time.Duration, tries int) time.Duration {
+	r := Retry{Backoff: first, MaxBackoff: longest}
+	return r.backoff(tries)
 }

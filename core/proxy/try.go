@@ -17,7 +17,11 @@ var errDropped = errors.New("proxy: the answer is not passed on")
 
 // feedFrom reads the answer of the current try; the error is what became of the try.
 func (x *state) feedFrom(up exchange.Upstream) error {
-	return x.tryError(up.Feed(incoming{x}))
+	err := up.Feed(incoming{x})
+	if err == nil && x.out.dropped != 0 { // read whole: the connection is as good as new
+		x.closeUpstream()
+	}
+	return x.tryError(err)
 }
 
 // tryError is err, which a call into the stream of a try has returned, unless there is
