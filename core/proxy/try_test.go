@@ -19,11 +19,9 @@ import (
 // with 200.
 func statusThen(fields []string, statuses ...int) func(int, *stream, exchange.Sink[*exchange.Response]) error {
 	return func(n int, s *stream, dst exchange.Sink[*exchange.Response]) error {
-		if !s.ended {
-			select {
-			case <-s.got:
-			case <-s.done:
-			}
+		select {
+		case <-s.got:
+		case <-s.done:
 		}
 		if n >= len(statuses) {
 			return answer(dst, 200, "ok")
