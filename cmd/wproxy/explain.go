@@ -32,6 +32,9 @@ type explanation struct {
 	Upstream []explainedShare `json:"upstream,omitempty"`
 	Path     string           `json:"upstream_path,omitempty"`
 	Timeout  string           `json:"timeout,omitempty"`
+
+	Retry    *explainedRetry    `json:"retry,omitempty"`
+	Deadline *explainedDeadline `json:"deadline,omitempty"`
 }
 
 // explainedRequest is the request in the one canonical form.
@@ -198,6 +201,7 @@ func explain(f *config.File, p *plan) *explanation {
 		e.Timeout = config.FormatDuration(p.conf.Timeout)
 	}
 	e.Upstream = shares(f, p.conf)
+	e.Retry, e.Deadline = explainRetry(p.conf, p.head.Method), explainDeadline(f, p.conf)
 	return e
 }
 
@@ -267,6 +271,10 @@ func (e *explanation) String() string {
 	}
 	line("path", "%s", e.Path)
 	line("timeout", "%s", e.Timeout)
+	for i, text := range e.Retry.lines(e.Request.Method) {
+		line([]string{"retry", ""}[i], "%s", text)
+	}
+	line("deadline", "%s", e.Deadline)
 	return b.String()
 }
 

@@ -26,13 +26,13 @@ func NewRoundRobin(endpoints []*upstream.Endpoint) *RoundRobin {
 // Pick implements [Picker]; key is ignored.
 func (r *RoundRobin) Pick(_ uint64, tried []*upstream.Endpoint) *upstream.Endpoint {
 	n := uint64(len(r.order))
-	at := (r.next.Add(1) - 1) % n
-	e := r.order[at]
-	if len(tried) == 0 || !slices.Contains(tried, e) {
-		return e
+	if len(tried) == 0 {
+		return r.order[(r.next.Add(1)-1)%n]
 	}
-	// A retry: the next one in the order that has not been tried.
-	for i := uint64(1); i < n; i++ {
+	// A retry: the next one in the order that has not been tried. It takes no turn, or
+	// with two servers, one of them dead, the dead one would be the first for every request.
+	at := r.next.Load() % n
+	for i := range n {
 		if e := r.order[(at+i)%n]; !slices.Contains(tried, e) {
 			return e
 		}

@@ -17,6 +17,7 @@ type outgoing struct {
 	to      *Upstream
 	head    exchange.Request // the copy that is sent
 	tried   []*upstream.Endpoint
+	next    *upstream.Endpoint // for the next try; nil: to be picked
 	tries   int
 	fresh   bool          // the next try wants a new connection
 	counted bool          // in the cluster's live counters
@@ -176,7 +177,10 @@ func (x *state) open() error {
 		return exchange.ErrAnswered
 	}
 	o := &x.out
-	e := o.to.Picker.Pick(0, o.tried)
+	e := o.next // picked when it was clear that there is another try
+	if o.next = nil; e == nil {
+		e = o.to.Picker.Pick(0, o.tried)
+	}
 	if e == nil {
 		return &exchange.Error{Op: "pick", Side: exchange.UpstreamSide, Status: 503, Reason: "no_server"}
 	}

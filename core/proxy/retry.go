@@ -111,8 +111,9 @@ func isStale(e *exchange.Error, reused bool) bool {
 	return reused && e.Retry != exchange.RetryNever && e.Op != "dial" && e.Reason != exchange.ReasonRefusedStream
 }
 
-// idempotentMethod is RFC 9110 9.2.2 and the QUERY method.
-func idempotentMethod(m string) bool {
+// IdempotentMethod reports whether a request with the method m may be repeated: RFC
+// 9110 9.2.2 and the QUERY method.
+func IdempotentMethod(m string) bool {
 	switch m {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY":
 		return true
@@ -121,7 +122,7 @@ func idempotentMethod(m string) bool {
 }
 
 func (x *state) idempotent() bool {
-	return x.route.Retry.Idempotent || idempotentMethod(x.out.head.Method)
+	return x.route.Retry.Idempotent || IdempotentMethod(x.out.head.Method)
 }
 
 // factsLocked gathers what decides after e. It is called with mu held.
@@ -189,28 +190,27 @@ func (x *state) again(err error) bool {
 func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	o := &x.out
 	stale := isStale(e, o.reused)
-	elsewhere := false
+	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && e.Op == "dial" && e.Status == 504 {
+		return false // one that did not let us in in time would take as long again
+	}
+	now := x.p.now()
+	// Before the pick: one that is not used would cost somebody a turn.
+	if !o.to.Cluster.Budget.Take(now, x.route.Retry.least()) {
+		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
+		return false
+	}
+	o.next = nil
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
-		elsewhere = o.to.Picker.Pick(0, o.tried) != nil
-		if !elsewhere {
-			// One that did not let us in in time would take as long again.
-			if e.Op == "dial" && e.Status == 504 {
-				return false
-			}
+		if o.next = o.to.Picker.Pick(0, o.tried); o.next == nil {
 			o.tried = o.tried[:0] // one that refused may be restarting
 		}
 	}
 	// A server that has not seen the request is no worse for it, and neither is another.
-	if nothingDone := stale || elsewhere && kindOf(e)&(OnConnect|OnRefused) != 0; !nothingDone {
+	if nothingDone := stale || o.next != nil && kindOf(e)&(OnConnect|OnRefused) != 0; !nothingDone {
 		wait = max(wait, x.route.Retry.backoff(o.tries-o.stale))
 	}
-	now := x.p.now()
 	if !x.deadline.IsZero() && !now.Add(wait).Before(x.deadline) {
-		return false
-	}
-	if !o.to.Cluster.Budget.Take(now, x.route.Retry.least()) {
-		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
 		return false
 	}
 	if !o.retried {

@@ -35,8 +35,8 @@ func (b *Budget) Pay(percent int) {
 }
 
 // Take takes a retry that begins now. least is how many retries a second are allowed
-// however few requests there are, a second's worth of them at once; 0: none. False:
-// the budget is used up.
+// however few requests there are; they keep for budgetWindow as well. 0: none. False: the
+// budget is used up.
 func (b *Budget) Take(now time.Time, least float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -49,13 +49,13 @@ func (b *Budget) Take(now time.Time, least float64) bool {
 		return false
 	}
 	// A virtual clock that each retry moves on by its share of a second, and that may
-	// be a second ahead: no counter to refill.
+	// be a window ahead: no counter to refill.
 	next := b.floor
 	if next.Before(now) {
 		next = now
 	}
 	next = next.Add(time.Duration(float64(time.Second) / least))
-	if next.Sub(now) > max(time.Second, time.Duration(float64(time.Second)/least)) {
+	if next.Sub(now) > max(budgetWindow, time.Duration(float64(time.Second)/least)) {
 		return false
 	}
 	b.floor = next

@@ -38,7 +38,7 @@ func TestBudgetBoundsRetries(t *testing.T) {
 		for _, phase := range []struct{ seconds, share float64 }{{5, 1}, {20, 0}, {5, 1}, {5, 0.3}, {10, 1}} {
 			n, k := b.run(&now, phase.seconds, rate, phase.share, 3)
 			total, taken = total+n, taken+k
-			if most := 0.2*float64(total) + 3*now.Sub(start).Seconds() + 3; float64(taken) > most {
+			if most := 0.2*float64(total) + 3*(now.Sub(start)+budgetWindow).Seconds(); float64(taken) > most {
 				t.Fatalf("%v/s: %d retries of %d requests in %v, want at most %.0f", rate, taken, total, now.Sub(start), most)
 			}
 		}
@@ -80,16 +80,16 @@ func TestBudgetFloor(t *testing.T) {
 	if n := take(10, 0); n != 0 {
 		t.Errorf("no floor: %d", n)
 	}
-	if n := take(10, 3); n != 3 {
-		t.Errorf("3/s: %d at once, want 3", n)
+	if n := take(20, 3); n != 9 {
+		t.Errorf("3/s: %d at once, want those of 3 s", n)
 	}
 	now = now.Add(time.Second / 3)
 	if n := take(10, 3); n != 1 {
 		t.Errorf("3/s: %d after a third of a second, want 1", n)
 	}
 	now = now.Add(time.Hour)
-	if n := take(10, 3); n != 3 {
-		t.Errorf("3/s: %d after an hour, want 3", n)
+	if n := take(20, 3); n != 9 {
+		t.Errorf("3/s: %d after an hour, want 9", n)
 	}
 	now = now.Add(time.Hour)
 	if n := take(10, 0.1); n != 1 {
