@@ -11,8 +11,9 @@
 // prepares its head, forwarded.go says whom to believe about the client,
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
 // upstream, duplex.go the second goroutine of a streaming body, retry.go says when
-// to try again, response.go is the way back, reply.go makes answers, record.go
-// accounts. callout.go makes requests that no client has asked for.
+// to try again, backoff.go how long to wait before that, try.go bounds a try and drops
+// an answer that is not passed on, response.go is the way back, reply.go makes answers,
+// record.go accounts. callout.go makes requests that no client has asked for.
 package proxy
 
 import (
