@@ -33,8 +33,8 @@ type explanation struct {
 	Path     string           `json:"upstream_path,omitempty"`
 	Timeout  string           `json:"timeout,omitempty"`
 
-	Retry    *explainedRetry    `json:"retry,omitempty"`
-	Deadline *explainedDeadline `json:"deadline,omitempty"`
+	Retry    *explainedRetry   `json:"retry,omitempty"`
+	Deadline map[string]string `json:"deadline_told,omitempty"` // by upstream: the field
 }
 
 // explainedRequest is the request in the one canonical form.
@@ -274,7 +274,9 @@ func (e *explanation) String() string {
 	for i, text := range e.Retry.lines(e.Request.Method) {
 		line([]string{"retry", ""}[i], "%s", text)
 	}
-	line("deadline", "%s", e.Deadline)
+	if told := deadlineText(e.Deadline); told != "" {
+		line("deadline", "%s", told)
+	}
 	return b.String()
 }
 

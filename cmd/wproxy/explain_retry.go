@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,12 +21,6 @@ type explainedRetry struct {
 	Budget     string   `json:"budget,omitempty"`
 	BudgetMin  string   `json:"budget_min,omitempty"`
 	BodyBuffer string   `json:"body_buffer,omitempty"`
-}
-
-// An explainedDeadline is until when a request has to be answered, and who is told.
-type explainedDeadline struct {
-	After string            `json:"after"` // the start of the request; "none"
-	Told  map[string]string `json:"told,omitempty"`
 }
 
 // explainRetry says when a request with the method would be tried again on r.
@@ -52,21 +47,16 @@ func explainRetry(r *config.Route, method string) *explainedRetry {
 	return e
 }
 
-// explainDeadline says until when a request on r has to be answered.
-func explainDeadline(f *config.File, r *config.Route) *explainedDeadline {
-	e := &explainedDeadline{After: "none"}
-	if r.Timeout > 0 {
-		e.After = config.FormatDuration(r.Timeout)
-	}
+// explainDeadline says which upstreams of r are told how long they have, and in which
+// field.
+func explainDeadline(f *config.File, r *config.Route) map[string]string {
+	told := map[string]string{}
 	for _, t := range r.Upstream {
 		if name := f.Upstreams[t.Upstream].DeadlineHeader; name != "" {
-			if e.Told == nil {
-				e.Told = map[string]string{}
-			}
-			e.Told[t.Upstream] = name
+			told[t.Upstream] = name
 		}
 	}
-	return e
+	return told
 }
 
 // lines is e for people.
@@ -92,16 +82,11 @@ func (e *explainedRetry) lines(method string) []string {
 	return []string{after, second}
 }
 
-// String is e for people.
-func (e *explainedDeadline) String() string {
-	s := e.After
-	if s != "none" {
-		s += " from the start of the request, retries and calls of plugins included"
+// deadlineText is what explainDeadline says for people; "": nobody is told.
+func deadlineText(told map[string]string) string {
+	var list []string
+	for _, upstream := range slices.Sorted(maps.Keys(told)) {
+		list = append(list, fmt.Sprintf("%s is told in %s", upstream, told[upstream]))
 	}
-	var told []string
-	for upstream, name := range e.Told {
-		told = append(told, fmt.Sprintf("%s is told in %s", upstream, name))
-	}
-	slices.Sort(told)
-	return strings.Join(append([]string{s}, told...), "; ")
+	return strings.Join(list, ", ")
 }

@@ -24,10 +24,12 @@ const (
 	// keptBody is the largest buffer for them that an exchange leaves to the next.
 	keptBody = 64 << 10
 
-	// DefaultBackoff is the longest wait before the second try on a server that has
-	// seen the first, and DefaultMaxBackoff before any further: a server that restarts
+	// DefaultBackoff is the longest wait before the second try where a server has seen
+	// the first: not noticed by people, and enough to spread what has failed together.
+	DefaultBackoff = 25 * time.Millisecond
+
+	// DefaultMaxBackoff is the longest before any further try: a server that restarts
 	// needs some hundred milliseconds, and a client does not wait much longer.
-	DefaultBackoff    = 25 * time.Millisecond
 	DefaultMaxBackoff = 250 * time.Millisecond
 
 	// DefaultRetryAfter is the longest retry-after that is waited for. It is the
