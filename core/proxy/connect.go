@@ -22,7 +22,8 @@ type outgoing struct {
 	fresh   bool          // the next try wants a new connection
 	counted bool          // in the cluster's live counters
 	retried bool          // in its live retries
-	stale   int           // tries that met a connection at the end of its life; one at most
+	free    int           // tries that cost no attempt
+	stale   bool          // one of them met a connection at the end of its life
 	wait    time.Duration // before the next try
 
 	// Of an answer that is not passed on: its status, 0: none, and what came of its

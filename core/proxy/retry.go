@@ -111,6 +111,10 @@ func isStale(e *exchange.Error, reused bool) bool {
 	return reused && e.Retry != exchange.RetryNever && e.Op != "dial" && e.Reason != exchange.ReasonRefusedStream
 }
 
+// isFull reports whether e says that a server has no room. It was not asked, so that
+// leaving it for another costs nobody anything: no attempt, and nothing of the budget.
+func isFull(e *exchange.Error) bool { return e.Reason == pool.ReasonFull }
+
 // IdempotentMethod reports whether a request with the method m may be repeated: RFC
 // 9110 9.2.2 and the QUERY method.
 func IdempotentMethod(m string) bool {
@@ -130,16 +134,13 @@ func (x *state) factsLocked(e *exchange.Error) tryFacts {
 	o := &x.out
 	f := tryFacts{
 		class: e.Retry, kind: kindOf(e), on: x.route.Retry.On, reused: o.reused, idempotent: x.idempotent(), held: o.heldAll,
-		answered: x.answered || x.gone || x.failure != nil, left: x.route.Retry.attempts() + 1 - (o.tries - o.stale),
+		answered: x.answered || x.gone || x.failure != nil, left: x.route.Retry.attempts() + 1 - (o.tries - o.free),
 	}
 	if f.on == 0 && x.route.Retry.Statuses == (StatusSet{}) {
 		f.on = DefaultOn
 	}
-	if f.left > 0 || x.route.Retry.Attempts < 0 {
-		return f
-	}
-	if o.stale == 0 && isStale(e, o.reused) { // it has not cost an attempt
-		f.left = 1
+	if x.route.Retry.Attempts >= 0 && (isFull(e) || !o.stale && isStale(e, o.reused)) {
+		f.left = max(f.left, 1)
 	}
 	return f
 }
@@ -189,26 +190,29 @@ func (x *state) again(err error) bool {
 // has to wait, at least for wait. It takes from the budget.
 func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	o := &x.out
-	stale := isStale(e, o.reused)
-	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && e.Op == "dial" && e.Status == 504 {
+	stale, full := isStale(e, o.reused), isFull(e)
+	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && (full || e.Op == "dial" && e.Status == 504) {
 		return false // one that did not let us in in time would take as long again
 	}
 	now := x.p.now()
-	// Before the pick: one that is not used would cost somebody a turn.
-	if !o.to.Cluster.Budget.Take(now, x.route.Retry.least()) {
+	if !full && !o.to.Cluster.Budget.Take(now, x.route.Retry.least()) {
 		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
 		return false
 	}
 	o.next = nil
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
-		if o.next = o.to.Picker.Pick(0, o.tried); o.next == nil {
+		o.next = o.to.Picker.Pick(0, o.tried)
+		switch {
+		case o.next == nil && full:
+			return false
+		case o.next == nil:
 			o.tried = o.tried[:0] // one that refused may be restarting
 		}
 	}
 	// A server that has not seen the request is no worse for it, and neither is another.
 	if nothingDone := stale || o.next != nil && kindOf(e)&(OnConnect|OnRefused) != 0; !nothingDone {
-		wait = max(wait, x.route.Retry.backoff(o.tries-o.stale))
+		wait = max(wait, x.route.Retry.backoff(o.tries-o.free))
 	}
 	if !x.deadline.IsZero() && !now.Add(wait).Before(x.deadline) {
 		return false
@@ -217,9 +221,10 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 		o.retried = true
 		o.to.Cluster.Live.Retrying.Add(1)
 	}
-	if stale {
-		o.stale++
+	if stale || full {
+		o.free++
 	}
+	o.stale = o.stale || stale
 	o.fresh, o.wait = stale, wait
 	return true
 }

@@ -441,19 +441,18 @@ func TestDeadlineHeader(t *testing.T) {
 	}
 }
 
-// TestFullServer: a server that has no room is left for another, whatever the method; when
-// all are full the client is told when to come back.
+// TestFullServer: servers that have no room are left for another, whatever the method, the
+// attempts and the budget; when all are full the client is told when to come back.
 func TestFullServer(t *testing.T) {
 	t.Parallel()
 	o := &origin{}
-	e := newEngine(t, o, config{servers: 2})
+	e := newEngine(t, o, config{servers: 3, edit: func(r *proxy.Route) { r.Retry.BudgetMin = -1 }})
 	for _, ep := range e.upstream.Cluster.Endpoints {
 		ep.MaxRequests = 1
 	}
 	e.upstream.Pool = pool.New(pool.Options{Queue: -1, Dial: func(context.Context, *upstream.Endpoint) (pool.Conn, error) { return &conn{o: o}, nil }})
 	defer e.upstream.Pool.Close()
-	first := e.upstream.Picker.Pick(0, nil) // the second is next
-	second := e.upstream.Picker.Pick(0, []*upstream.Endpoint{first})
+	all := e.upstream.Cluster.Endpoints
 	take := func(ep *upstream.Endpoint) pool.Conn {
 		c, _, err := e.upstream.Pool.Get(t.Context(), pool.Request{Endpoint: ep})
 		if err != nil {
@@ -461,15 +460,21 @@ func TestFullServer(t *testing.T) {
 		}
 		return c
 	}
-	take(first)
-	for range 2 {
+	take(all[0])
+	take(all[1])
+	most := 0
+	for range 3 {
 		c := newClient("POST", "/").sending("x")
 		e.Serve(t.Context(), c)
-		if c.status != 200 || e.line()["server"] != second.Name {
+		if c.status != 200 || e.line()["server"] != all[2].Name {
 			t.Errorf("got %d from %v", c.status, e.line()["server"])
 		}
+		most = max(most, len(retried(e)))
 	}
-	take(second)
+	if most != 2 {
+		t.Errorf("at most %d full servers were left, want 2: they cost no attempt and no budget", most)
+	}
+	take(all[2])
 	c := newClient("GET", "/")
 	e.Serve(t.Context(), c)
 	e.wantStatus(c, 503, pool.ReasonFull)
