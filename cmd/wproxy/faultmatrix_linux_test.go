@@ -44,15 +44,16 @@ type matrixFault struct {
 	// several of them with "|" between.
 	want string
 
+	maybe     bool // it is a matter of a moment whether the connection counts as made
 	untouched bool // the server has not seen the request, so that every method is tried again
 	committed bool // the head of the answer has gone out, so that nothing is
 }
 
 var matrixFaults = []matrixFault{
-	{name: "connection refused", address: func(t *testing.T) string { return freeAddress(t) }, want: "502 upstream_refused", untouched: true},
+	{name: "connection refused", address: func(t *testing.T) string { return quietAddress(t) }, want: "502 upstream_refused", untouched: true},
 	{name: "blackholed SYN", address: blackHole, want: "504 upstream_connect_timeout", untouched: true},
 	{name: "accept and close", do: func(speaker) {}, want: "502 upstream_closed"},
-	{name: "accept and reset", do: speaker.reset, want: "502 upstream_closed|502 upstream_unreachable"}, // it is a matter of a moment
+	{name: "accept and reset", do: speaker.reset, want: "502 upstream_closed|502 upstream_unreachable", maybe: true},
 	{name: "reset before head", do: func(s speaker) { s.request(); s.reset() }, want: "502 upstream_closed"},
 	{name: "reset after head", do: func(s speaker) {
 		s.request()
@@ -180,7 +181,7 @@ func (c *matrixCell) check(in *instance) (wrong []string) {
 		}
 		failed++
 	}
-	if !elsewhere && failed != 1 {
+	if !elsewhere && failed != 1 && !(c.fault.maybe && failed == 0) {
 		bad("%d requests went wrong, want that of one server", failed)
 	}
 	if c.faulty != nil && c.faulty.hits.Load() == 0 {

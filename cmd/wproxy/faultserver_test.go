@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,13 +107,28 @@ func startFault(t testing.TB, speak func(*net.TCPConn) speaker, f func(s speaker
 		}()
 		f(speak(c))
 	}
-	o.addr = freeAddress(t)
+	o.addr = quietAddress(t)
 	if err := o.up(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(o.wg.Wait)
 	t.Cleanup(o.down)
 	return o
+}
+
+// quietAddress returns an address nobody listens at, now or later, unless told to: others
+// take ports of 127.0.0.1, for servers and for their ends of connections.
+func quietAddress(t testing.TB) string {
+	t.Helper()
+	if runtime.GOOS != "linux" { // which has all of 127.0.0.0/8
+		return freeAddress(t)
+	}
+	l, err := net.Listen("tcp", "127.7.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // up lets connections in.

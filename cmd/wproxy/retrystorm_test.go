@@ -63,7 +63,7 @@ func TestNoRetryStorm(t *testing.T) {
 			var servers []string
 			for range 3 {
 				if tt.do == nil {
-					servers = append(servers, freeAddress(t))
+					servers = append(servers, quietAddress(t))
 					continue
 				}
 				servers = append(servers, startFault(t, newH1Speaker, tt.do).addr)
