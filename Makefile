@@ -23,7 +23,7 @@ ENVOY       ?= bin/envoy/bin/envoy
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 
-.PHONY: all build run test race spec plugins check lint fmt fmt-check vet fuzz tidy bench conformance-envoy clean
+.PHONY: all build run test race spec plugins check lint fmt fmt-check vet fuzz tidy bench conformance-envoy dist clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -82,5 +82,17 @@ bin/envoy/bin/envoy:
 conformance-envoy: plugins $(ENVOY) ## the conformance guests on a real Envoy; ARGS=-update writes docs/abi-support-envoy.md
 	WPROXY_ENVOY='$(abspath $(ENVOY))' $(GO) test ./host -run 'TestEnvoy$$' -count=1 -timeout 15m $(ARGS)
 
+# Archives that are the same, byte for byte, wherever they are made from a commit.
+DIST_ARCHS := amd64 arm64
+dist: plugins ## archives of static binaries for Linux, with checksums, into dist/
+	rm -rf dist
+	set -e; for arch in $(DIST_ARCHS); do \
+	  dir=dist/wproxy-$(VERSION)-linux-$$arch; mkdir -p $$dir; \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS) -s -w' -o $$dir/wproxy ./cmd/wproxy; \
+	  cp -r README.md LICENSE CHANGELOG.md wproxy.toml docs deploy $$dir; \
+	  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$$(git log -1 --format=%ct 2>/dev/null || echo 0)" -C dist -cf - $$(basename $$dir) | gzip -n >$$dir.tar.gz; \
+	  rm -r $$dir; done
+	cd dist && sha256sum *.tar.gz >SHA256SUMS
+
 clean:
-	rm -rf bin plugins/builtin/*.wasm
+	rm -rf dist bin plugins/builtin/*.wasm

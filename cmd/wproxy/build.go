@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"wproxy/core/access"
-	"wproxy/core/balance"
+	"wproxy/core/certs/acme"
 	"wproxy/core/config"
 	"wproxy/core/dial"
 	"wproxy/core/filter"
@@ -39,15 +40,21 @@ type parts struct {
 	host    *host.Host
 	watcher *h1.Watcher
 
+	stickySecret []byte // of sticky cookies for which the configuration has none
+
 	builtins *builtinSet
 	callouts *callouts
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
+	servers   *servers
 	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
+	acme      *shared[acmeKey, *acme.Manager]
 	live      *liveNames
+
+	challenges *acme.Pending // of all managers
 
 	// Guarded by the caller: generations are built one at a time.
 	built   uint64       // generations so far
@@ -70,14 +77,18 @@ type upstreamKey struct {
 	pool poolKey
 }
 
-func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
+func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, dry bool) *parts {
+	servers := newServers(dry)
 	return &parts{
+		challenges: acme.NewPending(), stickySecret: []byte(rand.Text()),
 		log: log, metrics: m, host: h, watcher: w,
 		pools:     newShared[poolKey]((*pool.Pool).Close),
-		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
+		upstreams: newShared[upstreamKey](servers.closeSet),
+		servers:   servers,
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
 		sums:      map[string][sha256.Size]byte{},
+		acme:      newShared[acmeKey]((*acme.Manager).Close),
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
 				log.Error("closing the access log", zap.Error(err))
@@ -99,6 +110,7 @@ func (p *parts) close() error {
 type generation struct {
 	server.Generation
 	file *config.File
+	read time.Time // when it was begun to be read
 
 	// broken is why plugins of this generation did not start, by route and
 	// plugin; only the first generation of a process may have some.
@@ -110,6 +122,7 @@ type generation struct {
 	upstreams map[string]*proxy.Upstream
 	callable  map[string]upstreamKey // the same for callouts
 	plugins   map[string]*loadedPlugin
+	acme      map[string]*acme.Manager // by listener
 }
 
 type brokenPlugin struct {
@@ -139,7 +152,8 @@ type builder struct {
 	letGo    []func() // what gen holds, in the order it was taken
 	problems config.Problems
 
-	listeners []string // names, sorted
+	listeners []string  // names, sorted
+	lookUntil time.Time // how long it waits for servers to be found
 }
 
 // A loadedModule is a plugin's module, compiled, and what it says about itself.
@@ -174,7 +188,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
-	if err := b.steps(ctx, b.buildUpstreams, b.loadPlugins); err != nil {
+	if err := b.steps(ctx, b.buildUpstreams, b.openACME, b.loadPlugins); err != nil {
 		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
@@ -187,7 +201,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 
 // complete builds what build has left.
 func (b *builder) complete(ctx context.Context) error {
-	if err := b.steps(ctx, b.startServices, b.buildSnapshot); err != nil {
+	if err := b.steps(ctx, b.startServices, b.buildSnapshot, b.startACME); err != nil {
 		b.callouts.prepare(nil)
 		return err
 	}
@@ -238,6 +252,9 @@ func (b *builder) note(err error) error {
 func (b *builder) hold(letGo func()) { b.letGo = append(b.letGo, letGo) }
 
 func (b *builder) buildUpstreams(ctx context.Context) error {
+	if err := b.startSources(); err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(b.file.Upstreams)) {
 		if err := b.note(b.buildUpstream(ctx, b.file.Upstreams[name])); err != nil {
 			return err
@@ -254,27 +271,7 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 	}
 	b.hold(letGo)
 	up, letGo, err := b.upstreams.get(upstreamKey{u.Name, u.Hash, pk}, func() (*proxy.Upstream, error) {
-		var endpoints []*upstream.Endpoint
-		for _, s := range u.Servers {
-			e, err := b.newEndpoint(ctx, u, s)
-			if err != nil {
-				return nil, err
-			}
-			e.MaxConnections, e.MaxRequests = s.MaxConnections, s.MaxRequests
-			endpoints = append(endpoints, e)
-		}
-		cluster, err := upstream.NewCluster(u.Name, endpoints, u.Host)
-		if err != nil {
-			return nil, b.file.Problemf("upstreams."+u.Name, "upstream %q: %v", u.Name, err)
-		}
-		return &proxy.Upstream{
-			Cluster: cluster,
-			Picker:  balance.NewRoundRobin(endpoints),
-			Pool:    connections,
-			Metrics: b.metrics.Upstream(u.Name),
-
-			DeadlineHeader: u.DeadlineHeader,
-		}, nil
+		return b.newServerSet(ctx, u, connections)
 	})
 	if err != nil {
 		return err
@@ -412,7 +409,7 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 
 func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := b.gen.Snapshot
-	s.NoRoute = b.metrics.Route("", b.listeners)
+	s.NoRoute = b.metrics.Route("", b.listeners).Announce()
 	for _, name := range b.listeners {
 		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
 	}
@@ -454,12 +451,18 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		return nil, err
 	}
 	p.Metrics = b.metrics.Route(r.Name, b.listeners)
+	if len(b.file.Routes) <= metrics.AnnounceBelow {
+		p.Metrics.Announce()
+	}
 	for _, t := range r.Upstream {
 		u, ok := b.gen.upstreams[t.Upstream]
 		if !ok {
 			return nil, b.file.Problemf("routes."+r.Name+".upstream", "route %q: there is no upstream %q", r.Name, t.Upstream)
 		}
 		p.Split = append(p.Split, proxy.Target{Upstream: u, Weight: t.Weight})
+	}
+	if err := b.shape(p, r); err != nil {
+		return nil, err
 	}
 	if len(r.Upstream) == 1 {
 		p.Info.Cluster = r.Upstream[0].Upstream

@@ -202,6 +202,7 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 			list = append(list, f.Problemf("plugins."+name, "plugin %q is used by no route", name))
 		}
 	}
+	list = append(list, acmeWarnings(f)...)
 	list.Sort()
 	return list
 }

@@ -26,10 +26,16 @@ type explanation struct {
 	Route    *explainedRoute  `json:"route,omitempty"`
 	Lost     []explainedRoute `json:"lost,omitempty"`
 	Answer   *explainedAnswer `json:"answer,omitempty"` // made by wproxy itself
+
+	Challenge bool `json:"challenge,omitempty"` // answered before any route while an ACME server checks the host
+
 	Allow    []string         `json:"allow,omitempty"`
 	Deny     []string         `json:"deny,omitempty"`
 	Plugins  []explainedUse   `json:"plugins,omitempty"`
 	Upstream []explainedShare `json:"upstream,omitempty"`
+	Split    string           `json:"split,omitempty"` // what keeps a request on one side
+	Mirror   string           `json:"mirror,omitempty"`
+	Fault    string           `json:"fault,omitempty"`
 	Path     string           `json:"upstream_path,omitempty"`
 	Timeout  string           `json:"timeout,omitempty"`
 
@@ -60,12 +66,6 @@ type explainedUse struct {
 	Plugin string `json:"plugin"`
 	Wasm   string `json:"wasm"`
 	Config any    `json:"config,omitempty"` // merged, or text; secrets as they were written
-}
-
-type explainedShare struct {
-	Name    string   `json:"name"`
-	Share   string   `json:"share"`
-	Servers []string `json:"servers"`
 }
 
 // runExplain is `wproxy explain`.
@@ -169,6 +169,7 @@ func explain(f *config.File, p *plan) *explanation {
 		e.Request.URL = p.head.Scheme + "://" + p.head.Authority + p.head.Target
 	}
 	e.Client = p.sender.IP
+	e.Challenge = mayBeChallenge(f, p.head)
 	for _, c := range p.candidates {
 		r := explainedRoute{c.Name, c.Pattern, f.Routes[c.Name].Pos, c.Lost}
 		if c.Lost == "" {
@@ -200,26 +201,9 @@ func explain(f *config.File, p *plan) *explanation {
 	if p.conf.Timeout > 0 {
 		e.Timeout = config.FormatDuration(p.conf.Timeout)
 	}
-	e.Upstream = shares(f, p.conf)
+	e.shape(f, p)
 	e.Retry, e.Deadline = explainRetry(p.conf, p.head.Method), explainDeadline(f, p.conf)
 	return e
-}
-
-// shares lists the upstreams of a route with what goes to each.
-func shares(f *config.File, r *config.Route) []explainedShare {
-	sum := 0
-	for _, t := range r.Upstream {
-		sum += t.Weight
-	}
-	var list []explainedShare
-	for _, t := range r.Upstream {
-		s := explainedShare{Name: t.Upstream, Share: config.Percent(float64(t.Weight) / float64(sum)).String()}
-		for _, server := range f.Upstreams[t.Upstream].Servers {
-			s.Servers = append(s.Servers, server.Address)
-		}
-		list = append(list, s)
-	}
-	return list
 }
 
 // String lays e out for people.
@@ -232,6 +216,9 @@ func (e *explanation) String() string {
 	line("listener", "%s", e.Listener)
 	if e.Client != "" {
 		line("client", "%s", e.Client)
+	}
+	if e.Challenge {
+		line("challenge", "while the ACME server checks this host wproxy answers this itself; else:")
 	}
 	if e.Route != nil {
 		line("route", "%s  (%s, %s)", e.Route.Name, e.Route.Pattern, e.Route.Pos)
@@ -262,13 +249,7 @@ func (e *explanation) String() string {
 		line("answer", "%s", text)
 		return b.String()
 	}
-	for i, u := range e.Upstream {
-		key := ""
-		if i == 0 {
-			key = "upstream"
-		}
-		line(key, "%s  %s of requests  (%s)", u.Name, u.Share, strings.Join(u.Servers, ", "))
-	}
+	e.balancing(line)
 	line("path", "%s", e.Path)
 	line("timeout", "%s", e.Timeout)
 	for i, text := range e.Retry.lines(e.Request.Method) {

@@ -259,7 +259,9 @@ plugins    p  (p.wasm)
              rate = "20/s"
              token = "${env:WPROXY_TEST_TOKEN}"
 upstream   a  75% of requests  (10.0.0.1:80, 10.0.0.2:80)
+             balance round-robin
            b  25% of requests  (10.0.0.3:80)
+split      by chance
 path       /users?y=1
 timeout    10m
 retry      1 more try after connect, refused-stream

@@ -16,9 +16,9 @@ import (
 // The times of the matrix: of a request, of a try, of connecting, and how much longer
 // than a request may take it is until a test has seen that.
 const (
-	matrixTimeout = 2 * time.Second
-	matrixTry     = 400 * time.Millisecond
-	matrixConnect = 300 * time.Millisecond
+	matrixTimeout = 3500 * time.Millisecond
+	matrixTry     = time.Second
+	matrixConnect = 600 * time.Millisecond
 	matrixMargin  = 1500 * time.Millisecond
 )
 
@@ -263,9 +263,9 @@ connect = { timeout = "%[5]s" }
 `, n, matrixTimeout, matrixTry, strings.Join(servers, `", "`), matrixConnect, config)
 }
 
-// TestFlappingServer: a server that comes and goes costs nobody a request while there
+// TestFlappingMatrix: a server that comes and goes costs nobody a request while there
 // are two others; alone it is there or it is not.
-func TestFlappingServer(t *testing.T) {
+func TestFlappingMatrix(t *testing.T) {
 	period, lasting := 300*time.Millisecond, 1800*time.Millisecond
 	if long() {
 		period, lasting = time.Second, 20*time.Second

@@ -40,8 +40,12 @@ var importRules = []struct {
 	{"core/upstream", []string{"core/metrics"}, "it is where requests may go, not how"},
 	{"core/h1", []string{"core/exchange", "core/internal/buf"}, "a codec never learns what a route is, and codecs never import each other"},
 	{"core/balance", []string{"core/upstream"}, "picking needs endpoints and nothing else"},
+	{"core/discover", []string{"core/upstream"}, "it finds servers, and does not know what they are for"},
+	{"core/health", []string{"core/exchange", "core/upstream", "core/pool"}, "checks travel as requests do, by whatever codec"},
 	{"core/pool", []string{"core/exchange", "core/upstream"}, "a pool does not know the protocol of its connections"},
 	{"core/listen", []string{"core/exchange", "core/internal/buf"}, "a listener does not know what connections are for"},
+	{"core/certs/acme", nil, "it talks to a CA, and knows neither listeners nor configuration files"},
+	{"core/certs/acme/acmetest", nil, "it is a CA for tests"},
 	{"core/dial", []string{"core/exchange", "core/upstream", "core/pool", "core/h1"}, "it makes connections for the pool"},
 	{"core/proxy", []string{
 		"core/exchange", "core/route", "core/filter", "core/upstream", "core/balance", "core/pool",

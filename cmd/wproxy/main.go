@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 
 	"wproxy/cmd/wproxy/plugincmd"
+	"wproxy/core/config"
 )
 
 // version is set by the linker; without, the build information tells.
@@ -42,7 +43,9 @@ func commands() []command {
 		{"explain", "say what would become of a request", runExplain},
 		{"reload", "make the running wproxy read its configuration again", runReload},
 		{"stop", "make the running wproxy drain and end", runStop},
+		{"server", "take a server out of traffic, or back into it", runServer},
 		{"status", "show what the running wproxy is doing", runStatus},
+		{"schema", "print a JSON Schema of wproxy.toml, for editors", runSchema},
 		{"plugin", "make, build, test, inspect and measure plugins", plugincmd.Run},
 		{"version", "print the version", runVersion},
 	}
@@ -131,6 +134,23 @@ func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int 
 		return code
 	}
 	fmt.Fprintf(stdout, "wproxy %s %s %s/%s\n", versionString(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return exitOK
+}
+
+// runSchema is `wproxy schema`.
+func runSchema(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := newFlags("schema", `Usage: wproxy schema > wproxy.schema.json
+
+Prints a JSON Schema of the configuration. An editor with a TOML language server
+(taplo, Even Better TOML) completes and checks keys when the file begins with
+
+  #:schema ./wproxy.schema.json`, stderr)
+	if code, done := parseFlags(fs, args, 0, stdout); done {
+		return code
+	}
+	if _, err := stdout.Write(config.Schema()); err != nil {
+		return fail(stderr, "schema", err)
+	}
 	return exitOK
 }
 

@@ -30,6 +30,8 @@ func (a *app) reload(ctx context.Context) ([]string, error) {
 	if a.ended {
 		return nil, server.ErrDraining
 	}
+	a.supervisor.reloading()
+	defer a.supervisor.ready()
 	a.reopenLogs()
 	changes, err := a.tryReload(ctx)
 	st := reloadStatus{At: time.Now(), OK: err == nil}
@@ -49,6 +51,7 @@ func (a *app) reload(ctx context.Context) ([]string, error) {
 // tryReload does the work of reload. Everything that can fail comes before the
 // first change.
 func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
+	read := time.Now()
 	f, err := a.source.load()
 	if err != nil {
 		return nil, err
@@ -74,12 +77,14 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 		return nil, err
 	}
 	undo.add(g.Release)
+	g.read = read
 	undo.add(func() { a.parts.callouts.prepare(nil) })
 	if err := a.server.Reload(ctx, g.Generation); err != nil {
 		return nil, err
 	}
 
 	a.parts.callouts.serve(g.callable)
+	a.parts.servers.serve(g)
 	useLog()
 	a.parts.host.SetLogLevel(guestLevel(f.Log.Level))
 	setThreads(f)

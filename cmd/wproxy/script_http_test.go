@@ -18,7 +18,8 @@ import (
 )
 
 // cmdHTTP sends one request on a connection of its own and prints the answer:
-// the status line, the fields in lower case sorted by name, and the body.
+// the status line, the fields in lower case sorted by name, and the body. $COOKIE becomes
+// the last cookie that the answer sets.
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 2)
 	s := stateOf(ts)
@@ -38,7 +39,14 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 		go func() { s.answers <- roundTrip(method, target, rest, body) }() // ends with its deadline
 		return
 	}
-	put(ts, roundTrip(method, target, rest, body))
+	answer := roundTrip(method, target, rest, body)
+	for line := range strings.Lines(answer) {
+		if set, ok := strings.CutPrefix(line, "set-cookie: "); ok {
+			cookie, _, _ := strings.Cut(strings.TrimSpace(set), ";")
+			ts.Setenv("COOKIE", cookie)
+		}
+	}
+	put(ts, answer)
 }
 
 // cmdAnswer waits for the answer to http -bg.

@@ -24,18 +24,21 @@ type origin struct {
 	answer   func(c net.Conn, r *http.Request) (keep bool)
 	gate     chan struct{} // one receive per answer, of kind gate
 	requests atomic.Int64
+	status   atomic.Int64 // of kind switch
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // guarded by mu; nil once closed
 	wg    sync.WaitGroup
 }
 
-// cmdOrigin starts an upstream. Kinds:
+// cmdOrigin starts an upstream, at $NAME, with the port $NAME_PORT. Kinds:
 //
 //	echo              200, with the request as it arrived as the body
 //	status CODE [field: value]...  this status, with the name of the origin as the body
 //	slow DURATION     200 after a while
 //	gate              200 when the script says release
+//	switch            the status that the script says, with the name of the origin as the
+//	                  body; checks (user-agent wproxy-health) are not counted as received
 //	hang              reads, and never answers
 //	reset             reads a request, and resets the connection
 //	cut               200 with half of the body that it announces
@@ -47,6 +50,9 @@ func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	ts.Setenv(name, l.Addr().String())
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Setenv(name+"_PORT", port)
 	if kind == "refused" {
 		ts.Check(l.Close())
 		return
@@ -91,6 +97,14 @@ func (o *origin) kind(name, kind string, args []string) (func(net.Conn, *http.Re
 		return func(c net.Conn, _ *http.Request) bool {
 			<-o.gate
 			return ok(c, 200, nil, name+"\n")
+		}, nil
+	case "switch":
+		o.status.Store(200)
+		return func(c net.Conn, r *http.Request) bool {
+			if r.UserAgent() == "wproxy-health" {
+				o.requests.Add(-1)
+			}
+			return ok(c, int(o.status.Load()), nil, name+"\n")
 		}, nil
 	case "hang":
 		return func(c net.Conn, _ *http.Request) bool {

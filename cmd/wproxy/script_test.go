@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"wproxy/core/certs/acme/acmetest"
 	"wproxy/plugins"
 )
 
@@ -42,13 +43,20 @@ func TestMain(m *testing.M) {
 //	expand FILE...           replace @NAME@ in files by the script's $NAME
 //	serve [ARG...]           start `wproxy run ARG...` and wait until it serves; $NAME_ADDR is the
 //	                         address of each listener, $ADMIN_ADDR of the admin server
-//	signal HUP|TERM|INT      send it a signal
+//	signal HUP|USR1|TERM|INT send it a signal
+//	supervise USEC           be its service manager: what it says is in notify.log; USEC is the
+//	                         watchdog's time
 //	ended CODE               wait for its end
 //	exits CODE COMMAND...    run a command that ends with this code
 //	origin NAME KIND [ARG]   start a scripted upstream; $NAME is its address (origin_test.go)
+//	acme NAME [down]         run an ACME server (script_acme_test.go), or end it
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests
 //	release NAME             let an upstream of kind gate answer
+//	switch NAME CODE         make an upstream of kind switch answer with this status
+//	dns NAME                 start a DNS server; $NAME is its address
+//	record NAME KEY [RR...]  make these, with $NAMEs in them replaced, all the records of KEY,
+//	                         "name. TYPE", that it has (script_dns_test.go)
 //	guest FILE KIND [ARG]    make a plugin (script_guest_test.go)
 //	http [-bg] METHOD URL [field: value]... [@FILE]
 //	                         send a request; the answer becomes stdout
@@ -64,7 +72,7 @@ func TestMain(m *testing.M) {
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
 // help to skip what a machine lacks; [race] (the race detector is on) what takes minutes
-// with it.
+// with it; [root] is what only root can do.
 func TestScript(t *testing.T) {
 	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
 	goEnv := goEnvironment(t)
@@ -73,7 +81,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}}
+			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}, zones: map[string]*zone{}}
 			repository, err := filepath.Abs(root)
 			if err != nil {
 				return err
@@ -99,6 +107,8 @@ func TestScript(t *testing.T) {
 				return err == nil, nil
 			case "race":
 				return raceDetector, nil
+			case "root":
+				return os.Geteuid() == 0, nil
 			}
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},
@@ -106,12 +116,16 @@ func TestScript(t *testing.T) {
 			"expand":     cmdExpand,
 			"serve":      cmdServe,
 			"signal":     cmdSignal,
+			"supervise":  cmdSupervise,
 			"ended":      cmdEnded,
 			"exits":      cmdExits,
 			"origin":     cmdOrigin,
 			"received":   cmdReceived,
 			"share":      cmdShare,
 			"release":    cmdRelease,
+			"switch":     cmdSwitch,
+			"dns":        cmdDNS,
+			"record":     cmdRecord,
 			"guest":      cmdGuest,
 			"http":       cmdHTTP,
 			"answer":     cmdAnswer,
@@ -121,6 +135,7 @@ func TestScript(t *testing.T) {
 			"raw":        cmdRaw,
 			"eventually": cmdEventually,
 			"readme":     cmdReadme,
+			"acme":       cmdACME,
 		},
 	})
 }
@@ -144,7 +159,10 @@ func goEnvironment(t *testing.T) map[string]string {
 type script struct {
 	wproxy  *process // what serve started last
 	origins map[string]*origin
+	zones   map[string]*zone
 	answers chan string // of http -bg
+
+	authorities map[string]*acmetest.Server // of acme
 }
 
 type scriptKey struct{}
@@ -270,7 +288,7 @@ func environ(ts *testscript.TestScript) []string {
 	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
 		return strings.HasPrefix(s, "XDG_") || strings.HasPrefix(s, "HOME=")
 	})
-	for _, k := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "TMPDIR", "GREETING", "TOKEN"} {
+	for _, k := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "TMPDIR", "GREETING", "TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC"} {
 		if v := ts.Getenv(k); v != "" {
 			env = append(env, k+"="+v)
 		}
@@ -314,7 +332,7 @@ func (p *process) finish(ts *testscript.TestScript) {
 
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 1)
-	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
 	sig, ok := signals[args[0]]
 	if !ok {
 		ts.Fatalf("signal %s?", args[0])

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -49,7 +50,10 @@ type app struct {
 	admin   *admin.Server
 	server  *server.Server
 	stops   chan bool // asks for the end; true: now
-	dry     bool      // nothing is sent; see buildDry
+
+	supervisor *supervisor
+	removePid  func() // takes the pid file away
+	dry        bool   // nothing is sent; see buildDry
 
 	reloading sync.Mutex // held for the whole of a reload
 	ended     bool       // guarded by reloading: there are no more
@@ -69,6 +73,7 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 Serves a configuration until it is told to stop.
 
 SIGHUP   read the configuration again; one that is wrong changes nothing
+SIGUSR1  open the log files anew, and nothing else
 SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
          server.drain), end; a second one ends at once`, stderr)
 	find := sourceFlags(fs)
@@ -81,7 +86,7 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 	}
 	// Before anything else: a signal that arrives meanwhile must not be lost.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
 	log := newServerLog(stdout, stderr)
@@ -90,6 +95,7 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 	if a == nil {
 		return code
 	}
+	a.supervisor.ready()
 	return a.loop(ctx, signals)
 }
 
@@ -135,6 +141,7 @@ func await(ctx context.Context, signals chan os.Signal, stderr io.Writer, start 
 			switch {
 			case s == syscall.SIGHUP:
 				reload = s
+			case s == syscall.SIGUSR1: // they have just been opened, or are about to be
 			case ended != nil:
 				return nil, fail(stderr, "run", errTwice)
 			default:
@@ -148,11 +155,16 @@ func await(ctx context.Context, signals chan os.Signal, stderr io.Writer, start 
 // startApp loads, builds, binds and serves, and logs to log, which it moves to where
 // the configuration says. An error leaves nothing behind.
 func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err error) {
+	read := time.Now()
 	f, err := src.load()
 	if err != nil {
 		return nil, err
 	}
-	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8), log: log.logger, logFile: log}
+	id, err := identityOf(&f.Server)
+	if err != nil {
+		return nil, err
+	}
+	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8), log: log.logger, logFile: log, supervisor: newSupervisor(log.logger)}
 	var undo cleanup
 	defer func() {
 		if err != nil {
@@ -173,7 +185,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 	}
 	a.admin = admin.New(admin.Options{
 		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
-		Reload: a.reload, Stop: func(now bool) { a.askStop(now) },
+		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
 	})
 	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
 	// First of all sockets: it notices another wproxy with this configuration.
@@ -188,11 +200,26 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 		return nil, err
 	}
 	undo.add(g.Release)
+	g.read = read
+	complete := g.Complete
+	g.Complete = func(ctx context.Context) error { // every socket is bound
+		if a.removePid, err = writePidFile(f.Server.PidFile); err != nil {
+			return err
+		}
+		undo.add(a.removePid)
+		if id != nil {
+			if err := errors.Join(id.own(madeAsRoot(f, doors)...), id.drop()); err != nil {
+				return err
+			}
+		}
+		return complete(ctx)
+	}
 	a.current, a.loaded = g, time.Now()
 	if a.server, err = server.Start(ctx, a.serverOptions(), g.Generation); err != nil {
 		return nil, err
 	}
 	a.parts.callouts.serve(g.callable)
+	a.parts.servers.serve(g)
 	a.mu.Lock() // from the first door on, status may be asked for
 	doors.commit()
 	addresses := a.doors.addressList()
@@ -227,15 +254,19 @@ func (a *app) makeParts(undo *cleanup) error {
 	if a.logFile != nil {
 		a.logFile.countTo(m.LogDropped)
 	}
-	a.parts = newParts(a.log, m, h, w)
+	a.parts = newParts(a.log, m, h, w, a.dry)
 	a.parts.builtins, a.parts.callouts, a.parts.live = builtins, calls, live
 	calls.pools, calls.upstreams = a.parts.pools, a.parts.upstreams
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
 	return nil
 }
 
-// compileCache returns where compiled plugins are kept; "": only in memory.
+// compileCache returns where compiled plugins are kept; "": only in memory. A service
+// manager says where (systemd.exec(5), CacheDirectory=); else it is the user's cache.
 func compileCache() string {
+	if dir, _, _ := strings.Cut(os.Getenv("CACHE_DIRECTORY"), ":"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "wasm")
+	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return ""
@@ -254,7 +285,7 @@ func setThreads(f *config.File) {
 func (a *app) serverOptions() server.Options {
 	m := a.parts.metrics
 	return server.Options{
-		Proxy:       proxy.Options{Metrics: m},
+		Proxy:       proxy.Options{Metrics: m, Challenge: a.parts.challenges.HTTPChallenge},
 		Connections: func(listener string) server.Gauge { return m.Connections(listener) },
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))
@@ -297,6 +328,7 @@ func (a *app) sayServing(g *generation, addresses []string) {
 			zap.String("plugin", b.Plugin), zap.String("route", b.Route), zap.Error(b.Err))
 	}
 	a.logWarnings(g)
+	a.warnOpenFiles(g.file)
 	a.log.Info("serving", zap.String("config", a.source.String()), zap.String("version", versionString()),
 		zap.Strings("admin", addresses))
 }
@@ -326,12 +358,19 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 		cut = true
 		now() // asked for at once, or twice
 	}
+	go a.watch(ctx) // ends soon after cancel; a reload that it has begun is waited for like others
 	done := ctx.Done()
 	for running := true; running; {
 		select {
+		case <-a.supervisor.beat():
+			a.supervisor.alive()
 		case s := <-signals:
-			if s == syscall.SIGHUP {
+			switch s {
+			case syscall.SIGHUP:
 				go func() { _, _ = a.reload(ctx) }() // it has logged both; end waits for it
+				continue
+			case syscall.SIGUSR1:
+				go a.reopenOnly() // waits for its turn, as reloads do
 				continue
 			}
 			a.log.Info("signal", zap.Stringer("signal", s))
@@ -366,7 +405,7 @@ func (a *app) end(signals <-chan os.Signal) int {
 		case <-ended:
 			return exitOK
 		case s := <-signals:
-			if s != syscall.SIGHUP {
+			if s != syscall.SIGHUP && s != syscall.SIGUSR1 {
 				return exitFailed
 			}
 		}
@@ -400,6 +439,7 @@ func (a *app) beginStop(drained chan<- struct{}) context.CancelFunc {
 	a.mu.Lock()
 	wait := a.current.file.Server.Drain
 	a.mu.Unlock()
+	a.supervisor.stopping()
 	a.log.Info("stopping: no new connections; requests in flight may finish", zap.Duration("drain", wait))
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	go func() { // ends soon after wait, or cancel; loop waits for it
@@ -423,6 +463,8 @@ func (a *app) close(idle bool) {
 			a.log.Error("closing", zap.Error(err))
 		}
 	}
+	a.supervisor.stop()
+	a.removePid()
 	a.log.Info("stopped")
 	a.logFile.close()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"wproxy/core/config"
+	"wproxy/core/health"
+	"wproxy/core/upstream"
 	"wproxy/host"
 )
 
@@ -34,6 +37,16 @@ type Status struct {
 	Routes     []RouteStatus    `json:"routes"`
 	Upstreams  []UpstreamStatus `json:"upstreams"`
 	Plugins    []PluginStatus   `json:"plugins"`
+
+	Certificates []CertificateStatus `json:"certificates"` // by ACME
+}
+
+// A CertificateStatus is a certificate that wproxy gets itself.
+type CertificateStatus struct {
+	Listener string    `json:"listener"`
+	Host     string    `json:"host"`
+	Expires  time.Time `json:"expires,omitzero"` // absent: there is none
+	Problem  string    `json:"problem,omitempty"`
 }
 
 // A ListenerStatus is one listener.
@@ -54,6 +67,7 @@ type RouteStatus struct {
 // An UpstreamStatus is one upstream.
 type UpstreamStatus struct {
 	Name    string         `json:"name"`
+	Panic   bool           `json:"panic,omitempty"` // too few servers are up: all are tried
 	Servers []ServerStatus `json:"servers"`
 }
 
@@ -63,6 +77,14 @@ type ServerStatus struct {
 	Weight   int    `json:"weight"`
 	Active   int64  `json:"active"`   // exchanges
 	Failures int64  `json:"failures"` // tries that failed
+
+	State     string     `json:"state"`                // up, down, ejected or drained
+	Since     time.Time  `json:"since,omitzero"`       // when that began
+	Reason    string     `json:"reason,omitempty"`     // why, or why the last check failed
+	Until     *time.Time `json:"until,omitempty"`      // when its ejection ends
+	Ejections int        `json:"ejections,omitempty"`  // so far
+	LastCheck *time.Time `json:"last_check,omitempty"` // when its result came
+	CheckTime float64    `json:"check_seconds,omitempty"`
 }
 
 // A PluginStatus is one plugin.
@@ -115,7 +137,7 @@ func (a *app) status() *Status {
 		Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(),
 		// Lists are never null, whoever reads them.
 		Admin: append([]string{}, addresses...), Listeners: []ListenerStatus{}, Routes: []RouteStatus{},
-		Upstreams: []UpstreamStatus{}, Plugins: []PluginStatus{},
+		Upstreams: []UpstreamStatus{}, Plugins: []PluginStatus{}, Certificates: g.certificates(),
 	}
 	if !last.At.IsZero() {
 		st.LastReload = &last
@@ -127,11 +149,7 @@ func (a *app) status() *Status {
 		st.Routes = append(st.Routes, routeStatus(g.file.Routes[name]))
 	}
 	for _, u := range g.upstreams {
-		us := UpstreamStatus{Name: u.Cluster.Name, Servers: []ServerStatus{}}
-		for _, e := range u.Cluster.Endpoints {
-			us.Servers = append(us.Servers, ServerStatus{e.Name, e.Weight, e.Live.Active.Load(), e.Live.Failures.Load()})
-		}
-		st.Upstreams = append(st.Upstreams, us)
+		st.Upstreams = append(st.Upstreams, upstreamStatus(u.Current().Cluster, a.parts.servers.monitor(u.Cluster.Name)))
 	}
 	for name, p := range g.plugins {
 		st.Plugins = append(st.Plugins, pluginStatus(g.file.Plugins[name], p.Plugin))
@@ -147,6 +165,36 @@ func routeStatus(r *config.Route) RouteStatus {
 		st.Upstreams = append(st.Upstreams, t.Upstream)
 	}
 	return st
+}
+
+// upstreamStatus shows the servers of c, which m looks after; nil: nobody yet.
+func upstreamStatus(c *upstream.Cluster, m *health.Monitor) UpstreamStatus {
+	us := UpstreamStatus{Name: c.Name, Panic: c.Panic(), Servers: []ServerStatus{}}
+	var known map[string]health.Status
+	if m != nil {
+		known = m.Snapshot()
+	}
+	for _, e := range c.Endpoints {
+		s := ServerStatus{
+			Address: e.Name, Weight: e.Weight, Active: e.Live.Active.Load(), Failures: e.Live.Failures.Load(), State: "up",
+		}
+		if k, ok := known[e.Name]; ok {
+			s.Since, s.Reason, s.Ejections, s.CheckTime = k.Since, k.Reason, k.Ejections, k.Took.Seconds()
+			switch {
+			case k.Drained:
+				s.State = "drained"
+			case !k.Up:
+				s.State = "down"
+			case k.Ejected:
+				s.State, s.Until = "ejected", &k.Until
+			}
+			if !k.LastCheck.IsZero() {
+				s.LastCheck = &k.LastCheck
+			}
+		}
+		us.Servers = append(us.Servers, s)
+	}
+	return us
 }
 
 func pluginStatus(c *config.Plugin, p *host.Plugin) PluginStatus {
@@ -209,10 +257,17 @@ func (st *Status) print(w io.Writer) {
 	for _, r := range st.Routes {
 		row(r.Name, orDash(r.Upstreams), orDash(r.Plugins))
 	}
-	section("UPSTREAM", "SERVER", "WEIGHT", "ACTIVE", "FAILURES")
+	section("UPSTREAM", "SERVER", "STATE", "WEIGHT", "ACTIVE", "FAILURES")
 	for _, u := range st.Upstreams {
+		name := u.Name
+		if u.Panic {
+			name += " (too few up: all are tried)"
+		}
 		for _, s := range u.Servers {
-			row(u.Name, s.Address, s.Weight, s.Active, s.Failures)
+			row(name, s.Address, s.state(), s.Weight, s.Active, s.Failures)
+		}
+		if len(u.Servers) == 0 {
+			row(name, "none found")
 		}
 	}
 	if len(st.Plugins) > 0 {
@@ -221,7 +276,29 @@ func (st *Status) print(w io.Writer) {
 	for _, p := range st.Plugins {
 		row(p.Name, p.Wasm, p.ABI, p.Instances, fmt.Sprintf("%.1fMiB", float64(p.Memory)/(1<<20)), p.Streams, p.Restarts)
 	}
+	if len(st.Certificates) > 0 {
+		section("CERTIFICATE", "LISTENER", "EXPIRES", "PROBLEM")
+	}
+	for _, c := range st.Certificates {
+		expires := "-"
+		if !c.Expires.IsZero() {
+			expires = c.Expires.Format(time.RFC3339)
+		}
+		row(c.Host, c.Listener, expires, cmp.Or(c.Problem, "-"))
+	}
 	_ = tw.Flush() // nobody left to tell
+}
+
+// state says how a server is, for how long and why: "down 5m: refused".
+func (s *ServerStatus) state() string {
+	text := s.State
+	if !s.Since.IsZero() {
+		text += " " + config.FormatDuration(time.Since(s.Since).Round(time.Second))
+	}
+	if s.Reason != "" && s.State != "drained" {
+		text += ": " + s.Reason
+	}
+	return text
 }
 
 func texts(cells []any) []string {

@@ -39,11 +39,15 @@ type Options struct {
 	// change a line, or why it was refused and everything stays as it was.
 	Reload func(ctx context.Context) (changes []string, err error)
 
+	// Drain keeps requests from one server of an upstream, or lets them come again. It
+	// returns what changed, which may be nothing.
+	Drain func(upstream, server string, on bool) (changes []string, err error)
+
 	// Stop asks for an end: graceful, or now. It does not wait.
 	Stop func(now bool)
 }
 
-// A Reply is the JSON answer to POST /reload and POST /stop.
+// A Reply is the JSON answer to a POST.
 type Reply struct {
 	OK      bool     `json:"ok"`
 	Error   string   `json:"error,omitempty"`
@@ -161,6 +165,8 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.o.Status()) })
 	m.HandleFunc("POST /reload", s.reload)
 	m.HandleFunc("POST /stop", s.stop)
+	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/drain", s.drain(true))
+	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/ready", s.drain(false))
 	m.HandleFunc("GET /{$}", index)
 	m.HandleFunc("GET /debug/pprof/", pprof.Index)
 	m.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -179,6 +185,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 /debug/pprof/  profiles (as POST: on the unix socket, or with a token)
 POST /reload   read the configuration again
 POST /stop     drain and end; ?now=1: end
+POST /upstreams/NAME/servers/ADDRESS/drain  (or ready) keep requests from a server
 `)
 }
 
@@ -198,6 +205,18 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, http.StatusOK, Reply{OK: true, Changes: changes})
+}
+
+// drain and ready are about one server. Slashes in its address are written %2F.
+func (s *Server) drain(on bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		changes, err := s.o.Drain(r.PathValue("upstream"), r.PathValue("server"), on)
+		if err != nil {
+			reply(w, http.StatusNotFound, Reply{Error: err.Error()})
+			return
+		}
+		reply(w, http.StatusOK, Reply{OK: true, Changes: changes})
+	}
 }
 
 func (s *Server) stop(w http.ResponseWriter, r *http.Request) {

@@ -1,92 +1,84 @@
 package balance
 
 import (
-	"math"
+	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 
 	"wproxy/core/upstream"
 )
 
-// A RoundRobin gives each endpoint its share by weight, spread as evenly as
-// possible: weights 5, 1, 1 give a a b a c a a and not five times a in a row
-// (nginx's smooth weighted round-robin). The order is computed once, so a pick
-// is one atomic add and one load, whatever the number of servers, and two
-// goroutines never get the same turn.
-type RoundRobin struct {
-	order []*upstream.Endpoint
-	next  atomic.Uint64
+// turns gives each endpoint its share by weight: in turn or, if random is set, by
+// chance. A pick in turn is one atomic add and one load, whatever the number of
+// endpoints, and two goroutines never get the same turn.
+//
+// It begins anywhere, so that a hundred instances that are started, or reloaded, at the
+// same time do not all send their first requests to the first server.
+type turns struct {
+	*members
+	random bool
+	next   atomic.Uint64
 }
 
-// NewRoundRobin makes a picker over endpoints, which must not be empty.
-func NewRoundRobin(endpoints []*upstream.Endpoint) *RoundRobin {
-	return &RoundRobin{order: sequence(endpoints)}
+func newTurns(m *members, random bool) *turns {
+	t := &turns{members: m, random: random}
+	t.next.Store(rand.Uint64() >> 1) // far from overflow, where the remainder would jump
+	return t
 }
 
 // Pick implements [Picker]; key is ignored.
-func (r *RoundRobin) Pick(_ uint64, tried []*upstream.Endpoint) *upstream.Endpoint {
-	n := uint64(len(r.order))
-	if len(tried) == 0 {
-		return r.order[(r.next.Add(1)-1)%n]
-	}
-	// A retry: the next one in the order that has not been tried. It takes no turn, or
-	// with two servers, one of them dead, the dead one would be the first for every request.
-	at := r.next.Load() % n
-	for i := range n {
-		if e := r.order[(at+i)%n]; !slices.Contains(tried, e) {
+func (t *turns) Pick(_ uint64, tried []*upstream.Endpoint) *upstream.Endpoint {
+	v := t.current()
+	for i := range v.tiers {
+		if e := t.pick(v, &v.tiers[i], tried); e != nil {
 			return e
 		}
 	}
 	return nil
 }
 
-// sequence runs the smooth algorithm for one period: in each turn every
-// endpoint gains its weight, the highest is picked and pays the total.
-func sequence(endpoints []*upstream.Endpoint) []*upstream.Endpoint {
-	weights := reduce(endpoints)
-	total := 0
-	for _, w := range weights {
-		total += w
+// pick picks from one tier. An endpoint that cannot be had gives up its turn: if the
+// next one had it, that one would get twice its share.
+func (t *turns) pick(v *view, from *tier, tried []*upstream.Endpoint) *upstream.Endpoint {
+	if !t.random && len(tried) == 0 && v.warm == 0 {
+		return from.order[(t.next.Add(1)-1)%uint64(len(from.order))]
 	}
-	order := make([]*upstream.Endpoint, 0, total)
-	current := make([]int, len(weights))
-	for range total {
-		best := 0
-		for i, w := range weights {
-			current[i] += w
-			if current[i] > current[best] {
-				best = i
-			}
+	for range maxTurns {
+		// A retry takes no turn: with two servers, one of them dead, the dead one would
+		// be the first for every request.
+		e := t.turn(from, len(tried) > 0)
+		if slices.Contains(tried, e) {
+			continue
 		}
-		current[best] -= total
-		order = append(order, endpoints[best])
+		if v.warm == 0 || t.accept(e) {
+			return e
+		}
 	}
-	return order
+	if len(tried) > 0 {
+		return from.untried(rand.Uint64()>>1, tried)
+	}
+	return from.untried(t.next.Add(1), tried)
 }
 
-// reduce returns the weights divided by their greatest common divisor and
-// scaled so that their sum fits maxSequence. No weight becomes less than 1.
-func reduce(endpoints []*upstream.Endpoint) []int {
-	weights := make([]int, len(endpoints))
-	divisor, sum := 0, 0.0
-	for i, e := range endpoints {
-		weights[i] = max(e.Weight, 1)
-		divisor = gcd(divisor, weights[i])
-		sum += float64(weights[i])
+func (t *turns) turn(from *tier, retry bool) *upstream.Endpoint {
+	if t.random || retry {
+		return draw(from)
 	}
-	scale := 1.0
-	if reduced := sum / float64(divisor); reduced > maxSequence {
-		scale = maxSequence / reduced
-	}
-	for i, w := range weights {
-		weights[i] = max(1, int(math.Round(float64(w/divisor)*scale)))
-	}
-	return weights
+	return from.order[(t.next.Add(1)-1)%uint64(len(from.order))]
 }
 
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
+// draw returns an endpoint at random, by weight.
+func draw(from *tier) *upstream.Endpoint { return from.at(rand.Uint64()) }
+
+// at returns the endpoint of a random number, by weight.
+func (t *tier) at(r uint64) *upstream.Endpoint {
+	i, _ := bits.Mul64(r, uint64(len(t.order)))
+	return t.order[i]
+}
+
+// accept throws dice for an endpoint that may be warming up.
+func (m *members) accept(e *upstream.Endpoint) bool {
+	w := m.warmth(e, m.now())
+	return w >= 1 || rand.Float64() < w
 }

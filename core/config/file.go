@@ -67,6 +67,8 @@ type Listener struct {
 	// StripPort leaves the port out of the authority that plugins, redirects and
 	// upstreams see. Default false.
 	StripPort bool `toml:"strip_port"`
+	// TLS, if set, makes clients speak TLS.
+	TLS *TLS `toml:"tls"`
 }
 
 // Limits bound what one client may make wproxy hold.
@@ -95,6 +97,15 @@ type Server struct {
 	Drain time.Duration `toml:"drain" default:"30s" range:"0..24h"`
 	// Threads is GOMAXPROCS; 0, the default: the CPUs this process may use.
 	Threads int `toml:"threads" default:"0" range:"0..4096"`
+	// Watch reloads when a file of the configuration, or a .wasm, has changed. Default false.
+	Watch bool `toml:"watch"`
+	// User is whom the process becomes when its sockets are bound, if root has
+	// started it: a name or a number. Only at start.
+	User string `toml:"user"`
+	// Group goes with User. Default: the user's own.
+	Group string `toml:"group"`
+	// PidFile is a file for the process id. Only at start.
+	PidFile string `toml:"pid_file"`
 }
 
 // Admin says where metrics, health and control are served.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -16,10 +17,24 @@ func (f *File) finish() {
 		f.Listeners[l.Name] = l
 	}
 	for _, u := range f.Upstreams {
-		u.DeadlineHeader = strings.ToLower(u.DeadlineHeader)
+		u.finish()
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) { // in order: the first that has a `to` is its place
 		f.finishRoute(f.Routes[name])
+	}
+}
+
+// finish fills in what follows for one upstream.
+func (u *Upstream) finish() {
+	u.DeadlineHeader = strings.ToLower(u.DeadlineHeader)
+	if d := u.Discover; d != nil && d.File != "" && !filepath.IsAbs(d.File) {
+		d.File = filepath.Join(filepath.Dir(u.Pos.File), d.File)
+	}
+	if h := u.Health; h != nil {
+		h.Headers = lowerKeys(h.Headers)
+		if h.EveryDown == 0 {
+			h.EveryDown = h.Every
+		}
 	}
 }
 

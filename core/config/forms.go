@@ -27,6 +27,12 @@ func (b *binder) bindForm(sc scope, n *node, v reflect.Value) {
 			return
 		}
 		b.bindStruct(sc, n, v)
+	case *Mirror:
+		if n.table == nil {
+			p.Upstream = b.text(sc, n).content
+			return
+		}
+		b.bindStruct(sc, n, v)
 	case *Match:
 		*p = b.match(sc, n)
 	case *map[string]Match:

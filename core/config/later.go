@@ -8,19 +8,15 @@ func later(table string) []string {
 	case "File":
 		return []string{"stores", "metrics", "tracing"}
 	case "Listener":
-		return []string{"tls", "proxy_protocol", "redirect"}
-	case "Route":
-		return []string{"mirror"}
+		return []string{"proxy_protocol", "redirect"}
+	case "TLS":
+		return []string{"certs", "min"}
 	case "Upstream":
-		return []string{"tls", "discover", "hash", "health", "outlier", "send_proxy"}
-	case "ServerEntry":
-		return []string{"backup"}
+		return []string{"tls", "send_proxy"}
 	case "Connect":
 		return []string{"protocol"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
-	case "Server":
-		return []string{"watch", "user", "group", "pid_file"}
 	case "Admin":
 		return []string{"page"}
 	case "Access":

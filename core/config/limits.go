@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Limits of what is read. The file is the operator's, so they guard against
 // accidents (a device, a log file, a glob over a whole tree), not attacks.
 const (
@@ -13,6 +15,8 @@ const (
 	// minSecret is the least bytes of a secret that Redact looks for: what is
 	// shorter protects nothing and would be found in every other text.
 	minSecret = 4
+	// minStickySecret is the least length of the secret of a sticky cookie, in bytes: 128 bits.
+	minStickySecret = 16
 	// maxDepth is the deepest nesting of arrays and inline tables. The TOML
 	// decoder recurses for each level; a stack overflow cannot be recovered.
 	maxDepth = 256
@@ -20,4 +24,8 @@ const (
 	maxProblems = 1000
 	// maxName is the longest name of a table: names become metric labels.
 	maxName = 128
+
+	// minEvery is the shortest time between two checks of a server: more often
+	// tells nothing that outliers would not.
+	minEvery = 100 * time.Millisecond
 )

@@ -263,6 +263,9 @@ func (b *binder) object(f *File, table, name string, n *node) {
 		o := &Listener{Name: name, Pos: n.pos}
 		f.Listeners[name] = o
 		bindObject(b, sc, n, o)
+		if o.TLS != nil && o.TLS.ACME != nil {
+			o.TLS.ACME.resolve(n.table["tls"].table["acme"])
+		}
 	case "routes":
 		o := &Route{Name: name, Pos: n.pos}
 		f.Routes[name] = o

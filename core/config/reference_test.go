@@ -175,6 +175,8 @@ func describeField(f reflect.StructField) (values, fallback string) {
 		values = "table or text"
 	case *Redirect:
 		values = "text or table"
+	case *Mirror:
+		values = "name or table"
 	default:
 		values = "table"
 	}

@@ -45,6 +45,12 @@ type Route struct {
 	Upstream []Target `toml:"upstream"`
 	// To is a server address, the short form of an upstream with one server.
 	To string `toml:"to"`
+	// Split says what keeps a request on one side, if Upstream are several. Absent: chance.
+	Split *Split `toml:"split"`
+	// Mirror sends copies of the requests to another upstream.
+	Mirror *Mirror `toml:"mirror"`
+	// Fault makes the route slow or fail, for tests of its clients.
+	Fault *Fault `toml:"fault"`
 	// Redirect answers with a redirect instead.
 	Redirect *Redirect `toml:"redirect"`
 	// Respond answers with a fixed response instead.
@@ -121,6 +127,41 @@ type Target struct {
 	Upstream string
 	// Weight is its share: Weight / sum of weights. 1 when it is the only one.
 	Weight int
+}
+
+// A Split keeps requests on one side of a split by weight. One of Hash and Cookie is set.
+type Split struct {
+	// Hash: requests with the same "client-ip", "header:NAME", "cookie:NAME",
+	// "query:NAME" or "path" go to the same upstream.
+	Hash string `toml:"hash"`
+	// Cookie is the name of one that wproxy sets.
+	Cookie string `toml:"cookie"`
+	// MaxAge is how long the client keeps Cookie. Default 0: as long as the browser runs.
+	MaxAge time.Duration `toml:"max_age" default:"0" range:"0..8760h"`
+}
+
+// A Mirror sends copies of requests to another upstream. Short form: a string, the Upstream.
+type Mirror struct {
+	// Upstream is its name. Required.
+	Upstream string `toml:"upstream"`
+	// Share of the requests that are copied. Default 100%.
+	Share Percent `toml:"share" default:"100%" range:"0%..100%"`
+	// Body is the largest body that is copied. Default 64KiB.
+	Body Size `toml:"body" default:"64KiB" range:"0..16MiB"`
+}
+
+// A Fault makes a route slow or fail.
+type Fault struct {
+	// Delay before the request is passed on. Default 0: none.
+	Delay time.Duration `toml:"delay" default:"0" range:"0..1h"`
+	// DelayShare of the requests are delayed. Default 100%.
+	DelayShare Percent `toml:"delay_share" default:"100%" range:"0%..100%"`
+	// Abort is the status that is answered instead of passing the request on. Default 0: none.
+	Abort int `toml:"abort" default:"0" range:"0..599"`
+	// AbortShare of the requests are aborted. Default 100%.
+	AbortShare Percent `toml:"abort_share" default:"100%" range:"0%..100%"`
+	// Header: only requests with this field. Absent: all.
+	Header string `toml:"header"`
 }
 
 // A Redirect answers with a redirect. Short form: a string, the To.

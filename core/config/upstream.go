@@ -11,13 +11,31 @@ type Upstream struct {
 	// Hash changes when, and only when, a setting changes.
 	Hash Hash `toml:"-" hash:"-"`
 
-	// Servers: addresses, or tables with address and weight. Required.
+	// Servers: addresses, or tables with address and weight. Required unless Discover.
 	Servers []ServerEntry `toml:"servers"`
+	// Discover finds the servers while wproxy runs; nil: they are Servers.
+	Discover *Discover `toml:"discover"`
 	// Host is the Host that the servers see: "" (default) the client's,
 	// "server" the server's own address, or this name.
 	Host string `toml:"host"`
-	// Balance picks the server. Default and only value so far: "round-robin" (smooth, weighted).
-	Balance string `toml:"balance" default:"round-robin" oneof:"round-robin" later:"random|random-2|least-conn|least-time|hash|maglev"`
+	// Balance picks the server. Default "round-robin" (smooth, weighted).
+	Balance string `toml:"balance" default:"round-robin" oneof:"round-robin|random|random-2|least-conn|least-time|hash|maglev"`
+	// HashKey is what ties requests to a server with Balance "hash" and "maglev":
+	// "client-ip", "header:NAME", "cookie:NAME", "query:NAME" or "path". Required there.
+	HashKey string `toml:"hash"`
+	// HashBound is the most load of a server as a multiple of its even share; above it, keys
+	// go on to the next one. Default 125%; 0%: no bound.
+	HashBound Percent `toml:"hash_bound" default:"125%" range:"0%..1000%"`
+	// SlowStart is how long the weight of a server that has come back grows. Default 0: not at all.
+	SlowStart time.Duration `toml:"slow_start" default:"0" range:"0..1h"`
+	// Sticky keeps a client on its server by a cookie. Absent: it does not.
+	Sticky *Sticky `toml:"sticky"`
+	// Health asks the servers whether they are well; nil: nobody asks.
+	Health *Health `toml:"health"`
+	// Outlier takes servers out that fail requests; nil: none is.
+	Outlier *Outlier `toml:"outlier"`
+	// Panic is the share of available servers below which all are tried. Default 30%; 0%: never.
+	Panic Percent `toml:"panic" default:"30%" range:"0%..100%"`
 	// DeadlineHeader is a field that tells the servers how many milliseconds they have
 	// for their answer. A client's own of that name is dropped. Default "": none.
 	DeadlineHeader string `toml:"deadline_header"`
@@ -34,6 +52,11 @@ type ServerEntry struct {
 	Address string `toml:"address"`
 	// Weight is its share of requests among the servers. Default 1.
 	Weight int `toml:"weight" default:"1" range:"1..1000"`
+	// Priority: servers with a higher number are used when none with a lower one is
+	// available. Default 0.
+	Priority int `toml:"priority" default:"0" range:"0..100"`
+	// Backup: used when no other is available, after all priorities.
+	Backup bool `toml:"backup"`
 	// MaxConnections is the most connections to it; 0, the default: pool.per_server.
 	MaxConnections int `toml:"max_connections" default:"0" range:"0..1000000"`
 	// MaxRequests is the most requests that it has at a time; 0, the default: pool.max_requests.
@@ -43,6 +66,25 @@ type ServerEntry struct {
 	Network string `toml:"-"`
 	// Dial is "host:port", a path, or the name of the built-in, from Address.
 	Dial string `toml:"-"`
+}
+
+// A Sticky is the cookie that keeps a client on its server.
+type Sticky struct {
+	// Cookie is its name. Default "wproxy-server".
+	Cookie string `toml:"cookie" default:"wproxy-server"`
+	// Secret is what its values are made with. Absent: wproxy makes one when it starts,
+	// which reloads keep, and other instances do not have.
+	Secret Value `toml:"secret"`
+	// MaxAge is how long the client keeps it, from when it gets it. Default 0: as long as the browser runs.
+	MaxAge time.Duration `toml:"max_age" default:"0" range:"0..8760h"`
+	// Path that it is for. Default "/".
+	Path string `toml:"path" default:"/"`
+	// Secure: over TLS only; "auto" (default) when the request came over TLS.
+	Secure string `toml:"secure" default:"auto" oneof:"auto|always|never"`
+	// HTTPOnly hides it from scripts. Default true.
+	HTTPOnly bool `toml:"http_only" default:"true"`
+	// SameSite attribute. Default "lax".
+	SameSite string `toml:"same_site" default:"lax" oneof:"lax|strict|none"`
 }
 
 // A Pool bounds the connections of an upstream.

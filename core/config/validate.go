@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -41,6 +42,12 @@ func (v *validator) file() {
 		v.route(f.Routes[name])
 	}
 	v.admin()
+	if f.Server.Group != "" && f.Server.User == "" {
+		v.addf("server.group", "server.group: needs a user: the group of root alone is not given up")
+	}
+	if p := f.Server.PidFile; p != "" && !filepath.IsAbs(p) {
+		v.addf("server.pid_file", "server.pid_file: %q is not an absolute path", p)
+	}
 	for i := range f.Tests {
 		v.test(i, &f.Tests[i])
 	}
@@ -76,6 +83,9 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 	if len(l.Protocols) == 0 {
 		v.addf(key+".protocols", "%s: protocols: is empty; leave it out, or write [\"h1\"]", lb)
 	}
+	if l.TLS != nil && l.TLS.ACME != nil {
+		v.acme(key+".tls.acme", lb, l.TLS.ACME)
+	}
 }
 
 func (v *validator) upstream(u *Upstream) {
@@ -83,11 +93,9 @@ func (v *validator) upstream(u *Upstream) {
 	if _, ok := v.f.index[key]; !ok {
 		return // made from a `to`, which the route checks
 	}
-	if _, ok := v.f.index[key+".servers"]; !ok {
-		v.addf(key, "%s: needs servers, e.g. servers = [\"10.0.0.1:8080\"]", lb)
-	} else if len(u.Servers) == 0 && !v.reported(key+".servers") {
-		v.addf(key+".servers", "%s: servers: is empty; a request could go nowhere", lb)
-	}
+	v.serverSource(u)
+	v.health(u)
+	v.outlier(u)
 	seen := map[string]bool{}
 	for i, s := range u.Servers {
 		if seen[s.Address] {
@@ -95,6 +103,7 @@ func (v *validator) upstream(u *Upstream) {
 		}
 		seen[s.Address] = true
 	}
+	v.balance(u, key, lb)
 	if host := u.Host; host != "" {
 		if _, _, err := splitAddress(host); err != nil && !isName(host) {
 			v.addf(key+".host", "%s: host: %q is not a name, host:port, or \"server\"", lb, host)

@@ -14,6 +14,7 @@ func (v *validator) route(r *Route) {
 	c := routeCheck{v, r, "routes." + r.Name, label("routes", r.Name)}
 	c.conditions()
 	c.action()
+	c.shaping()
 	c.path()
 	c.edit("request_headers", &r.RequestHeaders)
 	c.edit("response_headers", &r.ResponseHeaders)
@@ -133,7 +134,7 @@ func (c *routeCheck) action() {
 		c.targets()
 	}
 	if c.has("redirect") || c.has("respond") {
-		for _, key := range []string{"strip", "rewrite", "retry", "websocket", "request_headers"} {
+		for _, key := range []string{"strip", "rewrite", "retry", "websocket", "request_headers", "split", "mirror", "fault"} {
 			if c.has(key) {
 				c.addf(key, "has no effect: the route has no upstream")
 			}
@@ -171,6 +172,56 @@ func (c *routeCheck) targets() {
 		}
 		at := c.key + "." + key
 		c.v.addf(at, "%s: upstream: there is no upstream %q%s", c.label, t.Upstream, hint)
+	}
+}
+
+// shaping checks what is done with the requests of a route beside passing them on.
+func (c *routeCheck) shaping() {
+	if s := c.r.Split; s != nil {
+		c.split(s)
+	}
+	if m := c.r.Mirror; m != nil {
+		known := slices.Sorted(maps.Keys(c.v.f.Upstreams))
+		switch {
+		case m.Upstream == "" && !c.v.reported(c.key+".mirror"):
+			c.addf("mirror", "needs the name of an upstream")
+		case m.Upstream != "" && c.v.f.Upstreams[m.Upstream] == nil:
+			c.addf("mirror", "there is no upstream %q%s", m.Upstream, suggest(m.Upstream, known))
+		}
+	}
+	if f := c.r.Fault; f != nil {
+		if f.Delay == 0 && f.Abort == 0 && !c.v.reported(c.key+".fault") {
+			c.addf("fault", "does nothing: it has neither delay nor abort")
+		}
+		if f.Abort != 0 && f.Abort < 200 {
+			c.addf("fault.abort", "%d is not the status of an answer: 200 to 599", f.Abort)
+		}
+		if c.has("fault.header") && !isToken(f.Header) {
+			c.addf("fault.header", "%q is not a field name", f.Header)
+		}
+	}
+}
+
+// split checks what keeps requests on one side.
+func (c *routeCheck) split(s *Split) {
+	if len(c.r.Upstream) < 2 && !c.v.reported(c.key+".upstream") {
+		c.addf("split", "has no effect: the route has one upstream; a split is upstream = { a = 95, b = 5 }")
+	}
+	switch {
+	case s.Hash != "" && s.Cookie != "":
+		c.addf("split", "hash and cookie exclude each other: cookie is one that wproxy sets, hash = \"cookie:NAME\" one of yours")
+	case s.Hash == "" && s.Cookie == "" && !c.v.reported(c.key+".split"):
+		c.addf("split", "needs hash or cookie")
+	case s.Cookie == "" && c.has("split.max_age"):
+		c.addf("split.max_age", "has no effect without cookie")
+	}
+	if s.Hash != "" {
+		if _, _, err := ParseKey(s.Hash); err != nil {
+			c.addf("split.hash", "%v", err)
+		}
+	}
+	if s.Cookie != "" && !isToken(s.Cookie) {
+		c.addf("split.cookie", "%q is not a name of a cookie", s.Cookie)
 	}
 }
 

@@ -59,9 +59,9 @@ func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, err
 	return d.o.NewConn(nc), nil
 }
 
-// connect resolves the name and tries its addresses in the resolver's order,
-// each for at most ConnectTimeout. net.Dialer would share what is left of the
-// deadline between them, which is not the promise that the configuration makes.
+// connect resolves the name and tries its addresses (race.go), each for at most
+// ConnectTimeout. net.Dialer would share what is left of the deadline between
+// them, which is not the promise that the configuration makes.
 func (d *Dialer) connect(ctx context.Context, e *upstream.Endpoint) (net.Conn, error) {
 	if e.Dial != nil {
 		return e.Dial(ctx)
@@ -80,13 +80,12 @@ func (d *Dialer) connect(ctx context.Context, e *upstream.Endpoint) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range addrs {
-		var nc net.Conn
-		if nc, err = d.attempt(ctx, "tcp", net.JoinHostPort(a, port)); err == nil || ctx.Err() != nil {
-			return nc, err
-		}
+	if len(addrs) == 0 {
+		return nil, &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
 	}
-	return nil, err
+	return race(ctx, interleave(addrs), func(ctx context.Context, a string) (net.Conn, error) {
+		return d.attempt(ctx, "tcp", net.JoinHostPort(a, port))
+	})
 }
 
 func (d *Dialer) attempt(ctx context.Context, network, address string) (net.Conn, error) {

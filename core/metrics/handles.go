@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,44 +18,95 @@ func class(status int) int {
 	return status / 100
 }
 
-// A Route counts the exchanges of one route.
-type Route struct {
-	requests [][len(classes)]prometheus.Counter // by index of the listener
-	seconds  prometheus.Observer
+// Handles resolve a series when it is first counted: a file with 10,000 upstreams would
+// otherwise hold 240,000 series of which most are never anything but 0, in 150 MB. After
+// that they are a load and an increment. Announce resolves them all, which is better
+// where they are few: a rate over a series that appears with a 1 does not see that one.
+
+// A counter is the handle of a series.
+type counter struct {
+	made atomic.Pointer[prometheus.Counter]
 }
 
-// Route resolves the handles of a route. The engine names a listener by its
-// index in listeners. Requests that match no route are counted on the route "".
+func (c *counter) resolve(vec *prometheus.CounterVec, labels ...string) prometheus.Counter {
+	made := vec.WithLabelValues(labels...) // the same one for everybody
+	c.made.Store(&made)
+	return made
+}
+
+// An observer is the handle of a histogram.
+type observer struct {
+	made atomic.Pointer[prometheus.Observer]
+}
+
+func (o *observer) resolve(vec *prometheus.HistogramVec, labels ...string) prometheus.Observer {
+	made := vec.WithLabelValues(labels...)
+	o.made.Store(&made)
+	return made
+}
+
+// A Route counts the exchanges of one route.
+type Route struct {
+	// Immutable.
+	m         *Metrics
+	name      string
+	listeners []string
+
+	requests [][len(classes)]counter // by index of the listener
+	seconds  observer
+}
+
+// Route makes the handles of a route. The engine names a listener by its
+// index in listeners, which is borrowed. Requests that match no route are counted on the
+// route "".
 func (m *Metrics) Route(name string, listeners []string) *Route {
-	r := &Route{
-		requests: make([][len(classes)]prometheus.Counter, len(listeners)),
-		seconds:  m.requestSeconds.WithLabelValues(name),
-	}
-	for i, l := range listeners {
-		for j, c := range classes {
-			r.requests[i][j] = m.requests.WithLabelValues(l, name, c)
+	return &Route{m: m, name: name, listeners: listeners, requests: make([][len(classes)]counter, len(listeners))}
+}
+
+// Announce makes all series of r be there, with 0, and returns r.
+func (r *Route) Announce() *Route {
+	r.seconds.resolve(r.m.requestSeconds, r.name)
+	for i := range r.requests {
+		for j := range r.requests[i] {
+			r.request(i, j)
 		}
 	}
 	return r
+}
+
+func (r *Route) request(listener, class int) prometheus.Counter {
+	c := &r.requests[listener][class]
+	if made := c.made.Load(); made != nil {
+		return *made
+	}
+	return c.resolve(r.m.requests, r.listeners[listener], r.name, classes[class])
 }
 
 // Done counts an exchange that came through listener (an index, -1: unknown; see
 // [Metrics.Route]), was answered with status and took took.
 func (r *Route) Done(listener, status int, took time.Duration) {
 	if listener >= 0 && listener < len(r.requests) {
-		r.requests[listener][class(status)].Inc()
+		r.request(listener, class(status)).Inc()
 	}
-	r.seconds.Observe(took.Seconds())
+	if made := r.seconds.made.Load(); made != nil {
+		(*made).Observe(took.Seconds())
+		return
+	}
+	r.seconds.resolve(r.m.requestSeconds, r.name).Observe(took.Seconds())
 }
 
 // An Upstream counts tries at one upstream.
 type Upstream struct {
-	connect, firstByte, total prometheus.Observer
-	failures                  map[string]prometheus.Counter
-	retries                   map[string][len(retryOutcomes)]prometheus.Counter
+	// Immutable.
+	m    *Metrics
+	name string
+
+	connect, firstByte, total observer
+	failures                  [len(failureReasons)]counter
+	retries                   [len(failureReasons)][len(retryOutcomes)]counter
 }
 
-// FailureReasons are the reasons by which failed tries are counted.
+// failureReasons are the reasons by which failed tries are counted.
 var failureReasons = [...]string{
 	FailureConnect, FailureReset, FailureTimeout, FailureTLS, FailureQueue, FailureProtocol, FailureRefused, FailureStatus, other,
 }
@@ -89,52 +141,81 @@ func RetryOutcome(answered bool) int {
 	return RetryFailed
 }
 
-// Upstream resolves the handles of an upstream.
-func (m *Metrics) Upstream(name string) *Upstream {
-	u := &Upstream{
-		connect:   m.upstreamSeconds.WithLabelValues(name, "connect"),
-		firstByte: m.upstreamSeconds.WithLabelValues(name, "first_byte"),
-		total:     m.upstreamSeconds.WithLabelValues(name, "total"),
-		failures:  make(map[string]prometheus.Counter, len(failureReasons)),
-		retries:   make(map[string][len(retryOutcomes)]prometheus.Counter, len(failureReasons)),
-	}
-	for _, r := range failureReasons {
-		u.failures[r] = m.upstreamFailures.WithLabelValues(name, r)
-		var c [len(retryOutcomes)]prometheus.Counter
-		for i, o := range retryOutcomes {
-			c[i] = m.retries.WithLabelValues(name, r, o)
+// reasonIndex returns the index in failureReasons.
+func reasonIndex(reason string) int {
+	for i, r := range failureReasons {
+		if r == reason {
+			return i
 		}
-		u.retries[r] = c
+	}
+	return len(failureReasons) - 1 // other
+}
+
+// Upstream makes the handles of an upstream.
+func (m *Metrics) Upstream(name string) *Upstream { return &Upstream{m: m, name: name} }
+
+// Announce makes all series of u be there, with 0, and returns u.
+func (u *Upstream) Announce() *Upstream {
+	u.observer(&u.connect, phaseConnect)
+	u.observer(&u.firstByte, phaseFirstByte)
+	u.observer(&u.total, phaseTotal)
+	for i := range failureReasons {
+		u.failure(i)
+		for outcome := range retryOutcomes {
+			u.retry(i, outcome)
+		}
 	}
 	return u
 }
 
+// Phases of a try.
+const (
+	phaseConnect   = "connect"
+	phaseFirstByte = "first_byte"
+	phaseTotal     = "total"
+)
+
+func (u *Upstream) observer(o *observer, phase string) prometheus.Observer {
+	if made := o.made.Load(); made != nil {
+		return *made
+	}
+	return o.resolve(u.m.upstreamSeconds, u.name, phase)
+}
+
+func (u *Upstream) failure(reason int) prometheus.Counter {
+	c := &u.failures[reason]
+	if made := c.made.Load(); made != nil {
+		return *made
+	}
+	return c.resolve(u.m.upstreamFailures, u.name, failureReasons[reason])
+}
+
+func (u *Upstream) retry(reason, outcome int) prometheus.Counter {
+	c := &u.retries[reason][outcome]
+	if made := c.made.Load(); made != nil {
+		return *made
+	}
+	return c.resolve(u.m.retries, u.name, failureReasons[reason], retryOutcomes[outcome])
+}
+
 // Connected observes the time that a new connection took.
-func (u *Upstream) Connected(took time.Duration) { u.connect.Observe(took.Seconds()) }
+func (u *Upstream) Connected(took time.Duration) {
+	u.observer(&u.connect, phaseConnect).Observe(took.Seconds())
+}
 
 // Done observes an answered try: time to the head of the answer and to its end.
 func (u *Upstream) Done(firstByte, total time.Duration) {
-	u.firstByte.Observe(firstByte.Seconds())
-	u.total.Observe(total.Seconds())
+	u.observer(&u.firstByte, phaseFirstByte).Observe(firstByte.Seconds())
+	u.observer(&u.total, phaseTotal).Observe(total.Seconds())
 }
 
 // Failed counts a failed try; reason is one of the Failure names.
-func (u *Upstream) Failed(reason string) {
-	c, ok := u.failures[reason]
-	if !ok {
-		c = u.failures[other]
-	}
-	c.Inc()
-}
+func (u *Upstream) Failed(reason string) { u.failure(reasonIndex(reason)).Inc() }
 
 // Retried counts a further try; reason is why the try before it failed, outcome one of
 // the Retry names.
 func (u *Upstream) Retried(reason string, outcome int) {
-	c, known := u.retries[reason]
-	if !known {
-		c = u.retries[other]
-	}
-	c[outcome].Inc()
+	u.retry(reasonIndex(reason), outcome).Inc()
 }
 
 // A Plugin holds what the host reports of one plugin.
@@ -200,6 +281,9 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.upstreamSeconds, m.upstreamSeconds, "upstream"},
 		{m.retries, m.retries, "upstream"},
 		{m.upstreamFailures, m.upstreamFailures, "upstream"},
+		{m.mirrored, m.mirrored, "route"},
+		{m.mirrored, m.mirrored, "upstream"},
+		{m.faults, m.faults, "route"},
 		{m.connections, m.connections, "listener"},
 		{m.connsRefused, m.connsRefused, "listener"},
 		{m.pluginTraps, m.pluginTraps, "plugin"},
@@ -209,6 +293,12 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.pluginSeconds, m.pluginSeconds, "plugin"},
 		{m.pluginCallouts, m.pluginCallouts, "plugin"},
 		{m.pluginCallouts, m.pluginCallouts, "upstream"},
+		{m.servers.up, m.servers.up, "upstream"},
+		{m.servers.checks, m.servers.checks, "upstream"},
+		{m.servers.ejections, m.servers.ejections, "upstream"},
+		{m.servers.panic, m.servers.panic, "upstream"},
+		{m.servers.lookups, m.servers.lookups, "upstream"},
+		{m.servers.lastFound, m.servers.lastFound, "upstream"},
 	} {
 		for name := range labelValues(v.coll, v.label) {
 			if !keep(v.label, name) {

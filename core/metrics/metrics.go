@@ -28,6 +28,8 @@ type Metrics struct {
 	refused          *prometheus.CounterVec
 	retries          *prometheus.CounterVec
 	upstreamFailures *prometheus.CounterVec
+	mirrored         *prometheus.CounterVec
+	faults           *prometheus.CounterVec
 	connections      *prometheus.GaugeVec
 	connsRefused     *prometheus.CounterVec
 	pluginTraps      *prometheus.CounterVec
@@ -41,6 +43,7 @@ type Metrics struct {
 	accessDropped    prometheus.Counter
 	logDropped       prometheus.Counter
 	guests           *guests
+	servers          *serverVecs
 
 	mu      sync.Mutex
 	reasons map[string]prometheus.Counter // guarded by mu; see Refused
@@ -68,6 +71,12 @@ func New() *Metrics {
 		upstreamFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_upstream_failures_total", Help: "Tries at an upstream that failed.",
 		}, []string{"upstream", "reason"}),
+		mirrored: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_mirrored_total", Help: "Copies of requests that a route's mirror made, by outcome.",
+		}, []string{"route", "upstream", "outcome"}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_faults_total", Help: "Faults that a route was configured to have: delays and aborts.",
+		}, []string{"route", "kind"}),
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wproxy_connections", Help: "Open connections from clients.",
 		}, []string{"listener"}),
@@ -105,15 +114,17 @@ func New() *Metrics {
 			Name: "wproxy_log_dropped_total", Help: "Lines of wproxy's own log that are lost: not writable, or nobody read them in time.",
 		}),
 		guests:  newGuests(),
+		servers: newServerVecs(),
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
-		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections, m.connsRefused,
+		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults, m.connections, m.connsRefused,
 		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
 		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	m.registry.MustRegister(m.servers.all()...)
 	return m
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"wproxy/core/metrics"
 )
 
@@ -284,4 +286,58 @@ func BenchmarkDone(b *testing.B) {
 		r.Done(0, 200, 3*time.Millisecond)
 		u.Done(time.Millisecond, 2*time.Millisecond)
 	}
+}
+
+// TestAnnounce: what is announced is there with 0; what is not appears with its first
+// count, the same for all who count.
+func TestAnnounce(t *testing.T) {
+	t.Parallel()
+	m := metrics.New()
+	series := func() int {
+		n := 0
+		for _, f := range gather(t, m) {
+			switch f.GetName() {
+			case "wproxy_requests_total", "wproxy_request_seconds", "wproxy_upstream_seconds", "wproxy_upstream_failures_total", "wproxy_retries_total":
+				n += len(f.GetMetric())
+			}
+		}
+		return n
+	}
+	r, u := m.Route("api", []string{"a", "b"}), m.Upstream("u")
+	if n := series(); n != 0 {
+		t.Fatalf("%d series before anything was counted", n)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			r.Done(1, 200, time.Second)
+			u.Failed(metrics.FailureTimeout)
+			u.Retried("no such reason", metrics.RetryOK)
+			m.Upstream("u").Failed(metrics.FailureTimeout) // of another generation
+		})
+	}
+	wg.Wait()
+	if n := series(); n != 4 {
+		t.Errorf("%d series, want 4", n)
+	}
+	for _, f := range gather(t, m) {
+		want := map[string]float64{"wproxy_requests_total": 8, "wproxy_upstream_failures_total": 16, "wproxy_retries_total": 8}[f.GetName()]
+		if want != 0 && f.GetMetric()[0].GetCounter().GetValue() != want {
+			t.Errorf("%s: %v, want %v", f.GetName(), f.GetMetric()[0].GetCounter().GetValue(), want)
+		}
+	}
+	r.Announce()
+	u.Announce()
+	if n, want := series(), 2*6+1+3+9+9*3; n != want {
+		t.Errorf("%d series announced, want %d", n, want)
+	}
+}
+
+func gather(t *testing.T, m *metrics.Metrics) []*dto.MetricFamily {
+	t.Helper()
+	all, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

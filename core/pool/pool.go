@@ -192,6 +192,12 @@ func (p *Pool) dial(ctx context.Context, key Key, r Request) (Conn, time.Duratio
 	return c, took, nil
 }
 
+// Connect makes a connection as Get would, which the pool neither counts nor keeps: it
+// is for who wants to know whether one can be made.
+func (p *Pool) Connect(ctx context.Context, e *upstream.Endpoint) (Conn, error) {
+	return p.o.Dial(ctx, e)
+}
+
 // Put gives back what Get returned for e, once its exchange is over. A connection
 // that cannot serve another one is closed.
 func (p *Pool) Put(e *upstream.Endpoint, c Conn) {

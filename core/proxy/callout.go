@@ -46,6 +46,8 @@ type Call struct {
 	// HeadRoom is the same for a head, or trailers, of so many field lines with so many
 	// bytes of names and values.
 	HeadRoom func(lines, bytes int) bool
+	// Discard means that of the answer nothing but the status is kept.
+	Discard bool
 }
 
 // A CallAnswer is an answer from an upstream, whole.
@@ -77,7 +79,7 @@ const reasonTooLarge = "answer_too_large"
 // done. The error is a *CallError, or that of ctx. The answer is the caller's.
 func (c *Caller) Do(ctx context.Context, r *Call) (*CallAnswer, error) {
 	x, _ := c.p.states.Get().(*state)
-	a := &answerSink{room: r.Room, headRoom: r.HeadRoom}
+	a := &answerSink{room: r.Room, headRoom: r.HeadRoom, discard: r.Discard}
 	stop := x.beginCall(ctx, r, a)
 	over := false
 	defer func() {
@@ -182,6 +184,7 @@ func (x *state) endCall(a *answerSink, err error) (*CallAnswer, error) {
 type answerSink struct {
 	room     func(n int) bool
 	headRoom func(lines, bytes int) bool
+	discard  bool
 	answer   CallAnswer
 }
 
@@ -194,6 +197,9 @@ func (a *answerSink) Head(h *exchange.Response, _ bool) error {
 		return errTooLarge()
 	}
 	a.answer.Status = h.Status
+	if a.discard {
+		return nil
+	}
 	a.answer.Fields.CopyFrom(&h.Fields)
 	return nil
 }
@@ -216,6 +222,9 @@ func errTooLarge() error {
 
 // Data implements exchange.Sink.
 func (a *answerSink) Data(p []byte, _ bool) error {
+	if a.discard {
+		return nil
+	}
 	if len(p) > 0 && a.room != nil && !a.room(len(p)) {
 		return errTooLarge()
 	}
@@ -225,6 +234,9 @@ func (a *answerSink) Data(p []byte, _ bool) error {
 
 // Trailer implements exchange.Sink.
 func (a *answerSink) Trailer(f *exchange.Fields) error {
+	if a.discard {
+		return nil
+	}
 	if !a.hasHeadRoom(f) {
 		return errTooLarge()
 	}

@@ -38,7 +38,7 @@ func doCall(t *testing.T, e *engine, c *proxy.Caller, r *proxy.Call) (*proxy.Cal
 	if (a == nil) == (err == nil) {
 		t.Errorf("answer %v and error %v", a, err)
 	}
-	live := &e.upstream.Cluster.Live
+	live := e.upstream.Cluster.Live
 	if live.Active.Load() != 0 || live.Retrying.Load() != 0 {
 		t.Errorf("still live: %d, retrying %d", live.Active.Load(), live.Retrying.Load())
 	}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -30,10 +29,16 @@ type outgoing struct {
 	// body. Owned by who reads the answer.
 	dropped, droppedBytes int
 
+	key     uint64             // hash of the upstream's Key; 0: none
+	wanted  *upstream.Endpoint // that the sticky cookie names; nil: none, or it is gone
+	splitID string             // value of the split's cookie that is to be set; "": none
+	copy    *mirrored          // that is being made; nil: none
+
 	keepHost bool // an authority is sent as it is (Caller)
 
 	// Of the current try.
 	endpoint *upstream.Endpoint
+	loading  *upstream.Endpoint // whose live exchanges it is one of; nil: of none
 	conn     pool.Conn
 	stream   exchange.Upstream // kept until its heads are not looked at any more
 	reused   bool              // conn has served an exchange before
@@ -53,6 +58,7 @@ type outgoing struct {
 	respErr  error // what it ended with. Guarded by mu
 	sentEnd  bool  // the end of the request is being, or was, sent. Guarded by mu
 	claimed  bool  // the answer is the upstream's. Guarded by mu
+	status   int   // of that answer
 	tunnel   bool  // a 101 was passed on. Guarded by mu
 
 	// For the record.
@@ -94,13 +100,18 @@ func (s connector) Head(h *exchange.Request, end bool) error {
 			return err
 		}
 	}
-	x.out.to = x.route.target()
-	if x.out.to == nil {
+	to := x.target(h)
+	if to == nil {
 		return x.answer(503, "no_server")
+	}
+	x.out.to = to.Current()
+	if err := x.fault(h); err != nil {
+		return err
 	}
 	if err := x.copyHead(h); err != nil {
 		return err
 	}
+	x.mirror(end)
 	x.out.heldAll = true
 	x.out.to.Cluster.Live.Active.Add(1)
 	x.out.to.Cluster.Budget.Pay(x.route.Retry.share())
@@ -172,81 +183,6 @@ func (x *state) attempt(pc piece) error {
 	}
 }
 
-// open gets a stream to an endpoint.
-func (x *state) open() error {
-	if x.settled() { // it has come late, on a body that was waited for: no connection is worth it
-		return exchange.ErrAnswered
-	}
-	o := &x.out
-	e := o.next // picked when it was clear that there is another try
-	if o.next = nil; e == nil {
-		e = o.to.Picker.Pick(0, o.tried)
-	}
-	if e == nil {
-		return &exchange.Error{Op: "pick", Side: exchange.UpstreamSide, Status: 503, Reason: "no_server"}
-	}
-	o.endpoint = e
-	o.tries++
-	x.beginTry()
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: o.until})
-	if took > 0 {
-		o.connectTime = took
-		o.to.Metrics.Connected(took)
-	}
-	if err != nil {
-		return x.getError(err)
-	}
-	o.reused = c.Reused()
-	up, err := c.Open(x.ctx)
-	if err != nil {
-		o.to.Pool.Put(e, c)
-		return err
-	}
-	x.releaseStream() // of the try before
-	o.conn, o.stream, o.pushed, o.duplex = c, up, 0, false
-	o.began = x.start
-	if o.tries > 1 || took > 0 || len(x.filters) > 0 { // else so little has passed that the clock is not asked
-		o.began = x.p.now()
-	}
-	if !o.keepHost || o.head.Authority == "" {
-		o.head.Authority = o.to.Cluster.Authority(e, x.req.Authority)
-	}
-	x.tellDeadline()
-	if d, ok := up.(exchange.Deadliner); ok && !x.deadline.IsZero() {
-		d.SetDeadline(x.deadline)
-	}
-	e.Live.Active.Add(1)
-	x.mu.Lock()
-	x.up, x.expired, o.respDone, o.respErr, o.sentEnd = up, false, false, nil, false
-	dead := x.gone || x.answered
-	x.mu.Unlock()
-	if dead { // answered, or left, while the connection was made
-		x.drop(exchange.CodeCancel)
-		return exchange.ErrAnswered
-	}
-	return nil
-}
-
-// getError says what a failure to get a connection means.
-func (x *state) getError(err error) error {
-	_, named := errors.AsType[*exchange.Error](err)
-	switch {
-	case x.ctx.Err() != nil:
-		x.setGone()
-		return exchange.ErrAnswered // there is nobody to answer
-	case named && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
-		return err // of one attempt to connect, say, which has a time of its own
-	case errors.Is(err, context.DeadlineExceeded) && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
-		return &exchange.Error{
-			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 504, Reason: "upstream_" + reasonPerTry, Err: err,
-		}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &exchange.Error{Op: "connect", Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
-	default:
-		return err
-	}
-}
-
 // send pushes the head, what is held, and pc into the current stream.
 func (x *state) send(pc piece) error {
 	o := &x.out
@@ -297,6 +233,7 @@ func (x *state) pushPiece(pc piece) error {
 func (s connector) Data(p []byte, end bool) error {
 	x, o := s.x, &s.x.out
 	pc := piece{p: p, end: end}
+	x.copyData(p, end)
 	switch {
 	case o.deferred && len(p) == 0 && !end:
 		return nil // nothing has been let through yet
@@ -362,6 +299,7 @@ func (s connector) Trailer(f *exchange.Fields) error {
 		x.fx.RequestTrailer = f
 		x.fx.Mu.Unlock()
 	}
+	x.copyData(nil, true) // copies have no trailer
 	pc := piece{trailer: f, end: true}
 	switch {
 	case x.out.deferred:
@@ -411,9 +349,17 @@ func (x *state) receive() error {
 	}
 	err := x.feedFrom(x.up)
 	if err == nil {
+		x.succeeded()
 		x.closeUpstream()
 	}
 	return err
+}
+
+// succeeded tells who watches the endpoint that its answer has come, whole.
+func (x *state) succeeded() {
+	if o := x.out.endpoint.Observer; o != nil {
+		o.Answered(x.out.status)
+	}
 }
 
 // salvage decides what a failed write means, by reading: an upstream that does
@@ -439,6 +385,7 @@ func (x *state) salvage(writeErr error) error {
 	err := x.feedFrom(x.up)
 	switch {
 	case err == nil:
+		x.succeeded()
 		x.drop(exchange.CodeNoError)
 		return exchange.ErrAnswered
 	case errors.Is(err, exchange.ErrAnswered), x.hasAnswer():
@@ -490,39 +437,6 @@ func (x *state) answerFor(e *exchange.Error) error {
 		return x.answerWith(statusOf(e), reasonOf(e), &exchange.Field{Name: "retry-after", Value: fullRetryAfter})
 	}
 	return x.answer(statusOf(e), reasonOf(e))
-}
-
-// drop resets the stream, if there is one, and lets go of its connection.
-func (x *state) drop(code exchange.Code) {
-	x.mu.Lock()
-	if x.up != nil {
-		x.up.Reset(code)
-	}
-	x.mu.Unlock()
-	x.closeUpstream()
-}
-
-// closeUpstream gives the connection back; the pool keeps it if it can be used again.
-func (x *state) closeUpstream() {
-	x.mu.Lock()
-	up := x.up
-	x.up = nil
-	x.unboundTryLocked()
-	x.mu.Unlock()
-	if up != nil {
-		o := &x.out
-		o.endpoint.Live.Active.Add(-1)
-		o.to.Pool.Put(o.endpoint, o.conn)
-		o.conn = nil
-	}
-}
-
-// releaseStream lets the codec use the stream of a try that is over again.
-func (x *state) releaseStream() {
-	if r, ok := x.out.stream.(exchange.Releaser); ok {
-		r.Release()
-	}
-	x.out.stream = nil
 }
 
 var zeroTime time.Time

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 
@@ -167,25 +166,4 @@ func hasFilter(list []filter.Factory, name string) bool {
 func (x *state) refuseEdit(err error) error {
 	e := asError(err)
 	return x.answer(e.Status, e.Reason)
-}
-
-// target picks the upstream of a route by weight.
-func (r *Route) target() *Upstream {
-	if len(r.Split) == 1 {
-		return r.Split[0].Upstream
-	}
-	total := 0
-	for _, t := range r.Split {
-		total += max(t.Weight, 0)
-	}
-	if total == 0 {
-		return nil
-	}
-	n := rand.IntN(total)
-	for _, t := range r.Split {
-		if n -= max(t.Weight, 0); n < 0 {
-			return t.Upstream
-		}
-	}
-	return nil
 }

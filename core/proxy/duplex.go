@@ -139,9 +139,13 @@ func (x *state) outcome() error {
 		x.cond.Wait()
 	}
 	err, other := x.out.respErr, x.gone || x.answered && !x.out.claimed
+	open := x.up != nil
 	x.mu.Unlock()
 	switch {
 	case err == nil:
+		if open { // else it has been told
+			x.succeeded()
+		}
 		x.closeUpstream()
 		return nil
 	case other:

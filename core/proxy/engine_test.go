@@ -40,6 +40,15 @@ type config struct {
 	noLog   bool
 }
 
+func roundRobin(t testing.TB, c *upstream.Cluster) balance.Picker {
+	t.Helper()
+	p, err := balance.New(c, balance.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func newEngine(tb testing.TB, o *origin, cfg config) *engine {
 	tb.Helper()
 	e := &engine{t: tb, origin: o, metrics: metrics.New(), log: new(bytes.Buffer)}
@@ -68,7 +77,7 @@ func newEngine(tb testing.TB, o *origin, cfg config) *engine {
 		return &conn{o: o}, nil
 	}})
 	e.upstream = &proxy.Upstream{
-		Cluster: cluster, Picker: balance.NewRoundRobin(endpoints), Pool: e.pool, Metrics: e.metrics.Upstream("u"),
+		Cluster: cluster, Picker: roundRobin(tb, cluster), Pool: e.pool, Metrics: e.metrics.Upstream("u"),
 	}
 	e.route = e.newRoute("r")
 	if cfg.edit != nil {

@@ -17,6 +17,11 @@ const (
 	// are: 20 % of one request would be none.
 	DefaultBudgetMin = 3
 
+	// failedLatency is the least time to the first byte that a failed try is taken for,
+	// where servers are picked by that: a server that refuses at once would look like
+	// the fastest of all.
+	failedLatency = time.Second
+
 	// DefaultBodyBuffer is how many bytes of a request's body are held so that it can
 	// be sent again. It is per exchange that streams a body.
 	DefaultBodyBuffer = 64 << 10
@@ -49,6 +54,14 @@ const (
 	// and our send buffer take without being read, so that a server that answers
 	// before it reads cannot lock both directions.
 	duplexAfter = 32 << 10
+
+	// maxMirrored is how many copies of a route's requests are held or under way at a time.
+	// Each may hold as much body as the route's mirror.body says.
+	maxMirrored = 64
+
+	// mirrorTimeout is how long a copy may take. A mirror that hangs holds maxMirrored
+	// connections for so long, and a reload's old configuration with them.
+	mirrorTimeout = 10 * time.Second
 
 	// maxRequestID is the longest x-request-id that is passed on, in bytes. A UUID has 36.
 	maxRequestID = 128

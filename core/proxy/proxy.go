@@ -10,10 +10,13 @@
 // proxy.go swaps snapshots, serve.go walks one exchange through, request.go
 // prepares its head, forwarded.go says whom to believe about the client,
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
-// upstream, duplex.go the second goroutine of a streaming body, retry.go says when
-// to try again, backoff.go how long to wait before that, try.go bounds a try and drops
-// an answer that is not passed on, response.go is the way back, reply.go makes answers,
-// record.go accounts. callout.go makes requests that no client has asked for.
+// upstream, open.go the connection of one try, duplex.go the second goroutine of a
+// streaming body, retry.go says when to try again, backoff.go how long to wait before
+// that, try.go bounds a try and drops an answer that is not passed on, response.go is the
+// way back, reply.go makes answers, challenge.go those to ACME servers, record.go
+// accounts. pick.go chooses upstream and server, sticky.go keeps clients on theirs.
+// callout.go makes requests that no client has asked for, mirror.go copies of those that
+// one has; fault.go makes a route fail on purpose.
 package proxy
 
 import (
@@ -31,6 +34,11 @@ import (
 type Options struct {
 	Metrics *metrics.Metrics // required
 	Now     func() time.Time // nil: time.Now
+
+	// Challenge returns the body that answers an ACME challenge of type http-01 at an
+	// authority and a path, if one is pending there. It is asked for paths below
+	// /.well-known/acme-challenge/ only, from many goroutines, and must not block. nil: none is.
+	Challenge func(authority, path string) (body string, ok bool)
 }
 
 // A Proxy is the engine. Use [New]. It is safe for concurrent use.
@@ -39,13 +47,15 @@ type Proxy struct {
 	metrics *metrics.Metrics
 	now     func() time.Time
 
+	challengeOf func(authority, path string) (body string, ok bool) // nil: none is pending
+
 	current atomic.Pointer[Snapshot]
 	states  sync.Pool // of *state
 }
 
 // New makes an engine that serves s.
 func New(o Options, s *Snapshot) *Proxy {
-	p := &Proxy{metrics: o.Metrics, now: o.Now}
+	p := &Proxy{metrics: o.Metrics, now: o.Now, challengeOf: o.Challenge}
 	if p.now == nil {
 		p.now = time.Now
 	}

@@ -44,7 +44,12 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 	if h.Status == 101 {
 		x.boundTunnel()
 	}
-	x.out.firstByte = max(x.p.now().Sub(x.out.began), 0)
+	x.out.status = h.Status
+	now := x.p.now()
+	x.out.firstByte = max(now.Sub(x.out.began), 0)
+	if x.out.to.Timed {
+		x.out.endpoint.ObserveLatency(x.out.firstByte, now)
+	}
 	x.route.ResponseHeaders.apply(&h.Fields)
 	x.showOutcome()
 	x.showResponse(h)
@@ -133,6 +138,9 @@ func (s outlet) Head(h *exchange.Response, end bool) error {
 		x.fx.Mu.Lock() // a guest's tick may be looking
 		h.Fields.RemoveFunc(hopByHop)
 		x.fx.Mu.Unlock()
+	}
+	if x.out.claimed && !x.ours {
+		x.setCookies(&h.Fields)
 	}
 	x.status = h.Status
 	x.headSent.Store(true)

@@ -202,7 +202,7 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	o.next = nil
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
-		o.next = o.to.Picker.Pick(0, o.tried)
+		o.next = x.pick()
 		switch {
 		case o.next == nil && full:
 			return false
@@ -234,8 +234,20 @@ func (x *state) failed(e *exchange.Error) {
 	o := &x.out
 	o.lastFailure = failureOf(e)
 	o.endpoint.Live.Failures.Add(1)
+	if o.to.Timed && !isFull(e) && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
+		now := x.p.now()
+		o.endpoint.ObserveLatency(max(now.Sub(o.began), failedLatency), now)
+	}
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
+	switch ob := o.endpoint.Observer; {
+	case ob == nil:
+	case e.Op == opStatus:
+		ob.Answered(e.Status)
+	case o.reused && e.Retry == exchange.RetryIfReused: // that a connection at rest was closed says nothing about the server
+	default:
+		ob.Failed(o.lastFailure)
+	}
 	x.showOutcome()
 }
 

@@ -10,6 +10,7 @@ import (
 	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
+	"wproxy/core/metrics"
 )
 
 // A state is one exchange on its way through the engine. It is used again for
@@ -150,6 +151,7 @@ func (x *state) clientGone(generation uint64) {
 		return
 	}
 	x.gone = true
+	x.cond.Broadcast() // delay
 	if x.up != nil {
 		x.up.Reset(exchange.CodeCancel)
 	}
@@ -165,6 +167,9 @@ func (s inlet) Head(h *exchange.Request, end bool) error {
 	x := s.x
 	x.req, x.fx.Request = h, h
 	x.prepare(h)
+	if x.challenge(h) {
+		return exchange.ErrAnswered
+	}
 	r, ok := x.match(h)
 	if !ok {
 		return x.refuse(404, "no_route")
@@ -290,6 +295,7 @@ func (x *state) finish(err error) {
 	}
 	x.stopWatching()
 	x.closeUpstream()
+	x.dropCopy(metrics.MirrorIncomplete)
 	x.mu.Lock()
 	x.live = false
 	x.mu.Unlock()
@@ -432,6 +438,7 @@ func (x *state) abandon() {
 	x.disarm()
 	x.stopWatching()
 	x.closeUpstream()
+	x.dropCopy(metrics.MirrorIncomplete)
 	x.uncount()
 	x.snap.release()
 	for _, f := range x.filters {

@@ -48,6 +48,12 @@ type Route struct {
 	Redirect *route.Redirect
 	Respond  *Respond
 
+	SplitKey    Key          // keeps requests with it on one side of Split
+	SplitCookie *SplitCookie // keeps clients there; nil: none. SplitKey has no effect beside it
+
+	Mirror *Mirror // copies of its requests; nil: none
+	Fault  *Fault  // for tests of its clients; nil: none
+
 	Allow, Deny     []netip.Prefix // client addresses; no Allow: all; Deny wins
 	Timeout         time.Duration  // of the whole exchange; 0: DefaultTimeout, negative: none
 	TunnelIdle      time.Duration  // how long neither side of a tunnel may say anything; 0: the codecs' default, negative: for ever
@@ -65,17 +71,37 @@ type Target struct {
 	Weight   int // 0 or less: none
 }
 
-// An Upstream joins what belongs to one upstream of the configuration.
+// An Upstream joins what belongs to one upstream of the configuration. It is
+// immutable, but for that Replace may say that another one stands in for it: its
+// servers are found while it serves.
 type Upstream struct {
 	Cluster *upstream.Cluster
 	Picker  balance.Picker
+	Key     Key     // for pickers that hash
+	Sticky  *Sticky // nil: clients are not kept on a server
+	Timed   bool    // Picker wants to know how long servers take to answer
 	Pool    *pool.Pool
 	Metrics *metrics.Upstream
 
 	// DeadlineHeader is a field, in lower case, that tells the server how many
 	// milliseconds it has for its answer; "": none.
 	DeadlineHeader string
+
+	latest atomic.Pointer[Upstream] // what stands in for it; nil: itself
 }
+
+// Current returns what is to be used for an exchange that begins: u, or what was
+// last given to Replace. An exchange asks once and keeps that to its end.
+func (u *Upstream) Current() *Upstream {
+	if v := u.latest.Load(); v != nil {
+		return v
+	}
+	return u
+}
+
+// Replace makes next what is used instead of u from now on: the same upstream, with
+// other servers. It may be called again, always on u.
+func (u *Upstream) Replace(next *Upstream) { u.latest.Store(next) }
 
 // HeaderEdits change the fields of a head: first Remove, then Set, then Add.
 // Names are in lower case; names and values have been validated.

@@ -128,6 +128,10 @@ func queryValue(query, name string) (value string, n int) {
 	return value, n
 }
 
+// QueryValue returns the value of the parameter called name of a raw query, encoded as
+// it was sent, and how many there are; the last counts.
+func QueryValue(query, name string) (value string, n int) { return queryValue(query, name) }
+
 // equalDecoded reports whether encoded, with "+" for a space and %XX, stands
 // for plain. A bad escape stands for itself.
 func equalDecoded(encoded, plain string) bool {

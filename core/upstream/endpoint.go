@@ -15,23 +15,35 @@ import (
 type DialFunc func(ctx context.Context) (net.Conn, error)
 
 // An Endpoint is one server of a cluster. It is shared by everything that
-// talks to that server; all but Live is immutable.
+// talks to that server; all but Live, its state and its latency is immutable.
 type Endpoint struct {
+	// What a pick looks at is side by side, as it is cold more often than not.
+
+	status  atomic.Int64 // a status
+	latency latency      // time to the first byte
+	Weight  int          // at least 1. Immutable
+
+	// Live counts what is going on; written by pool and engine.
+	Live Live
+
 	// Immutable.
 	Name    string   // as written in the configuration: log field and label
 	Network string   // "tcp", "unix", or "pipe" for a server inside the process
 	Address string   // host:port, path of the socket, or the name of the pipe
 	Scheme  string   // "http" (or "https", once there is TLS)
 	Host    string   // what host = "server" sends as authority
-	Weight  int      // at least 1
 	Dial    DialFunc // only with Network "pipe"
+	Tier    int      // 0 is used first, the next one when nothing in it is available
 
 	// The most connections that are open, and exchanges that are under way, at one
 	// time; 0: as the pool has it. Set before the Endpoint is used.
 	MaxConnections, MaxRequests int
 
-	// Live counts what is going on; written by pool and engine.
-	Live Live
+	changes atomic.Pointer[Changes] // of its cluster; nil: it is in none
+
+	// Observer is told what has become of tries. It is set, if at all, before the
+	// endpoint serves; nil: nobody is.
+	Observer Observer
 }
 
 // Live holds counters of one endpoint or cluster.

@@ -30,6 +30,15 @@ const (
 	// maxNesting of blocks in one function. The shipped plugins have 550, since Go's
 	// compiler makes a block for each place to resume at.
 	maxNesting = 10_000
+	// maxBlocks is the most places in one function where control flow parts or meets:
+	// blocks, loops and branches. A loop is loopBlocks of them, since it gets a look at
+	// the counter and its variables meet at both ends. The time to compile a function
+	// grows with the square: one of maxBlocks takes four seconds, and a module of
+	// maxBlockSquares, the sum over its functions, ten. The shipped plugins have 1,000
+	// in their largest function, and 7 million squares in all.
+	maxBlocks       = 16 << 10
+	loopBlocks      = 5
+	maxBlockSquares = 3 * maxBlocks * maxBlocks
 	// maxTables, and maxTableEntries in all of them and in all segments; an entry
 	// is 8 bytes of Go's heap, for each instance. What is left of it is also how far
 	// tables can grow.

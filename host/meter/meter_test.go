@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -29,6 +30,14 @@ func TestHostile(t *testing.T) {
 	exports := func(name string) *wasmtest.Module {
 		m := body()
 		m.ExportMemory(name)
+		return m
+	}
+	ifs := func(n int) []byte { return bytes.Repeat([]byte{0x41, 0, 0x04, 0x40, 0x0b}, n) }
+	long := func(n int) *wasmtest.Module {
+		m := new(wasmtest.Module)
+		for range n {
+			m.Func("", "", raw(ifs(16000)...))
+		}
 		return m
 	}
 	for _, tt := range []struct {
@@ -61,6 +70,9 @@ func TestHostile(t *testing.T) {
 		{"an unknown instruction of the second page", body(0xfc, 0x12, 0), "0xfc 0x12 is unknown"},
 		{"a long br_table", body(0x41, 0, 0x0e, 0xf1, 0xff, 0x03), "a br_table has 65521 targets"},
 		{"code behind the end", body(0x0b, 0x01), "the instruction"},
+		{"many blocks", body(ifs(16<<10 + 1)...), "function 0 has 16385 blocks, loops and branches"},
+		{"many loops", body(bytes.Repeat([]byte{0x03, 0x40, 0x0b}, 3300)...), "function 0 has 16500 blocks, loops and branches"},
+		{"many long functions", long(4), "function 3 has 16000 blocks, loops and branches, and with those before it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _, err := meter.Rewrite(tt.m.Bytes(), meter.Options{})

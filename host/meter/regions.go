@@ -59,6 +59,7 @@ type scan struct {
 	total    int  // units of all instructions
 	size     int  // instructions, with calls for what they are
 	loops    int  // loop instructions
+	blocks   int  // where control flow parts or meets; see maxBlocks
 	indirect bool // has a call_indirect
 	calls    int  // calls of any kind
 	bulk     bool // has an instruction that becomes a call
@@ -89,7 +90,7 @@ func (s *scan) reset(m *module, f int) {
 	s.now, s.exit, s.peak = flow{1, -1}, nowhere, 1
 	s.era, s.paid, s.paidOf = 0, 0, -1
 	s.total, s.size = 1, 1
-	s.loops, s.calls, s.indirect, s.bulk = 0, 0, false, false
+	s.loops, s.blocks, s.calls, s.indirect, s.bulk = 0, 0, 0, false, false
 }
 
 // step reads an instruction and books it. done is true after the function's last
@@ -125,6 +126,10 @@ func (s *scan) step() (done bool, err error) {
 		if len(s.frames) > maxNesting {
 			return false, s.refuse()
 		}
+		s.blocks++
+		if s.op == opLoop {
+			s.blocks += loopBlocks - 1
+		}
 		s.enter()
 	case opElse:
 		return false, s.otherwise()
@@ -134,9 +139,11 @@ func (s *scan) step() (done bool, err error) {
 		s.branch(s.x)
 		s.cur = -1
 	case opBrIf:
+		s.blocks++
 		s.branch(s.x)
 		s.split(s.cur)
 	case opBrTable:
+		s.blocks++
 		for _, l := range s.targets {
 			s.branch(l)
 		}

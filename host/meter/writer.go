@@ -2,6 +2,7 @@ package meter
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 )
 
@@ -43,6 +44,7 @@ func (w *writer) measure() error {
 	g.first, g.frame, g.total = make([]int, 0, n+2), make([]int, n+1), make([]int, n+1)
 	s := &w.scan
 	s.callee, s.g = nil, nil
+	squares := 0
 	for f := range n {
 		g.first = append(g.first, len(g.calls))
 		s.reset(w.m, f)
@@ -58,6 +60,10 @@ func (w *writer) measure() error {
 		if s.left() > 0 {
 			s.bad, s.at = true, s.pos
 			return s.refuse()
+		}
+		squares += s.blocks * s.blocks
+		if s.blocks > maxBlocks || squares > maxBlockSquares {
+			return w.tooLong(f, s.blocks)
 		}
 		if s.indirect {
 			g.calls = append(g.calls, uint32(n))
@@ -78,6 +84,16 @@ func (w *writer) measure() error {
 	g.scan = w.follow
 	g.settle()
 	return nil
+}
+
+// tooLong is the error of a module that would take too long to compile with function
+// f, which has so many blocks.
+func (w *writer) tooLong(f, blocks int) error {
+	what := fmt.Sprintf("function %d has %d blocks, loops and branches", w.m.imported+uint32(f), blocks)
+	if blocks > maxBlocks {
+		return fmt.Errorf("%s (a loop is counted as %d), the limit is %d: it would take too long to compile", what, loopBlocks, maxBlocks)
+	}
+	return fmt.Errorf("%s, and with those before it the module would take too long to compile: split the large functions", what)
 }
 
 // follow goes through a function that has been read before, for its summary.
