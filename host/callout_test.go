@@ -107,6 +107,36 @@ func TestHTTPCallStatus(t *testing.T) {
 	}
 }
 
+// TestHTTPCallEndsWithItsStream: a call is given no longer than the stream that it is
+// made for, and never no time at all.
+func TestHTTPCallEndsWithItsStream(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		timeout     int
+		left        time.Duration // of the stream; 0: it has no deadline
+		least, most time.Duration
+	}{
+		{5000, 0, 5 * time.Second, 5 * time.Second},
+		{5000, time.Hour, 5 * time.Second, 5 * time.Second},
+		{0, 10 * time.Second, time.Second, 10 * time.Second},
+		{50_000, 10 * time.Second, time.Second, 10 * time.Second},
+		{50_000, -time.Second, time.Millisecond, time.Millisecond},
+	} {
+		p := newProbe(v021, "proxy_http_call", "iiiiiiiiii>i", "u", string(abi.AppendPairs(nil, callHead)), "", "", tt.timeout, out(0))
+		stream := newStream()
+		if tt.left != 0 {
+			stream.over = time.Now().Add(tt.left)
+		}
+		status, _, s := p.run(t, stream, options{})
+		if status != abi.StatusOK {
+			t.Fatalf("status %v", status)
+		}
+		if got := s.caller.next(t).Timeout; got < tt.least || got > tt.most {
+			t.Errorf("timeout %d ms, %v left: the call has %v, want %v to %v", tt.timeout, tt.left, got, tt.least, tt.most)
+		}
+	}
+}
+
 // A host without a Caller has nobody to make a call.
 func TestHTTPCallWithoutCaller(t *testing.T) {
 	t.Parallel()

@@ -172,7 +172,10 @@ type fakeStream struct {
 	reply   *host.Reply
 	failed  error
 	woken   chan struct{} // closed by Failed
+	over    time.Time     // see Deadline
 }
+
+func (s *fakeStream) Deadline() time.Time { return s.over }
 
 func newStream() *fakeStream {
 	return &fakeStream{

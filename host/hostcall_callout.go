@@ -37,7 +37,7 @@ func hostHTTPCall(v *vm, a []uint64) abi.Status {
 	}
 	r := &CallRequest{
 		Plugin:  v.p.o.Name,
-		Timeout: min(timeout, maxCallTimeout),
+		Timeout: v.callTime(min(timeout, maxCallTimeout)),
 	}
 	if err := r.read(v, head, trailers); err != nil {
 		v.warn("an HTTP call was not made: " + err.Error())
@@ -50,6 +50,20 @@ func hostHTTPCall(v *vm, a []uint64) abi.Status {
 		return status
 	}
 	return v.put32(a[9], id)
+}
+
+// callTime returns how long a call may take that a guest gives d: not longer than the
+// stream that it is made for.
+func (v *vm) callTime(d time.Duration) time.Duration {
+	s, ok := v.stream().(Deadliner)
+	if !ok {
+		return d
+	}
+	until := s.Deadline()
+	if until.IsZero() {
+		return d
+	}
+	return min(d, max(time.Until(until), minCallTimeout))
 }
 
 // Why a call cannot be made.

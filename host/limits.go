@@ -166,9 +166,12 @@ const (
 	maxCallBody   = 1 << 20
 	maxCallAnswer = 1 << 20
 	// defaultCallTimeout is for a call without a timeout, the reference host's none;
-	// maxCallTimeout is the longest: what is asked for outlives the asker.
+	// maxCallTimeout is the longest, since what a root asks for has no other end.
+	// minCallTimeout is that of a call for a stream that is over: it fails at once, and in
+	// the same way as one that is late.
 	defaultCallTimeout = time.Minute
 	maxCallTimeout     = 10 * time.Minute
+	minCallTimeout     = time.Millisecond
 	// maxForeignArgs bounds the argument of a foreign function, and maxUncompressed what
 	// uncompress makes of one: the work is done while the VM is locked, some 20 ms for
 	// the largest. maxKeyBytes is a private RSA key of maxRSABits, whose use takes a few; a

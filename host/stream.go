@@ -2,6 +2,7 @@ package host
 
 import (
 	"iter"
+	"time"
 
 	"wproxy/abi"
 )
@@ -50,6 +51,10 @@ type Teller interface {
 // A Replier is a Stream that knows that Reply would have no effect any more: there has
 // been one, or there is nobody left to answer. The guest is not told.
 type Replier interface{ Replied() bool }
+
+// A Deadliner is a Stream that is over at a time. What a guest asks for while it is called
+// for such a stream ends by then: its answer would come to nobody. The zero time is none.
+type Deadliner interface{ Deadline() time.Time }
 
 // Reply is a local response (proxy_send_local_response, abi.md 5.8).
 type Reply struct {

@@ -299,6 +299,7 @@ func (b *builder) newPool(u *config.Upstream) *pool.Pool {
 		Idle:      orNone(u.Pool.Idle),
 		IdleTime:  u.Pool.IdleTime,
 		PerServer: u.Pool.PerServer,
+		Requests:  u.Pool.MaxRequests,
 		Queue:     orNone(u.Pool.Queue),
 		QueueTime: u.Pool.QueueTime,
 		Dial:      d.Dial,
@@ -486,6 +487,7 @@ func (b *builder) buildListeners() {
 		l := b.file.Listeners[name]
 		b.gen.Listeners = append(b.gen.Listeners, server.Listener{
 			Name: name, Address: l.Address, Connections: l.Limits.Connections,
+			PerClient: l.Limits.ConnectionsPerClient, Exempt: l.TrustProxy,
 			HTTP1: h1.ServerOptions{
 				MaxHead:    int(l.Limits.Header),
 				MaxFields:  l.Limits.Fields,

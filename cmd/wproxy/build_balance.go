@@ -18,7 +18,8 @@ const backupTier = 1000
 func (p *parts) newUpstream(u *config.Upstream, c *upstream.Cluster, connections *pool.Pool) (*proxy.Upstream, error) {
 	up := &proxy.Upstream{
 		Cluster: c, Picker: noServer{}, Key: newKey(u.HashKey), Pool: connections, Metrics: p.metrics.Upstream(u.Name),
-		Timed: balance.Algorithm(u.Balance) == balance.LeastTime,
+		Timed:          balance.Algorithm(u.Balance) == balance.LeastTime,
+		DeadlineHeader: u.DeadlineHeader,
 	}
 	if len(c.Endpoints) > 0 {
 		var err error

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 
 	"wproxy/core/config"
@@ -85,7 +86,7 @@ func newRoute(f *config.File, r *config.Route) (*proxy.Route, error) {
 
 // orNone converts a setting whose 0 means "none" to one whose 0 means the
 // default and whose negative values mean "none".
-func orNone[T ~int | ~int64](v T) T {
+func orNone[T ~int | ~int64 | ~float64](v T) T {
 	if v == 0 {
 		return -1
 	}
@@ -93,11 +94,31 @@ func orNone[T ~int | ~int64](v T) T {
 }
 
 func retry(r config.Retry) proxy.Retry {
-	return proxy.Retry{
+	p := proxy.Retry{
 		Attempts:   orNone(r.Attempts),
 		Idempotent: r.Idempotent,
-		Budget:     orNone(int(float64(r.Budget)*100 + 0.5)),
+		PerTry:     r.PerTry,
+		Budget:     orNone(int(math.Ceil(float64(r.Budget)*100 - 1e-6))), // a small share is not none
+		BudgetMin:  orNone(float64(r.BudgetMin)),
+		BodyBuffer: orNone(int(r.BodyBuffer)),
+		Backoff:    r.Backoff.Min, MaxBackoff: r.Backoff.Max,
+		RetryAfter: orNone(r.RetryAfter),
 	}
+	for _, on := range r.On {
+		switch on {
+		case config.RetryConnect:
+			p.On |= proxy.OnConnect
+		case config.RetryRefused:
+			p.On |= proxy.OnRefused
+		case config.RetryReset:
+			p.On |= proxy.OnReset
+		case config.RetryTimeout:
+			p.On |= proxy.OnTimeout
+		default:
+			p.Statuses.Add(config.RetryStatus(on))
+		}
+	}
+	return p
 }
 
 func headerEdits(e config.HeaderEdit) proxy.HeaderEdits {

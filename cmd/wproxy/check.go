@@ -174,6 +174,7 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 	for _, s := range shadowed {
 		list = append(list, f.Problemf("routes."+s.Route, "%s", s))
 	}
+	list = append(list, retryWarnings(f)...)
 	upstreams, plugins := map[string]bool{}, map[string]bool{}
 	for _, r := range f.Routes {
 		for _, t := range r.Upstream {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -236,6 +237,36 @@ config = '{"rate":"6/m"}'
 		var stdout, stderr bytes.Buffer
 		if code := run(t.Context(), []string{"check"}, &stdout, &stderr); code != exitFailed {
 			t.Errorf("without a file: code %d: %s", code, stderr.String())
+		}
+	}
+}
+
+// TestRetryWarnings: retries that cannot work as they are written are told, with their
+// place, and others are not.
+func TestRetryWarnings(t *testing.T) {
+	t.Parallel()
+	const upstream = "\n[upstreams.u]\nservers = [\"127.0.0.1:1\"]\n"
+	for _, tt := range []struct{ name, route, upstream, want string }{
+		{"defaults", ``, ``, ``},
+		{"fits", `timeout = "9s"` + "\n" + `retry = { attempts = 2, per_try = "3s", on = ["timeout"] }`, ``, ``},
+		{"does not fit", `timeout = "8s"` + "\n" + `retry = { attempts = 2, per_try = "3s" }`, ``, `4:25 retry.per_try: 3 tries of 3s take longer than the whole request may (timeout, 8s): the last are cut short`},
+		{"longer than all", `timeout = "3s"` + "\n" + `retry = { per_try = "3s" }`, ``, `4:11 retry.per_try: 3s has no effect: the whole request has 3s (timeout)`},
+		{"no end", `timeout = "0"` + "\n" + `retry = { attempts = 9, per_try = "1h", on = ["timeout"] }`, ``, ``},
+		{"everything", `retry = { attempts = 3, budget = "100%" }`, ``, `3:25 retry.budget: 100% bounds nothing: when every server fails they get 2 times the requests`},
+		{"never", `retry = { attempts = 0, budget = "100%", per_try = "2m" }`, ``, ``},
+		{"nothing times out", `timeout = "20s"` + "\n" + `retry = { on = ["timeout"] }`, ``, `4:11 retry.on: "timeout" has no effect: nothing times out before the whole request does (timeout, 20s); set per_try`},
+		{"the upstream does", `timeout = "20s"` + "\n" + `retry = { on = ["timeout"] }`, `connect = { read_timeout = "10s" }`, ``},
+	} {
+		f, err := config.Parse("w.toml", []byte("[routes.r]\nupstream = \"u\"\n"+tt.route+upstream+tt.upstream+"\n"))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		got := ""
+		for _, p := range warnings(f, nil) {
+			got += fmt.Sprintf("%d:%d %s", p.Pos.Line, p.Pos.Col, p.Text)
+		}
+		if got = strings.Replace(got, `route "r": `, "", 1); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

@@ -38,6 +38,9 @@ type explanation struct {
 	Fault    string           `json:"fault,omitempty"`
 	Path     string           `json:"upstream_path,omitempty"`
 	Timeout  string           `json:"timeout,omitempty"`
+
+	Retry    *explainedRetry   `json:"retry,omitempty"`
+	Deadline map[string]string `json:"deadline_told,omitempty"` // by upstream: the field
 }
 
 // explainedRequest is the request in the one canonical form.
@@ -199,6 +202,7 @@ func explain(f *config.File, p *plan) *explanation {
 		e.Timeout = config.FormatDuration(p.conf.Timeout)
 	}
 	e.shape(f, p)
+	e.Retry, e.Deadline = explainRetry(p.conf, p.head.Method), explainDeadline(f, p.conf)
 	return e
 }
 
@@ -248,6 +252,12 @@ func (e *explanation) String() string {
 	e.balancing(line)
 	line("path", "%s", e.Path)
 	line("timeout", "%s", e.Timeout)
+	for i, text := range e.Retry.lines(e.Request.Method) {
+		line([]string{"retry", ""}[i], "%s", text)
+	}
+	if told := deadlineText(e.Deadline); told != "" {
+		line("deadline", "%s", told)
+	}
 	return b.String()
 }
 

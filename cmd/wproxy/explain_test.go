@@ -264,6 +264,8 @@ upstream   a  75% of requests  (10.0.0.1:80, 10.0.0.2:80)
 split      by chance
 path       /users?y=1
 timeout    10m
+retry      1 more try after connect, refused-stream
+           budget 20% of the requests, at least 3/s; back-off 25ms..250ms
 `},
 		{[]string{"GET", "http://api.example.com/v1/a", "--from", "192.0.2.9"}, `
 request    GET http://api.example.com/v1/a

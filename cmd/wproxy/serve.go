@@ -290,6 +290,7 @@ func (a *app) serverOptions() server.Options {
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))
 		},
+		TooMany: m.ConnectionRefused,
 		Refused: func(p *proxy.Proxy, r *h1.Refusal) { p.Refused(refusalRecord(r)) },
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",

@@ -120,6 +120,7 @@ func (s *serverSet) begin(ctx context.Context, b *builder, connections *pool.Poo
 				e, err := b.newEndpoint(ctx, u, entry)
 				if err == nil {
 					e.Tier = tierOf(entry)
+					e.MaxConnections, e.MaxRequests = entry.MaxConnections, entry.MaxRequests
 				}
 				return e, err
 			}})

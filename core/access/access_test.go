@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +36,9 @@ func TestJSONLine(t *testing.T) {
 	plugins.Plugins = []access.Plugin{{Name: "limit", Took: 7 * time.Microsecond, Verdict: "allow"}, {Name: "headers"}}
 	local := record()
 	local.Upstream, local.Reason, local.Status = "", "no_route", 404
+	retried := record()
+	retried.Tries, retried.Retried = 3, []string{"connect", "503"}
+	retried.Fields = []exchange.Field{{Name: "retried", Value: "forged"}}
 	tests := []struct {
 		name string
 		r    *access.Record
@@ -45,7 +49,8 @@ func TestJSONLine(t *testing.T) {
 			"ts": "2026-03-04T05:06:07.089Z", "request_id": "0123456789abcdef0123456789abcdef", "client": "192.0.2.1",
 			"method": "GET", "host": "a.example.com", "path": "/x?y=1", "status": 200., "bytes_in": 3., "bytes_out": 1024.,
 			"route": "all", "upstream": "u", "server": "10.0.0.1:80", "tries": 1., "t_connect": .001, "t_first_byte": .002, "t_total": .003,
-		}, []string{"reason", "plugins"}},
+		}, []string{"reason", "plugins", "retried"}},
+		{"retried", retried, map[string]any{"tries": 3., "retried": []any{"connect", "503"}}, nil},
 		{"answered by itself", local, map[string]any{"status": 404., "reason": "no_route"}, []string{"upstream", "server", "tries"}},
 		{"plugins", plugins, map[string]any{"cache": "hit", "status": 200.}, nil},
 		{"hostile", hostile, map[string]any{"status": 200.}, nil},
@@ -77,7 +82,7 @@ func TestJSONLine(t *testing.T) {
 				t.Fatalf("%v: %s", err, line)
 			}
 			for k, v := range tt.want {
-				if got[k] != v {
+				if !reflect.DeepEqual(got[k], v) {
 					t.Errorf("%s: got %v, want %v", k, got[k], v)
 				}
 			}

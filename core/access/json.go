@@ -10,7 +10,7 @@ import (
 // own are the names of a record's own fields: no plugin can write them again.
 var own = [...]string{
 	"ts", "request_id", "client", "listener", "method", "host", "path", "status", "bytes_in", "bytes_out", "route", "upstream",
-	"server", "tries", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol",
+	"server", "tries", "retried", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol",
 }
 
 // An encoder turns records into lines of JSON (RFC 8259). It appends to the log's
@@ -54,6 +54,9 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 		b = appendEscaped(b, r.Server)
 		b = append(b, `","tries":`...)
 		b = strconv.AppendInt(b, int64(r.Tries), 10)
+		if len(r.Retried) > 0 {
+			b = appendList(append(b, `,"retried":[`...), r.Retried)
+		}
 		b = append(b, `,"t_connect":`...)
 		b = appendSeconds(b, r.Connect)
 		b = append(b, `,"t_first_byte":`...)
@@ -79,6 +82,18 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 		b = appendPlugins(b, r.Plugins[:min(len(r.Plugins), maxPlugins)])
 	}
 	return append(b, "}\n"...)
+}
+
+// appendList appends the rest of an array of strings.
+func appendList(b []byte, list []string) []byte {
+	for i, s := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = append(appendEscaped(b, s), '"')
+	}
+	return append(b, ']')
 }
 
 func appendPlugins(b []byte, plugins []Plugin) []byte {

@@ -27,6 +27,7 @@ type Record struct {
 	Upstream  string
 	Server    string
 	Tries     int
+	Retried   []string      // why each try but the last was not enough: a kind of failure, or a status; borrowed
 	Connect   time.Duration // 0: the connection was there already
 	FirstByte time.Duration // from the start of the last try to the head of the answer
 	Total     time.Duration

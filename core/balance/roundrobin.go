@@ -45,7 +45,9 @@ func (t *turns) pick(v *view, from *tier, tried []*upstream.Endpoint) *upstream.
 		return from.order[(t.next.Add(1)-1)%uint64(len(from.order))]
 	}
 	for range maxTurns {
-		e := t.turn(from)
+		// A retry takes no turn: with two servers, one of them dead, the dead one would
+		// be the first for every request.
+		e := t.turn(from, len(tried) > 0)
 		if slices.Contains(tried, e) {
 			continue
 		}
@@ -53,11 +55,14 @@ func (t *turns) pick(v *view, from *tier, tried []*upstream.Endpoint) *upstream.
 			return e
 		}
 	}
+	if len(tried) > 0 {
+		return from.untried(rand.Uint64()>>1, tried)
+	}
 	return from.untried(t.next.Add(1), tried)
 }
 
-func (t *turns) turn(from *tier) *upstream.Endpoint {
-	if t.random {
+func (t *turns) turn(from *tier, retry bool) *upstream.Endpoint {
+	if t.random || retry {
 		return draw(from)
 	}
 	return from.order[(t.next.Add(1)-1)%uint64(len(from.order))]

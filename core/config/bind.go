@@ -140,6 +140,8 @@ func (b *binder) bindValue(sc scope, n *node, v reflect.Value) {
 		bindUnit(b, sc, n, p, "a percentage such as \"20%\"", parsePercent)
 	case *time.Duration:
 		bindUnit(b, sc, n, p, "a duration such as \"30s\"", parseDuration)
+	case *Rate:
+		bindUnit(b, sc, n, p, "a rate such as \"3/s\"", parseRate)
 	case *Backoff:
 		bindUnit(b, sc, n, p, "a back-off such as \"1s..30s\"", parseBackoff)
 	case *map[string]any:
@@ -157,7 +159,7 @@ func (b *binder) bindValue(sc scope, n *node, v reflect.Value) {
 
 // bindUnit puts a string with a unit into p. A bare integer is taken where it
 // is 0, or a size in bytes.
-func bindUnit[T Size | Percent | time.Duration | Backoff](b *binder, sc scope, n *node, p *T, want string, parse func(string) (T, error)) {
+func bindUnit[T Size | Percent | Rate | time.Duration | Backoff](b *binder, sc scope, n *node, p *T, want string, parse func(string) (T, error)) {
 	switch x := n.val.(type) {
 	case string:
 		v := b.text(sc, n)
@@ -346,6 +348,8 @@ func setScalar(v reflect.Value, text string) {
 		*p, err = parsePercent(text)
 	case *time.Duration:
 		*p, err = parseDuration(text)
+	case *Rate:
+		*p, err = parseRate(text)
 	case *Backoff:
 		*p, err = parseBackoff(text)
 	default:

@@ -89,6 +89,10 @@ type Limits struct {
 	Streams int `toml:"streams" default:"128" range:"1..10000"`
 	// Connections is the most connections at a time. Default 20000.
 	Connections int `toml:"connections" default:"20000" range:"1..10000000"`
+	// ConnectionsPerClient is the most connections of one address, of an IPv6 address
+	// with all others of its /64; more are closed at once. Peers in TrustProxy, who
+	// speak for others, and unix sockets are not counted. 0, the default: no limit.
+	ConnectionsPerClient int `toml:"connections_per_client" default:"0" range:"0..1000000"`
 }
 
 // Server says how the process runs.

@@ -29,6 +29,7 @@ func (f *File) finish() {
 
 // finish fills in what follows for one upstream.
 func (u *Upstream) finish() {
+	u.DeadlineHeader = strings.ToLower(u.DeadlineHeader)
 	if d := u.Discover; d != nil && d.File != "" && !filepath.IsAbs(d.File) {
 		d.File = filepath.Join(filepath.Dir(u.Pos.File), d.File)
 	}

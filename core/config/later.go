@@ -11,8 +11,6 @@ func later(table string) []string {
 		return []string{"proxy_protocol", "redirect"}
 	case "TLS":
 		return []string{"certs", "min"}
-	case "Retry":
-		return []string{"on", "per_try"}
 	case "Upstream":
 		return []string{"tls", "send_proxy"}
 	case "Connect":

@@ -50,7 +50,7 @@ version = 1
 address     = ":80"
 protocols   = ["h2c", "h1"]
 trust_proxy = ["10.0.0.0/8", "2001:db8::1", "::ffff:192.0.2.1"]
-limits      = { header = "32KiB", fields = 100, header_time = "5s", idle = "1m30s", body = 1048576, connections = 20_000 }
+limits      = { header = "32KiB", fields = 100, header_time = "5s", idle = "1m30s", body = 1048576, connections = 20_000, connections_per_client = 50 }
 
 [listeners.door]
 address  = "unix:/run/door.sock"
@@ -74,7 +74,7 @@ use      = ["headers", "limit"]
 metadata = { team = "a", tags = ["x", 1, 2.5, true] }
 request_headers  = { set = { X-Proxy-By = "wproxy" }, add = { via = "1.1 w" }, remove = ["Cookie"] }
 response_headers = { remove = ["server"] }
-retry    = { attempts = 2, idempotent = true, budget = "12.5%" }
+retry    = { attempts = 2, on = ["connect", "reset", "503"], idempotent = true, per_try = "3s", budget = "12.5%", budget_min = "30/m", body_buffer = "1MiB", backoff = "10ms..1s", retry_after = "2s" }
 websocket.idle = "1h"
 
 [routes.api.with.limit]
@@ -102,9 +102,9 @@ path = "/to-too"
 to   = "http://origin.example"
 
 [upstreams.api]
-servers = ["10.0.0.1:80", { address = "unix:/run/api.sock", weight = 3 }, "builtin:httpbin", "http://[::1]"]
+servers = ["10.0.0.1:80", { address = "unix:/run/api.sock", weight = 3, max_connections = 20, max_requests = 30 }, "builtin:httpbin", "http://[::1]"]
 host    = "server"
-pool    = { idle = 64, idle_time = "30s", per_server = 8, queue = 10, queue_time = "500ms" }
+pool    = { idle = 64, idle_time = "30s", per_server = 8, max_requests = 16, queue = 10, queue_time = "500ms" }
 connect = { timeout = "1s", total = "5s", read_timeout = "20s", write_timeout = 0 }
 
 [upstreams.api-next]
@@ -163,8 +163,8 @@ func TestLoad(t *testing.T) {
 	check("protocols", f.Listeners["http"].Protocols, []string{"h2c", "h1"})
 	check("default protocols", f.Listeners["door"].Protocols, []string{"h1", "h2c"})
 	check("trust_proxy", f.Listeners["http"].TrustProxy, pre("10.0.0.0/8", "2001:db8::1/128", "192.0.2.1/32"))
-	check("limits", f.Listeners["http"].Limits, config.Limits{32 << 10, 100, 5 * time.Second, 90 * time.Second, 1 << 20, 128, 20000})
-	check("default limits", f.Listeners["door"].Limits, config.Limits{64 << 10, 200, 10 * time.Second, time.Minute, 0, 128, 20000})
+	check("limits", f.Listeners["http"].Limits, config.Limits{32 << 10, 100, 5 * time.Second, 90 * time.Second, 1 << 20, 128, 20000, 50})
+	check("default limits", f.Listeners["door"].Limits, config.Limits{64 << 10, 200, 10 * time.Second, time.Minute, 0, 128, 20000, 0})
 	check("host", r.Host, []string{"api.example.com", "*.api.example.com", "::1"})
 	check("path", r.Path, []string{"/v1/*", "/v1beta"})
 	check("when", r.When, config.When{
@@ -183,8 +183,14 @@ func TestLoad(t *testing.T) {
 	check("request_headers", r.RequestHeaders, config.HeaderEdit{
 		Set: map[string]config.Value{"x-proxy-by": config.Plain("wproxy")}, Add: map[string]config.Value{"via": config.Plain("1.1 w")}, Remove: []string{"cookie"},
 	})
-	check("retry", r.Retry, config.Retry{2, true, 0.125})
-	check("default retry", f.Routes["to"].Retry, config.Retry{1, false, 0.2})
+	check("retry", r.Retry, config.Retry{
+		Attempts: 2, On: []string{"connect", "reset", "503"}, Idempotent: true, PerTry: 3 * time.Second, Budget: 0.125, BudgetMin: 0.5,
+		BodyBuffer: 1 << 20, Backoff: config.Backoff{10 * time.Millisecond, time.Second}, RetryAfter: 2 * time.Second,
+	})
+	check("default retry", f.Routes["to"].Retry, config.Retry{
+		Attempts: 1, On: []string{"connect", "refused-stream"}, Budget: 0.2, BudgetMin: 3, BodyBuffer: 64 << 10,
+		Backoff: config.Backoff{25 * time.Millisecond, 250 * time.Millisecond}, RetryAfter: time.Second,
+	})
 	check("websocket", []time.Duration{r.WebSocket.Idle, f.Routes["to"].WebSocket.Idle}, []time.Duration{time.Hour, 5 * time.Minute})
 	check("merged", r.Plugins[1].Config, map[string]any{
 		"rate": "20/s", "burst": int64(50), "since": "2026-01-02T03:04:05Z",
@@ -198,12 +204,12 @@ func TestLoad(t *testing.T) {
 	check("upstreams", len(f.Upstreams), 3)
 	check("servers", f.Upstreams["api"].Servers, []config.ServerEntry{
 		{Address: "10.0.0.1:80", Weight: 1, Network: "tcp", Dial: "10.0.0.1:80"},
-		{Address: "unix:/run/api.sock", Weight: 3, Network: "unix", Dial: "/run/api.sock"},
+		{Address: "unix:/run/api.sock", Weight: 3, MaxConnections: 20, MaxRequests: 30, Network: "unix", Dial: "/run/api.sock"},
 		{Address: "builtin:httpbin", Weight: 1, Network: "builtin", Dial: "httpbin"},
 		{Address: "http://[::1]", Weight: 1, Network: "tcp", Dial: "[::1]:80"},
 	})
-	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 10, 500 * time.Millisecond})
-	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 100, time.Second})
+	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 16, 10, 500 * time.Millisecond})
+	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 0, 100, time.Second})
 	check("connect", f.Upstreams["api"].Connect, config.Connect{time.Second, 5 * time.Second, 20 * time.Second, 0})
 	p := f.Plugins["limit"]
 	check("plugin path", p.Path, filepath.Join(filepath.Dir(f.Path), "limit.wasm"))

@@ -157,6 +157,8 @@ func describeField(f reflect.StructField) (values, fallback string) {
 		values = "percentage"
 	case *time.Duration:
 		values = "duration"
+	case *Rate:
+		values = "rate"
 	case *Backoff:
 		values = "back-off"
 	case *[]string:
@@ -189,7 +191,7 @@ func describeField(f reflect.StructField) (values, fallback string) {
 	}
 	if d, ok := f.Tag.Lookup("default"); ok {
 		if quoted && d != "0" {
-			d = `"` + d + `"`
+			d = `"` + strings.ReplaceAll(d, ",", `", "`) + `"`
 		}
 		fallback = "`" + d + "`"
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -204,17 +205,49 @@ type HeaderEdit struct {
 	Remove []string `toml:"remove"`
 }
 
-// Retry says when a request is tried again, on another server where there is
-// one: when no connection was made, and when a reused connection broke before a
-// byte of the answer.
+// Retry says when a request is tried again, on another server where there is one. In
+// any case that is when a reused connection broke before a byte of the answer.
 type Retry struct {
 	// Attempts is the number of extra tries; 0: never. Default 1.
 	Attempts int `toml:"attempts" default:"1" range:"0..10"`
+	// On: after which failures: "connect", "refused-stream", "reset", "timeout", and
+	// statuses from 400 to 599. Default: the first two, after which nothing has happened.
+	On []string `toml:"on" default:"connect,refused-stream"`
 	// Idempotent declares every method of this route safe to repeat; by
 	// default only GET, HEAD, OPTIONS, TRACE, QUERY, PUT and DELETE are.
 	Idempotent bool `toml:"idempotent"`
-	// Budget is the most retries as a share of the live requests of the upstream. Default 20%.
+	// PerTry is how long the head of an answer may take in one try; 0, the default: as
+	// long as the timeouts of the upstream and the route let it.
+	PerTry time.Duration `toml:"per_try" default:"0" range:"0..24h"`
+	// Budget is the most retries as a share of the requests of the upstream. Default 20%.
 	Budget Percent `toml:"budget" default:"20%" range:"0%..100%"`
+	// BudgetMin is how many are allowed however few requests there are. Default 3/s.
+	BudgetMin Rate `toml:"budget_min" default:"3/s" range:"0/s..1000/s"`
+	// BodyBuffer is how much of a body is held to be sent again. Default 64KiB; 0: nothing.
+	BodyBuffer Size `toml:"body_buffer" default:"64KiB" range:"0..64MiB"`
+	// Backoff is the longest wait before the second try on a server that has seen the
+	// first, and, doubled with each, before any. Default 25ms..250ms.
+	Backoff Backoff `toml:"backoff" default:"25ms..250ms"`
+	// RetryAfter is the longest retry-after of an upstream that is waited for; an
+	// answer that asks for more is passed on. Default 1s.
+	RetryAfter time.Duration `toml:"retry_after" default:"1s" range:"0..10m"`
+}
+
+// Classes of failures in Retry.On.
+const (
+	RetryConnect = "connect"
+	RetryRefused = "refused-stream"
+	RetryReset   = "reset"
+	RetryTimeout = "timeout"
+)
+
+// RetryStatus returns the status that an element of Retry.On stands for; 0: none.
+func RetryStatus(on string) int {
+	n, err := strconv.Atoi(on)
+	if err != nil || n < 400 || n > 599 || len(on) != 3 {
+		return 0
+	}
+	return n
 }
 
 // WebSocket holds settings of connections after a 101.

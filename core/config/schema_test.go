@@ -300,6 +300,8 @@ func (w *schemaWriter) value(f reflect.StructField, path string) object {
 		return text(`^[0-9.]+ *%$`)
 	case *time.Duration:
 		return anyOf(unit, text(`^([0-9.]+(ns|us|µs|ms|s|m|h))+$|^0$`))
+	case *Rate:
+		return text(`^[0-9.]+/[smh]$`)
 	case *Backoff:
 		return text(`^[0-9a-zµ.]+$`)
 	case *[]string:

@@ -15,6 +15,9 @@ type Size int64
 // A Percent is a share, 0.2 for "20%".
 type Percent float64
 
+// A Rate is how often in a second, 3 for "3/s" and 0.5 for "30/m".
+type Rate float64
+
 // sizeUnits lists the units of sizes, longest first so that a suffix match is
 // unambiguous.
 var sizeUnits = [...]struct {
@@ -114,6 +117,30 @@ func parsePercent(s string) (Percent, error) {
 // String writes the percentage with its sign.
 func (p Percent) String() string {
 	return strconv.FormatFloat(float64(p)*100, 'g', 6, 64) + "%"
+}
+
+// parseRate parses "3/s", "30/m" and "0/s".
+func parseRate(s string) (Rate, error) {
+	num, per, _ := strings.Cut(s, "/")
+	seconds := map[string]float64{"s": 1, "m": 60, "h": 3600}[per]
+	v, err := strconv.ParseFloat(num, 64)
+	if seconds == 0 || err != nil || !isDecimal(num) {
+		return 0, fmt.Errorf("%q is not a rate: write how often in a second, minute or hour, e.g. \"3/s\", \"30/m\"", s)
+	}
+	return Rate(v / seconds), nil
+}
+
+// String writes the rate with the shortest time that makes it 1 or more.
+func (r Rate) String() string {
+	for _, u := range []struct {
+		name    string
+		seconds Rate
+	}{{"/s", 1}, {"/m", 60}} {
+		if r*u.seconds >= 1 || r == 0 {
+			return strconv.FormatFloat(float64(r*u.seconds), 'g', 6, 64) + u.name
+		}
+	}
+	return strconv.FormatFloat(float64(r*3600), 'g', 6, 64) + "/h"
 }
 
 // parseBackoff parses "1s..30s", or "1s" for a wait that does not grow.

@@ -36,6 +36,9 @@ type Upstream struct {
 	Outlier *Outlier `toml:"outlier"`
 	// Panic is the share of available servers below which all are tried. Default 30%; 0%: never.
 	Panic Percent `toml:"panic" default:"30%" range:"0%..100%"`
+	// DeadlineHeader is a field that tells the servers how many milliseconds they have
+	// for their answer. A client's own of that name is dropped. Default "": none.
+	DeadlineHeader string `toml:"deadline_header"`
 	// Pool bounds the connections.
 	Pool Pool `toml:"pool"`
 	// Connect holds the times of connecting, reading and writing.
@@ -54,6 +57,10 @@ type ServerEntry struct {
 	Priority int `toml:"priority" default:"0" range:"0..100"`
 	// Backup: used when no other is available, after all priorities.
 	Backup bool `toml:"backup"`
+	// MaxConnections is the most connections to it; 0, the default: pool.per_server.
+	MaxConnections int `toml:"max_connections" default:"0" range:"0..1000000"`
+	// MaxRequests is the most requests that it has at a time; 0, the default: pool.max_requests.
+	MaxRequests int `toml:"max_requests" default:"0" range:"0..1000000"`
 
 	// Network is "tcp", "unix" or "builtin", from Address.
 	Network string `toml:"-"`
@@ -88,7 +95,9 @@ type Pool struct {
 	IdleTime time.Duration `toml:"idle_time" default:"60s" range:"10ms..24h"`
 	// PerServer is the most connections to one server; 0, the default: no limit.
 	PerServer int `toml:"per_server" default:"0" range:"0..1000000"`
-	// Queue is the most requests that wait for a connection (503 beyond). Default 100.
+	// MaxRequests is the most requests that one server has at a time; 0, the default: no limit.
+	MaxRequests int `toml:"max_requests" default:"0" range:"0..1000000"`
+	// Queue is the most requests that wait for a connection or their turn (503 beyond). Default 100.
 	Queue int `toml:"queue" default:"100" range:"0..1000000"`
 	// QueueTime is the longest such a wait. Default 1s.
 	QueueTime time.Duration `toml:"queue_time" default:"1s" range:"1ms..10m"`

@@ -125,6 +125,14 @@ func (v *validator) upstream(u *Upstream) {
 			v.addf(key+".host", "%s: host: %q is not a name, host:port, or \"server\"", lb, host)
 		}
 	}
+	if name := u.DeadlineHeader; name != "" {
+		switch {
+		case !isToken(name):
+			v.addf(key+".deadline_header", "%s: deadline_header: %q is not a field name", lb, name)
+		case isFraming(strings.ToLower(name)):
+			v.addf(key+".deadline_header", "%s: deadline_header: %s is a field of HTTP's own", lb, name)
+		}
+	}
 	if u.Connect.Timeout > u.Connect.Total {
 		v.addf(key+".connect", "%s: connect: one attempt (timeout, %s) is longer than all together (total, %s)",
 			lb, FormatDuration(u.Connect.Timeout), FormatDuration(u.Connect.Total))

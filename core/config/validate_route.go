@@ -18,6 +18,7 @@ func (v *validator) route(r *Route) {
 	c.path()
 	c.edit("request_headers", &r.RequestHeaders)
 	c.edit("response_headers", &r.ResponseHeaders)
+	c.retry()
 	c.plugins()
 }
 
@@ -286,6 +287,24 @@ func (c *routeCheck) path() {
 	}
 }
 
+// retry checks what a request is tried again after.
+func (c *routeCheck) retry() {
+	classes := []string{RetryConnect, RetryRefused, RetryReset, RetryTimeout}
+	if c.has("retry.on") && len(c.r.Retry.On) == 0 && !c.v.reported(c.key+".retry.on") {
+		c.addf("retry.on", "is empty; for no tries but the first write attempts = 0")
+	}
+	for i, on := range c.r.Retry.On {
+		at, ok := c.elem("retry.on", i)
+		switch {
+		case !ok:
+		case slices.Index(c.r.Retry.On, on) < i:
+			c.addf(at, "%q is there twice", on)
+		case !slices.Contains(classes, on) && RetryStatus(on) == 0:
+			c.addf(at, "%q is neither one of \"%s\" nor a status from 400 to 599%s", on, strings.Join(classes, "\", \""), suggest(on, classes))
+		}
+	}
+}
+
 // edit checks a header edit.
 func (c *routeCheck) edit(key string, e *HeaderEdit) {
 	for _, part := range []struct {
@@ -310,16 +329,27 @@ func (c *routeCheck) edit(key string, e *HeaderEdit) {
 // framing refuses fields that wproxy itself answers for: changing them would
 // break the message or the connection.
 func (c *routeCheck) framing(key, name string) {
-	switch name {
-	case "host":
+	if name == "host" {
 		if strings.HasPrefix(key, "respond.") || strings.HasPrefix(key, "response_headers.") {
 			c.addf(key, "host is a field of requests only")
 			return
 		}
 		c.addf(key, "host is set by the upstream's `host`")
-	case "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect", "http2-settings":
+		return
+	}
+	if isFraming(name) {
 		c.addf(key, "%s is about the connection or the message's framing; wproxy sets it", name)
 	}
+}
+
+// isFraming reports whether a field is wproxy's to set.
+func isFraming(name string) bool {
+	switch name {
+	case "host", "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer",
+		"transfer-encoding", "upgrade", "expect", "http2-settings":
+		return true
+	}
+	return false
 }
 
 // names checks the keys of a table of fields, as they were written.

@@ -77,6 +77,10 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ReasonRefusedStream is the Reason, with RetryAlways, of a stream that the other side
+// says it has not looked at (RFC 9113 8.7).
+const ReasonRefusedStream = "refused_stream"
+
 // ErrAnswered is returned by a sink, and by Feed, when the exchange has been
 // answered by somebody else, so that the rest of the message is not wanted.
 // It is not a failure.

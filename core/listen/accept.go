@@ -61,6 +61,18 @@ func (l *Listener) sleep(d time.Duration) {
 // start gives a connection its goroutine.
 func (l *Listener) start(nc net.Conn) {
 	c := &conn{Conn: nc}
+	from := peerOf(nc)
+	c.client = ClientKey(from)
+	l.mu.Lock()
+	ok := l.admitLocked(c.client, from)
+	l.mu.Unlock()
+	if !ok {
+		_ = nc.Close() // nothing was read of it
+		if l.o.TooMany != nil {
+			l.o.TooMany()
+		}
+		return
+	}
 	c.facts.Listener = l.o.Name
 	l.setAddresses(&c.facts, nc)
 
@@ -102,6 +114,7 @@ func (l *Listener) end(c *conn) {
 		c.next.prev = c.prev
 	}
 	l.open--
+	l.forgetLocked(c.client)
 	l.mu.Unlock()
 	l.room.Signal() // only the accept goroutine waits
 	if l.o.Closed != nil {
@@ -127,6 +140,15 @@ func (l *Listener) setAddresses(f *exchange.Conn, nc net.Conn) {
 		}
 	}
 	f.LocalAddr = l.lastLocalAddr
+}
+
+// peerOf returns the address of the peer; invalid: it has none.
+func peerOf(nc net.Conn) netip.Addr {
+	ta, ok := nc.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return ta.AddrPort().Addr().Unmap()
 }
 
 // addrPort converts a, with IPv4-mapped IPv6 addresses (what a socket bound to

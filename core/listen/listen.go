@@ -39,6 +39,16 @@ type Options struct {
 	// HAProxy's maxconn. 0: DefaultConnections; negative: no cap.
 	Connections int
 
+	// PerClient is the most that one client has (ClientKey) at once; one more is closed
+	// before anything is read of it. Peers in Exempt, who speak for others, and those of
+	// unix sockets have no limit. 0 or less: nobody has.
+	PerClient int
+	Exempt    []netip.Prefix
+
+	// TooMany, if set, is told about each connection that PerClient closes. It must
+	// not block.
+	TooMany func()
+
 	// Serve serves one connection, on the connection's own goroutine, and
 	// returns when it is done with it. c is closed afterwards in any case.
 	// ctx is done when Abort was called. Required.
@@ -79,6 +89,11 @@ type Listener struct {
 	limit   int       // < 0: none
 	open    int
 	total   uint64
+	clients clients
+
+	perClient int
+	exempt    []netip.Prefix
+
 	head    *conn // doubly linked list of the open connections
 	started bool
 	closed  bool
@@ -88,7 +103,8 @@ type Listener struct {
 type conn struct {
 	net.Conn
 	facts      exchange.Conn
-	prev, next *conn // guarded by Listener.mu
+	client     netip.Addr // its ClientKey
+	prev, next *conn      // guarded by Listener.mu
 }
 
 // Listen binds the socket; connections queue up in the kernel until Start. The
@@ -102,7 +118,7 @@ func Listen(ctx context.Context, o Options) (*Listener, error) {
 }
 
 func newListener(ctx context.Context, o Options, ln net.Listener) *Listener {
-	l := &Listener{o: o, ln: ln, done: make(chan struct{})}
+	l := &Listener{o: o, ln: ln, done: make(chan struct{}), clients: clients{}, perClient: o.PerClient, exempt: o.Exempt}
 	l.room.L = &l.mu
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	l.SetConnections(o.Connections)

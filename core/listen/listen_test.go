@@ -365,3 +365,125 @@ func TestHammer(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestPerClient: a client with as many connections as it may have gets no more, one
+// that has closed some does, and others do not notice.
+func TestPerClient(t *testing.T) {
+	t.Parallel()
+	refused := make(chan struct{}, 100)
+	l := start(t, Options{Name: "l", PerClient: 2, Serve: echo, TooMany: func() { refused <- struct{}{} }})
+	dial := func(from string) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+		c, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Skipf("no connections from %s here: %v", from, err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	served := func(c net.Conn) bool {
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_, err := c.Write([]byte("x"))
+		if err == nil {
+			_, err = c.Read(make([]byte, 1))
+		}
+		return err == nil
+	}
+	a, b := dial("127.0.0.1"), dial("127.0.0.1")
+	if !served(a) || !served(b) {
+		t.Fatal("the first two are not served")
+	}
+	if served(dial("127.0.0.1")) {
+		t.Error("a third is served")
+	}
+	<-refused
+	if open, total := l.Open(); open != 2 || total != 2 {
+		t.Errorf("%d of %d are open, want 2 of 2", open, total)
+	}
+	if !served(dial("127.0.0.2")) {
+		t.Error("another client is not served")
+	}
+	_ = a.Close()
+	for begin := time.Now(); !served(dial("127.0.0.1")); { // the end of a takes a moment
+		if time.Since(begin) > 5*time.Second {
+			t.Fatal("not served although another connection was closed")
+		}
+	}
+	l.SetPerClient(1, []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")})
+	for range 5 {
+		if !served(dial("127.0.0.1")) {
+			t.Error("a peer that speaks for others is not served")
+		}
+	}
+	if served(dial("127.0.0.2")) {
+		t.Error("the new limit has no effect")
+	}
+	l.SetPerClient(0, nil)
+	if !served(dial("127.0.0.2")) {
+		t.Error("without a limit one is not served")
+	}
+}
+
+// TestClientsAreForgotten: who has no connection is not kept.
+func TestClientsAreForgotten(t *testing.T) {
+	t.Parallel()
+	l := start(t, Options{Name: "l", Serve: func(context.Context, net.Conn, *exchange.Conn) {}})
+	for range 20 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Read(make([]byte, 1))
+		_ = c.Close()
+	}
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		n := len(l.clients)
+		l.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if time.Since(begin) > 5*time.Second {
+			t.Fatalf("%d clients are kept", n)
+		}
+	}
+}
+
+func TestClientKey(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"192.0.2.1":               "192.0.2.1",
+		"::ffff:192.0.2.1":        "192.0.2.1",
+		"2001:db8:1:2:3:4:5:6":    "2001:db8:1:2::",
+		"2001:db8:1:2::":          "2001:db8:1:2::",
+		"fe80::1%eth0":            "fe80::",
+		"2001:db8:1:3:ffff:4:5:6": "2001:db8:1:3::",
+	} {
+		if got := ClientKey(netip.MustParseAddr(in)); got.String() != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+	if ClientKey(netip.Addr{}).IsValid() {
+		t.Error("no address has become one")
+	}
+}
+
+// TestPerClientUnix: peers of a unix socket have no address, and no limit.
+func TestPerClientUnix(t *testing.T) {
+	t.Parallel()
+	l := start(t, Options{Name: "l", Address: "unix:" + filepath.Join(t.TempDir(), "s"), PerClient: 1, Serve: echo})
+	for range 3 {
+		c, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -103,12 +103,12 @@ type Upstream struct {
 
 	connect, firstByte, total observer
 	failures                  [len(failureReasons)]counter
-	retries                   [len(failureReasons)][2]counter // that got an answer, and that did not
+	retries                   [len(failureReasons)][len(retryOutcomes)]counter
 }
 
 // failureReasons are the reasons by which failed tries are counted.
 var failureReasons = [...]string{
-	FailureConnect, FailureReset, FailureTimeout, FailureTLS, FailureQueue, FailureProtocol, other,
+	FailureConnect, FailureReset, FailureTimeout, FailureTLS, FailureQueue, FailureProtocol, FailureRefused, FailureStatus, other,
 }
 
 // Why a try at an upstream failed.
@@ -119,7 +119,27 @@ const (
 	FailureTLS      = "tls"      // handshake or verification
 	FailureQueue    = "queue"    // no connection allowed and no place or no more time in the queue
 	FailureProtocol = "protocol" // what came is not a valid response
+	FailureRefused  = "refused"  // the upstream has not looked at the request, and said so
+	FailureStatus   = "status"   // an answer that the route does not pass on while there is another try
 )
+
+// What has come of a further try.
+const (
+	RetryOK       = iota // it was answered
+	RetryFailed          // it failed, too
+	RetryNoBudget        // it was not made: the budget was used up
+)
+
+// retryOutcomes are their names.
+var retryOutcomes = [...]string{"ok", "failed", "budget"}
+
+// RetryOutcome is RetryOK or RetryFailed.
+func RetryOutcome(answered bool) int {
+	if answered {
+		return RetryOK
+	}
+	return RetryFailed
+}
 
 // reasonIndex returns the index in failureReasons.
 func reasonIndex(reason string) int {
@@ -141,8 +161,9 @@ func (u *Upstream) Announce() *Upstream {
 	u.observer(&u.total, phaseTotal)
 	for i := range failureReasons {
 		u.failure(i)
-		u.retry(i, 0)
-		u.retry(i, 1)
+		for outcome := range retryOutcomes {
+			u.retry(i, outcome)
+		}
 	}
 	return u
 }
@@ -174,7 +195,7 @@ func (u *Upstream) retry(reason, outcome int) prometheus.Counter {
 	if made := c.made.Load(); made != nil {
 		return *made
 	}
-	return c.resolve(u.m.retries, u.name, failureReasons[reason], [...]string{"ok", "failed"}[outcome])
+	return c.resolve(u.m.retries, u.name, failureReasons[reason], retryOutcomes[outcome])
 }
 
 // Connected observes the time that a new connection took.
@@ -191,13 +212,9 @@ func (u *Upstream) Done(firstByte, total time.Duration) {
 // Failed counts a failed try; reason is one of the Failure names.
 func (u *Upstream) Failed(reason string) { u.failure(reasonIndex(reason)).Inc() }
 
-// Retried counts a further try and whether it got an answer; reason is why the
-// try before it failed.
-func (u *Upstream) Retried(reason string, ok bool) {
-	outcome := 1
-	if ok {
-		outcome = 0
-	}
+// Retried counts a further try; reason is why the try before it failed, outcome one of
+// the Retry names.
+func (u *Upstream) Retried(reason string, outcome int) {
 	u.retry(reasonIndex(reason), outcome).Inc()
 }
 
@@ -268,6 +285,7 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.mirrored, m.mirrored, "upstream"},
 		{m.faults, m.faults, "route"},
 		{m.connections, m.connections, "listener"},
+		{m.connsRefused, m.connsRefused, "listener"},
 		{m.pluginTraps, m.pluginTraps, "plugin"},
 		{m.pluginFuel, m.pluginFuel, "plugin"},
 		{m.pluginMemory, m.pluginMemory, "plugin"},

@@ -31,6 +31,7 @@ type Metrics struct {
 	mirrored         *prometheus.CounterVec
 	faults           *prometheus.CounterVec
 	connections      *prometheus.GaugeVec
+	connsRefused     *prometheus.CounterVec
 	pluginTraps      *prometheus.CounterVec
 	pluginFuel       *prometheus.CounterVec
 	pluginMemory     *prometheus.GaugeVec
@@ -79,6 +80,9 @@ func New() *Metrics {
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wproxy_connections", Help: "Open connections from clients.",
 		}, []string{"listener"}),
+		connsRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_connections_refused_total", Help: "Connections that were closed before anything was read of them, by stable reason.",
+		}, []string{"listener", "reason"}),
 		pluginTraps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_plugin_traps_total", Help: "Guest instances that died, by cause.",
 		}, []string{"plugin", "cause"}),
@@ -114,7 +118,7 @@ func New() *Metrics {
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
-		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults, m.connections,
+		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults, m.connections, m.connsRefused,
 		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
 		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),
@@ -156,6 +160,11 @@ func (m *Metrics) LogDropped(lines uint64) { m.logDropped.Add(float64(lines)) }
 // Connections returns the gauge of a listener's open connections.
 func (m *Metrics) Connections(listener string) prometheus.Gauge {
 	return m.connections.WithLabelValues(listener)
+}
+
+// ConnectionRefused counts a connection of a client that has as many as it may have.
+func (m *Metrics) ConnectionRefused(listener string) {
+	m.connsRefused.WithLabelValues(listener, "connections_per_client").Inc()
 }
 
 // Refused counts a request that wproxy refused or failed itself. reason is

@@ -47,8 +47,8 @@ func TestNames(t *testing.T) {
 	u.Done(time.Millisecond, 2*time.Millisecond)
 	u.Failed(metrics.FailureReset)
 	u.Failed("something new")
-	u.Retried(metrics.FailureConnect, true)
-	u.Retried(metrics.FailureConnect, false)
+	u.Retried(metrics.FailureConnect, metrics.RetryOK)
+	u.Retried(metrics.FailureConnect, metrics.RetryFailed)
 	p := m.Plugin("limit")
 	p.Trapped("unreachable")
 	p.Burnt(8000)
@@ -312,7 +312,7 @@ func TestAnnounce(t *testing.T) {
 		wg.Go(func() {
 			r.Done(1, 200, time.Second)
 			u.Failed(metrics.FailureTimeout)
-			u.Retried("no such reason", true)
+			u.Retried("no such reason", metrics.RetryOK)
 			m.Upstream("u").Failed(metrics.FailureTimeout) // of another generation
 		})
 	}
@@ -328,7 +328,7 @@ func TestAnnounce(t *testing.T) {
 	}
 	r.Announce()
 	u.Announce()
-	if n, want := series(), 2*6+1+3+7+7*2; n != want {
+	if n, want := series(), 2*6+1+3+9+9*3; n != want {
 		t.Errorf("%d series announced, want %d", n, want)
 	}
 }

@@ -2,6 +2,12 @@ package pool
 
 import "time"
 
+// Reasons of who finds no room.
+const (
+	ReasonFull      = "queue_full"    // nor a place in the queue
+	ReasonQueueTime = "queue_timeout" // in the time of the queue
+)
+
 const (
 	// DefaultIdle is how many connections at rest a pool keeps, over all
 	// servers. Each costs a descriptor here and there and some KiB.

@@ -23,7 +23,8 @@ type Options struct {
 	Idle      int           // connections at rest over all servers; negative: none is kept
 	IdleTime  time.Duration // how long one rests; negative: none is kept
 	PerServer int           // open connections per server; 0 or less: no limit
-	Queue     int           // exchanges waiting for a connection, per server; negative: none waits
+	Requests  int           // exchanges that have a connection, or make one, per server; 0 or less: no limit
+	Queue     int           // exchanges waiting for a connection or their turn, per server; negative: none waits
 	QueueTime time.Duration // how long one waits
 	Dial      DialFunc      // required
 }
@@ -56,8 +57,9 @@ type Pool struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	servers map[Key]*server
-	idle    int    // connections at rest, over all servers
-	tick    uint64 // sweeps so far: the clock by which connections age
+	gates   map[Key]*gate // of servers with a limit of requests
+	idle    int           // connections at rest, over all servers
+	tick    uint64        // sweeps so far: the clock by which connections age
 	closed  bool
 	sweeper *time.Timer // the one sweeper; armed while something rests
 	armed   bool
@@ -88,7 +90,7 @@ type Request struct {
 // New makes a Pool. It holds one timer while connections rest; [Pool.Close] ends it.
 func New(o Options) *Pool {
 	o.applyDefaults()
-	p := &Pool{o: o, servers: make(map[Key]*server)}
+	p := &Pool{o: o, servers: make(map[Key]*server), gates: make(map[Key]*gate)}
 	p.period = min(max(o.IdleTime/sweepsPerIdleTime, minSweep), maxSweep)
 	return p
 }
@@ -99,6 +101,26 @@ func New(o Options) *Pool {
 // pool_closed or from Dial, or the error of ctx.
 func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) {
 	key := KeyOf(r.Endpoint)
+	limit := p.requests(r.Endpoint)
+	if limit <= 0 {
+		return p.get(ctx, key, r)
+	}
+	if err := p.enter(ctx, key, limit, r.Deadline); err != nil {
+		return nil, 0, err
+	}
+	c, took, err := p.get(ctx, key, r)
+	if err != nil {
+		p.leave(key)
+	}
+	return c, took, err
+}
+
+// get is Get for who has its turn.
+func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration, error) {
+	most := r.Endpoint.MaxConnections
+	if most <= 0 {
+		most = p.o.PerServer
+	}
 	p.mu.Lock()
 	for {
 		if p.closed {
@@ -118,7 +140,7 @@ func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) 
 			p.freeLocked(key)
 			continue
 		}
-		if p.o.PerServer <= 0 || s.open < p.o.PerServer {
+		if most <= 0 || s.open < most {
 			s.open++
 			p.mu.Unlock()
 			return p.dial(ctx, key, r)
@@ -176,12 +198,15 @@ func (p *Pool) Connect(ctx context.Context, e *upstream.Endpoint) (Conn, error) 
 	return p.o.Dial(ctx, e)
 }
 
-// Put gives back what Get returned, once its exchange is over. A connection
+// Put gives back what Get returned for e, once its exchange is over. A connection
 // that cannot serve another one is closed.
 func (p *Pool) Put(e *upstream.Endpoint, c Conn) {
 	key := KeyOf(e)
 	idle := c.Idle()
 	p.mu.Lock()
+	if p.requests(e) > 0 { // as it was at Get: e is the same
+		p.leaveLocked(key)
+	}
 	s := p.serverLocked(key)
 	if !idle || p.closed {
 		p.freeLocked(key)
@@ -231,6 +256,11 @@ func (p *Pool) Close() {
 			close(w.grant)
 		}
 	}
+	for _, g := range p.gates {
+		for w := g.queue.pop(); w != nil; w = g.queue.pop() {
+			close(w.grant)
+		}
+	}
 	p.idle = 0
 	if p.sweeper != nil {
 		p.sweeper.Stop()
@@ -252,6 +282,9 @@ func (p *Pool) Stats() Stats {
 	for _, s := range p.servers {
 		st.Open += s.open
 		st.Waiting += s.queue.n
+	}
+	for _, g := range p.gates {
+		st.Waiting += g.queue.n
 	}
 	return st
 }

@@ -57,12 +57,28 @@ func (q *queue) remove(w *waiter) {
 // wait waits for a connection of s, or for leave to make one (nil). It is called
 // with p.mu held and returns without.
 func (p *Pool) wait(ctx context.Context, s *server, key Key, deadline time.Time) (Conn, error) {
-	if p.o.Queue < 0 || s.queue.n >= p.o.Queue {
+	c, granted, err := p.line(ctx, &s.queue, deadline, func() { p.forgetLocked(key, s) })
+	if err != nil && granted { // nobody is there for what was granted
+		p.mu.Lock()
+		p.freeLocked(key)
 		p.mu.Unlock()
-		return nil, unavailable("queue_full")
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	return c, err
+}
+
+// line waits in q for what is granted. It is called with p.mu held and returns without.
+// If it returns an error and granted, what was granted is the caller's to pass on.
+// left is called, with p.mu held, when the waiter has left q by itself.
+func (p *Pool) line(ctx context.Context, q *queue, deadline time.Time, left func()) (c Conn, granted bool, err error) {
+	if p.o.Queue < 0 || q.n >= p.o.Queue {
+		p.mu.Unlock()
+		return nil, false, unavailable(ReasonFull)
 	}
 	w := &waiter{grant: make(chan Conn, 1)}
-	s.queue.push(w)
+	q.push(w)
 	p.mu.Unlock()
 
 	limit := p.o.QueueTime
@@ -71,25 +87,24 @@ func (p *Pool) wait(ctx context.Context, s *server, key Key, deadline time.Time)
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	var err error
 	select {
 	case c, ok := <-w.grant:
 		if !ok {
-			return nil, unavailable("pool_closed")
+			return nil, false, unavailable("pool_closed")
 		}
-		return c, nil
+		return c, true, nil
 	case <-timer.C:
-		err = unavailable("queue_timeout")
+		err = unavailable(ReasonQueueTime)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 
 	p.mu.Lock()
 	if w.queued {
-		s.queue.remove(w)
-		p.forgetLocked(key, s)
+		q.remove(w)
+		left()
 		p.mu.Unlock()
-		return nil, err
+		return nil, false, err
 	}
 	// Granted in the meantime. What was granted must not be lost: take it when
 	// only time was short, pass it on when nobody is there for it.
@@ -97,15 +112,9 @@ func (p *Pool) wait(ctx context.Context, s *server, key Key, deadline time.Time)
 	c, ok := <-w.grant
 	switch {
 	case !ok:
-		return nil, unavailable("pool_closed")
+		return nil, false, unavailable("pool_closed")
 	case ctx.Err() == nil:
-		return c, nil
+		return c, true, nil
 	}
-	p.mu.Lock()
-	p.freeLocked(key)
-	p.mu.Unlock()
-	if c != nil {
-		_ = c.Close()
-	}
-	return nil, err
+	return c, true, err
 }

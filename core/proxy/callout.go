@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wproxy/core/exchange"
+	"wproxy/core/metrics"
 )
 
 // A Caller makes requests of wproxy's own, those that plugins ask for. They take the
@@ -160,7 +161,7 @@ func (x *state) endCall(a *answerSink, err error) (*CallAnswer, error) {
 			o.to.Metrics.Done(o.firstByte, x.p.now().Sub(o.began))
 		}
 		if o.retryReason != "" {
-			o.to.Metrics.Retried(o.retryReason, o.claimed)
+			o.to.Metrics.Retried(o.retryReason, metrics.RetryOutcome(o.claimed))
 		}
 	}
 	x.releaseStream()

@@ -16,10 +16,18 @@ type outgoing struct {
 	to      *Upstream
 	head    exchange.Request // the copy that is sent
 	tried   []*upstream.Endpoint
+	next    *upstream.Endpoint // for the next try; nil: to be picked
 	tries   int
-	fresh   bool // the next try wants a new connection
-	counted bool // in the cluster's live counters
-	retried bool // in its live retries
+	fresh   bool          // the next try wants a new connection
+	counted bool          // in the cluster's live counters
+	retried bool          // in its live retries
+	free    int           // tries that cost no attempt
+	stale   bool          // one of them met a connection at the end of its life
+	wait    time.Duration // before the next try
+
+	// Of an answer that is not passed on: its status, 0: none, and what came of its
+	// body. Owned by who reads the answer.
+	dropped, droppedBytes int
 
 	key     uint64             // hash of the upstream's Key; 0: none
 	wanted  *upstream.Endpoint // that the sticky cookie names; nil: none, or it is gone
@@ -35,8 +43,10 @@ type outgoing struct {
 	stream   exchange.Upstream // kept until its heads are not looked at any more
 	reused   bool              // conn has served an exchange before
 	began    time.Time
-	upgrade  bool // the head asked for one
-	deferred bool // there is no try yet: the head waits for the body
+	tryBegan time.Time // with per_try; zero: without
+	until    time.Time // when the try is given up; zero: never
+	upgrade  bool      // the head asked for one
+	deferred bool      // there is no try yet: the head waits for the body
 	pushed   int64
 
 	// What would have to be sent again.
@@ -52,8 +62,9 @@ type outgoing struct {
 	tunnel   bool  // a 101 was passed on. Guarded by mu
 
 	// For the record.
-	lastFailure string // of a try, one of metrics' Failure names
-	retryReason string // failure of the try before the last
+	lastFailure string   // of a try, one of metrics' Failure names
+	retryReason string   // failure of the try before the last
+	reasons     []string // of tries after the first
 	connectTime time.Duration
 	firstByte   time.Duration
 }
@@ -61,10 +72,10 @@ type outgoing struct {
 func (o *outgoing) reset() {
 	clear(o.tried)
 	o.head.Reset()
-	if cap(o.held) > maxHeldBody {
+	if cap(o.held) > keptBody {
 		o.held = nil
 	}
-	*o = outgoing{head: o.head, tried: o.tried[:0], held: o.held[:0]}
+	*o = outgoing{head: o.head, tried: o.tried[:0], held: o.held[:0], reasons: o.reasons[:0]}
 }
 
 // A piece is one call of the sink that the request goes to.
@@ -103,6 +114,7 @@ func (s connector) Head(h *exchange.Request, end bool) error {
 	x.mirror(end)
 	x.out.heldAll = true
 	x.out.to.Cluster.Live.Active.Add(1)
+	x.out.to.Cluster.Budget.Pay(x.route.Retry.share())
 	x.out.counted = true
 	if !end && !x.out.upgrade && x.inspectsBody() {
 		x.out.deferred = true
@@ -177,6 +189,9 @@ func (x *state) send(pc piece) error {
 	if pc.end {
 		x.sendingEnd()
 	}
+	if pc.end || o.upgrade {
+		x.boundTry(o.tryBegan)
+	}
 	err := x.up.Head(&o.head, pc.head && pc.end)
 	if err == nil && len(o.held)+len(pc.p) > duplexAfter {
 		x.startDuplex()
@@ -238,6 +253,7 @@ func (s connector) Data(p []byte, end bool) error {
 	}
 	if end {
 		x.sendingEnd()
+		x.boundFromHere()
 	}
 	if err := x.pushPiece(pc); err != nil {
 		return x.resend(x.salvage(err), pc)
@@ -299,6 +315,7 @@ func (s connector) Trailer(f *exchange.Fields) error {
 		}
 	}
 	x.sendingEnd()
+	x.boundFromHere()
 	if err := x.pushPiece(pc); err != nil {
 		return x.resend(x.salvage(err), pc)
 	}
@@ -330,7 +347,7 @@ func (x *state) receive() error {
 	if x.out.duplex {
 		return x.outcome()
 	}
-	err := x.up.Feed(incoming{x})
+	err := x.feedFrom(x.up)
 	if err == nil {
 		x.succeeded()
 		x.closeUpstream()
@@ -350,7 +367,6 @@ func (x *state) succeeded() {
 // failed Data towards one that has answered is not the exchange's error (architecture, rule 8).
 // It returns ErrAnswered if the answer came, and otherwise the error of the try.
 func (x *state) salvage(writeErr error) error {
-	w := asError(writeErr)
 	if x.out.duplex {
 		x.mu.Lock()
 		if x.out.tunnel && x.up != nil {
@@ -359,13 +375,14 @@ func (x *state) salvage(writeErr error) error {
 		x.mu.Unlock()
 		return answeredIfNil(x.outcome())
 	}
+	w := asError(x.tryError(writeErr))
 	switch {
 	case x.hasAnswer(): // by somebody else, who has reset the stream
 		return exchange.ErrAnswered
 	case !worthReading(w):
 		return w
 	}
-	err := x.up.Feed(incoming{x})
+	err := x.feedFrom(x.up)
 	switch {
 	case err == nil:
 		x.succeeded()
@@ -409,9 +426,17 @@ func (x *state) giveUp(err error) error {
 		if e.Side == exchange.ClientSide {
 			return err
 		}
-		return x.answer(statusOf(e), reasonOf(e))
+		return x.answerFor(e)
 	}
 	return err
+}
+
+// answerFor answers for an upstream that failed with e.
+func (x *state) answerFor(e *exchange.Error) error {
+	if e.Reason == pool.ReasonFull || e.Reason == pool.ReasonQueueTime {
+		return x.answerWith(statusOf(e), reasonOf(e), &exchange.Field{Name: "retry-after", Value: fullRetryAfter})
+	}
+	return x.answer(statusOf(e), reasonOf(e))
 }
 
 var zeroTime time.Time

@@ -26,7 +26,7 @@ func (x *state) startDuplex() {
 // and so is every failure of an upgrade, whose feeder waits for the answer.
 func (x *state) respond(up exchange.Upstream) {
 	defer x.handPanicOver()
-	err := up.Feed(incoming{x})
+	err := x.feedFrom(up)
 	o := &x.out
 	if o.upgrade {
 		err = x.upgradeAgain(err)
@@ -62,7 +62,7 @@ func (x *state) respond(up exchange.Upstream) {
 		up.Reset(exchange.CodeCancel)
 		e := asError(err)
 		x.failed(e)
-		err = x.answer(statusOf(e), reasonOf(e))
+		err = x.answerFor(e)
 		x.mu.Lock()
 	}
 	o.respDone, o.respErr = true, err
@@ -97,7 +97,8 @@ func (x *state) tryUpgrade() error {
 	if writeErr != nil && !worthReading(asError(writeErr)) {
 		return writeErr
 	}
-	err := x.up.Feed(incoming{x})
+	x.boundTry(x.out.tryBegan)
+	err := x.feedFrom(x.up)
 	if err != nil && writeErr != nil && asError(writeErr).Retry != exchange.RetryNever && !x.settled() {
 		return writeErr
 	}
@@ -174,7 +175,7 @@ func (x *state) hold(p []byte) {
 	if !o.heldAll || o.upgrade { // tunnels are not sent again
 		return
 	}
-	if len(o.held)+len(p) > maxHeldBody {
+	if len(o.held)+len(p) > x.route.Retry.bodyBuffer() {
 		x.letGo()
 		return
 	}

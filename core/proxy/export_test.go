@@ -2,18 +2,25 @@ package proxy
 
 import (
 	"net/netip"
+	"time"
 
 	"wproxy/core/exchange"
 )
 
 // Retryable exposes the pure rule for its table test.
 func Retryable(class exchange.Retry, reused, idempotent, held, answered bool, left int) bool {
-	return tryFacts{class, reused, idempotent, held, answered, left}.retryable()
+	kind := OnReset
+	if class == exchange.RetryAlways {
+		kind = OnConnect
+	}
+	return tryFacts{
+		class: class, kind: kind, on: DefaultOn, reused: reused, idempotent: idempotent, held: held, answered: answered, left: left,
+	}.retryable()
 }
 
 // Limits that tests reason about.
 const (
-	MaxHeldBody = maxHeldBody
+	MaxHeldBody = DefaultBodyBuffer
 	DuplexAfter = duplexAfter
 )
 
@@ -27,3 +34,8 @@ func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
 
 // CookieValue exposes the search for a cookie for its fuzz target.
 func CookieValue(f *exchange.Fields, name string) string { return cookieValue(f, name) }
+// BackoffOf exposes how long a back-off is.
+func BackoffOf(first, longest time.Duration, tries int) time.Duration {
+	r := Retry{Backoff: first, MaxBackoff: longest}
+	return r.backoff(tries)
+}

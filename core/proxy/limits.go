@@ -9,22 +9,45 @@ const (
 	// DefaultRetries is how many tries follow the first.
 	DefaultRetries = 1
 
-	// DefaultBudget is how many of an upstream's live exchanges may be retries,
-	// in percent: when a server dies, retries must not double the load of the rest.
+	// DefaultBudget is how many tries after the first there may be, in percent of an
+	// upstream's requests: when a server dies, retries must not double the load of the rest.
 	DefaultBudget = 20
 
-	// minBudget is how many retries are allowed however few exchanges are
-	// live: 20 % of one exchange would be none.
-	minBudget = 3
+	// DefaultBudgetMin is how many a second are allowed however few requests there
+	// are: 20 % of one request would be none.
+	DefaultBudgetMin = 3
 
 	// failedLatency is the least time to the first byte that a failed try is taken for,
 	// where servers are picked by that: a server that refuses at once would look like
 	// the fastest of all.
 	failedLatency = time.Second
 
-	// maxHeldBody is how many bytes of a request's body are held so that it can
+	// DefaultBodyBuffer is how many bytes of a request's body are held so that it can
 	// be sent again. It is per exchange that streams a body.
-	maxHeldBody = 64 << 10
+	DefaultBodyBuffer = 64 << 10
+
+	// keptBody is the largest buffer for them that an exchange leaves to the next.
+	keptBody = 64 << 10
+
+	// DefaultBackoff is the longest wait before the second try where a server has seen
+	// the first: not noticed by people, and enough to spread what has failed together.
+	DefaultBackoff = 25 * time.Millisecond
+
+	// DefaultMaxBackoff is the longest before any further try: a server that restarts
+	// needs some hundred milliseconds, and a client does not wait much longer.
+	DefaultMaxBackoff = 250 * time.Millisecond
+
+	// DefaultRetryAfter is the longest retry-after that is waited for. It is the
+	// shortest that a server can write which is not 0.
+	DefaultRetryAfter = time.Second
+
+	// maxDropped is how many bytes of the body of an answer that is not passed on are
+	// read, if they are there already, so that its connection can be used again.
+	maxDropped = 64 << 10
+
+	// fullRetryAfter is the retry-after, in seconds, of the 503 for a full upstream:
+	// its queue is over by then.
+	fullRetryAfter = "1"
 
 	// duplexAfter is how many body bytes are pushed upstream before the response
 	// is read at the same time. It is less than what a server's receive window

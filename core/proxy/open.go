@@ -14,7 +14,10 @@ func (x *state) open() error {
 		return exchange.ErrAnswered
 	}
 	o := &x.out
-	e := x.pick()
+	e := o.next // picked when it was clear that there is another try
+	if o.next = nil; e == nil {
+		e = x.pick()
+	}
 	if e == nil {
 		return &exchange.Error{Op: "pick", Side: exchange.UpstreamSide, Status: 503, Reason: "no_server"}
 	}
@@ -22,7 +25,8 @@ func (x *state) open() error {
 	o.tries++
 	e.Live.Active.Add(1) // from here on: who waits for a connection is load too
 	o.loading = e
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: x.deadline})
+	x.beginTry()
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: o.until})
 	if took > 0 {
 		o.connectTime = took
 		o.to.Metrics.Connected(took)
@@ -47,11 +51,12 @@ func (x *state) open() error {
 	if !o.keepHost || o.head.Authority == "" {
 		o.head.Authority = o.to.Cluster.Authority(e, x.req.Authority)
 	}
+	x.tellDeadline()
 	if d, ok := up.(exchange.Deadliner); ok && !x.deadline.IsZero() {
 		d.SetDeadline(x.deadline)
 	}
 	x.mu.Lock()
-	x.up, o.respDone, o.respErr, o.sentEnd = up, false, nil, false
+	x.up, x.expired, o.respDone, o.respErr, o.sentEnd = up, false, false, nil, false
 	dead := x.gone || x.answered
 	x.mu.Unlock()
 	if dead { // answered, or left, while the connection was made
@@ -70,6 +75,10 @@ func (x *state) getError(err error) error {
 		return exchange.ErrAnswered // there is nobody to answer
 	case named && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
 		return err // of one attempt to connect, say, which has a time of its own
+	case errors.Is(err, context.DeadlineExceeded) && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
+		return &exchange.Error{
+			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 504, Reason: "upstream_" + reasonPerTry, Err: err,
+		}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &exchange.Error{Op: "connect", Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
 	default:
@@ -100,6 +109,7 @@ func (x *state) closeUpstream() {
 	x.mu.Lock()
 	up := x.up
 	x.up = nil
+	x.unboundTryLocked()
 	x.mu.Unlock()
 	if up != nil {
 		o := &x.out

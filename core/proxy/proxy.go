@@ -10,9 +10,11 @@
 // proxy.go swaps snapshots, serve.go walks one exchange through, request.go
 // prepares its head, forwarded.go says whom to believe about the client,
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
-// upstream, open.go the connection of one try, duplex.go the second goroutine of a streaming body, retry.go says when
-// to try again, response.go is the way back, reply.go makes answers, challenge.go those
-// to ACME servers, record.go accounts. pick.go chooses upstream and server, sticky.go keeps clients on theirs.
+// upstream, open.go the connection of one try, duplex.go the second goroutine of a
+// streaming body, retry.go says when to try again, backoff.go how long to wait before
+// that, try.go bounds a try and drops an answer that is not passed on, response.go is the
+// way back, reply.go makes answers, challenge.go those to ACME servers, record.go
+// accounts. pick.go chooses upstream and server, sticky.go keeps clients on theirs.
 // callout.go makes requests that no client has asked for, mirror.go copies of those that
 // one has; fault.go makes a route fail on purpose.
 package proxy

@@ -4,6 +4,7 @@ import (
 	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
+	"wproxy/core/metrics"
 )
 
 // statusGone is what the log says of a client that went before its answer, as
@@ -43,7 +44,7 @@ func (x *state) account(err error) {
 			o.to.Metrics.Done(o.firstByte, now.Sub(o.began))
 		}
 		if o.retryReason != "" {
-			o.to.Metrics.Retried(o.retryReason, o.claimed)
+			o.to.Metrics.Retried(o.retryReason, metrics.RetryOutcome(o.claimed))
 		}
 	}
 	if x.snap.Access != nil {
@@ -98,7 +99,7 @@ func (x *state) fill(gone bool, reason string) {
 	}
 	if o.tries > 0 {
 		r.Upstream, r.Server, r.Tries = o.to.Cluster.Name, o.endpoint.Name, o.tries
-		r.Connect, r.FirstByte = o.connectTime, o.firstByte
+		r.Connect, r.FirstByte, r.Retried = o.connectTime, o.firstByte, o.reasons
 	}
 }
 

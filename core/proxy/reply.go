@@ -70,6 +70,7 @@ func (x *state) Abort(reason string) {
 		x.up.Reset(exchange.CodeCancel)
 	}
 	x.client.Reset(exchange.CodeInternal)
+	x.cond.Broadcast() // a try may be waiting for its turn
 	x.fx.AnswerEnded()
 }
 
@@ -90,6 +91,7 @@ func (x *state) Fail(e *exchange.Error) {
 	if x.up != nil {
 		x.up.Reset(exchange.CodeCancel)
 	}
+	x.cond.Broadcast()
 	x.fx.AnswerEnded()
 }
 
@@ -111,9 +113,12 @@ func (x *state) note(reason string) {
 
 // answer makes an answer of wproxy's own; it enters behind the last filter. It
 // always returns ErrAnswered, for the sink call that it ends.
-func (x *state) answer(status int, reason string) error {
+func (x *state) answer(status int, reason string) error { return x.answerWith(status, reason, nil) }
+
+// answerWith is answer with one more field; nil: none.
+func (x *state) answerWith(status int, reason string, extra *exchange.Field) error {
 	if x.claim() {
-		x.reply(status, reason, nil)
+		x.reply(status, reason, extra)
 		x.pushed()
 	}
 	return exchange.ErrAnswered

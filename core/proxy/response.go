@@ -21,14 +21,24 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 			Op: "read head", Side: exchange.UpstreamSide, Status: 502, Reason: "unexpected_upgrade",
 		}
 	}
+	if x.route.Retry.Statuses.Has(h.Status) && x.dropAnswer(h) {
+		if end {
+			return nil
+		}
+		return x.skipHead()
+	}
 	x.mu.Lock()
-	ok := x.claimLocked()
+	expired := x.expired
+	ok := !expired && x.claimLocked()
 	if ok {
 		x.out.claimed = true
 		x.out.tunnel = h.Status == 101
 	}
 	x.mu.Unlock()
-	if !ok {
+	switch {
+	case expired:
+		return errDropped
+	case !ok:
 		return exchange.ErrAnswered
 	}
 	if h.Status == 101 {
@@ -57,10 +67,20 @@ func (x *state) boundTunnel() {
 }
 
 // Data implements exchange.Sink.
-func (s incoming) Data(p []byte, end bool) error { return s.x.last.Data(p, end) }
+func (s incoming) Data(p []byte, end bool) error {
+	if s.x.out.dropped != 0 {
+		return s.x.skip(len(p), end)
+	}
+	return s.x.last.Data(p, end)
+}
 
 // Trailer implements exchange.Sink.
-func (s incoming) Trailer(f *exchange.Fields) error { return s.x.last.Trailer(f) }
+func (s incoming) Trailer(f *exchange.Fields) error {
+	if s.x.out.dropped != 0 {
+		return nil
+	}
+	return s.x.last.Trailer(f)
+}
 
 // showResponse lets filters see the head of the answer.
 func (x *state) showResponse(h *exchange.Response) {
@@ -180,6 +200,7 @@ func (x *state) claimLocked() bool {
 		return false
 	}
 	x.answered = true
+	x.cond.Broadcast() // a try may be waiting for its turn
 	return true
 }
 

@@ -2,46 +2,122 @@ package proxy
 
 import (
 	"errors"
+	"strconv"
+	"time"
 
 	"wproxy/core/exchange"
 	"wproxy/core/metrics"
+	"wproxy/core/pool"
 )
 
 // Reasons of the engine's own failures.
 const (
-	reasonTimeout       = "timeout"        // the route's timeout
+	reasonTimeout       = "timeout" // the route's timeout
+	reasonPerTry        = "per_try_timeout"
 	reasonUpstreamReset = "upstream_reset" // where a codec gives no name
 )
+
+// A RetryClass is a set of ways in which a try can fail.
+type RetryClass uint8
+
+// The classes. A connection that has served before and breaks before a byte of the
+// answer belongs to none of them: the upstream's idle timeout has won a race, which
+// says nothing about the server, and the request is tried again anyhow.
+const (
+	// OnConnect: there was no connection, and nothing was sent. A server that has no
+	// room for the request (queue_full) counts as one.
+	OnConnect RetryClass = 1 << iota
+	// OnRefused: the upstream has said that it did not look at the request (RFC 9113
+	// 8.7: REFUSED_STREAM, and what is above the last stream of a GOAWAY).
+	OnRefused
+	// OnReset: the connection ended before the head of the answer, or what came was none.
+	OnReset
+	// OnTimeout: the head of the answer did not come in time.
+	OnTimeout
+)
+
+// DefaultOn are the failures after which nothing has happened, so that every method
+// may be tried again.
+const DefaultOn = OnConnect | OnRefused
+
+// A StatusSet is a set of statuses from 400 to 599; others are never in it.
+type StatusSet [4]uint64
+
+// Add puts status into the set.
+func (s *StatusSet) Add(status int) {
+	if i := status - 400; i >= 0 && i < 200 {
+		s[i/64] |= 1 << (i % 64)
+	}
+}
+
+// Has reports whether status is in the set.
+func (s *StatusSet) Has(status int) bool {
+	i := status - 400
+	return i >= 0 && i < 200 && s[i/64]&(1<<(i%64)) != 0
+}
 
 // tryFacts are what decides whether a request may be tried again.
 type tryFacts struct {
 	class      exchange.Retry
-	reused     bool // the connection had served an exchange before
-	idempotent bool // the method, or the route says so
-	held       bool // every byte of the request is still there
-	answered   bool // somebody has claimed the answer, or the client has gone
-	left       int  // tries that are left
+	kind       RetryClass // what has happened; 0: none of the classes
+	on         RetryClass // what the route tries again after
+	reused     bool       // the connection had served an exchange before
+	idempotent bool       // the method, or the route says so
+	held       bool       // every byte of the request is still there
+	answered   bool       // somebody has claimed the answer, or the client has gone
+	left       int        // tries that are left
 }
 
 // retryable applies RFC 9110 9.2.2: a request that may have had effects is not
 // sent twice unless its method is idempotent; one of which the upstream has not
-// seen a byte always may be.
+// seen a byte, or says that it has not looked at it, always may be.
 func (f tryFacts) retryable() bool {
 	if f.answered || !f.held || f.left <= 0 {
 		return false
 	}
-	switch f.class {
-	case exchange.RetryAlways:
-		return true
-	case exchange.RetryIfReused:
-		return f.reused && f.idempotent
+	switch {
+	case f.class == exchange.RetryAlways:
+		return f.reused && f.kind == OnConnect || f.kind&f.on != 0
+	case f.class == exchange.RetryIfReused && f.reused:
+		return f.idempotent
+	case f.kind == OnConnect: // a full queue
+		return f.on&OnConnect != 0
 	default:
-		return false
+		return f.idempotent && f.kind&f.on != 0
 	}
 }
 
-// idempotentMethod is RFC 9110 9.2.2 and the QUERY method.
-func idempotentMethod(m string) bool {
+// kindOf says which class e belongs to.
+func kindOf(e *exchange.Error) RetryClass {
+	switch {
+	case e.Op == "dial", e.Reason == pool.ReasonFull:
+		return OnConnect
+	case e.Op == "get connection", e.Op == "pick", e.Op == opStatus:
+		return 0
+	case e.Retry == exchange.RetryAlways && e.Reason == exchange.ReasonRefusedStream:
+		return OnRefused
+	case e.Retry == exchange.RetryAlways: // not one byte was taken
+		return OnConnect
+	case e.Status == 504:
+		return OnTimeout
+	default:
+		return OnReset
+	}
+}
+
+// isStale reports whether e, of a try on a connection that has served before, is
+// most likely the end of that connection's life and not the server's.
+func isStale(e *exchange.Error, reused bool) bool {
+	return reused && e.Retry != exchange.RetryNever && e.Op != "dial" && e.Reason != exchange.ReasonRefusedStream
+}
+
+// isFull reports whether e says that a server has no room. It was not asked, so that
+// leaving it for another costs nobody anything: no attempt, and nothing of the budget.
+func isFull(e *exchange.Error) bool { return e.Reason == pool.ReasonFull }
+
+// IdempotentMethod reports whether a request with the method m may be repeated: RFC
+// 9110 9.2.2 and the QUERY method.
+func IdempotentMethod(m string) bool {
 	switch m {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY":
 		return true
@@ -50,30 +126,43 @@ func idempotentMethod(m string) bool {
 }
 
 func (x *state) idempotent() bool {
-	return x.route.Retry.Idempotent || idempotentMethod(x.out.head.Method)
+	return x.route.Retry.Idempotent || IdempotentMethod(x.out.head.Method)
+}
+
+// factsLocked gathers what decides after e. It is called with mu held.
+func (x *state) factsLocked(e *exchange.Error) tryFacts {
+	o := &x.out
+	f := tryFacts{
+		class: e.Retry, kind: kindOf(e), on: x.route.Retry.On, reused: o.reused, idempotent: x.idempotent(), held: o.heldAll,
+		answered: x.answered || x.gone || x.failure != nil, left: x.route.Retry.attempts() + 1 - (o.tries - o.free),
+	}
+	if f.on == 0 && x.route.Retry.Statuses == (StatusSet{}) {
+		f.on = DefaultOn
+	}
+	if x.route.Retry.Attempts >= 0 && (isFull(e) || !o.stale && isStale(e, o.reused)) {
+		f.left = max(f.left, 1)
+	}
+	return f
 }
 
 // retryableLocked asks whether a try that failed with e may be repeated. It is
 // called with mu held.
 func (x *state) retryableLocked(e *exchange.Error) bool {
-	attempts := x.route.Retry.Attempts
-	if attempts == 0 {
-		attempts = DefaultRetries
+	if x.out.dropped != 0 {
+		return !x.answered && !x.gone
 	}
-	if e.Side != exchange.UpstreamSide {
-		return false
-	}
-	return tryFacts{
-		class: e.Retry, reused: x.out.reused, idempotent: x.idempotent(), held: x.out.heldAll,
-		answered: x.answered || x.gone, left: attempts + 1 - x.out.tries,
-	}.retryable()
+	return e.Side == exchange.UpstreamSide && x.factsLocked(e).retryable()
 }
 
 // again reports whether the request is tried once more after err, and prepares
-// that. The stream of the failed try is given up in any case.
+// that, which may take the time of a back-off. The stream of the failed try is given
+// up in any case.
 func (x *state) again(err error) bool {
 	o := &x.out
 	e := asError(err)
+	if o.dropped != 0 {
+		e = statusError(o.dropped)
+	}
 	x.mu.Lock()
 	ok := x.retryableLocked(e)
 	x.mu.Unlock()
@@ -81,28 +170,62 @@ func (x *state) again(err error) bool {
 	if e.Side == exchange.UpstreamSide && e.Op != "pick" {
 		x.failed(e)
 	}
-	if !ok || !x.deadline.IsZero() && !x.p.now().Before(x.deadline) {
+	if !ok || o.dropped == 0 && !x.prepareTry(e, 0) {
 		return false
 	}
-	stale := o.reused && e.Op != "dial"
+	o.dropped = 0
+	if o.retryReason != "" {
+		o.to.Metrics.Retried(o.retryReason, metrics.RetryFailed)
+	}
+	o.retryReason = o.lastFailure
+	o.reasons = append(o.reasons, reasonOfTry(e, o.lastFailure))
+	if !x.pause(o.wait) {
+		o.reasons = o.reasons[:len(o.reasons)-1]
+		return false
+	}
+	return true
+}
+
+// prepareTry decides whether there is another try after e, where to, and how long it
+// has to wait, at least for wait. It takes from the budget.
+func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
+	o := &x.out
+	stale, full := isStale(e, o.reused), isFull(e)
+	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && (full || e.Op == "dial" && e.Status == 504) {
+		return false // one that did not let us in in time would take as long again
+	}
+	now := x.p.now()
+	if !full && !o.to.Cluster.Budget.Take(now, x.route.Retry.least()) {
+		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
+		return false
+	}
+	o.next = nil
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
-		if o.to.Picker.Pick(0, o.tried) == nil { // nowhere else to go
-			if e.Op != "dial" || e.Status == 504 {
-				return false
-			}
-			// One that refused may be restarting, and asking again is cheap;
-			// one that did not answer in time would take as long again.
-			o.tried = o.tried[:0]
+		o.next = x.pick()
+		switch {
+		case o.next == nil && full:
+			return false
+		case o.next == nil:
+			o.tried = o.tried[:0] // one that refused may be restarting
 		}
 	}
-	if !x.withinBudget() {
+	// A server that has not seen the request is no worse for it, and neither is another.
+	if nothingDone := stale || o.next != nil && kindOf(e)&(OnConnect|OnRefused) != 0; !nothingDone {
+		wait = max(wait, x.route.Retry.backoff(o.tries-o.free))
+	}
+	if !x.deadline.IsZero() && !now.Add(wait).Before(x.deadline) {
 		return false
 	}
-	if o.retryReason != "" {
-		o.to.Metrics.Retried(o.retryReason, false)
+	if !o.retried {
+		o.retried = true
+		o.to.Cluster.Live.Retrying.Add(1)
 	}
-	o.fresh, o.retryReason = stale, o.lastFailure
+	if stale || full {
+		o.free++
+	}
+	o.stale = o.stale || stale
+	o.fresh, o.wait = stale, wait
 	return true
 }
 
@@ -111,48 +234,42 @@ func (x *state) failed(e *exchange.Error) {
 	o := &x.out
 	o.lastFailure = failureOf(e)
 	o.endpoint.Live.Failures.Add(1)
-	if o.to.Timed && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
+	if o.to.Timed && !isFull(e) && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
 		now := x.p.now()
 		o.endpoint.ObserveLatency(max(now.Sub(o.began), failedLatency), now)
 	}
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
-	// That a connection at rest was closed says nothing about the server.
-	stale := o.reused && e.Retry == exchange.RetryIfReused
-	if ob := o.endpoint.Observer; ob != nil && !stale {
+	switch ob := o.endpoint.Observer; {
+	case ob == nil:
+	case e.Op == opStatus:
+		ob.Answered(e.Status)
+	case o.reused && e.Retry == exchange.RetryIfReused: // that a connection at rest was closed says nothing about the server
+	default:
 		ob.Failed(o.lastFailure)
 	}
 	x.showOutcome()
 }
 
-// withinBudget takes a retry from the upstream's budget.
-func (x *state) withinBudget() bool {
-	if x.out.retried {
-		return true
+// reasonOfTry is what the access log says of a failed try: its status, or failure.
+func reasonOfTry(e *exchange.Error, failure string) string {
+	if e.Op == opStatus {
+		return strconv.Itoa(e.Status)
 	}
-	percent := int64(x.route.Retry.Budget)
-	switch {
-	case percent < 0:
-		return false // no minimum either
-	case percent == 0:
-		percent = DefaultBudget
-	}
-	live := x.out.to.Cluster.Live
-	if live.Retrying.Add(1) > max(minBudget, live.Active.Load()*percent/100) {
-		live.Retrying.Add(-1)
-		return false
-	}
-	x.out.retried = true
-	return true
+	return failure
 }
 
 // failureOf names the kind of failure for metrics and filters.
 func failureOf(e *exchange.Error) string {
 	switch {
+	case e.Op == opStatus:
+		return metrics.FailureStatus
 	case e.Op == "dial":
 		return metrics.FailureConnect
 	case e.Op == "get connection":
 		return metrics.FailureQueue
+	case e.Retry == exchange.RetryAlways && e.Reason == exchange.ReasonRefusedStream:
+		return metrics.FailureRefused
 	case e.Status == 504:
 		return metrics.FailureTimeout
 	case e.Retry != exchange.RetryNever || errors.Is(e, exchange.ErrReset) || e.Reason == "" || isReset(e.Reason):

@@ -204,24 +204,23 @@ func TestNoRetryBudget(t *testing.T) {
 	}
 }
 
+// TestRetryBudget: once the floor is used up, a fifth of the requests are tried again.
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
-	const retrying = 3 // minBudget
 	o := &origin{dial: func(int) error { return upstreamError("dial", exchange.RetryAlways, "upstream_refused") }}
-	e := newEngine(t, o, config{servers: 2})
-	e.upstream.Cluster.Live.Retrying.Add(retrying)
-	c := newClient("GET", "/")
-	e.Serve(t.Context(), c)
-	if o.dials != 1 || c.status != 502 {
-		t.Errorf("got %d tries beyond the budget, want 1", o.dials)
+	e := newEngine(t, o, config{servers: 2, edit: func(r *proxy.Route) { r.Retry.BudgetMin = 1e-6 }}) // one, then no more
+	for range 101 {
+		if c := e.do(newClient("GET", "/")); c.status != 502 {
+			t.Errorf("got %d", c.status)
+		}
 	}
-	e.upstream.Cluster.Live.Active.Add(100)
-	e.Serve(t.Context(), newClient("GET", "/"))
-	if o.dials != 3 {
-		t.Errorf("got %d tries within 20%% of 100, want 2", o.dials-1)
+	if o.dials < 101+15 || o.dials > 101+21 {
+		t.Errorf("got %d tries for 101 requests, want a fifth more", o.dials)
 	}
-	if got := e.upstream.Cluster.Live.Retrying.Load(); got != retrying {
-		t.Errorf("the budget was not given back: %d", got)
+	refused := e.metric("wproxy_retries_total", "reason", "connect", "outcome", "budget")
+	failed := e.metric("wproxy_retries_total", "reason", "connect", "outcome", "failed")
+	if refused+failed != 101 || int(failed) != o.dials-101 {
+		t.Errorf("%v retries were refused and %v failed, after %d tries", refused, failed, o.dials)
 	}
 }
 
@@ -285,7 +284,8 @@ func TestDeferredTry(t *testing.T) {
 				}
 				return f.req.Data(p, end)
 			}}
-			e = newEngine(t, &origin{}, config{edit: func(r *proxy.Route) { r.Filters = []filter.Factory{bodyInspector{p}} }})
+			o := &origin{feed: statusThen(nil)} // when it has the body: an early answer would cut it
+			e = newEngine(t, o, config{edit: func(r *proxy.Route) { r.Filters = []filter.Factory{bodyInspector{p}} }})
 			c := e.do(newClient("POST", "/").sending(tt.pieces...))
 			if tt.held != "" {
 				if c.status != 403 || e.origin.dialed() != 0 {

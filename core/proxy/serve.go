@@ -73,6 +73,9 @@ type state struct {
 	running    bool              // the response's goroutine is
 	guarded    bool              // see guard
 	timer      *time.Timer       // of guard; nil: none
+	tryTimer   *time.Timer       // of boundTry; nil: none
+	try        uint64            // the try that it is for; late calls are ignored
+	expired    bool              // it has given the try up
 	reason     string            // why wproxy answered itself, or gave up
 	failure    *exchange.Error   // of a plugin; whatever else goes wrong is a consequence. nil: none
 }
@@ -152,6 +155,7 @@ func (x *state) clientGone(generation uint64) {
 	if x.up != nil {
 		x.up.Reset(exchange.CodeCancel)
 	}
+	x.cond.Broadcast() // a try may be waiting for its turn
 	x.fx.AnswerEnded()
 }
 
@@ -236,6 +240,7 @@ func (x *state) disarm() {
 		x.timer.Stop()
 	}
 	x.timer, x.guarded = nil, false
+	x.unboundTryLocked()
 }
 
 // expire answers 504 at the deadline, on the timer's goroutine.
@@ -258,6 +263,7 @@ func (x *state) expire(generation uint64) {
 	}
 	x.answered = true
 	x.pushers++
+	x.cond.Broadcast()
 	x.mu.Unlock()
 	x.reply(504, reasonTimeout, nil)
 	x.pushed()

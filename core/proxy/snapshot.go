@@ -83,6 +83,10 @@ type Upstream struct {
 	Pool    *pool.Pool
 	Metrics *metrics.Upstream
 
+	// DeadlineHeader is a field, in lower case, that tells the server how many
+	// milliseconds it has for its answer; "": none.
+	DeadlineHeader string
+
 	latest atomic.Pointer[Upstream] // what stands in for it; nil: itself
 }
 
@@ -116,9 +120,26 @@ type Respond struct {
 
 // Retry says when a request is tried again. The zero value is the default.
 type Retry struct {
-	Attempts   int  // tries after the first; 0: DefaultRetries, negative: none
-	Idempotent bool // treat every method as idempotent
-	Budget     int  // most tries after the first, in percent of the upstream's live exchanges; 0: DefaultBudget, negative: none
+	Attempts   int        // tries after the first; 0: DefaultRetries, negative: none
+	On         RetryClass // after what; 0: DefaultOn, unless Statuses are set
+	Statuses   StatusSet  // answers that are not passed on while there is another try
+	Idempotent bool       // treat every method as idempotent
+
+	// PerTry is how long the head of an answer may take: from the beginning of a
+	// try whose request is at hand, and otherwise from the end of the request. 0 or less: no limit.
+	PerTry time.Duration
+
+	Budget    int     // most tries after the first, in percent of the upstream's requests; 0: DefaultBudget, negative: none at all
+	BudgetMin float64 // a second that are allowed however few requests there are; 0: DefaultBudgetMin, negative: none
+
+	BodyBuffer int // most bytes of a body that are held to be sent again; 0: DefaultBodyBuffer, negative: none
+
+	// A back-off is between 0 and Backoff, doubled with each try up to MaxBackoff; 0: the defaults.
+	Backoff, MaxBackoff time.Duration
+
+	// RetryAfter is the longest retry-after of an upstream that is waited for; what
+	// asks for more is passed on. 0: DefaultRetryAfter, negative: none is waited for.
+	RetryAfter time.Duration
 }
 
 // Drained returns a channel that is closed when the snapshot has been swapped

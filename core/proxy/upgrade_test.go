@@ -95,3 +95,68 @@ func TestUpgradeIsTriedAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestUpgradeIsTriedAgainAfterAStatus: an upgrade is asked for again after a status, a
+// time and a wait as any request is, and who leaves during the wait is not kept.
+func TestUpgradeIsTriedAgainAfterAStatus(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name          string
+		first, second func(s *stream, dst exchange.Sink[*exchange.Response]) error
+		leaves        time.Duration // 0: never
+		status        int
+		streams       int
+		after         time.Duration
+	}{
+		{"status", busy("1"), tooOld, 0, 426, 2, time.Second},
+		{"twice", busy("1"), busy("1"), 0, 426, 3, 2 * time.Second},
+		{"silence", hangs, tooOld, 0, 426, 2, 500 * time.Millisecond},
+		{"leaves", busy("1"), tooOld, 300 * time.Millisecond, 0, 1, 300 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := &origin{feed: func(n int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+					switch n {
+					case 0:
+						return tt.first(s, dst)
+					case 1:
+						return tt.second(s, dst)
+					default:
+						return tooOld(s, dst)
+					}
+				}}
+				e := newEngine(t, o, config{servers: 3, noLog: true, edit: func(r *proxy.Route) {
+					on(proxy.OnTimeout, 2, 503)(r)
+					r.Retry.PerTry, r.Retry.Backoff, r.Retry.MaxBackoff = 500*time.Millisecond, 1, 1
+				}})
+				c := newUpgrade()
+				if tt.leaves > 0 {
+					time.AfterFunc(tt.leaves, func() {
+						c.leave()
+						close(c.answered) // the codec ends the wait
+					})
+				}
+				start := time.Now()
+				e.do(c)
+				took := time.Since(start)
+				if c.status != tt.status || len(o.streams) != tt.streams || took < tt.after || took > tt.after+time.Millisecond {
+					t.Errorf("got %d after %v and %d tries, want %d after %v and %d", c.status, took, len(o.streams), tt.status, tt.after, tt.streams)
+				}
+				e.pool.Close()
+			})
+		})
+	}
+}
+
+func busy(retryAfter string) func(s *stream, dst exchange.Sink[*exchange.Response]) error {
+	return func(_ *stream, dst exchange.Sink[*exchange.Response]) error {
+		h := &exchange.Response{Status: 503}
+		h.Fields.Add("retry-after", retryAfter)
+		return dst.Head(h, true)
+	}
+}
+
+func tooOld(_ *stream, dst exchange.Sink[*exchange.Response]) error { return answer(dst, 426, "no") }
+
+func hangs(s *stream, _ exchange.Sink[*exchange.Response]) error { return s.hang() }

@@ -88,6 +88,7 @@ func (d *door) set(l Listener) {
 	}
 	d.address = l.Address
 	d.listener.SetConnections(l.Connections)
+	d.listener.SetPerClient(l.PerClient, l.Exempt)
 }
 
 // newCodec makes the codec of l's new connections.
@@ -191,6 +192,11 @@ func (s *Server) bind(ctx context.Context, l Listener) (*door, error) {
 		NextID: func() uint64 { return s.connections.Add(1) },
 		AcceptError: func(err error, pause time.Duration) {
 			s.o.AcceptError(d.codec.Load().name, err, pause)
+		},
+		TooMany: func() {
+			if s.o.TooMany != nil {
+				s.o.TooMany(d.codec.Load().name)
+			}
 		},
 	})
 	if err != nil {

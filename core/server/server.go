@@ -13,6 +13,7 @@ package server
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -40,6 +41,10 @@ type Options struct {
 	// AcceptError is told about each failed accept, and how long the listener
 	// pauses because of it. Required.
 	AcceptError func(listener string, err error, pause time.Duration)
+
+	// TooMany is told about each connection that was closed at once because its client
+	// has as many as it may have. nil: nobody is.
+	TooMany func(listener string)
 
 	// Refused is told about each request that never became an exchange, on the
 	// connection's goroutine; p is what it never came to. Required.
@@ -76,8 +81,10 @@ type Generation struct {
 // A Listener says where clients connect, and how they are served.
 type Listener struct {
 	Name        string
-	Address     string // as in listen.Options
-	Connections int    // as in listen.Options
+	Address     string         // as in listen.Options
+	Connections int            // as in listen.Options
+	PerClient   int            // as in listen.Options
+	Exempt      []netip.Prefix // as in listen.Options
 	HTTP1       h1.ServerOptions
 	HTTP2       h2.ServerOptions // the scheme is HTTP1's
 

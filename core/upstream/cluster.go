@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // HostMode says which authority the servers of a cluster are sent.
@@ -22,7 +23,7 @@ const (
 )
 
 // A Cluster is a named set of servers that can stand in for each other. All
-// but Live and the panic mode is immutable.
+// but Live, Budget and the panic mode is immutable.
 type Cluster struct {
 	// Immutable.
 	Name      string
@@ -33,9 +34,11 @@ type Cluster struct {
 	changes *Changes // of the endpoints and of panic
 	panic   atomic.Bool
 
-	// Live counts exchanges on the whole cluster; the retry budget is a share of it.
+	// Live counts exchanges on the whole cluster.
 	// Clusters made by With share it. It is not nil.
 	Live *Live
+	// Budget bounds the retries of everybody who uses the cluster, or one made by With.
+	Budget *Budget
 }
 
 // NewCluster checks and makes a cluster. Endpoints may be those of an older cluster
@@ -54,7 +57,7 @@ func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, erro
 
 // NewEmpty makes a cluster without servers: one whose servers are still to be found.
 func NewEmpty(name, host string) *Cluster {
-	c := &Cluster{Name: name, changes: &Changes{}, Live: &Live{}}
+	c := &Cluster{Name: name, changes: &Changes{}, Live: &Live{}, Budget: &Budget{at: time.Now()}}
 	switch host {
 	case "":
 	case "server":
@@ -66,9 +69,9 @@ func NewEmpty(name, host string) *Cluster {
 }
 
 // With returns what c is with another set of servers, which may be empty: another
-// cluster of the same name, with the same live counters. c goes on serving who holds it.
+// cluster of the same name, with the same live counters and budget. c goes on serving who holds it.
 func (c *Cluster) With(endpoints []*Endpoint) (*Cluster, error) {
-	next := &Cluster{Name: c.Name, Host: c.Host, HostName: c.HostName, changes: &Changes{}, Live: c.Live}
+	next := &Cluster{Name: c.Name, Host: c.Host, HostName: c.HostName, changes: &Changes{}, Live: c.Live, Budget: c.Budget}
 	if err := next.fill(endpoints); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,10 @@ type Endpoint struct {
 	Dial    DialFunc // only with Network "pipe"
 	Tier    int      // 0 is used first, the next one when nothing in it is available
 
+	// The most connections that are open, and exchanges that are under way, at one
+	// time; 0: as the pool has it. Set before the Endpoint is used.
+	MaxConnections, MaxRequests int
+
 	changes atomic.Pointer[Changes] // of its cluster; nil: it is in none
 
 	// Observer is told what has become of tries. It is set, if at all, before the

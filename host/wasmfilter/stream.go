@@ -2,6 +2,7 @@ package wasmfilter
 
 import (
 	"strconv"
+	"time"
 
 	"wproxy/abi"
 	"wproxy/core/filter"
@@ -17,7 +18,22 @@ var (
 	_ host.Failer  = (*stream)(nil)
 	_ host.Replier = (*stream)(nil)
 	_ host.Teller  = (*stream)(nil)
+
+	_ host.Deadliner = (*stream)(nil)
 )
+
+// Deadline implements host.Deadliner. It is a little before the end of a pause, so that
+// the guest hears of a call that took too long and can decide. What it asks for when the
+// exchange is over, to log it say, has no deadline.
+func (s *stream) Deadline() time.Time {
+	x := s.f.x
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	if x.Deadline.IsZero() || !x.Finished.IsZero() {
+		return time.Time{}
+	}
+	return x.Deadline.Add(-2 * deadlineMargin)
+}
 
 // Tell implements host.Teller.
 func (s *stream) Tell() (route, requestID string) {

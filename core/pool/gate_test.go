@@ -1,0 +1,149 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wproxy/core/pool"
+)
+
+// TestRequestLimit: no more than so many exchanges have a connection; who waits
+// gets the turn of who is done, first come, first served.
+func TestRequestLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &dialer{}
+		p := pool.New(pool.Options{Dial: d.dial, Requests: 2, Queue: 2, QueueTime: time.Second})
+		defer p.Close()
+		e, other := endpoint(t, "127.0.0.1:1"), endpoint(t, "127.0.0.1:2")
+		a, b := get(t, p, pool.Request{Endpoint: e}), get(t, p, pool.Request{Endpoint: e})
+		put(p, other, get(t, p, pool.Request{Endpoint: other})) // has a limit of its own
+
+		type result struct {
+			n   int
+			c   pool.Conn
+			err error
+		}
+		results := make(chan result, 2)
+		for i := range 2 {
+			go func() {
+				c, _, err := p.Get(t.Context(), pool.Request{Endpoint: e})
+				results <- result{i, c, err}
+			}()
+			synctest.Wait()
+		}
+		_, _, err := p.Get(t.Context(), pool.Request{Endpoint: e})
+		wantReason(t, err, pool.ReasonFull)
+		if n := p.Stats().Waiting; n != 2 {
+			t.Errorf("%d wait, want 2", n)
+		}
+		put(p, e, a)
+		if r := <-results; r.n != 0 || r.c != pool.Conn(a) {
+			t.Errorf("got %+v, want the first to have the connection", r)
+		}
+		start := time.Now()
+		r := <-results
+		wantReason(t, r.err, pool.ReasonQueueTime)
+		if waited := time.Since(start); waited != time.Second {
+			t.Errorf("waited %v", waited)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		if _, _, err := p.Get(ctx, pool.Request{Endpoint: e}); !errors.Is(err, context.Canceled) {
+			t.Errorf("client gone: got %v", err)
+		}
+		put(p, e, a)
+		put(p, e, b)
+		d.fail.Store(true)
+		for range 5 { // a failed dial gives its turn back
+			if _, _, err := p.Get(t.Context(), pool.Request{Endpoint: e, Fresh: true}); !errors.Is(err, errDial) {
+				t.Errorf("got %v", err)
+			}
+		}
+		get(t, p, pool.Request{Endpoint: e})
+		get(t, p, pool.Request{Endpoint: e})
+		waiting := make(chan error)
+		go func() {
+			_, _, err := p.Get(t.Context(), pool.Request{Endpoint: e})
+			waiting <- err
+		}()
+		synctest.Wait()
+		p.Close()
+		wantReason(t, <-waiting, "pool_closed")
+	})
+}
+
+// TestEndpointLimits: a server's own limits go before those of the pool, and a reload
+// that changes them meets exchanges under way.
+func TestEndpointLimits(t *testing.T) {
+	t.Parallel()
+	d := &dialer{}
+	p := pool.New(pool.Options{Dial: d.dial, PerServer: 3, Queue: -1})
+	defer p.Close()
+	free, limited, narrow := endpoint(t, "127.0.0.1:1"), endpoint(t, "127.0.0.1:1"), endpoint(t, "127.0.0.1:1")
+	limited.MaxRequests, narrow.MaxConnections = 1, 2
+	before := get(t, p, pool.Request{Endpoint: free})
+	one := get(t, p, pool.Request{Endpoint: limited})
+	_, _, err := p.Get(t.Context(), pool.Request{Endpoint: limited})
+	wantReason(t, err, pool.ReasonFull)
+	put(p, free, before) // is not the limited one's turn
+	_, _, err = p.Get(t.Context(), pool.Request{Endpoint: limited})
+	wantReason(t, err, pool.ReasonFull)
+	two := get(t, p, pool.Request{Endpoint: narrow})
+	_, _, err = p.Get(t.Context(), pool.Request{Endpoint: narrow})
+	wantReason(t, err, pool.ReasonFull)
+	put(p, narrow, two)
+	put(p, limited, one)
+	put(p, limited, get(t, p, pool.Request{Endpoint: limited}))
+}
+
+// TestRequestLimitHammer: what many goroutines take, break and give up stays within
+// the limit, and adds up.
+func TestRequestLimitHammer(t *testing.T) {
+	t.Parallel()
+	d := &dialer{}
+	const limit = 3
+	p := pool.New(pool.Options{Dial: d.dial, Requests: limit, Queue: 6, QueueTime: 3 * time.Millisecond})
+	defer p.Close()
+	e := endpoint(t, "127.0.0.1:1")
+	end := time.Now().Add(100 * time.Millisecond)
+	var used, passed atomic.Int64
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				ctx, cancel := context.WithCancel(t.Context())
+				if rand.IntN(8) == 0 {
+					time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, cancel)
+				}
+				c, _, err := p.Get(ctx, pool.Request{Endpoint: e})
+				cancel()
+				if err != nil {
+					continue
+				}
+				passed.Add(1)
+				if used.Add(1) > limit {
+					t.Error("more exchanges than allowed")
+				}
+				if rand.IntN(4) == 0 {
+					c.(*conn).dead.Store(true) //nolint:forcetypeassert // the dialer's
+				}
+				used.Add(-1)
+				put(p, e, c.(*conn)) //nolint:forcetypeassert // the same
+			}
+		})
+	}
+	wg.Wait()
+	if passed.Load() == 0 || p.Stats().Waiting != 0 {
+		t.Fatalf("%d passed, %d wait", passed.Load(), p.Stats().Waiting)
+	}
+	for range limit {
+		get(t, p, pool.Request{Endpoint: e})
+	}
+}
