@@ -10,7 +10,7 @@ import (
 // own are the names of a record's own fields: no plugin can write them again.
 var own = [...]string{
 	"ts", "request_id", "client", "listener", "method", "host", "path", "status", "bytes_in", "bytes_out", "route", "upstream",
-	"server", "tries", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol",
+	"server", "tries", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol", "grpc_status",
 }
 
 // An encoder turns records into lines of JSON (RFC 8259). It appends to the log's
@@ -64,6 +64,10 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 	if r.Reason != "" {
 		b = append(b, `,"reason":"`...)
 		b = append(appendEscaped(b, cut(r.Reason)), '"')
+	}
+	if r.GRPC {
+		b = append(b, `,"grpc_status":`...)
+		b = strconv.AppendInt(b, int64(r.GRPCStatus), 10)
 	}
 	for i := range r.Fields[:min(len(r.Fields), maxFields)] {
 		x := &r.Fields[i]

@@ -87,6 +87,7 @@ type Exchange struct {
 	// as an answer may come from a filter at any time, and needs it for nothing else.
 	Mu sync.Mutex
 
+	grpc       uint8   // whether the client speaks gRPC, once that is known
 	requestRun bool    // the request head has reached a filter
 	over       bool    // the answer has ended
 	parked     []Waker // filters whose feeder waits

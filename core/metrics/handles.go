@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ func class(status int) int {
 type Route struct {
 	requests [][len(classes)]prometheus.Counter // by index of the listener
 	seconds  prometheus.Observer
+	grpc     *prometheus.CounterVec // curried with the route
+	tunnels  prometheus.Gauge
 }
 
 // Route resolves the handles of a route. The engine names a listener by its
@@ -29,6 +32,10 @@ func (m *Metrics) Route(name string, listeners []string) *Route {
 	r := &Route{
 		requests: make([][len(classes)]prometheus.Counter, len(listeners)),
 		seconds:  m.requestSeconds.WithLabelValues(name),
+		grpc:     m.grpc.MustCurryWith(prometheus.Labels{"route": name}),
+	}
+	if name != "" { // a request without a route has no tunnel
+		r.tunnels = m.tunnels.WithLabelValues(name)
 	}
 	for i, l := range listeners {
 		for j, c := range classes {
@@ -46,6 +53,19 @@ func (r *Route) Done(listener, status int, took time.Duration) {
 	}
 	r.seconds.Observe(took.Seconds())
 }
+
+// GRPCDone counts a call in gRPC that ended with code; known is false for one whose client
+// got none. It looks the label up: most routes never see a call, and none sees all codes.
+func (r *Route) GRPCDone(code int, known bool) {
+	status := "none"
+	if known {
+		status = strconv.Itoa(code)
+	}
+	r.grpc.WithLabelValues(status).Inc()
+}
+
+// Tunnels is the gauge of the route's open tunnels.
+func (r *Route) Tunnels() prometheus.Gauge { return r.tunnels }
 
 // An Upstream counts tries at one upstream.
 type Upstream struct {
@@ -180,6 +200,8 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.requests, m.requests, "route"},
 		{m.requests, m.requests, "listener"},
 		{m.requestSeconds, m.requestSeconds, "route"},
+		{m.grpc, m.grpc, "route"},
+		{m.tunnels, m.tunnels, "route"},
 		{m.upstreamSeconds, m.upstreamSeconds, "upstream"},
 		{m.retries, m.retries, "upstream"},
 		{m.upstreamFailures, m.upstreamFailures, "upstream"},

@@ -24,6 +24,8 @@ type Metrics struct {
 	registry         *prometheus.Registry
 	requests         *prometheus.CounterVec
 	requestSeconds   *prometheus.HistogramVec
+	grpc             *prometheus.CounterVec
+	tunnels          *prometheus.GaugeVec
 	upstreamSeconds  *prometheus.HistogramVec
 	refused          *prometheus.CounterVec
 	retries          *prometheus.CounterVec
@@ -54,6 +56,12 @@ func New() *Metrics {
 		}, []string{"listener", "route", "code_class"}),
 		requestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wproxy_request_seconds", Help: "Time from the request's head to the end of its exchange.", Buckets: buckets(),
+		}, []string{"route"}),
+		grpc: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_grpc_calls_total", Help: "Calls in gRPC by the grpc-status that they ended with; none: the client got none.",
+		}, []string{"route", "grpc_status"}),
+		tunnels: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wproxy_tunnels", Help: "Open tunnels: WebSockets and other connections after a 101.",
 		}, []string{"route"}),
 		upstreamSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wproxy_upstream_seconds", Help: "Time of the last try at an upstream: new connections, head of the answer, whole.", Buckets: buckets(),
@@ -104,7 +112,7 @@ func New() *Metrics {
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
-		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
+		m.requests, m.requestSeconds, m.grpc, m.tunnels, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
 		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
 		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),

@@ -198,6 +198,7 @@ func (x *state) open() error {
 	if d, ok := up.(exchange.Deadliner); ok && !x.deadline.IsZero() {
 		d.SetDeadline(x.deadline)
 	}
+	x.passGRPCTimeout(&o.head)
 	e.Live.Active.Add(1)
 	x.mu.Lock()
 	x.up, o.respDone, o.respErr, o.sentEnd = up, false, nil, false

@@ -24,3 +24,9 @@ func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
 	}
 	return clientOf(list, trust, parseForwardedFor)
 }
+
+// ParseGRPCTimeout and FormatGRPCTimeout are those of grpc-timeout.
+var (
+	ParseGRPCTimeout  = parseGRPCTimeout
+	FormatGRPCTimeout = formatGRPCTimeout
+)

@@ -35,6 +35,9 @@ func (x *state) account(err error) {
 		m = x.route.Metrics
 	}
 	m.Done(x.listener, x.rec.Status, x.rec.Total)
+	if x.grpc {
+		m.GRPCDone(x.rec.GRPCStatus, x.rec.GRPC)
+	}
 	if x.ours && reason != "" {
 		x.p.metrics.Refused(reason)
 	}

@@ -118,6 +118,7 @@ func (s outlet) Head(h *exchange.Response, end bool) error {
 	x.headSent.Store(true)
 	err := x.client.Head(h, end)
 	if end && err == nil {
+		x.noteGRPC(&h.Fields)
 		x.endAnswer()
 	}
 	return err
@@ -148,6 +149,7 @@ func (s outlet) Trailer(f *exchange.Fields) error {
 	}
 	err := x.client.Trailer(f)
 	if err == nil {
+		x.noteGRPC(f)
 		x.endAnswer()
 	}
 	return err

@@ -35,6 +35,8 @@ type state struct {
 	listener  int
 	route     *Route
 	deadline  time.Time // written with mu held
+	grpc      bool      // the client speaks gRPC
+	grpcUntil time.Time // as its grpc-timeout has it; zero: none
 	before    matched   // what the route was found by
 	filters   []filter.Filter
 	requests  []requestLink
@@ -161,6 +163,7 @@ func (s inlet) Head(h *exchange.Request, end bool) error {
 	x := s.x
 	x.req, x.fx.Request = h, h
 	x.prepare(h)
+	x.grpc = x.fx.IsGRPC()
 	r, ok := x.match(h)
 	if !ok {
 		return x.refuse(404, "no_route")
@@ -168,9 +171,14 @@ func (s inlet) Head(h *exchange.Request, end bool) error {
 	if h.EncodedSlash && !r.KeepSlash {
 		return x.refuse(400, "encoded_slash")
 	}
+	badTimeout := x.grpc && x.readGRPCTimeout(h)
 	x.setRoute(r)
 	if err := x.buildChain(); err != nil {
 		return err
+	}
+	if badTimeout {
+		x.reachAll()
+		return x.answer(400, reasonBadTimeout)
 	}
 	if done, err := x.local(r); done {
 		return err
@@ -362,6 +370,9 @@ func (x *state) lastResort(err error) {
 		if e != nil {
 			x.setReason(nameOf(e))
 		}
+		if x.endCut(e) {
+			return
+		}
 	case x.ctx.Err() != nil, e != nil && e.Side == exchange.ClientSide && e.Status == 0:
 		x.setGone()
 	case e != nil && e.Status != 0:
@@ -445,8 +456,8 @@ func (x *state) reset() {
 	x.filters, x.requests, x.responses = x.filters[:0], x.requests[:0], x.responses[:0]
 	x.first, x.last = nil, nil
 	x.snap, x.ctx, x.client, x.req, x.route = nil, nil, nil, nil, nil
-	x.start, x.deadline = time.Time{}, time.Time{}
-	x.listener, x.status, x.ours = 0, 0, false
+	x.start, x.deadline, x.grpcUntil = time.Time{}, time.Time{}, time.Time{}
+	x.listener, x.status, x.ours, x.grpc = 0, 0, false, false
 	x.body = x.body[:0]
 	x.noted = ""
 	x.headSent.Store(false)
