@@ -47,6 +47,7 @@ type parts struct {
 	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
+	tunnels   *shared[string, *proxy.TunnelCount] // by name of the route
 	live      *liveNames
 
 	// Guarded by the caller: generations are built one at a time.
@@ -77,6 +78,7 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) 
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
+		tunnels:   newShared[string](func(*proxy.TunnelCount) {}),
 		sums:      map[string][sha256.Size]byte{},
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
@@ -412,12 +414,14 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 	for _, name := range b.listeners {
 		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
 	}
+	s.Routes, s.TunnelGrace = map[string]*proxy.Route{}, b.file.Server.Drain
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(b.file.Routes)) {
 		r, err := b.buildRoute(ctx, b.file.Routes[name])
 		if err := b.note(err); err != nil {
 			return err
 		}
+		s.Routes[name] = r
 		entries = append(entries, route.Entry[*proxy.Route]{Spec: routeSpec(b.file.Routes[name]), Value: r})
 	}
 	var err error
@@ -471,7 +475,7 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		}
 		p.Filters = append(p.Filters, f)
 	}
-	return p, errors.Join(errs...)
+	return p, errors.Join(append(errs, b.markRoute(p, r))...)
 }
 
 func (b *builder) buildListeners() {

@@ -54,6 +54,7 @@ func newRoute(f *config.File, r *config.Route) (*proxy.Route, error) {
 		Deny:            r.Deny,
 		Timeout:         orNone(r.Timeout),
 		TunnelIdle:      orNone(r.WebSocket.Idle),
+		MaxTunnels:      r.WebSocket.Connections,
 		RequestHeaders:  headerEdits(r.RequestHeaders),
 		ResponseHeaders: headerEdits(r.ResponseHeaders),
 		Retry:           retry(r.Retry),

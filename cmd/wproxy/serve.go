@@ -260,6 +260,9 @@ func (a *app) serverOptions() server.Options {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))
 		},
 		Refused: func(p *proxy.Proxy, r *h1.Refusal) { p.Refused(refusalRecord(r)) },
+		Cut: func(connections, tunnels int) {
+			a.log.Warn("the time to drain is over: closing what is left", zap.Int("connections", connections), zap.Int("tunnels", tunnels))
+		},
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",
 				zap.Any("value", v), zap.ByteString("stack", stack))

@@ -114,11 +114,15 @@ func (x *clientStream) SetTunnelIdle(d time.Duration) {
 }
 
 // Reset implements exchange.Stream.
-func (x *clientStream) Reset(exchange.Code) {
-	x.flags.Or(flagGivenUp | flagNoReuse)
+func (x *clientStream) Reset(code exchange.Code) {
+	flags := x.flags.Or(flagGivenUp | flagNoReuse)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.c != nil && x.c.retire() {
+	switch {
+	case x.c == nil || !x.c.retire():
+	case code == exchange.CodeNoError && flags&flagSwitched != 0:
+		_ = x.c.nc.Close() // a tunnel that has come to its end
+	default:
 		x.c.abort()
 	}
 }

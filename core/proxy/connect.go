@@ -45,6 +45,9 @@ type outgoing struct {
 	claimed  bool  // the answer is the upstream's. Guarded by mu
 	tunnel   bool  // a 101 was passed on. Guarded by mu
 
+	noted bool         // among the Proxy's tunnels
+	place *TunnelCount // that an upgrade is counted in; nil: it is none
+
 	// For the record.
 	lastFailure string // of a try, one of metrics' Failure names
 	retryReason string // failure of the try before the last
@@ -86,6 +89,9 @@ func (s connector) Head(h *exchange.Request, end bool) error {
 	x.out.to = x.route.target()
 	if x.out.to == nil {
 		return x.answer(503, "no_server")
+	}
+	if !x.takeTunnel(h) {
+		return x.answer(503, reasonTunnels)
 	}
 	if err := x.copyHead(h); err != nil {
 		return err
@@ -398,11 +404,7 @@ func (x *state) receive() error {
 func (x *state) salvage(writeErr error) error {
 	w := asError(writeErr)
 	if x.out.duplex {
-		x.mu.Lock()
-		if x.out.tunnel && x.up != nil {
-			x.up.Reset(exchange.CodeCancel)
-		}
-		x.mu.Unlock()
+		x.cutTunnel(w)
 		return answeredIfNil(x.outcome())
 	}
 	switch {
@@ -490,5 +492,3 @@ func (x *state) releaseStream() {
 	}
 	x.out.stream = nil
 }
-
-var zeroTime time.Time

@@ -12,7 +12,8 @@
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
 // upstream, duplex.go the second goroutine of a streaming body, retry.go says when
 // to try again, response.go is the way back, reply.go makes answers, record.go
-// accounts. callout.go makes requests that no client has asked for.
+// accounts. grpc.go is what is different for a client that speaks gRPC, tunnel.go what
+// becomes of an exchange after a 101. callout.go makes requests that no client has asked for.
 package proxy
 
 import (
@@ -40,6 +41,7 @@ type Proxy struct {
 
 	current atomic.Pointer[Snapshot]
 	states  sync.Pool // of *state
+	tunnels tunnels
 }
 
 // New makes an engine that serves s.
@@ -58,10 +60,13 @@ func New(o Options, s *Snapshot) *Proxy {
 func (p *Proxy) Snapshot() *Snapshot { return p.current.Load() }
 
 // Swap makes s serve and returns what served before. Exchanges that have begun
-// keep the old one; its Drained channel closes when the last of them is over.
+// keep the old one; its Drained channel closes when the last of them is over. Tunnels
+// move over to s if everything that they use belongs to it; those whose route is not the
+// same in it end after s.TunnelGrace.
 func (p *Proxy) Swap(s *Snapshot) (old *Snapshot) {
 	s.publish()
 	old = p.current.Swap(s)
+	p.moveTunnels(s)
 	old.release()
 	return old
 }

@@ -17,7 +17,7 @@ func (x *state) account(err error) {
 	o := &x.out
 	x.uncount()
 	x.mu.Lock()
-	gone, reason := x.gone, x.reason
+	gone, reason := x.gone && !x.aborted, x.reason
 	x.mu.Unlock()
 	x.fill(gone, x.said(reason))
 	x.rec.Total = max(now.Sub(x.start), 0)

@@ -32,23 +32,13 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 		return exchange.ErrAnswered
 	}
 	if h.Status == 101 {
-		x.boundTunnel()
+		x.beginTunnel()
 	}
 	x.out.firstByte = max(x.p.now().Sub(x.out.began), 0)
 	x.route.ResponseHeaders.apply(&h.Fields)
 	x.showOutcome()
 	x.showResponse(h)
 	return x.last.Head(h, end)
-}
-
-// boundTunnel tells both sides how long the tunnel that begins may rest.
-func (x *state) boundTunnel() {
-	if t, ok := x.out.stream.(exchange.TunnelIdler); ok {
-		t.SetTunnelIdle(x.route.TunnelIdle)
-	}
-	if t, ok := x.client.(exchange.TunnelIdler); ok {
-		t.SetTunnelIdle(x.route.TunnelIdle)
-	}
 }
 
 // Data implements exchange.Sink.

@@ -23,7 +23,7 @@ type state struct {
 	p    *Proxy
 	cond *sync.Cond // on mu; told when running, pushers or interim change
 
-	// Set by begin, then immutable until finish.
+	// Set by begin, then immutable until finish; a tunnel's snap is guarded by tunnels.mu.
 	snap   *Snapshot
 	ctx    context.Context
 	client exchange.Client
@@ -290,8 +290,10 @@ func (x *state) finish(err error) {
 	if !x.ended.Load() && x.req != nil {
 		x.lastResort(err)
 	}
+	x.endTunnel()
 	x.stopWatching()
 	x.closeUpstream()
+	x.leaveTunnel()
 	x.mu.Lock()
 	x.live = false
 	x.mu.Unlock()
@@ -370,7 +372,7 @@ func (x *state) lastResort(err error) {
 		if e != nil {
 			x.setReason(nameOf(e))
 		}
-		if x.endCut(e) {
+		if x.endCut(e) || x.endCutTunnel(e) {
 			return
 		}
 	case x.ctx.Err() != nil, e != nil && e.Side == exchange.ClientSide && e.Status == 0:
@@ -435,8 +437,10 @@ func (x *state) abandon() {
 	}
 	x.mu.Unlock()
 	x.disarm()
+	x.endTunnel()
 	x.stopWatching()
 	x.closeUpstream()
+	x.leaveTunnel()
 	x.uncount()
 	x.snap.release()
 	for _, f := range x.filters {

@@ -24,6 +24,9 @@ type Snapshot struct {
 	NoRoute    *metrics.Route // counts requests that no route matched: Metrics.Route("", names)
 	Access     *access.Logger // nil: no access log
 
+	Routes      map[string]*Route // by name; what Table has. nil: all of them are new
+	TunnelGrace time.Duration     // how long a tunnel goes on whose route is not the same in this snapshot
+
 	live    atomic.Int64 // exchanges on it, plus one while it serves
 	drained chan struct{}
 }
@@ -43,6 +46,11 @@ type Route struct {
 	Metrics *metrics.Route   // Metrics.Route(Name, names of Snapshot.Listeners)
 	Filters []filter.Factory // `use`, in order
 
+	// Mark is equal in two snapshots for routes with the same settings and plugins. Parts
+	// is equal if they have the same upstreams, too: then all that either uses is alive as
+	// long as one of the snapshots.
+	Mark, Parts Mark
+
 	// Exactly one of Split, Redirect and Respond is set.
 	Split    []Target
 	Redirect *route.Redirect
@@ -55,8 +63,10 @@ type Route struct {
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
 	Retry           Retry
-	KeepSlash       bool // encoded_slash = "keep"
-	TrustRepick     bool // repick = "trust": may be re-picked although a plugin of it has not run
+	MaxTunnels      int          // upgrades and tunnels at a time; 0 or less: any number
+	Tunnels         *TunnelCount // counts them, for all snapshots; nil: they are not counted
+	KeepSlash       bool         // encoded_slash = "keep"
+	TrustRepick     bool         // repick = "trust": may be re-picked although a plugin of it has not run
 }
 
 // A Target is one upstream of a route and its share.

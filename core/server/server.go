@@ -44,6 +44,10 @@ type Options struct {
 	// connection's goroutine; p is what it never came to. Required.
 	Refused func(p *proxy.Proxy, r *h1.Refusal)
 
+	// Cut, if set, is told what Stop closes because the time for it to end by itself is
+	// over: open connections, and how many of them are tunnels.
+	Cut func(connections, tunnels int)
+
 	// Panicked is told about a panic on a connection's goroutine: a bug. That
 	// connection is closed and the others go on, because one request that hits
 	// the bug must not be able to end everybody's. nil: the process ends.
@@ -209,6 +213,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		d.drain()
 	}
 	if wait(ctx, doors) != nil {
+		s.cut(doors)
 		for _, d := range doors {
 			d.listener.HangUp()
 		}
@@ -226,6 +231,19 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	s.release()
 	return nil
+}
+
+// cut ends the tunnels, which do not end by themselves, and tells what is left.
+func (s *Server) cut(doors []*door) {
+	connections := 0
+	for _, d := range doors {
+		open, _ := d.listener.Open()
+		connections += open
+	}
+	tunnels := s.proxy.EndTunnels()
+	if s.o.Cut != nil && connections > 0 {
+		s.o.Cut(connections, tunnels)
+	}
 }
 
 // waitRetired waits until the old generations are released. Their exchanges
