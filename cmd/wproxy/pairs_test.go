@@ -43,7 +43,12 @@ var (
 		listener: `protocols = ["h1"]`,
 		set:      func(p *http.Protocols) { p.SetHTTP1(true) },
 	}
-	pairClients   = []pairProtocol{pairH1}
+	pairH2C = pairProtocol{
+		name: "h2c", version: "HTTP/2.0", logged: "HTTP/2",
+		listener: `protocols = ["h2c"]`,
+		set:      func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
+	}
+	pairClients   = []pairProtocol{pairH1, pairH2C}
 	pairUpstreams = []pairProtocol{pairH1}
 )
 
