@@ -40,6 +40,7 @@ type origin struct {
 //	reset             reads a request, and resets the connection
 //	cut               200 with half of the body that it announces
 //	garbage           bytes that are no HTTP
+//	upgrade           101 to the protocol that was asked for; then it sends back what it gets
 //	refused           nobody listens
 func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 2)
@@ -107,6 +108,12 @@ func (o *origin) kind(name, kind string, args []string) (func(net.Conn, *http.Re
 	case "cut":
 		return func(c net.Conn, _ *http.Request) bool {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"+strings.Repeat("x", 50))
+			return false
+		}, nil
+	case "upgrade":
+		return func(c net.Conn, r *http.Request) bool {
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))
+			_, _ = io.Copy(c, c)
 			return false
 		}, nil
 	case "garbage":
