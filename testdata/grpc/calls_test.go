@@ -300,7 +300,7 @@ func TestUpstreamDies(t *testing.T) {
 		}
 		_, err := s.client.UnaryCall(ctx, &testgrpc.SimpleRequest{})
 		wantCode(t, err, codes.Unavailable, "")
-		s.logged(t, `"reason":"connect_failed"`, fmt.Sprintf(`"grpc_status":%d`, codes.Unavailable))
+		s.logged(t, `"reason":"upstream_refused"`, fmt.Sprintf(`"grpc_status":%d`, codes.Unavailable))
 	})
 }
 
@@ -326,7 +326,7 @@ deny = ["127.0.0.0/8"]
 		wantCode(t, err, codes.Unimplemented, "method EmptyCall not implemented") // the server's
 		_, err = s.client.EmptyCall(ctx, &testgrpc.Empty{})
 		wantCode(t, err, codes.Unavailable, "")
-		s.logged(t, `"route":"limited"`, `"reason":"ratelimit`, fmt.Sprintf(`"grpc_status":%d`, codes.Unavailable))
+		s.logged(t, `"route":"limited"`, `"reason":"rate_limited"`, fmt.Sprintf(`"grpc_status":%d`, codes.Unavailable))
 	})
 }
 
