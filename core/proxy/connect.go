@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"time"
 
@@ -27,8 +28,9 @@ type outgoing struct {
 	// Of the current try.
 	endpoint *upstream.Endpoint
 	conn     pool.Conn
-	stream   exchange.Upstream // kept until its heads are not looked at any more
-	reused   bool              // conn has served an exchange before
+	stream   exchange.Upstream    // kept until its heads are not looked at any more
+	reused   bool                 // conn has served an exchange before
+	tls      *tls.ConnectionState // of conn; only looked at for filters
 	began    time.Time
 	upgrade  bool // the head asked for one
 	deferred bool // there is no try yet: the head waits for the body
@@ -187,6 +189,10 @@ func (x *state) open() error {
 		return err
 	}
 	x.releaseStream() // of the try before
+	o.tls = nil
+	if t, ok := c.(encrypted); ok && len(x.filters) > 0 {
+		o.tls = t.TLS()
+	}
 	o.conn, o.stream, o.pushed, o.duplex = c, up, 0, false
 	o.began = x.start
 	if o.tries > 1 || took > 0 || len(x.filters) > 0 { // else so little has passed that the clock is not asked
@@ -209,6 +215,9 @@ func (x *state) open() error {
 	}
 	return nil
 }
+
+// An encrypted is a pool.Conn that may stand on TLS. TLS returns nil if it does not.
+type encrypted interface{ TLS() *tls.ConnectionState }
 
 // getError says what a failure to get a connection means.
 func (x *state) getError(err error) error {
