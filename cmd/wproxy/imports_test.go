@@ -39,6 +39,7 @@ var importRules = []struct {
 	{"core/access", []string{"core/exchange"}, "it writes records down"},
 	{"core/upstream", []string{"core/metrics"}, "it is where requests may go, not how"},
 	{"core/h1", []string{"core/exchange", "core/internal/buf"}, "a codec never learns what a route is, and codecs never import each other"},
+	{"core/h2", []string{"core/exchange", "core/internal/buf"}, "a codec never learns what a route is, and codecs never import each other"},
 	{"core/balance", []string{"core/upstream"}, "picking needs endpoints and nothing else"},
 	{"core/pool", []string{"core/exchange", "core/upstream"}, "a pool does not know the protocol of its connections"},
 	{"core/listen", []string{"core/exchange", "core/internal/buf"}, "a listener does not know what connections are for"},
@@ -75,6 +76,8 @@ var denyRules = []struct{ pkg, deny, why string }{
 	{"core/balance", "github.com/...", "the data path counts and logs at its edges"},
 	{"core/h1", "go.uber.org/...", "the data path counts and logs at its edges"},
 	{"core/h1", "github.com/...", "the data path counts and logs at its edges"},
+	{"core/h2", "go.uber.org/...", "the data path counts and logs at its edges"},
+	{"core/h2", "github.com/...", "the data path counts and logs at its edges"},
 	{"core/pool", "net/http", "a pool does not know the protocol of its connections"},
 	{"core/config", "net/http", "it is plain data"},
 }

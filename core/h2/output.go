@@ -1,0 +1,219 @@
+package h2
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"wproxy/core/exchange"
+	"wproxy/core/internal/buf"
+)
+
+// A pile is bytes that were written and are to go somewhere. The zero pile is
+// empty and holds no memory.
+type pile struct {
+	lent *buf.Buf
+	n    int
+}
+
+// Write appends p. It implements io.Writer and never fails.
+func (b *pile) Write(p []byte) (int, error) {
+	copy(b.extend(len(p)), p)
+	return len(p), nil
+}
+
+// extend appends n bytes that the caller fills in.
+func (b *pile) extend(n int) []byte {
+	if b.lent == nil {
+		b.lent = buf.Get(n)
+	} else if have := b.lent.Bytes(); b.n+n > len(have) {
+		next := buf.Get(max(2*len(have), b.n+n))
+		copy(next.Bytes(), have[:b.n])
+		b.lent.Release()
+		b.lent = next
+	}
+	p := b.lent.Bytes()[b.n : b.n+n]
+	b.n += n
+	return p
+}
+
+// bytes returns what is there, until the next call.
+func (b *pile) bytes() []byte {
+	if b.lent == nil {
+		return nil
+	}
+	return b.lent.Bytes()[:b.n]
+}
+
+// release empties b.
+func (b *pile) release() {
+	if b.lent != nil {
+		b.lent.Release()
+	}
+	*b = pile{}
+}
+
+// An output is frames on their way to the socket. Guarded by conn.mu.
+type output struct {
+	pile           // frames that nobody has begun to write
+	writing bool   // a goroutine writes
+	aside   bool   // a goroutine was started to do it
+	armed   moment // what the connection's write deadline is
+	queue   queue  // streams that wait for room, or for the connection's window
+}
+
+// frame appends a frame. c.mu is held.
+func (c *conn) frame(t http2.FrameType, f http2.Flags, id uint32, payload []byte) {
+	n := len(payload)
+	p := c.out.extend(frameHead + n)
+	p[0], p[1], p[2], p[3], p[4] = byte(n>>16), byte(n>>8), byte(n), byte(t), byte(f)
+	binary.BigEndian.PutUint32(p[5:], id)
+	copy(p[frameHead:], payload)
+}
+
+// frameHead is the size in bytes of a frame's header.
+const frameHead = 9
+
+// control is called behind each frame that the peer makes us send, with the
+// Framer's error: what cannot be is a bug, but nothing to go on with. c.mu is held.
+func (c *conn) control(err error) {
+	if err != nil {
+		c.fail(&connError{http2.ErrCodeInternal, ReasonOrder})
+	}
+	if c.out.n > maxBacklog {
+		c.fail(&connError{http2.ErrCodeEnhanceYourCalm, ReasonBacklog})
+	}
+}
+
+// full reports whether streams have to wait with their DATA.
+func (o *output) full() bool { return o.n >= maxOutput }
+
+// flush writes the output, unless another goroutine is about it, which then also
+// writes what was appended meanwhile. c.mu is held, and given up meanwhile.
+func (c *conn) flush() {
+	for turn := 0; !c.out.writing && c.out.n > 0 && !c.dead; turn++ {
+		if turn == maxTurns {
+			c.flushAside() // others keep us from our own work
+			return
+		}
+		c.write()
+	}
+}
+
+// flushAside is flush for those who must not block. c.mu is held.
+func (c *conn) flushAside() {
+	o := &c.out
+	if o.writing || o.aside || o.n == 0 || c.dead {
+		return
+	}
+	o.aside = true
+	c.goroutines.Go(func() { // ends when the output is empty, or the socket closed
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for !o.writing && o.n > 0 && !c.dead {
+			c.write()
+		}
+		o.aside = false
+	})
+}
+
+// write writes what is in the output now. c.mu is held, and given up meanwhile.
+func (c *conn) write() {
+	o := &c.out
+	p := o.pile
+	o.pile, o.writing = pile{}, true
+	c.mu.Unlock()
+	err := c.writeAll(p.bytes())
+	p.release()
+	c.mu.Lock()
+	o.writing = false
+	if err != nil {
+		c.lose(err)
+		return
+	}
+	c.grant()
+}
+
+// writeAll writes p. The caller has set out.writing.
+func (c *conn) writeAll(p []byte) error {
+	_, socket := c.nc.(syscall.Conn)
+	for len(p) > 0 {
+		// A timer costs more than a write may. It is set when half of its time is
+		// over, to one and a half: no write blocks for less than the timeout.
+		if now := c.now(); c.out.armed < now+c.o.WriteTimeout {
+			c.out.armed = now + c.o.WriteTimeout*3/2
+			if err := c.nc.SetWriteDeadline(c.base.Add(c.out.armed)); err != nil {
+				return err
+			}
+		}
+		m := len(p)
+		if !socket {
+			m = min(m, maxFrame) // progress is known by the call only
+		}
+		n, err := c.nc.Write(p[:m])
+		p = p[n:]
+		if err != nil && (n == 0 || !socket || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// lose gives a connection up that cannot be written. c.mu is held.
+func (c *conn) lose(err error) {
+	if c.dead {
+		return
+	}
+	c.dead = true
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.fail(&connError{http2.ErrCodeNo, ReasonWriteTimeout})
+	} else {
+		c.fail(&exchange.Error{Op: "write", Reason: ReasonClosed, Err: err})
+	}
+	_ = c.nc.Close() // the reader does the rest
+}
+
+// A waiter lets one goroutine wait for something to change. It is used by one at a
+// time; wake is called by any.
+type waiter struct {
+	c     chan struct{}
+	timer *time.Timer
+}
+
+func (w *waiter) init() {
+	if w.c == nil {
+		w.c = make(chan struct{}, 1)
+	}
+	select {
+	case <-w.c: // of the last exchange
+	default:
+	}
+}
+
+func (w *waiter) wake() {
+	select {
+	case w.c <- struct{}{}:
+	default: // it has been told
+	}
+}
+
+// wait waits until somebody wakes it, or for d. It may return early.
+func (w *waiter) wait(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
+	} else {
+		w.timer.Reset(d)
+	}
+	select {
+	case <-w.c:
+	case <-w.timer.C:
+	}
+	w.timer.Stop()
+}
