@@ -15,6 +15,7 @@ import (
 	"wproxy/core/config"
 	"wproxy/core/filter"
 	"wproxy/core/h1"
+	"wproxy/core/h2"
 	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
@@ -379,6 +380,18 @@ func (b *builder) buildListeners() {
 				HeaderTime: l.Limits.HeaderTime,
 				Idle:       l.Limits.Idle,
 				Watcher:    b.watcher,
+			},
+			HTTP2: h2.ServerOptions{
+				MaxHead:    int(l.Limits.Header),
+				MaxFields:  l.Limits.Fields,
+				MaxBody:    int64(l.Limits.Body),
+				MaxStreams: l.Limits.Streams,
+				HeaderTime: l.Limits.HeaderTime,
+				Idle:       l.Limits.Idle,
+			},
+			Speaks: server.Protocols{
+				H1:  slices.Contains(l.Protocols, "h1"),
+				H2C: slices.Contains(l.Protocols, "h2c"),
 			},
 		})
 	}

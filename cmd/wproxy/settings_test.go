@@ -73,7 +73,7 @@ func resolved(table, key string) bool {
 	switch table + "." + key {
 	case "File.version", "File.include", "File.sandbox", "Route.to", "Route.with", "Plugin.wasm":
 		return true
-	case "Listener.protocols", "Upstream.balance": // one value is allowed so far
+	case "Upstream.balance": // one value is allowed so far
 		return true
 	default:
 		return false

@@ -57,8 +57,9 @@ type Listener struct {
 
 	// Address to listen on: "host:port", ":port" or "unix:/path". Required.
 	Address string `toml:"address"`
-	// Protocols that may be spoken. Default and only value so far: ["h1"].
-	Protocols []string `toml:"protocols" default:"h1" oneof:"h1" later:"h2|h2c|h3|tcp"`
+	// Protocols that may be spoken: "h1", "h2" (HTTP/2 over TLS), "h2c" (HTTP/2 without,
+	// by prior knowledge). Default: h1 and h2 with TLS, h1 and h2c without.
+	Protocols []string `toml:"protocols" oneof:"h1|h2|h2c" later:"h3|tcp"`
 	// Limits of what clients may send.
 	Limits Limits `toml:"limits"`
 	// TrustProxy lists the peers whose X-Forwarded-* and Forwarded fields are
@@ -81,6 +82,9 @@ type Limits struct {
 	Idle time.Duration `toml:"idle" default:"60s" range:"100ms..24h"`
 	// Body is the most bytes of a request body (413 beyond); 0: no limit, the default.
 	Body Size `toml:"body" default:"0" range:"0..16TiB"`
+	// Streams is the most requests that an HTTP/2 connection may have at a time.
+	// Default 128.
+	Streams int `toml:"streams" default:"128" range:"1..10000"`
 	// Connections is the most connections at a time. Default 20000.
 	Connections int `toml:"connections" default:"20000" range:"1..10000000"`
 }

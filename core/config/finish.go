@@ -16,6 +16,9 @@ func (f *File) finish() {
 		l.Address = DefaultAddress
 		f.Listeners[l.Name] = l
 	}
+	for _, l := range f.Listeners {
+		l.finish()
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) { // in order: the first that has a `to` is its place
 		f.finishRoute(f.Routes[name])
 	}
@@ -38,6 +41,20 @@ func (u *Upstream) finish() {
 		}
 	}
 }
+
+// finish fills in the protocols.
+func (l *Listener) finish() {
+	if l.Protocols != nil {
+		return
+	}
+	l.Protocols = []string{"h1", "h2c"}
+	if l.secure() {
+		l.Protocols = []string{"h1", "h2"}
+	}
+}
+
+// secure reports whether clients connect with TLS. There is no key for it yet.
+func (l *Listener) secure() bool { return false }
 
 // finishRoute fills in what follows for one route.
 func (f *File) finishRoute(r *Route) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,7 +48,7 @@ version = 1
 
 [listeners.http]
 address     = ":80"
-protocols   = ["h1"]
+protocols   = ["h2c", "h1"]
 trust_proxy = ["10.0.0.0/8", "2001:db8::1", "::ffff:192.0.2.1"]
 limits      = { header = "32KiB", fields = 100, header_time = "5s", idle = "1m30s", body = 1048576, connections = 20_000 }
 
@@ -159,9 +160,11 @@ func TestLoad(t *testing.T) {
 		return out
 	}
 	check("listeners", len(f.Listeners), 2)
+	check("protocols", f.Listeners["http"].Protocols, []string{"h2c", "h1"})
+	check("default protocols", f.Listeners["door"].Protocols, []string{"h1", "h2c"})
 	check("trust_proxy", f.Listeners["http"].TrustProxy, pre("10.0.0.0/8", "2001:db8::1/128", "192.0.2.1/32"))
-	check("limits", f.Listeners["http"].Limits, config.Limits{32 << 10, 100, 5 * time.Second, 90 * time.Second, 1 << 20, 20000})
-	check("default limits", f.Listeners["door"].Limits, config.Limits{64 << 10, 200, 10 * time.Second, time.Minute, 0, 20000})
+	check("limits", f.Listeners["http"].Limits, config.Limits{32 << 10, 100, 5 * time.Second, 90 * time.Second, 1 << 20, 128, 20000})
+	check("default limits", f.Listeners["door"].Limits, config.Limits{64 << 10, 200, 10 * time.Second, time.Minute, 0, 128, 20000})
 	check("host", r.Host, []string{"api.example.com", "*.api.example.com", "::1"})
 	check("path", r.Path, []string{"/v1/*", "/v1beta"})
 	check("when", r.When, config.When{
@@ -225,7 +228,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := f.Listeners["http"]; len(f.Listeners) != 1 || l.Address != ":8080" || l.Protocols[0] != "h1" {
+	if l := f.Listeners["http"]; len(f.Listeners) != 1 || l.Address != ":8080" || !slices.Equal(l.Protocols, []string{"h1", "h2c"}) {
 		t.Errorf("listeners: %+v", f.Listeners)
 	}
 	if r := f.Routes["all"]; len(f.Routes) != 1 || r.Upstream[0].Upstream != "127.0.0.1:3000" || r.Timeout != time.Minute || len(r.Host)+len(r.Path) != 0 {

@@ -74,8 +74,24 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 		v.addf(key+".address", "%s: address: listener %q has %s already", lb, other, l.Address)
 	}
 	addresses[l.Address] = l.Name
-	if len(l.Protocols) == 0 {
-		v.addf(key+".protocols", "%s: protocols: is empty; leave it out, or write [\"h1\"]", lb)
+	v.protocols(l, key+".protocols", lb)
+}
+
+// protocols checks those of a listener.
+func (v *validator) protocols(l *Listener, key, lb string) {
+	if len(l.Protocols) == 0 && !v.reported(key) {
+		v.addf(key, "%s: protocols: is empty; leave it out, or write [\"h1\"]", lb)
+	}
+	for i, p := range l.Protocols {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		switch {
+		case slices.Contains(l.Protocols[:i], p):
+			v.addf(at, "%s: protocols[%d]: %q is listed twice", lb, i, p)
+		case p == "h2" && !l.secure():
+			v.addf(at, "%s: protocols[%d]: \"h2\" is HTTP/2 over TLS, and the listener has no TLS; without it HTTP/2 is \"h2c\"", lb, i)
+		case p == "h2c" && l.secure():
+			v.addf(at, "%s: protocols[%d]: \"h2c\" is HTTP/2 without TLS, and the listener has TLS; with it HTTP/2 is \"h2\"", lb, i)
+		}
 	}
 }
 

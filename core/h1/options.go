@@ -2,6 +2,8 @@ package h1
 
 import (
 	"cmp"
+	"context"
+	"net"
 	"time"
 
 	"wproxy/core/exchange"
@@ -28,6 +30,12 @@ type ServerOptions struct {
 	// Handler could be called, on the connection's goroutine, after the answer
 	// was sent. r is valid until it returns.
 	Refused func(r *Refusal)
+
+	// HTTP2, if set, serves connections whose client speaks HTTP/2 from the first
+	// byte on (RFC 9113 3.3); otherwise they are refused (505). early is what was read
+	// from nc. It is called on the connection's goroutine, which leaves the connection
+	// to it for good.
+	HTTP2 func(ctx context.Context, nc net.Conn, facts *exchange.Conn, early []byte)
 
 	// Watcher, if set, tells clients that go away during an exchange (rule 11)
 	// on connections that are sockets. Without one, they are noticed at the

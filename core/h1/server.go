@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -40,16 +41,29 @@ func NewServer(o ServerOptions, h exchange.Handler) *Server {
 // ends everything.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 	c := s.open(ctx, nc, facts)
-	defer s.close(c)
+	early := s.serveRequests(c)
+	s.close(c)
+	if early != nil {
+		s.o.HTTP2(ctx, nc, c.facts, early)
+	}
+}
+
+// serveRequests serves c until its socket is closed. If its client turns out to speak
+// HTTP/2, it is not closed, and the result is what was read from it.
+func (s *Server) serveRequests(c *serverConn) []byte {
 	for c.awaitRequest() {
 		x := s.stream(c)
 		keep := x.serve()
 		s.recycle(x)
+		if c.http2 {
+			return bytes.Clone(c.buffered())
+		}
 		if !keep {
-			return
+			return nil
 		}
 	}
-	_ = nc.Close() // idle: nobody is waiting for anything
+	_ = c.nc.Close() // idle: nobody is waiting for anything
+	return nil
 }
 
 // Drain closes idle connections at once, and the others after the exchange they
@@ -85,6 +99,7 @@ type serverConn struct {
 
 	// Owned by the connection's goroutine.
 	served    bool // an exchange was served
+	http2     bool // the client speaks HTTP/2
 	pipelined bool // the request was there before the last answer had ended
 	watch     watchID
 

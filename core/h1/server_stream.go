@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -161,7 +162,9 @@ func (x *serverStream) readHead() bool {
 			f = tooLarge(h, n, len(p), o.MaxHead)
 		}
 		if !f.ok() {
-			x.refuse(f)
+			if c.http2 = x.isPreface(p, f); !c.http2 {
+				x.refuse(f)
+			}
 			return false
 		}
 		if err := c.fill(l, o.MaxHead+1); err != nil {
@@ -169,6 +172,13 @@ func (x *serverStream) readHead() bool {
 			return false
 		}
 	}
+}
+
+// isPreface reports whether p, which was found to be of an unknown version, is how
+// a client of HTTP/2 begins.
+func (x *serverStream) isPreface(p []byte, f fault) bool {
+	return f.reason == ReasonBadVersion && x.c.s.o.HTTP2 != nil && !x.c.served &&
+		bytes.HasPrefix(p, []byte("PRI * HTTP/2.0\r\n\r\n"))
 }
 
 // tooLarge judges a head of n bytes, or one of which the first read bytes have

@@ -64,6 +64,7 @@ type ClientConn struct {
 	reserved int    // slots that are taken, and no stream yet
 	next     uint32 // id of the next stream
 	leaving  bool   // the upstream takes no more
+	free     []*clientStream
 }
 
 var _ side = (*ClientConn)(nil)
@@ -107,7 +108,7 @@ func (c *ClientConn) Reserve() bool {
 // The stream is an exchange.Deadliner and an exchange.Releaser. Its slot is free again
 // when both messages have ended, or it was reset.
 func (c *ClientConn) Open(context.Context) (exchange.Upstream, error) {
-	return newClientStream(c), nil
+	return c.newStream(), nil
 }
 
 // Reused reports whether an exchange has completed on c before.
@@ -150,10 +151,10 @@ func (c *ClientConn) lost(*stream, uint32) {}
 func (c *ClientConn) settings() {}
 
 // resting implements side.
-func (c *ClientConn) resting() bool { return false }
+func (c *ClientConn) resting() bool { return len(c.free) > 0 }
 
 // rest implements side.
-func (c *ClientConn) rest() {}
+func (c *ClientConn) rest() { c.free = nil }
 
 // away implements side: streams beyond last have not been processed (RFC 9113 6.8), and
 // no more are opened. The connection ends with those that are left.

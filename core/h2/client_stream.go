@@ -4,13 +4,11 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
 
 	"wproxy/core/exchange"
-	"wproxy/core/internal/buf"
 )
 
 // A clientStream is the upstream's side of one exchange. It is used again for others.
@@ -40,19 +38,22 @@ var (
 	_ exchange.Releaser  = (*clientStream)(nil)
 )
 
-// clientStreams holds released streams.
-var clientStreams sync.Pool
-
-func newClientStream(c *ClientConn) *clientStream {
-	x, _ := clientStreams.Get().(*clientStream)
-	if x == nil {
+// newStream returns a stream that has a reserved slot.
+func (c *ClientConn) newStream() *clientStream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var x *clientStream
+	if n := len(c.free); n > 0 {
+		x = c.free[n-1]
+		c.free[n-1] = nil
+		c.free = c.free[:n-1]
+	} else {
 		x = new(clientStream)
+		x.in.init()
+		x.out.init()
 	}
 	x.conn, x.c, x.owner = c, &c.conn, x
-	x.id, x.open, x.ended, x.finished, x.err, x.sent = 0, false, false, false, nil, 0
 	x.reused, x.slot, x.left = c.Reused(), true, exchange.LengthUnknown
-	x.in.init()
-	x.out.init()
 	return x
 }
 
@@ -64,17 +65,17 @@ func (x *clientStream) Release() {
 	}
 	x.Reset(exchange.CodeCancel) // has no effect on one that is over
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	x.recv.drop()
 	x.trailer.Reset()
 	x.resp.Reset()
-	c.mu.Unlock()
 	clear(x.interim)
 	*x = clientStream{
 		stream: stream{in: x.in, out: x.out, recv: x.recv, trailer: x.trailer},
 		resp:   x.resp, interim: x.interim[:0],
 	}
-	if !buf.Invariants {
-		clientStreams.Put(x)
+	if len(c.free) < maxWorkers && !invariants {
+		c.free = append(c.free, x)
 	}
 }
 
@@ -116,15 +117,15 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 	case x.err != nil:
 		return x.writeError(x.err)
 	case h.Upgrade != "":
-		return &exchange.Error{Op: "write head", Side: exchange.UpstreamSide, Status: http.StatusNotImplemented, Reason: ReasonUpgrade}
+		return x.refuse(&exchange.Error{Op: "write head", Side: exchange.UpstreamSide, Status: http.StatusNotImplemented, Reason: ReasonUpgrade})
 	case !writable(&h.Fields) || !isMethod(h.Method) || !isText(h.Target) || !isText(h.Authority):
-		return x.writeError(errBadField)
+		return x.refuse(x.writeError(errBadField))
 	case !c.usableLocked():
-		return x.unsent(c.err)
+		return x.refuse(x.unsent(c.err))
 	case listSize(h) > int64(c.peer.head):
-		return &exchange.Error{
+		return x.refuse(&exchange.Error{
 			Op: "write head", Side: exchange.UpstreamSide, Status: http.StatusRequestHeaderFieldsTooLarge, Reason: ReasonHeadTooLarge,
-		}
+		})
 	}
 	x.began, x.method = true, h.Method
 	x.slot = false
@@ -138,6 +139,12 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 	x.end()
 	c.flush()
 	return nil
+}
+
+// refuse makes err what further calls get: nothing was sent. c.mu is held.
+func (x *clientStream) refuse(err error) error {
+	x.failWith(err)
+	return err
 }
 
 // writeHead appends the request head (RFC 9113 8.3.1). c.mu is held.
@@ -184,7 +191,7 @@ func (x *clientStream) Data(p []byte, end bool) error {
 	case x.err != nil || !x.open:
 		return x.writeError(x.stopped())
 	case x.left >= 0 && (int64(len(p)) > x.left || end && int64(len(p)) != x.left):
-		return x.writeError(errLength)
+		return x.writeError(errWrongLength)
 	case x.left >= 0:
 		x.left -= int64(len(p))
 	}
@@ -213,7 +220,7 @@ func (x *clientStream) Trailer(f *exchange.Fields) error {
 	case !writable(f):
 		return x.writeError(errBadField)
 	case x.left > 0:
-		return x.writeError(errLength)
+		return x.writeError(errWrongLength)
 	}
 	if c.encodeTrailer(f) {
 		c.writeBlock(x.id, true)
@@ -234,16 +241,11 @@ func (x *clientStream) end() {
 
 // stopped is why x cannot be written any more. c.mu is held.
 func (x *clientStream) stopped() error {
-	switch {
-	case x.err != nil:
+	if x.err != nil {
 		return x.err
-	case x.ended:
-		return exchange.ErrAnswered // the upstream has reset the stream behind its whole answer
 	}
 	return errOver
 }
-
-var errLength = errors.New("data does not match the request's length")
 
 func (x *clientStream) order(op string) error {
 	return &exchange.Error{Op: op, Side: exchange.Internal, Status: http.StatusInternalServerError, Reason: ReasonOrder}
@@ -260,11 +262,11 @@ func (x *clientStream) unsent(err error) error {
 func (x *clientStream) writeError(err error) error {
 	const op = "write request"
 	switch {
-	case errors.Is(err, exchange.ErrAnswered):
-		return exchange.ErrAnswered
+	case errors.Is(err, exchange.ErrAnswered), errors.Is(err, errOver) && x.ended:
+		return exchange.ErrAnswered // it may have reset the stream behind its whole answer
 	case errors.Is(err, errBadField):
 		return &exchange.Error{Op: op, Side: exchange.Internal, Status: http.StatusBadRequest, Reason: ReasonBadField, Err: err}
-	case errors.Is(err, errLength):
+	case errors.Is(err, errWrongLength):
 		return &exchange.Error{Op: op, Side: exchange.Internal, Status: http.StatusBadGateway, Reason: ReasonWrongLength, Err: err}
 	case errors.Is(err, errTimeout):
 		return &exchange.Error{Op: op, Side: exchange.UpstreamSide, Status: http.StatusGatewayTimeout, Reason: ReasonWriteTimeout, Err: err}
@@ -290,7 +292,9 @@ func (x *clientStream) streamError(op string, err error) *exchange.Error {
 		if re.code == http2.ErrCodeRefusedStream { // RFC 9113 8.7: it was not processed
 			e.Reason, e.Retry = ReasonRefused, exchange.RetryAlways
 		}
-	case errors.As(err, &of): // what the upstream broke, or the end of its connection
+	case errors.As(err, &of) && of.Status != 0: // of Head
+		return of
+	case of != nil: // what the upstream broke, or the end of its connection
 		e.Reason, e.Err = of.Reason, of.Err
 		if of.Reason == ReasonClosed && x.reused {
 			e.Retry = exchange.RetryIfReused

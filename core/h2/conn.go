@@ -202,6 +202,12 @@ func (c *conn) lastOf() uint32 {
 	return c.last
 }
 
+// remember notes that a stream is over; the id may have oursBit. c.mu is held.
+func (c *conn) remember(id uint32) {
+	c.remembered[c.forget] = id
+	c.forget = (c.forget + 1) % maxRemembered
+}
+
 // oursBit marks streams in conn.remembered that we have reset; ids have 31 bits.
 const oursBit = 1 << 31
 

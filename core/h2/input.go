@@ -204,7 +204,7 @@ func (c *conn) keepAlive(now moment) moment {
 	every := c.o.KeepAlive
 	if c.pinged > c.in.last {
 		if now >= c.pinged+c.o.PingTime {
-			c.err = &connError{http2.ErrCodeNo, ReasonDead}
+			c.fail(&connError{http2.ErrCodeNo, ReasonDead})
 		}
 		return c.pinged + c.o.PingTime
 	}

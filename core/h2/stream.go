@@ -83,11 +83,11 @@ func (s *stream) shut(err error, ours bool) {
 		s.err = err
 	}
 	delete(c.streams, s.id)
-	c.remembered[c.forget] = s.id
 	if ours {
-		c.remembered[c.forget] |= oursBit
+		c.remember(s.id | oursBit)
+	} else {
+		c.remember(s.id)
 	}
-	c.forget = (c.forget + 1) % maxRemembered
 	c.growth -= s.allow.size - streamWindow
 	if err != nil {
 		s.recv.drop()

@@ -12,6 +12,7 @@ import (
 
 	"wproxy/core/exchange"
 	"wproxy/core/h1"
+	"wproxy/core/h2"
 	"wproxy/core/listen"
 	"wproxy/core/proxy"
 )
@@ -33,6 +34,8 @@ type door struct {
 type codec struct {
 	name  string // of the listener
 	h1    *h1.Server
+	h2    *h2.Server
+	only2 bool         // HTTP/2 without TLS, and nothing else
 	gauge Gauge        // of the listener when the codec was made
 	open  atomic.Int64 // connections
 }
@@ -46,32 +49,66 @@ func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 	c.gauge.Inc()
 	defer c.gauge.Dec()
 	defer d.server.recovered()
+	if c.only2 {
+		c.serveH2(ctx, nc, facts)
+		return
+	}
 	c.h1.ServeConn(ctx, nc, facts)
+}
+
+// serveH2 serves a connection that speaks HTTP/2, and of which nothing was read.
+func (c *codec) serveH2(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
+	c.h2.ServeConn(ctx, nc, facts, nil)
+}
+
+// drain tells c's connections to finish.
+func (c *codec) drain() {
+	c.h1.Drain()
+	c.h2.Drain()
 }
 
 // drain tells every codec to finish.
 func (d *door) drain() {
 	for _, c := range d.codecs() {
-		c.h1.Drain()
+		c.drain()
 	}
 }
 
 // set makes new connections use l's settings. The server's lock is held.
 func (d *door) set(l Listener) {
-	o := l.HTTP1
-	o.Refused = d.server.refused
-	c := &codec{name: l.Name, h1: h1.NewServer(o, d.server.serve), gauge: d.server.o.Connections(l.Name)}
+	c := d.server.newCodec(&l)
 	d.old = slices.DeleteFunc(d.old, func(c *codec) bool { return c.open.Load() == 0 })
 	if was := d.codec.Swap(c); was != nil {
 		// Even with no connection open: one may be on its way from Load to
 		// Add. It is dropped the next time.
 		d.old = append(d.old, was)
 		if was.name != l.Name { // its connections have the old name for ever
-			was.h1.Drain()
+			was.drain()
 		}
 	}
 	d.address = l.Address
 	d.listener.SetConnections(l.Connections)
+}
+
+// newCodec makes the codec of l's new connections.
+func (s *Server) newCodec(l *Listener) *codec {
+	o1, o2 := l.HTTP1, l.HTTP2
+	o1.Refused = s.refused
+	o2.Scheme = o1.Scheme
+	o2.Refused = func(r *h2.Refusal) { s.refused((*h1.Refusal)(r)) } // they have the same fields
+	c := &codec{
+		name: l.Name, gauge: s.o.Connections(l.Name),
+		h2: h2.NewServer(o2, func(ctx context.Context, x exchange.Client) {
+			defer s.recovered() // that stream is reset, and the others go on
+			s.serve(ctx, x)
+		}),
+		only2: l.Speaks.H2C && !l.Speaks.H1,
+	}
+	if l.Speaks.H2C {
+		o1.HTTP2 = c.h2.ServeConn
+	}
+	c.h1 = h1.NewServer(o1, s.serve)
+	return c
 }
 
 // A change is a set of doors that is bound but not yet in use.

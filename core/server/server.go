@@ -22,6 +22,7 @@ import (
 
 	"wproxy/core/exchange"
 	"wproxy/core/h1"
+	"wproxy/core/h2"
 	"wproxy/core/listen"
 	"wproxy/core/proxy"
 )
@@ -78,6 +79,18 @@ type Listener struct {
 	Address     string // as in listen.Options
 	Connections int    // as in listen.Options
 	HTTP1       h1.ServerOptions
+	HTTP2       h2.ServerOptions // the scheme is HTTP1's
+
+	// Speaks says what connections without TLS may begin with. The zero value is
+	// HTTP/1.1.
+	Speaks Protocols
+}
+
+// Protocols is what may be spoken without TLS. With both, the client's first bytes
+// decide.
+type Protocols struct {
+	H1  bool // HTTP/1.0 and HTTP/1.1
+	H2C bool // HTTP/2 with prior knowledge (RFC 9113 3.3)
 }
 
 // Info is what there is to know of a listener that serves.
