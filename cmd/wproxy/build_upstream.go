@@ -15,6 +15,7 @@ import (
 	"wproxy/core/config"
 	"wproxy/core/dial"
 	"wproxy/core/h1"
+	"wproxy/core/h2"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/upstream"
@@ -111,6 +112,7 @@ func (b *builder) newPool(u *config.Upstream, t *config.UpstreamTLS) (*pool.Pool
 		Total:          u.Connect.Total,
 		Protocol:       protocols[u.Connect.Protocol],
 		NewConn:        func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, client) },
+		NewHTTP2:       b.newHTTP2(u),
 	}
 	if u.TLS != nil {
 		var err error
@@ -118,14 +120,34 @@ func (b *builder) newPool(u *config.Upstream, t *config.UpstreamTLS) (*pool.Pool
 			return nil, err
 		}
 	}
-	return pool.New(pool.Options{
+	po := pool.Options{
 		Idle:      orNone(u.Pool.Idle),
 		IdleTime:  u.Pool.IdleTime,
 		PerServer: u.Pool.PerServer,
 		Queue:     orNone(u.Pool.Queue),
 		QueueTime: u.Pool.QueueTime,
 		Dial:      dial.New(o).Dial,
-	}), nil
+		Streams:   u.Pool.Streams,
+	}
+	switch {
+	case o.Protocol == dial.HTTP2:
+		po.Multiplex = pool.Always
+	case o.Protocol == dial.Auto && u.TLS != nil:
+		po.Multiplex = pool.Maybe
+		o.Protocol = dial.HTTP1 // HTTP/2 has no upgrades
+		po.DialUpgrade = dial.New(o).Dial
+	}
+	return pool.New(po), nil
+}
+
+// newHTTP2 returns how a connection to u becomes one of HTTP/2.
+func (b *builder) newHTTP2(u *config.Upstream) func(net.Conn) pool.Conn {
+	o := &h2.ClientOptions{
+		MaxStreams:   u.Pool.Streams,
+		ReadTimeout:  orNone(u.Connect.ReadTimeout),
+		WriteTimeout: orNone(u.Connect.WriteTimeout),
+	}
+	return func(nc net.Conn) pool.Conn { return h2.NewClientConn(nc, o) }
 }
 
 // protocols are the values of connect.protocol.

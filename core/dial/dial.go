@@ -34,7 +34,7 @@ type Options struct {
 
 	// NewHTTP2 does so in HTTP/2. It must be set with the protocol HTTP2; nil with
 	// Auto is as HTTP1.
-	NewHTTP2 func(nc net.Conn) (pool.Conn, error)
+	NewHTTP2 func(nc net.Conn) pool.Conn
 }
 
 // A Dialer makes connections. It is immutable and safe for concurrent use.
@@ -87,11 +87,7 @@ func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, err
 	if !h2 {
 		return d.o.NewConn(nc), nil
 	}
-	c, err := d.o.NewHTTP2(nc)
-	if err != nil {
-		return nil, failure(err)
-	}
-	return c, nil
+	return d.o.NewHTTP2(nc), nil
 }
 
 // connect resolves the name and tries its addresses in the resolver's order,

@@ -114,7 +114,7 @@ func newTLS(t *testing.T, o dial.TLSOptions) *dial.TLS {
 func dialTLS(t *testing.T, o dial.Options, address string) (dialed, error) {
 	t.Helper()
 	o.NewConn = func(nc net.Conn) pool.Conn { return dialed{nc: nc} }
-	o.NewHTTP2 = func(nc net.Conn) (pool.Conn, error) { return dialed{nc: nc, h2: true}, nil }
+	o.NewHTTP2 = func(nc net.Conn) pool.Conn { return dialed{nc: nc, h2: true} }
 	e, err := upstream.NewEndpoint(address, 1)
 	if err != nil {
 		t.Fatal(err)

@@ -25,8 +25,8 @@ type ClientOptions struct {
 	MaxStreams int
 
 	HeaderTime   time.Duration // for a field block, from its first byte; 0: DefaultHeaderTime
-	ReadTimeout  time.Duration // between bytes of an answer, and until its first; 0: DefaultReadTimeout
-	WriteTimeout time.Duration // between bytes of a request; 0: DefaultWriteTimeout
+	ReadTimeout  time.Duration // between bytes of an answer, and until its first; 0: DefaultReadTimeout; negative: none
+	WriteTimeout time.Duration // between bytes of a request; 0: DefaultWriteTimeout; negative: none
 	Idle         time.Duration // without an exchange; 0: DefaultClientIdle
 
 	// KeepAlive is how long an upstream with open streams may be silent until it is
@@ -35,11 +35,21 @@ type ClientOptions struct {
 	KeepAlive, PingTime time.Duration
 }
 
+// forever stands for no timeout.
+const forever = 10 * 365 * 24 * time.Hour
+
+func orForever(d, fallback time.Duration) time.Duration {
+	if d < 0 {
+		return forever
+	}
+	return cmp.Or(d, fallback)
+}
+
 func (o *ClientOptions) common() *options {
 	return &options{
 		MaxHead: cmp.Or(o.MaxHead, DefaultMaxHead), MaxFields: cmp.Or(o.MaxFields, DefaultMaxFields),
 		HeaderTime: cmp.Or(o.HeaderTime, DefaultHeaderTime), Idle: cmp.Or(o.Idle, DefaultClientIdle),
-		ReadTimeout: cmp.Or(o.ReadTimeout, DefaultReadTimeout), WriteTimeout: cmp.Or(o.WriteTimeout, DefaultWriteTimeout),
+		ReadTimeout: orForever(o.ReadTimeout, DefaultReadTimeout), WriteTimeout: orForever(o.WriteTimeout, DefaultWriteTimeout),
 		KeepAlive: max(cmp.Or(o.KeepAlive, DefaultKeepAlive), 0), PingTime: cmp.Or(o.PingTime, DefaultPingTime),
 	}
 }

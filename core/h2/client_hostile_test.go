@@ -580,3 +580,19 @@ func TestClientStale(t *testing.T) {
 		})
 	}
 }
+
+// TestClientNoTimeouts: negative timeouts are none.
+func TestClientNoTimeouts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := scripted(t, &h2.ClientOptions{ReadTimeout: -1, WriteTimeout: -1, KeepAlive: -1}, nil, func(o *origin) {
+			h, _ := o.await(http2.FrameHeaders)
+			time.Sleep(24 * time.Hour)
+			o.okay(h.StreamID)
+			o.drain()
+		})
+		if _, err := do(t, c, message{Head: newRequest("GET", "/", 0)}); err != nil {
+			t.Error(err)
+		}
+	})
+}

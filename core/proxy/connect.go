@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"time"
@@ -174,7 +173,7 @@ func (x *state) open() error {
 	}
 	o.endpoint = e
 	o.tries++
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: x.deadline})
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: x.deadline})
 	if took > 0 {
 		o.connectTime = took
 		o.to.Metrics.Connected(took)
@@ -214,25 +213,6 @@ func (x *state) open() error {
 		return exchange.ErrAnswered
 	}
 	return nil
-}
-
-// An encrypted is a pool.Conn that may stand on TLS. TLS returns nil if it does not.
-type encrypted interface{ TLS() *tls.ConnectionState }
-
-// getError says what a failure to get a connection means.
-func (x *state) getError(err error) error {
-	_, named := errors.AsType[*exchange.Error](err)
-	switch {
-	case x.ctx.Err() != nil:
-		x.setGone()
-		return exchange.ErrAnswered // there is nobody to answer
-	case named && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
-		return err // of one attempt to connect, say, which has a time of its own
-	case errors.Is(err, context.DeadlineExceeded):
-		return &exchange.Error{Op: "connect", Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
-	default:
-		return err
-	}
 }
 
 // send pushes the head, what is held, and pc into the current stream.
