@@ -87,9 +87,13 @@ func roundTrip(method, target string, fields []string, body []byte) string {
 	if err != nil {
 		return "error: no answer: " + err.Error() + "\n"
 	}
+	return answerText(resp)
+}
+
+// answerText is an answer as text.
+func answerText(resp *http.Response) string {
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-
 	var out strings.Builder
 	fmt.Fprintf(&out, "%d %s\n", resp.StatusCode, http.StatusText(resp.StatusCode))
 	for _, name := range slices.Sorted(maps.Keys(resp.Header)) {
@@ -101,6 +105,9 @@ func roundTrip(method, target string, fields []string, body []byte) string {
 	out.Write(answer)
 	if len(answer) > 0 && answer[len(answer)-1] != '\n' {
 		out.WriteString("\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(resp.Trailer)) {
+		fmt.Fprintf(&out, "trailer %s: %s\n", strings.ToLower(name), resp.Trailer.Get(name))
 	}
 	if err != nil {
 		fmt.Fprintf(&out, "error: the answer is cut: %v\n", err)

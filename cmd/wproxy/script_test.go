@@ -116,6 +116,7 @@ func TestScript(t *testing.T) {
 			"release":    cmdRelease,
 			"guest":      cmdGuest,
 			"http":       cmdHTTP,
+			"h2c":        cmdH2C,
 			"answer":     cmdAnswer,
 			"repeat":     cmdRepeat,
 			"until":      cmdUntil,

@@ -125,7 +125,8 @@ const (
 	// closed, to tell frames that were on their way from nonsense.
 	maxRemembered = 128
 
-	// maxOptions is how many members "te" may have.
+	// maxRefusedText is how many bytes of a target or host a Refusal reports; as in
+	// package h1.
 	maxRefusedText = 256
 
 	// maxMethod and maxTarget are the lengths in bytes of the longest method and
@@ -152,7 +153,9 @@ var (
 	// taken.
 	rateReset = rate{burst: 200, perSecond: 50}
 
-	// rateControl is for SETTINGS and PING, each of which has to be answered.
+	// rateControl is for SETTINGS and PING, each of which has to be answered. Each
+	// DATA frame that we write allows for controlsPerData more: gRPC measures the
+	// bandwidth with a PING per round trip.
 	rateControl = rate{burst: 100, perSecond: 20}
 
 	// ratePriority is for PRIORITY and PRIORITY_UPDATE, which say nothing to us.
@@ -171,7 +174,7 @@ var (
 
 	// rateTiny is for DATA of less than tinyData bytes that does not end a
 	// message. gRPC streams of tiny messages are real, so it is generous.
-	rateTiny = rate{burst: 20_000, perSecond: 20_000}
+	rateTiny = rate{burst: 50_000, perSecond: 50_000}
 )
 
 const (
@@ -182,6 +185,9 @@ const (
 	// for the stream and one for the connection, and the same again for clients
 	// that open windows in small steps.
 	windowsPerData = 4
+
+	// controlsPerData is how many SETTINGS and PING frames a DATA frame may cause.
+	controlsPerData = 1
 
 	// maxContinuation is how many CONTINUATION frames a field block may have
 	// beside those that a block of MaxHead bytes needs (CVE-2024-27316 and

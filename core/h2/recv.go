@@ -93,7 +93,7 @@ func (c *conn) data(id uint32, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
-	if s == nil || s.err != nil {
+	if s == nil || s.err != nil || s.tooLarge {
 		return
 	}
 	s.recv.add(p)
@@ -161,6 +161,9 @@ func (s *stream) feed(dst content, l limit) error {
 			err := s.err
 			c.mu.Unlock()
 			return &wireError{err}
+		case s.tooLarge:
+			c.mu.Unlock()
+			return &wireError{errTooLarge}
 		case s.ended:
 			trailed := s.trailed
 			c.mu.Unlock()

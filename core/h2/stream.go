@@ -22,6 +22,7 @@ type stream struct {
 	finished bool   // we have ended ours
 	sent     moment // when; only the client's end notes it
 	err      error  // why calls fail; nil: they do not
+	tooLarge bool   // the body that comes in is; Feed fails, and the answer can still be written
 
 	recv    received
 	allow   allowance       // what the peer may send
