@@ -6,16 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"wproxy/core/access"
-	"wproxy/core/balance"
 	"wproxy/core/config"
-	"wproxy/core/dial"
 	"wproxy/core/filter"
 	"wproxy/core/h1"
 	"wproxy/core/h2"
@@ -24,7 +21,6 @@ import (
 	"wproxy/core/proxy"
 	"wproxy/core/route"
 	"wproxy/core/server"
-	"wproxy/core/upstream"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
 	"wproxy/plugins/manifest"
@@ -56,20 +52,6 @@ type parts struct {
 	httpbin *localServer // once started, it stays; nil before
 
 	sums map[string][sha256.Size]byte // of the embedded modules read so far, by name
-}
-
-// A poolKey names the connections to an upstream by all that shapes them.
-// Servers and weights are not in it: a pool outlives a change of those.
-type poolKey struct {
-	upstream string
-	pool     config.Pool
-	connect  config.Connect
-}
-
-type upstreamKey struct {
-	name string
-	hash config.Hash
-	pool poolKey
 }
 
 func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
@@ -239,95 +221,6 @@ func (b *builder) note(err error) error {
 
 // hold remembers to let go of something.
 func (b *builder) hold(letGo func()) { b.letGo = append(b.letGo, letGo) }
-
-func (b *builder) buildUpstreams(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(b.file.Upstreams)) {
-		if err := b.note(b.buildUpstream(ctx, b.file.Upstreams[name])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
-	pk := poolKey{u.Name, u.Pool, u.Connect}
-	connections, letGo, err := b.pools.get(pk, func() (*pool.Pool, error) { return b.newPool(u), nil })
-	if err != nil {
-		return err
-	}
-	b.hold(letGo)
-	up, letGo, err := b.upstreams.get(upstreamKey{u.Name, u.Hash, pk}, func() (*proxy.Upstream, error) {
-		var endpoints []*upstream.Endpoint
-		for _, s := range u.Servers {
-			e, err := b.newEndpoint(ctx, u, s)
-			if err != nil {
-				return nil, err
-			}
-			endpoints = append(endpoints, e)
-		}
-		cluster, err := upstream.NewCluster(u.Name, endpoints, u.Host)
-		if err != nil {
-			return nil, b.file.Problemf("upstreams."+u.Name, "upstream %q: %v", u.Name, err)
-		}
-		return &proxy.Upstream{
-			Cluster: cluster,
-			Picker:  balance.NewRoundRobin(endpoints),
-			Pool:    connections,
-			Metrics: b.metrics.Upstream(u.Name),
-		}, nil
-	})
-	if err != nil {
-		return err
-	}
-	b.hold(letGo)
-	b.gen.upstreams[u.Name], b.gen.callable[u.Name] = up, upstreamKey{u.Name, u.Hash, pk}
-	return nil
-}
-
-// newPool makes the connections of u. Zero means "none" in the file, and "the
-// default" in options.
-func (b *builder) newPool(u *config.Upstream) *pool.Pool {
-	client := &h1.ClientOptions{
-		ReadTimeout:  orNone(u.Connect.ReadTimeout),
-		WriteTimeout: orNone(u.Connect.WriteTimeout),
-		Watcher:      b.watcher,
-	}
-	d := dial.New(dial.Options{
-		ConnectTimeout: u.Connect.Timeout,
-		Total:          u.Connect.Total,
-		NewConn:        func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, client) },
-	})
-	return pool.New(pool.Options{
-		Idle:      orNone(u.Pool.Idle),
-		IdleTime:  u.Pool.IdleTime,
-		PerServer: u.Pool.PerServer,
-		Queue:     orNone(u.Pool.Queue),
-		QueueTime: u.Pool.QueueTime,
-		Dial:      d.Dial,
-	})
-}
-
-// newEndpoint makes one server of u, and starts it if it is inside the process.
-func (b *builder) newEndpoint(ctx context.Context, u *config.Upstream, s config.ServerEntry) (*upstream.Endpoint, error) {
-	if s.Network != "builtin" {
-		e, err := upstream.NewEndpoint(s.Address, s.Weight)
-		if err != nil {
-			return nil, b.file.Problemf("upstreams."+u.Name+".servers", "upstream %q: %v", u.Name, err)
-		}
-		return e, nil
-	}
-	if s.Dial != httpbinName {
-		return nil, b.file.Problemf("upstreams."+u.Name+".servers", "upstream %q: server %q: %v", u.Name, s.Address, errNoBuiltin)
-	}
-	if b.httpbin == nil {
-		bin, err := startHTTPBin(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("upstream %q: cannot start %s: %w", u.Name, s.Address, err)
-		}
-		b.httpbin = bin
-	}
-	return upstream.NewLocal(s.Address, s.Weight, b.httpbin.dial), nil
-}
 
 // loadPlugins compiles what the file names. Plugins that no route uses are
 // loaded too: a .wasm that is broken is told before it is needed.

@@ -191,7 +191,11 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 			upstreams[strings.TrimPrefix(g, host.GrantCall)] = true
 		}
 	}
-	for name := range f.Upstreams {
+	for name, u := range f.Upstreams {
+		if u.TLS != nil && u.TLS.InsecureSkipVerify {
+			list = append(list, f.Problemf("upstreams."+name+".tls.insecure_skip_verify",
+				"upstream %q: tls.insecure_skip_verify: whoever is on the way to its servers can read and change everything", name))
+		}
 		if !upstreams[name] {
 			list = append(list, f.Problemf("upstreams."+name, "upstream %q is used by no route", name))
 		}

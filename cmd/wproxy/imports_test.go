@@ -43,7 +43,7 @@ var importRules = []struct {
 	{"core/balance", []string{"core/upstream"}, "picking needs endpoints and nothing else"},
 	{"core/pool", []string{"core/exchange", "core/upstream"}, "a pool does not know the protocol of its connections"},
 	{"core/listen", []string{"core/exchange", "core/internal/buf"}, "a listener does not know what connections are for"},
-	{"core/dial", []string{"core/exchange", "core/upstream", "core/pool", "core/h1"}, "it makes connections for the pool"},
+	{"core/dial", []string{"core/exchange", "core/upstream", "core/pool", "core/h1", "core/h2"}, "it makes connections for the pool"},
 	{"core/proxy", []string{
 		"core/exchange", "core/route", "core/filter", "core/upstream", "core/balance", "core/pool",
 		"core/access", "core/metrics", "core/internal/buf",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,8 @@ type origin struct {
 	wg    sync.WaitGroup
 }
 
-// cmdOrigin starts an upstream. Kinds:
+// cmdOrigin starts an upstream; with -tls and -h2 in front of its name one that speaks
+// those (script_tls_test.go). Kinds:
 //
 //	echo              200, with the request as it arrived as the body
 //	status CODE [field: value]...  this status, with the name of the origin as the body
@@ -43,6 +45,7 @@ type origin struct {
 //	upgrade           101 to the protocol that was asked for; then it sends back what it gets
 //	refused           nobody listens
 func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
+	secure, args := originFlags(ts, args)
 	noNeg(ts, neg, args, 2)
 	name, kind, rest := args[0], args[1], args[2:]
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,10 +55,17 @@ func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(l.Close())
 		return
 	}
+	if secure.tls != nil && !secure.h2 {
+		l = tls.NewListener(l, secure.tls)
+	}
 	o := &origin{listener: l, conns: map[net.Conn]bool{}, gate: make(chan struct{}, 100)}
 	o.answer, err = o.kind(name, kind, rest)
 	ts.Check(err)
 	stateOf(ts).origins[name] = o
+	if secure.h2 {
+		o.serveHTTP2(ts, secure.tls, kind, name)
+		return
+	}
 	o.wg.Go(o.accept)
 	ts.Defer(o.close)
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"wproxy/core/exchange/exchangetest"
 	"wproxy/plugins"
 )
 
@@ -45,7 +46,8 @@ func TestMain(m *testing.M) {
 //	signal HUP|TERM|INT      send it a signal
 //	ended CODE               wait for its end
 //	exits CODE COMMAND...    run a command that ends with this code
-//	origin NAME KIND [ARG]   start a scripted upstream; $NAME is its address (origin_test.go)
+//	origin [-tls[=VARIANT]] [-h2] NAME KIND [ARG]
+//	                         start a scripted upstream; $NAME is its address (origin_test.go)
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests
 //	release NAME             let an upstream of kind gate answer
@@ -146,6 +148,7 @@ type script struct {
 	wproxy  *process // what serve started last
 	origins map[string]*origin
 	answers chan string // of http -bg
+	ca      *exchangetest.CA
 }
 
 type scriptKey struct{}

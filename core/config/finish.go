@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -20,6 +21,24 @@ func (f *File) finish() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) { // in order: the first that has a `to` is its place
 		f.finishRoute(f.Routes[name])
+	}
+	for _, u := range f.Upstreams {
+		u.finish()
+	}
+}
+
+// finish decides which servers are spoken to over TLS.
+func (u *Upstream) finish() {
+	scheme := "http"
+	if u.TLS != nil {
+		scheme = "https"
+	}
+	for i := range u.Servers {
+		s := &u.Servers[i]
+		if s.Scheme = cmp.Or(s.Scheme, scheme); s.Scheme == "https" && u.TLS == nil {
+			u.TLS = new(UpstreamTLS)
+			setDefaultsOf(u.TLS)
+		}
 	}
 }
 

@@ -14,11 +14,9 @@ func later(table string) []string {
 	case "Retry":
 		return []string{"on", "per_try"}
 	case "Upstream":
-		return []string{"tls", "discover", "hash", "health", "outlier", "send_proxy"}
+		return []string{"discover", "hash", "health", "outlier", "send_proxy"}
 	case "ServerEntry":
 		return []string{"backup"}
-	case "Connect":
-		return []string{"protocol"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
 	case "Server":

@@ -105,7 +105,7 @@ to   = "http://origin.example"
 servers = ["10.0.0.1:80", { address = "unix:/run/api.sock", weight = 3 }, "builtin:httpbin", "http://[::1]"]
 host    = "server"
 pool    = { idle = 64, idle_time = "30s", per_server = 8, queue = 10, queue_time = "500ms" }
-connect = { timeout = "1s", total = "5s", read_timeout = "20s", write_timeout = 0 }
+connect = { timeout = "1s", total = "5s", read_timeout = "20s", write_timeout = 0, protocol = "h2" }
 
 [upstreams.api-next]
 servers = "10.0.0.2:80"
@@ -194,17 +194,17 @@ func TestLoad(t *testing.T) {
 	check("short redirect", *f.Routes["short"].Redirect, config.Redirect{"/long", 307})
 	check("respond", f.Routes["health"].Respond.Headers, map[string]config.Value{"content-type": config.Plain("text/plain")})
 	check("to", f.Routes["to"].Upstream, []config.Target{{"http://origin.example", 1}})
-	check("to's upstream", f.Upstreams["http://origin.example"].Servers, []config.ServerEntry{{"http://origin.example", 1, "tcp", "origin.example:80"}})
+	check("to's upstream", f.Upstreams["http://origin.example"].Servers, []config.ServerEntry{{"http://origin.example", 1, "tcp", "origin.example:80", "http"}})
 	check("upstreams", len(f.Upstreams), 3)
 	check("servers", f.Upstreams["api"].Servers, []config.ServerEntry{
-		{"10.0.0.1:80", 1, "tcp", "10.0.0.1:80"},
-		{"unix:/run/api.sock", 3, "unix", "/run/api.sock"},
-		{"builtin:httpbin", 1, "builtin", "httpbin"},
-		{"http://[::1]", 1, "tcp", "[::1]:80"},
+		{"10.0.0.1:80", 1, "tcp", "10.0.0.1:80", "http"},
+		{"unix:/run/api.sock", 3, "unix", "/run/api.sock", "http"},
+		{"builtin:httpbin", 1, "builtin", "httpbin", "http"},
+		{"http://[::1]", 1, "tcp", "[::1]:80", "http"},
 	})
-	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 10, 500 * time.Millisecond})
-	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 100, time.Second})
-	check("connect", f.Upstreams["api"].Connect, config.Connect{time.Second, 5 * time.Second, 20 * time.Second, 0})
+	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 10, 500 * time.Millisecond, 100})
+	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 100, time.Second, 100})
+	check("connect", f.Upstreams["api"].Connect, config.Connect{time.Second, 5 * time.Second, 20 * time.Second, 0, "h2"})
 	p := f.Plugins["limit"]
 	check("plugin path", p.Path, filepath.Join(filepath.Dir(f.Path), "limit.wasm"))
 	check("plugin ids", []string{p.RootID, p.VMID, p.Kind, f.Plugins["headers"].VMID}, []string{"root", "shared", "http", "headers"})
@@ -244,7 +244,7 @@ func TestDefaults(t *testing.T) {
 	if g.Routes["all"].Hash != f.Routes["all"].Hash || g.Upstreams["127.0.0.1:3000"].Hash != f.Upstreams["127.0.0.1:3000"].Hash {
 		t.Error("--to and the smallest file differ")
 	}
-	for _, bad := range []string{"", "3000", "https://a", "a:0"} {
+	for _, bad := range []string{"", "3000", "ftp://a", "a:0"} {
 		if _, err := config.ForAddress(bad); err == nil || !strings.HasPrefix(err.Error(), "--to: ") {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -119,6 +120,38 @@ func (v *validator) upstream(u *Upstream) {
 	if u.Connect.Timeout > u.Connect.Total {
 		v.addf(key+".connect", "%s: connect: one attempt (timeout, %s) is longer than all together (total, %s)",
 			lb, FormatDuration(u.Connect.Timeout), FormatDuration(u.Connect.Total))
+	}
+	v.upstreamTLS(u)
+}
+
+// upstreamTLS checks the tls of an upstream, and whether its servers agree with it.
+func (v *validator) upstreamTLS(u *Upstream) {
+	key, lb, t := "upstreams."+u.Name, label("upstreams", u.Name), u.TLS
+	if t == nil || v.reported(key+".tls") {
+		return
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		v.addf(key+".tls", "%s: tls: cert and key go together: the certificate that servers are shown, and its key", lb)
+	}
+	if n := t.ServerName; n != "" && !isName(n) {
+		if _, err := netip.ParseAddr(n); err != nil {
+			v.addf(key+".tls.server_name", "%s: tls.server_name: %q is neither a name nor an address", lb, n)
+		}
+	}
+	if _, all := v.f.index[key+".tls"]; !all {
+		return
+	}
+	named := t.ServerName != "" || u.Host != "" && u.Host != "server" || t.InsecureSkipVerify
+	for i, s := range u.Servers {
+		at := fmt.Sprintf("%s.servers[%d]", key, i)
+		switch {
+		case s.Network == "builtin":
+			v.addf(at, "%s: servers: %q is inside this process and knows no TLS; leave out tls", lb, s.Address)
+		case s.Scheme == "http":
+			v.addf(at, "%s: servers: %q says http, but the upstream has tls; write https:// or no scheme", lb, s.Address)
+		case s.Network == "unix" && !named:
+			v.addf(at, "%s: servers: %q has no name that its certificate could be held against; set tls.server_name", lb, s.Address)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ package filter
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"sync"
 	"time"
@@ -116,6 +117,7 @@ type Outcome struct {
 	ConnectTime   time.Duration
 	FirstByteTime time.Duration
 	Reused        bool
+	TLS           *tls.ConnectionState // of the connection; nil: it is in clear, or there is none
 }
 
 // A Prop is a property that a plugin has set, for later plugins of the chain.

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type ClientConn struct {
 	// Immutable.
 	o     *ClientOptions
 	watch watchID
+	tls   *tls.ConnectionState // nil: in clear
 
 	state  atomic.Int32
 	reused atomic.Bool
@@ -49,7 +51,11 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 	c.attach(nc)
 	c.quiet.attach()
 	c.turn.tries = c.rawTurn
-	o.Watcher.add(c.raw, c, &c.watch)
+	if t, ok := nc.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		st := t.ConnectionState()
+		c.tls = &st
+	}
+	o.Watcher.add(c.socket(), c, &c.watch)
 	return c
 }
 
@@ -65,7 +71,7 @@ func (c *ClientConn) Reserve() bool {
 		return false
 	}
 	if c.reused.Load() {
-		if p := c.quiet.peek(&c.conn); p == peekEnd || p == peekBytes {
+		if c.unasked(&c.quiet) {
 			_ = c.Close() // there is nobody to tell
 			return false
 		}
@@ -93,6 +99,10 @@ func (c *ClientConn) Open(context.Context) (exchange.Upstream, error) {
 
 // clientStreams holds released streams.
 var clientStreams sync.Pool
+
+// TLS returns the state of the TLS that c stands on; nil: it is in clear. It is not to be
+// changed.
+func (c *ClientConn) TLS() *tls.ConnectionState { return c.tls }
 
 // Reused reports whether an exchange has completed on c before.
 func (c *ClientConn) Reused() bool { return c.reused.Load() }

@@ -240,6 +240,8 @@ func (x *clientStream) readError(err error) error {
 		e.Reason = ReasonTruncated
 	case flags&flagResBegun != 0 && isClosed(err):
 		e.Reason = ReasonTruncated
+	case isAlert(err):
+		e.Reason = ReasonAlert
 	case isClosed(err) || errors.Is(err, net.ErrClosed):
 		e.Reason = ReasonClosed
 		if x.reused {

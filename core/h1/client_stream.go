@@ -153,7 +153,7 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 		return x.writeError(err)
 	}
 	switch {
-	case end && c.watch != 0 && x.reused:
+	case end && c.watch != 0 && c.raw != nil && x.reused:
 		// Feed sends it, for whom that is cheaper (rawTurn). On a new connection,
 		// which nobody has looked at, something may have come in already.
 		x.unsent = true

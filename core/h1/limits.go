@@ -77,6 +77,9 @@ const (
 	// writeBuffer is the size in bytes of the buffer in which a head waits for
 	// the first bytes of its body.
 	writeBuffer = 8 << 10
+	// layerWrite is how many bytes a Layer is given in one write: what fits into one
+	// record of TLS (RFC 8446 5.1).
+	layerWrite = 16 << 10
 	// maxCoalesce is the length in bytes of the longest Data that is copied
 	// behind what waits in the write buffer. Longer ones go out beside it with
 	// writev, which costs more than copying this much.

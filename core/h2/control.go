@@ -85,10 +85,13 @@ func (c *conn) readReset(f *http2.RSTStreamFrame) error {
 		c.mu.Unlock()
 		return protocol()
 	}
-	// A client that has had its whole answer may say that it will not send the rest
-	// of its request: that is not what a flood consists of.
-	ok := s != nil && s.finished || c.counts.resets.add(1, c.now(), rateReset)
-	if s != nil {
+	// An upstream can reset only what we have opened.
+	ok := c.client && s != nil || c.counts.resets.add(1, c.now(), rateReset)
+	switch {
+	case s == nil:
+	case c.client && s.ended:
+		s.shut(nil, false) // RFC 9113 8.1: the answer is complete, the rest of the request not wanted
+	default:
 		s.shut(&resetError{f.ErrCode}, false)
 	}
 	c.mu.Unlock()

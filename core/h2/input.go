@@ -149,6 +149,12 @@ func (c *conn) patience(now moment) (moment, error) {
 		}
 		return until, nil
 	}
+	if !c.peer.seen { // its preface and settings come together
+		if now >= o.HeaderTime {
+			return 0, &connError{http2.ErrCodeEnhanceYourCalm, ReasonHeadTimeout}
+		}
+		return o.HeaderTime, nil
+	}
 	until, err := c.whenResting(now)
 	if err != nil || len(c.streams) == 0 || o.KeepAlive == 0 {
 		return until, err
@@ -194,7 +200,7 @@ func (c *conn) whenResting(now moment) (moment, error) {
 func (c *conn) rest() {
 	c.in.release()
 	c.in.p = c.in.rest[:]
-	c.fr = c.newFramer()
+	c.fr, c.block.fields = c.newFramer(), nil
 	c.side.rest()
 }
 
@@ -204,7 +210,7 @@ func (c *conn) keepAlive(now moment) moment {
 	every := c.o.KeepAlive
 	if c.pinged > c.in.last {
 		if now >= c.pinged+c.o.PingTime {
-			c.err = &connError{http2.ErrCodeNo, ReasonDead}
+			c.fail(&connError{http2.ErrCodeNo, ReasonDead})
 		}
 		return c.pinged + c.o.PingTime
 	}

@@ -29,6 +29,18 @@ const (
 	DefaultReadTimeout  = 30 * time.Second
 	DefaultWriteTimeout = 30 * time.Second
 
+	// DefaultClientStreams is the most exchanges of a connection to an upstream at a
+	// time: as many as most servers allow.
+	DefaultClientStreams = 100
+
+	// DefaultClientIdle is how long a connection to an upstream may rest if nobody
+	// closes it earlier, which is what pools do.
+	DefaultClientIdle = time.Hour
+
+	// DefaultKeepAlive is how long an upstream with open streams may be silent until it
+	// is pinged. Servers of gRPC take pings in less than 5 minutes for abuse.
+	DefaultKeepAlive = 6 * time.Minute
+
 	// DefaultPingTime is how long the answer to a keep-alive ping may take.
 	DefaultPingTime = 15 * time.Second
 )
@@ -58,6 +70,9 @@ const (
 	// maxFrame is the size in bytes of the largest frame that we take, and write:
 	// the smallest value that RFC 9113 6.5.2 allows, so that streams take turns.
 	maxFrame = 16 << 10
+
+	// maxStreamID is the last stream of a client (RFC 9113 5.1.1).
+	maxStreamID = 1<<31 - 1
 
 	// maxTable is the size in bytes of the dynamic table of blocks that we read.
 	maxTable = 4 << 10
@@ -110,7 +125,8 @@ const (
 	// closed, to tell frames that were on their way from nonsense.
 	maxRemembered = 128
 
-	// maxOptions is how many members "te" may have.
+	// maxRefusedText is how many bytes of a target or host a Refusal reports; as in
+	// package h1.
 	maxRefusedText = 256
 
 	// maxMethod and maxTarget are the lengths in bytes of the longest method and
@@ -137,7 +153,9 @@ var (
 	// taken.
 	rateReset = rate{burst: 200, perSecond: 50}
 
-	// rateControl is for SETTINGS and PING, each of which has to be answered.
+	// rateControl is for SETTINGS and PING, each of which has to be answered. Each
+	// DATA frame that we write allows for controlsPerData more: gRPC measures the
+	// bandwidth with a PING per round trip.
 	rateControl = rate{burst: 100, perSecond: 20}
 
 	// ratePriority is for PRIORITY and PRIORITY_UPDATE, which say nothing to us.
@@ -156,7 +174,7 @@ var (
 
 	// rateTiny is for DATA of less than tinyData bytes that does not end a
 	// message. gRPC streams of tiny messages are real, so it is generous.
-	rateTiny = rate{burst: 20_000, perSecond: 20_000}
+	rateTiny = rate{burst: 50_000, perSecond: 50_000}
 )
 
 const (
@@ -167,6 +185,9 @@ const (
 	// for the stream and one for the connection, and the same again for clients
 	// that open windows in small steps.
 	windowsPerData = 4
+
+	// controlsPerData is how many SETTINGS and PING frames a DATA frame may cause.
+	controlsPerData = 1
 
 	// maxContinuation is how many CONTINUATION frames a field block may have
 	// beside those that a block of MaxHead bytes needs (CVE-2024-27316 and

@@ -163,7 +163,7 @@ func (c *conn) writeAll(p []byte) error {
 	return nil
 }
 
-// lose gives a connection up that cannot be written. c.mu is held.
+// lose gives a connection up that cannot be written; the reader closes it. c.mu is held.
 func (c *conn) lose(err error) {
 	if c.dead {
 		return
@@ -174,7 +174,6 @@ func (c *conn) lose(err error) {
 	} else {
 		c.fail(&exchange.Error{Op: "write", Reason: ReasonClosed, Err: err})
 	}
-	_ = c.nc.Close() // the reader does the rest
 }
 
 // A waiter lets one goroutine wait for something to change. It is used by one at a

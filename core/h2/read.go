@@ -240,7 +240,8 @@ func (c *conn) admitData(h http2.FrameHeader, n int, end bool) (refused, failed 
 		return err, nil
 	}
 	if s.most > 0 && s.got > s.most {
-		s.failWith(errTooLarge)
+		s.tooLarge = true
+		s.in.wake()
 		return errDropped, nil
 	}
 	return nil, nil

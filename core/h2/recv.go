@@ -93,7 +93,7 @@ func (c *conn) data(id uint32, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
-	if s == nil || s.err != nil {
+	if s == nil || s.err != nil || s.tooLarge {
 		return
 	}
 	s.recv.add(p)
@@ -161,6 +161,9 @@ func (s *stream) feed(dst content, l limit) error {
 			err := s.err
 			c.mu.Unlock()
 			return &wireError{err}
+		case s.tooLarge:
+			c.mu.Unlock()
+			return &wireError{errTooLarge}
 		case s.ended:
 			trailed := s.trailed
 			c.mu.Unlock()
@@ -177,7 +180,8 @@ func (s *stream) feed(dst content, l limit) error {
 			}
 			continue
 		}
-		d, late := l.left(since, c.now())
+		now := c.now()
+		d, late := l.left(s.silentSince(since, now), now)
 		if d <= 0 && late {
 			return &wireError{errDeadline}
 		} else if d <= 0 {
@@ -185,6 +189,20 @@ func (s *stream) feed(dst content, l limit) error {
 		}
 		s.in.wait(d)
 	}
+}
+
+// silentSince returns since when the peer is silent, which last said something at since.
+// A server is waiting for us as long as we have not sent all of our message.
+func (s *stream) silentSince(since, now moment) moment {
+	if !s.c.client {
+		return since
+	}
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if !s.finished {
+		return now
+	}
+	return max(since, s.sent)
 }
 
 // took is called when the sink has taken n bytes: the peer may send as many again.

@@ -54,6 +54,7 @@ func (s *stream) writeData(p []byte, last bool) {
 	c.send -= window(len(p))
 	s.granted = false
 	c.counts.windows.refund(windowsPerData)
+	c.counts.control.refund(controlsPerData)
 	c.grant()
 }
 

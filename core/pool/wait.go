@@ -5,13 +5,20 @@ import (
 	"time"
 )
 
-// A waiter is an exchange that waits for a connection. It gets one through
-// grant, or nil: it may make one, and is counted as open. A closed grant means
-// that the pool was closed.
+// A waiter is an exchange that waits for a connection. A closed grant means that the
+// pool was closed.
 type waiter struct {
-	grant      chan Conn // has room for one
+	grant      chan grant // has room for one
+	upgrade    bool       // a Multiplexer is of no use to it
 	prev, next *waiter
 	queued     bool
+}
+
+// A grant is what a waiter gets: a connection, or none: it may make one, and is counted
+// as open.
+type grant struct {
+	c        Conn
+	reserved bool // it is a Multiplexer, and has a slot for the waiter
 }
 
 // A queue is the waiters of one server, first come, first served.
@@ -54,30 +61,30 @@ func (q *queue) remove(w *waiter) {
 	q.n--
 }
 
-// wait waits for a connection of s, or for leave to make one (nil). It is called
-// with p.mu held and returns without.
-func (p *Pool) wait(ctx context.Context, s *server, key Key, deadline time.Time) (Conn, error) {
+// wait waits for a connection of s, or for leave to make one. It is called with p.mu
+// held and returns without.
+func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant, error) {
 	if p.o.Queue < 0 || s.queue.n >= p.o.Queue {
 		p.mu.Unlock()
-		return nil, unavailable("queue_full")
+		return grant{}, unavailable("queue_full")
 	}
-	w := &waiter{grant: make(chan Conn, 1)}
+	w := &waiter{grant: make(chan grant, 1), upgrade: r.Upgrade}
 	s.queue.push(w)
 	p.mu.Unlock()
 
 	limit := p.o.QueueTime
-	if !deadline.IsZero() {
-		limit = min(limit, time.Until(deadline))
+	if !r.Deadline.IsZero() {
+		limit = min(limit, time.Until(r.Deadline))
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	var err error
 	select {
-	case c, ok := <-w.grant:
+	case g, ok := <-w.grant:
 		if !ok {
-			return nil, unavailable("pool_closed")
+			return grant{}, unavailable("pool_closed")
 		}
-		return c, nil
+		return g, nil
 	case <-timer.C:
 		err = unavailable("queue_timeout")
 	case <-ctx.Done():
@@ -89,23 +96,26 @@ func (p *Pool) wait(ctx context.Context, s *server, key Key, deadline time.Time)
 		s.queue.remove(w)
 		p.forgetLocked(key, s)
 		p.mu.Unlock()
-		return nil, err
+		return grant{}, err
 	}
 	// Granted in the meantime. What was granted must not be lost: take it when
 	// only time was short, pass it on when nobody is there for it.
 	p.mu.Unlock()
-	c, ok := <-w.grant
+	g, ok := <-w.grant
 	switch {
 	case !ok:
-		return nil, unavailable("pool_closed")
+		return grant{}, unavailable("pool_closed")
 	case ctx.Err() == nil:
-		return c, nil
+		return g, nil
+	case g.reserved:
+		p.unshare(ctx, key, g.c)
+		return grant{}, err
 	}
 	p.mu.Lock()
 	p.freeLocked(key)
 	p.mu.Unlock()
-	if c != nil {
-		_ = c.Close()
+	if g.c != nil {
+		_ = g.c.Close()
 	}
-	return nil, err
+	return grant{}, err
 }

@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"context"
+	"crypto/tls"
 	"errors"
 	"time"
 
@@ -27,8 +27,9 @@ type outgoing struct {
 	// Of the current try.
 	endpoint *upstream.Endpoint
 	conn     pool.Conn
-	stream   exchange.Upstream // kept until its heads are not looked at any more
-	reused   bool              // conn has served an exchange before
+	stream   exchange.Upstream    // kept until its heads are not looked at any more
+	reused   bool                 // conn has served an exchange before
+	tls      *tls.ConnectionState // of conn; only looked at for filters
 	began    time.Time
 	upgrade  bool // the head asked for one
 	deferred bool // there is no try yet: the head waits for the body
@@ -178,7 +179,7 @@ func (x *state) open() error {
 	}
 	o.endpoint = e
 	o.tries++
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: x.deadline})
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: x.deadline})
 	if took > 0 {
 		o.connectTime = took
 		o.to.Metrics.Connected(took)
@@ -193,6 +194,10 @@ func (x *state) open() error {
 		return err
 	}
 	x.releaseStream() // of the try before
+	o.tls = nil
+	if t, ok := c.(encrypted); ok && len(x.filters) > 0 {
+		o.tls = t.TLS()
+	}
 	o.conn, o.stream, o.pushed, o.duplex = c, up, 0, false
 	o.began = x.start
 	if o.tries > 1 || took > 0 || len(x.filters) > 0 { // else so little has passed that the clock is not asked
@@ -215,22 +220,6 @@ func (x *state) open() error {
 		return exchange.ErrAnswered
 	}
 	return nil
-}
-
-// getError says what a failure to get a connection means.
-func (x *state) getError(err error) error {
-	_, named := errors.AsType[*exchange.Error](err)
-	switch {
-	case x.ctx.Err() != nil:
-		x.setGone()
-		return exchange.ErrAnswered // there is nobody to answer
-	case named && (x.deadline.IsZero() || x.p.now().Before(x.deadline)):
-		return err // of one attempt to connect, say, which has a time of its own
-	case errors.Is(err, context.DeadlineExceeded):
-		return &exchange.Error{Op: "connect", Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
-	default:
-		return err
-	}
 }
 
 // send pushes the head, what is held, and pc into the current stream.

@@ -113,7 +113,7 @@ func (x *state) outcomeOf() filter.Outcome {
 	}
 	out := filter.Outcome{
 		Cluster: o.to.Cluster.Name, Attempts: o.tries,
-		ConnectTime: o.connectTime, FirstByteTime: o.firstByte, Reused: o.reused,
+		ConnectTime: o.connectTime, FirstByteTime: o.firstByte, Reused: o.reused, TLS: o.tls,
 	}
 	if o.endpoint != nil {
 		out.Address = o.endpoint.Name

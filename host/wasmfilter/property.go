@@ -388,8 +388,8 @@ func (v *view) connection(dst []byte, name string) ([]byte, bool) {
 	return dst, false
 }
 
-// peerCertificate appends a property of the certificate that the client has shown. That
-// of the listener is not in the connection's state, so what is of it is not found.
+// peerCertificate appends a property of the certificate that the other end has shown. Our
+// own is not in the connection's state, so what is of it is not found.
 func peerCertificate(dst []byte, c *x509.Certificate, name string) ([]byte, bool) {
 	switch name {
 	case "subject_peer_certificate":
@@ -444,6 +444,14 @@ func (v *view) upstream(dst []byte, name string) ([]byte, bool) {
 		return abi.AppendDuration(dst, o.ConnectTime), o.Attempts > 0
 	case "first_byte_time":
 		return abi.AppendDuration(dst, o.FirstByteTime), o.FirstByteTime > 0
+	case "tls_version":
+		if o.TLS != nil {
+			return append(dst, tlsVersion(o.TLS.Version)...), true
+		}
+	default:
+		if o.TLS != nil && len(o.TLS.PeerCertificates) > 0 {
+			return peerCertificate(dst, o.TLS.PeerCertificates[0], name)
+		}
 	}
 	return dst, false
 }

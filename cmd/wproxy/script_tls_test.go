@@ -1,0 +1,126 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"wproxy/core/exchange/exchangetest"
+)
+
+// A security is what the flags of an origin say.
+type security struct {
+	tls *tls.Config // nil: in clear
+	h2  bool        // HTTP/2 only: in clear with prior knowledge
+}
+
+// originFlags reads what stands in front of an origin's name:
+//
+//	-tls          over TLS, with a certificate for 127.0.0.1 and a.internal of the script's
+//	              authority, which is in ca.pem
+//	-tls=expired  with one that is no longer valid
+//	-tls=other    with one of another authority
+//	-tls=client   who asks for a certificate of the script's authority; there is one in
+//	              client.pem and client.key
+//	-h2           speaks HTTP/2 only; the kinds are echo and status
+func originFlags(ts *testscript.TestScript, args []string) (security, []string) {
+	var s security
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		flag := args[0]
+		args = args[1:]
+		if flag == "-h2" {
+			s.h2 = true
+			continue
+		}
+		variant, ok := strings.CutPrefix(flag, "-tls")
+		if !ok {
+			ts.Fatalf("origin: unknown flag %s", flag)
+		}
+		s.tls = tlsOf(ts, strings.TrimPrefix(variant, "="))
+	}
+	if s.h2 && s.tls != nil {
+		s.tls.NextProtos = []string{"h2"}
+	}
+	return s, args
+}
+
+// tlsOf makes the configuration of a TLS origin.
+func tlsOf(ts *testscript.TestScript, variant string) *tls.Config {
+	ca := scriptCA(ts)
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	var edit func(*x509.Certificate)
+	switch variant {
+	case "":
+	case "expired":
+		edit = func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	case "other":
+		other, err := exchangetest.NewCA("other")
+		ts.Check(err)
+		ca = other
+	case "client":
+		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
+	default:
+		ts.Fatalf("origin: -tls=%s?", variant)
+	}
+	cert, err := ca.Issue(edit, "127.0.0.1", "a.internal")
+	ts.Check(err)
+	cfg.Certificates = []tls.Certificate{cert}
+	return cfg
+}
+
+// scriptCA returns the authority of the script, and writes its files at the first call.
+func scriptCA(ts *testscript.TestScript) *exchangetest.CA {
+	s := stateOf(ts)
+	if s.ca != nil {
+		return s.ca
+	}
+	ca, err := exchangetest.NewCA("script CA")
+	ts.Check(err)
+	s.ca = ca
+	dir := ts.Getenv("WORK")
+	_, err = ca.Write(dir)
+	ts.Check(err)
+	client, err := ca.Issue(nil, "client.internal")
+	ts.Check(err)
+	_, _, err = exchangetest.WritePair(&client, dir, "client")
+	ts.Check(err)
+	return ca
+}
+
+// serveHTTP2 serves HTTP/2, and nothing else, until the script ends.
+func (o *origin) serveHTTP2(ts *testscript.TestScript, cfg *tls.Config, kind, name string) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.requests.Add(1)
+		switch kind {
+		case "echo":
+			_, _ = io.WriteString(w, echoText(r)) // the test sees what is missing
+		default:
+			_, _ = io.WriteString(w, name+"\n")
+		}
+	})
+	s := &http.Server{Handler: h, TLSConfig: cfg, ReadHeaderTimeout: patience, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP2(cfg != nil)
+	s.Protocols.SetUnencryptedHTTP2(cfg == nil)
+	o.wg.Go(func() {
+		err := error(nil)
+		if cfg != nil {
+			err = s.ServeTLS(o.listener, "", "")
+		} else {
+			err = s.Serve(o.listener)
+		}
+		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			ts.Logf("origin %s: %v", name, err)
+		}
+	})
+	ts.Defer(func() {
+		_ = s.Close() // the process ends
+		o.wg.Wait()
+	})
+}
