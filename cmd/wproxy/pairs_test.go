@@ -45,11 +45,17 @@ var (
 	}
 	pairH2C = pairProtocol{
 		name: "h2c", version: "HTTP/2.0", logged: "HTTP/2",
-		listener: `protocols = ["h2c"]`,
-		set:      func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
+		listener: `protocols = ["h2c"]`, upstream: `connect.protocol = "h2"`,
+		set: func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
 	}
-	pairClients   = []pairProtocol{pairH1, pairH2C}
-	pairUpstreams = []pairProtocol{pairH1}
+	pairClients = []pairProtocol{pairH1, pairH2C}
+	pairH2      = pairProtocol{
+		name: "h2", version: "HTTP/2.0", logged: "HTTP/2", tls: true,
+		listener: "protocols = [\"h2\"]\ntls.certs = [{ cert = \"@CERT\", key = \"@KEY\" }]",
+		upstream: "connect.protocol = \"h2\"\ntls = { ca = \"@CA\", server_name = \"a.test\" }",
+		set:      func(p *http.Protocols) { p.SetHTTP2(true) },
+	}
+	pairUpstreams = []pairProtocol{pairH1, pairH2C, pairH2}
 )
 
 // TestPairs: every case has the same outcome whatever the client speaks and whatever the

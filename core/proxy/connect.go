@@ -396,10 +396,11 @@ func (x *state) salvage(writeErr error) error {
 		x.cutTunnel(w)
 		return answeredIfNil(x.outcome())
 	}
+	early := errors.Is(writeErr, exchange.ErrAnswered) // the codec has the answer, and nobody has read it
 	switch {
 	case x.hasAnswer(): // by somebody else, who has reset the stream
 		return exchange.ErrAnswered
-	case !worthReading(w):
+	case !early && !worthReading(w):
 		return w
 	}
 	err := x.up.Feed(incoming{x})
@@ -409,7 +410,7 @@ func (x *state) salvage(writeErr error) error {
 		return exchange.ErrAnswered
 	case errors.Is(err, exchange.ErrAnswered), x.hasAnswer():
 		return err
-	case w.Retry != exchange.RetryNever:
+	case !early && w.Retry != exchange.RetryNever:
 		return w
 	default:
 		return err

@@ -296,3 +296,19 @@ func push(dst exchange.Sink[*exchange.Response], only bool, pairs ...string) err
 	}
 	return dst.Trailer(f)
 }
+
+// TestAnsweredToTheWriter: a codec that has the whole answer says so to who still sends;
+// the answer is read all the same.
+func TestAnsweredToTheWriter(t *testing.T) {
+	t.Parallel()
+	o := &origin{
+		data: func(int, *stream, []byte) error { return exchange.ErrAnswered },
+		feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error { return answer(dst, 413, "too much") },
+	}
+	e := newEngine(t, o, config{})
+	c := e.do(newClient("POST", "/").sending("a", "b"))
+	e.wantStatus(c, 413, "")
+	if c.got.String() != "too much" {
+		t.Errorf("got %q", c.got.String())
+	}
+}
