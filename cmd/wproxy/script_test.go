@@ -21,7 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"wproxy/core/exchange/exchangetest"
+	"wproxy/core/certs/certstest"
 	"wproxy/plugins"
 )
 
@@ -148,7 +148,7 @@ type script struct {
 	wproxy  *process // what serve started last
 	origins map[string]*origin
 	answers chan string // of http -bg
-	ca      *exchangetest.CA
+	ca      *certstest.CA
 }
 
 type scriptKey struct{}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -12,7 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"wproxy/core/exchange/exchangetest"
+	"wproxy/core/certs/certstest"
 )
 
 // A security is what the flags of an origin say.
@@ -55,43 +54,33 @@ func originFlags(ts *testscript.TestScript, args []string) (security, []string) 
 func tlsOf(ts *testscript.TestScript, variant string) *tls.Config {
 	ca := scriptCA(ts)
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	var edit func(*x509.Certificate)
+	r := certstest.Request{Names: []string{"127.0.0.1", "a.internal"}}
 	switch variant {
 	case "":
 	case "expired":
-		edit = func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+		r.NotAfter = time.Now().Add(-time.Minute)
 	case "other":
-		other, err := exchangetest.NewCA("other")
-		ts.Check(err)
-		ca = other
+		ca = certstest.New(ts, "other")
 	case "client":
 		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 	default:
 		ts.Fatalf("origin: -tls=%s?", variant)
 	}
-	cert, err := ca.Issue(edit, "127.0.0.1", "a.internal")
-	ts.Check(err)
-	cfg.Certificates = []tls.Certificate{cert}
+	cfg.Certificates = []tls.Certificate{ca.Sign(r).TLS}
 	return cfg
 }
 
 // scriptCA returns the authority of the script, and writes its files at the first call.
-func scriptCA(ts *testscript.TestScript) *exchangetest.CA {
+func scriptCA(ts *testscript.TestScript) *certstest.CA {
 	s := stateOf(ts)
-	if s.ca != nil {
-		return s.ca
+	if s.ca == nil {
+		s.ca = certstest.New(ts, "script CA")
+		dir := ts.Getenv("WORK")
+		s.ca.Write(ts, dir, "ca")
+		client := s.ca.Client("client.internal")
+		client.Write(ts, dir, "client")
 	}
-	ca, err := exchangetest.NewCA("script CA")
-	ts.Check(err)
-	s.ca = ca
-	dir := ts.Getenv("WORK")
-	_, err = ca.Write(dir)
-	ts.Check(err)
-	client, err := ca.Issue(nil, "client.internal")
-	ts.Check(err)
-	_, _, err = exchangetest.WritePair(&client, dir, "client")
-	ts.Check(err)
-	return ca
+	return s.ca
 }
 
 // serveHTTP2 serves HTTP/2, and nothing else, until the script ends.

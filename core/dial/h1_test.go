@@ -28,7 +28,7 @@ func h1Conn(t *testing.T, version uint16, w *h1.Watcher, f func(c *tls.Conn, r *
 	t.Helper()
 	ca := newCA(t)
 	address := serveTLS(t, &tls.Config{
-		Certificates: []tls.Certificate{issue(t, ca, nil, "127.0.0.1")}, MinVersion: version, MaxVersion: version,
+		Certificates: []tls.Certificate{server(ca, "127.0.0.1")}, MinVersion: version, MaxVersion: version,
 	}, func(c *tls.Conn) {
 		for r := bufio.NewReader(c); ; {
 			req, err := http.ReadRequest(r)
@@ -83,8 +83,8 @@ func roundTrip(t *testing.T, c pool.Conn) (*response, error) {
 
 func okay(w io.Writer) { _, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok") }
 
-// settle waits until what the server has sent behind its answer must have arrived.
-const settle = 30 * time.Millisecond
+// settle is how long what was sent over loopback may take to arrive.
+const settle = 20 * time.Millisecond
 
 // TestIdleTLS: what comes on a connection at rest. Session tickets are no reason to close
 // it; bytes that nobody asked for, and a goodbye, are.
@@ -110,10 +110,13 @@ func TestIdleTLS(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(tls.VersionName(version)+", "+tt.name, func(t *testing.T) {
 				t.Parallel()
+				answered, said := make(chan struct{}, 2), make(chan struct{}, 2)
 				c := h1Conn(t, version, nil, func(c *tls.Conn, _ *http.Request) bool {
 					okay(c)
-					time.Sleep(settle / 3) // so that it is not in the same read as the answer
-					return tt.behind(c)
+					<-answered // so that it is not in the same read as the answer
+					keep := tt.behind(c)
+					said <- struct{}{}
+					return keep
 				})
 				if !c.Reserve() {
 					t.Fatal("a new connection has no slot")
@@ -121,6 +124,8 @@ func TestIdleTLS(t *testing.T) {
 				if _, err := roundTrip(t, c); err != nil {
 					t.Fatal(err)
 				}
+				answered <- struct{}{}
+				<-said
 				time.Sleep(settle)
 				if got := c.Reserve(); got != tt.usable || c.Idle() {
 					t.Fatalf("usable: got %v, want %v", got, tt.usable)
@@ -128,6 +133,7 @@ func TestIdleTLS(t *testing.T) {
 				if !tt.usable || tt.name == "half a record" {
 					return
 				}
+				answered <- struct{}{}
 				if r, err := roundTrip(t, c); err != nil || r.Calls() == "" || !c.Reused() {
 					t.Errorf("second exchange: %v", err)
 				}
@@ -148,7 +154,7 @@ func TestTicketsAtRest(t *testing.T) {
 	}
 	ca := newCA(t)
 	slow := make(chan *drip, 1)
-	cfg := &tls.Config{Certificates: []tls.Certificate{issue(t, ca, nil, "127.0.0.1")}}
+	cfg := &tls.Config{Certificates: []tls.Certificate{server(ca, "127.0.0.1")}}
 	address := serve(t, func(nc net.Conn) {
 		d := &drip{Conn: nc}
 		slow <- d

@@ -28,8 +28,4 @@ const (
 	// maxFile is the size in bytes of the largest file of certificates: the bundles of
 	// operating systems have about 300 KiB.
 	maxFile = 4 << 20
-
-	// closeTime is how long the goodbye of TLS may take to leave. The socket's buffer
-	// has room for it unless the other end does not read, and then it is not missed.
-	closeTime = 10 * time.Millisecond
 )

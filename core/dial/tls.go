@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"wproxy/core/exchange"
+	"wproxy/core/internal/tlsconn"
 	"wproxy/core/upstream"
 )
 
@@ -83,7 +84,7 @@ func NewTLS(o TLSOptions) (*TLS, error) {
 
 // handshake encrypts nc, a connection to e, on which next is to be spoken, and returns
 // the protocol that was agreed on. It closes nc when it fails. ctx bounds it.
-func (t *TLS) handshake(ctx context.Context, nc net.Conn, e *upstream.Endpoint, p Protocol) (*Conn, string, error) {
+func (t *TLS) handshake(ctx context.Context, nc net.Conn, e *upstream.Endpoint, p Protocol) (*tlsconn.Conn, string, error) {
 	held := t.files.current()
 	cfg := &tls.Config{
 		ServerName:         t.serverName(e),
@@ -96,13 +97,13 @@ func (t *TLS) handshake(ctx context.Context, nc net.Conn, e *upstream.Endpoint, 
 	if c := held.cert; c != nil {
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c, nil }
 	}
-	c := newConn(nc, cfg)
-	err := c.HandshakeContext(ctx)
+	c := tlsconn.Client(nc, cfg)
+	err := c.Handshake(ctx)
 	if err != nil {
 		_ = nc.Close() // it is the handshake's error that tells
 		return nil, "", tlsFailure(ctx, err)
 	}
-	got := c.ConnectionState().NegotiatedProtocol
+	got := c.State().NegotiatedProtocol
 	if p == HTTP2 && got != alpnH2 {
 		_ = c.Close() // nothing was said on it
 		return nil, "", tlsError("upstream_alpn", errNoH2)

@@ -3,7 +3,6 @@ package dial_test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"os"
@@ -12,38 +11,25 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/core/certs/certstest"
 	"wproxy/core/dial"
 	"wproxy/core/exchange"
-	"wproxy/core/exchange/exchangetest"
+	"wproxy/core/internal/tlsconn"
 	"wproxy/core/pool"
 	"wproxy/core/upstream"
 )
 
-func newCA(t *testing.T) *exchangetest.CA {
+func newCA(t *testing.T) *certstest.CA {
 	t.Helper()
-	ca, err := exchangetest.NewCA("test CA")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ca
+	return certstest.New(t, "test CA")
 }
 
-func issue(t *testing.T, ca *exchangetest.CA, edit func(*x509.Certificate), names ...string) tls.Certificate {
-	t.Helper()
-	c, err := ca.Issue(edit, names...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
+func server(ca *certstest.CA, names ...string) tls.Certificate { return ca.Server(names...).TLS }
 
-func caFile(t *testing.T, ca *exchangetest.CA) string {
+func caFile(t *testing.T, ca *certstest.CA) string {
 	t.Helper()
-	path, err := ca.Write(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
+	cert, _ := ca.Write(t, t.TempDir(), "ca")
+	return cert
 }
 
 // serveTLS accepts connections and hands each to f after its handshake.
@@ -95,11 +81,11 @@ type dialed struct {
 
 func (d dialed) state(t *testing.T) tls.ConnectionState {
 	t.Helper()
-	c, ok := d.nc.(*dial.Conn)
+	c, ok := d.nc.(*tlsconn.Conn)
 	if !ok {
 		t.Fatalf("got a %T, want TLS", d.nc)
 	}
-	return c.ConnectionState()
+	return c.State()
 }
 
 func newTLS(t *testing.T, o dial.TLSOptions) *dial.TLS {
@@ -135,24 +121,24 @@ func TestTLSVerification(t *testing.T) {
 	t.Parallel()
 	ca, other := newCA(t), newCA(t)
 	file := caFile(t, ca)
-	past := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
-	client := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
+	past := time.Now().Add(-time.Minute)
+	local := []string{"127.0.0.1"}
 	tests := []struct {
 		name   string
 		cert   tls.Certificate
 		o      dial.TLSOptions
 		reason string
 	}{
-		{"address", issue(t, ca, nil, "127.0.0.1"), dial.TLSOptions{CA: file}, ""},
-		{"server_name", issue(t, ca, nil, "a.internal"), dial.TLSOptions{CA: file, ServerName: "a.internal"}, ""},
-		{"wildcard", issue(t, ca, nil, "*.internal"), dial.TLSOptions{CA: file, ServerName: "a.internal"}, ""},
-		{"another name", issue(t, ca, nil, "b.internal"), dial.TLSOptions{CA: file, ServerName: "a.internal"}, "upstream_tls_verify"},
-		{"another address", issue(t, ca, nil, "127.0.0.2"), dial.TLSOptions{CA: file}, "upstream_tls_verify"},
-		{"another authority", issue(t, other, nil, "127.0.0.1"), dial.TLSOptions{CA: file}, "upstream_tls_verify"},
-		{"system's authorities", issue(t, ca, nil, "127.0.0.1"), dial.TLSOptions{}, "upstream_tls_verify"},
-		{"expired", issue(t, ca, past, "127.0.0.1"), dial.TLSOptions{CA: file}, "upstream_tls_verify"},
-		{"for clients", issue(t, ca, client, "127.0.0.1"), dial.TLSOptions{CA: file}, "upstream_tls_verify"},
-		{"not verified", issue(t, other, past, "b.internal"), dial.TLSOptions{CA: file, InsecureSkipVerify: true}, ""},
+		{"address", server(ca, "127.0.0.1"), dial.TLSOptions{CA: file}, ""},
+		{"server_name", server(ca, "a.internal"), dial.TLSOptions{CA: file, ServerName: "a.internal"}, ""},
+		{"wildcard", server(ca, "*.internal"), dial.TLSOptions{CA: file, ServerName: "a.internal"}, ""},
+		{"another name", server(ca, "b.internal"), dial.TLSOptions{CA: file, ServerName: "a.internal"}, "upstream_tls_verify"},
+		{"another address", server(ca, "127.0.0.2"), dial.TLSOptions{CA: file}, "upstream_tls_verify"},
+		{"another authority", server(other, "127.0.0.1"), dial.TLSOptions{CA: file}, "upstream_tls_verify"},
+		{"system's authorities", server(ca, "127.0.0.1"), dial.TLSOptions{}, "upstream_tls_verify"},
+		{"expired", ca.Sign(certstest.Request{Names: local, NotAfter: past}).TLS, dial.TLSOptions{CA: file}, "upstream_tls_verify"},
+		{"for clients", ca.Sign(certstest.Request{Names: local, Client: true}).TLS, dial.TLSOptions{CA: file}, "upstream_tls_verify"},
+		{"not verified", other.Sign(certstest.Request{Names: []string{"b.internal"}, NotAfter: past}).TLS, dial.TLSOptions{CA: file, InsecureSkipVerify: true}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -190,7 +176,7 @@ func wantTLSError(t *testing.T, err error, status int, reason string) {
 func TestTLSProtocols(t *testing.T) {
 	t.Parallel()
 	ca := newCA(t)
-	file, cert := caFile(t, ca), issue(t, ca, nil, "127.0.0.1")
+	file, cert := caFile(t, ca), server(ca, "127.0.0.1")
 	h1, h2 := "http/1.1", "h2"
 	tests := []struct {
 		name     string
@@ -234,7 +220,7 @@ func TestTLSProtocols(t *testing.T) {
 func TestTLSFailures(t *testing.T) {
 	t.Parallel()
 	ca := newCA(t)
-	file, cert := caFile(t, ca), issue(t, ca, nil, "127.0.0.1")
+	file, cert := caFile(t, ca), server(ca, "127.0.0.1")
 	o := dial.Options{TLS: newTLS(t, dial.TLSOptions{CA: file, MinVersion: tls.VersionTLS13}), Total: 200 * time.Millisecond}
 
 	clear := serve(t, func(nc net.Conn) {
@@ -281,7 +267,7 @@ func TestTLSFailures(t *testing.T) {
 func TestTLSResumption(t *testing.T) {
 	t.Parallel()
 	ca := newCA(t)
-	file, cert := caFile(t, ca), issue(t, ca, nil, "a.internal", "127.0.0.1")
+	file, cert := caFile(t, ca), server(ca, "a.internal", "127.0.0.1")
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		s := newTLS(t, dial.TLSOptions{CA: file, ServerName: "a.internal"})
 		var addresses []string
@@ -318,16 +304,12 @@ func TestTLSClientCertificate(t *testing.T) {
 	dir := t.TempDir()
 	file := caFile(t, ca)
 	write := func(name string) (cert, key string) {
-		c := issue(t, ca, nil, name)
-		cert, key, err := exchangetest.WritePair(&c, dir, "client")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cert, key
+		c := ca.Client(name)
+		return c.Write(t, dir, "client")
 	}
 	seen := make(chan string, 10)
 	address := serveTLS(t, &tls.Config{
-		Certificates: []tls.Certificate{issue(t, ca, nil, "127.0.0.1")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
+		Certificates: []tls.Certificate{server(ca, "127.0.0.1")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
 	}, func(c *tls.Conn) {
 		seen <- c.ConnectionState().PeerCertificates[0].Subject.CommonName
 		_, _ = c.Write([]byte("x"))
@@ -377,15 +359,9 @@ func TestTLSFiles(t *testing.T) {
 	t.Parallel()
 	ca := newCA(t)
 	dir := t.TempDir()
-	one, two := issue(t, ca, nil, "one"), issue(t, ca, nil, "two")
-	cert, _, err := exchangetest.WritePair(&one, dir, "one")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, other, err := exchangetest.WritePair(&two, dir, "two")
-	if err != nil {
-		t.Fatal(err)
-	}
+	one, two := ca.Client("one"), ca.Client("two")
+	cert, _ := one.Write(t, dir, "one")
+	_, other := two.Write(t, dir, "two")
 	for _, tt := range []struct {
 		o   dial.TLSOptions
 		key string

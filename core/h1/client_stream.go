@@ -89,7 +89,7 @@ func (x *clientStream) Release() {
 	x.trailer.Reset()
 	x.head = responseHead{section: section{lines: x.head.lines[:0]}}
 	x.feeder = feeder{}
-	x.w.c, x.w.op.c = nil, nil
+	x.w.c, x.w.op.c, x.w.op.wrote = nil, nil, nil
 	x.method, x.upgrade = "", ""
 	if !invariants {
 		clientStreams.Put(x)
@@ -153,7 +153,7 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 		return x.writeError(err)
 	}
 	switch {
-	case end && c.watch != 0 && c.raw != nil && x.reused:
+	case end && c.watch != 0 && x.reused && c.tls == nil:
 		// Feed sends it, for whom that is cheaper (rawTurn). On a new connection,
 		// which nobody has looked at, something may have come in already.
 		x.unsent = true

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wproxy/core/internal/buf"
+	"wproxy/core/internal/tlsconn"
 )
 
 // A conn moves bytes between a net.Conn and a pooled buffer, and keeps time.
@@ -18,14 +19,13 @@ import (
 // socket, system calls are made from inside RawConn callbacks: then an attempt
 // that would block can give its buffer back before it waits, and timers are
 // touched only by calls that have to wait. Any other net.Conn works too, with a
-// buffer held while it waits; one that is a Layer above a socket can be looked at and
-// watched like a socket.
+// buffer held while it waits.
 type conn struct {
 	// Immutable.
-	nc    net.Conn
-	raw   syscall.RawConn // nil: not a socket
-	layer Layer           // nil: not a Layer
-	base  time.Time       // moments are counted from here
+	nc   net.Conn
+	raw  syscall.RawConn // nil: not a socket
+	tls  *sealed         // nil: without TLS
+	base time.Time       // moments are counted from here
 
 	// Owned by the reader.
 	in    *buf.Buf // nil: nothing is buffered
@@ -76,53 +76,22 @@ var (
 	errBufferFull = errors.New("buffer full")
 )
 
-// A Layer is a net.Conn above a socket, such as one of TLS.
-type Layer interface {
-	net.Conn
-
-	// TryRead is Read, but never waits: if there is nothing to read it returns a
-	// net.Error whose Timeout reports true, and errors.ErrUnsupported if it cannot
-	// know. What only the layer itself is concerned with is no data. It is not called
-	// during a Read.
-	TryRead(p []byte) (int, error)
-
-	// Socket is what a Watcher watches; nil: there is none.
-	Socket() syscall.RawConn
-}
-
 // attach starts c on nc.
 func (c *conn) attach(nc net.Conn) {
 	c.nc, c.base, c.size = nc, time.Now().Add(-1), headBuffer // -1: so that no moment is 0
-	c.layer, _ = nc.(Layer)
+	t, secure := nc.(*tlsconn.Conn)
+	if secure {
+		nc = t.NetConn()
+	}
 	if sc, ok := nc.(syscall.Conn); ok && rawIO {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw, c.reads = raw, c.rawRead
 		}
 	}
-}
-
-// socket returns what a Watcher is to watch; nil if there is nothing.
-func (c *conn) socket() syscall.RawConn {
-	if c.layer != nil {
-		return c.layer.Socket()
+	if secure {
+		c.reads = c.rawOpen
+		c.seal(t)
 	}
-	return c.raw
-}
-
-// unasked reports whether a connection at rest has ended, or has brought something that
-// nobody asked for. What cannot be known is taken for no.
-func (c *conn) unasked(q *peekOp) bool {
-	if c.layer == nil {
-		p := q.peek(c)
-		return p == peekEnd || p == peekBytes
-	}
-	var b [1]byte
-	_, err := c.layer.TryRead(b[:])
-	if err == nil {
-		return true
-	}
-	ne, ok := errors.AsType[net.Error](err)
-	return !(ok && ne.Timeout()) && !errors.Is(err, errors.ErrUnsupported)
 }
 
 func (c *conn) now() moment { return time.Since(c.base) }
@@ -273,9 +242,7 @@ func (c *conn) arm(t *wait, set func(time.Time) error) {
 			_ = set(time.Time{}) // fails on closed connections only, and then so does the read
 		}
 		return
-	case t.armed != 0 && t.armed <= t.until && t.armed > t.began && (t == &c.rd || c.raw != nil || t.armed == t.until):
-		// Above the socket may be a layer, such as TLS, that is dead when a write of it
-		// has timed out: there a timer for writes must not fire before its time.
+	case t.armed != 0 && t.armed <= t.until && t.armed > t.began:
 		return
 	}
 	t.armed = t.until
@@ -326,54 +293,27 @@ func (c *conn) resumeReads() {
 
 // write writes all of op.v, which it consumes.
 func (c *conn) write(op *writeOp) error {
-	if c.raw != nil {
+	switch {
+	case c.tls != nil:
+		return c.tls.flush(op)
+	case c.raw != nil:
 		return c.rawFlush(op)
 	}
-	if c.layer == nil {
-		for _, p := range op.v {
-			if err := c.writeAll(p, op.limit); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return c.writeLayer(op)
-}
-
-// writeLayer writes to a Layer, which makes a packet of each write: that costs as much as
-// copying a lot.
-func (c *conn) writeLayer(op *writeOp) error {
-	joined := buf.Get(layerWrite)
-	defer joined.Release()
-	b, n := joined.Bytes()[:layerWrite], 0
 	for _, p := range op.v {
-		for len(p) > 0 {
-			piece := p[:min(len(p), layerWrite)]
-			if n > 0 || len(piece) < layerWrite {
-				piece = piece[:copy(b[n:], piece)]
-				n += len(piece)
-			}
-			p = p[len(piece):]
-			if n == 0 || n == layerWrite {
-				if n == layerWrite {
-					piece, n = b, 0
-				}
-				if err := c.writeAll(piece, op.limit); err != nil {
-					return err
-				}
-			}
+		if err := c.writeTo(c.nc, p, op.limit, op.wrote); err != nil {
+			return err
 		}
 	}
-	return c.writeAll(b[:n], op.limit)
+	return nil
 }
 
-// writeAll writes p, within l from each progress to the next.
-func (c *conn) writeAll(p []byte, l limit) error {
+// writeTo writes all of p to w, which is nc or what is below it, and counts in wrote.
+func (c *conn) writeTo(w net.Conn, p []byte, l limit, wrote *int64) error {
 	c.begin(&c.wr, l)
 	for len(p) > 0 {
 		c.arm(&c.wr, c.nc.SetWriteDeadline)
-		n, err := c.nc.Write(p)
-		c.wrote += int64(n)
+		n, err := w.Write(p)
+		*wrote += int64(n)
 		if p = p[n:]; n > 0 {
 			c.begin(&c.wr, l)
 		}
@@ -388,6 +328,9 @@ func (c *conn) writeAll(p []byte, l limit) error {
 
 // closeWrite sends a FIN and keeps reading; without that ability, it closes.
 func (c *conn) closeWrite() error {
+	if c.tls != nil {
+		c.tls.setLimit(limit{timeout: lastWriteTime})
+	}
 	if cw, ok := c.nc.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
 	}
@@ -397,6 +340,10 @@ func (c *conn) closeWrite() error {
 // abort closes so that the other end sees a reset, not an end: a cut message
 // that ends with its connection must not look complete.
 func (c *conn) abort() {
+	if c.tls != nil {
+		c.tls.tls.Abort() // without close_notify, which says that it is complete
+		return
+	}
 	if tc, ok := c.nc.(interface{ SetLinger(int) error }); ok {
 		_ = tc.SetLinger(0) // it is being closed; nothing is lost if this fails
 	}

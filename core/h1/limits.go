@@ -77,13 +77,24 @@ const (
 	// writeBuffer is the size in bytes of the buffer in which a head waits for
 	// the first bytes of its body.
 	writeBuffer = 8 << 10
-	// layerWrite is how many bytes a Layer is given in one write: what fits into one
-	// record of TLS (RFC 8446 5.1).
-	layerWrite = 16 << 10
 	// maxCoalesce is the length in bytes of the longest Data that is copied
 	// behind what waits in the write buffer. Longer ones go out beside it with
 	// writev, which costs more than copying this much.
 	maxCoalesce = 4 << 10
+)
+
+const (
+	// oneRecord is how many bytes certainly go into one TLS record: crypto/tls makes the
+	// first ones as long as a packet. Longer writes are collected and sent together.
+	oneRecord = 1 << 10
+	// recordOverhead is how many bytes of a record are not content, at most: header,
+	// nonce, type and tag.
+	recordOverhead = 32
+	// sealedBuffer is the size in bytes of the largest buffer in which records are
+	// collected: a body's buffer and what encryption adds, with room for a head.
+	sealedBuffer = 128 << 10
+	// lastWriteTime bounds saying goodbye to a TLS client that goes on sending.
+	lastWriteTime = 5 * time.Second
 )
 
 // maxLinger is how many bytes are read and thrown away while a connection

@@ -86,7 +86,7 @@ func (x *serverStream) close() {
 	x.head.facts = facts{}
 	x.trailer.Reset()
 	x.feeder = feeder{}
-	x.c, x.w.op.c = nil, nil
+	x.c, x.w.op.c, x.w.op.wrote = nil, nil, nil
 }
 
 // alive panics, in the invariants build, when the exchange is over.
@@ -429,7 +429,7 @@ func (x *serverStream) finish() bool {
 			c.served = true
 			return true
 		}
-		if len(c.buffered()) == 0 {
+		if !c.pending() {
 			_ = c.nc.Close() // everything was read and everything was sent
 			return false
 		}

@@ -167,7 +167,7 @@ var floods = []struct {
 		return r.fr.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel)
 	}},
 	{"made you reset by a window of nothing", h2.ReasonRapidReset, 250, func(r *rig, i int) error {
-		_ = r.open(uint32(2*i+1), true, r.request("GET"))
+		_ = r.open(uint32(2*i+1), false, r.request("POST"))
 		return r.fr.WriteWindowUpdate(uint32(2*i+1), 0)
 	}},
 	{"made you reset by a window too large", h2.ReasonRapidReset, 250, func(r *rig, i int) error {

@@ -87,8 +87,8 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 		o = new(ClientOptions)
 	}
 	c := &ClientConn{max: cmp.Or(o.MaxStreams, DefaultClientStreams), scheme: "http", next: 1}
-	if t, ok := nc.(interface{ ConnectionState() tls.ConnectionState }); ok {
-		st := t.ConnectionState()
+	if t, ok := nc.(interface{ State() tls.ConnectionState }); ok { // a tlsconn.Conn
+		st := t.State()
 		c.tls, c.scheme = &st, "https"
 	}
 	c.client = true

@@ -2,7 +2,6 @@ package h2
 
 import (
 	"errors"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -107,12 +106,10 @@ func (c *conn) end(err error) error {
 // deadline of the socket passes. c.mu is held, and given up meanwhile.
 func (c *conn) lastWords() {
 	for !c.dead && (c.out.n > 0 || c.out.writing) {
-		if !c.out.writing {
+		if c.out.writing {
+			c.written.Wait()
+		} else {
 			c.write()
-			continue
 		}
-		c.mu.Unlock()
-		time.Sleep(time.Millisecond)
-		c.mu.Lock()
 	}
 }

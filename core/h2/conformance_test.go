@@ -61,13 +61,13 @@ func TestConformanceSockets(t *testing.T) {
 	exchangetest.Run(t, exchangetest.Options{
 		NoUpgrade: true,
 		New: func(_ *testing.T, h exchange.Handler) exchangetest.Pair {
-			return &pair{s: h2.NewServer(h2.ServerOptions{}, h), connect: tcpPair}
+			return &pair{s: h2.NewServer(h2.ServerOptions{}, h), connect: func(t *testing.T) (net.Conn, net.Conn) { return tcpPair(t) }}
 		},
 	})
 }
 
 // tcpPair returns the two ends of a TCP connection over loopback.
-func tcpPair(t *testing.T) (client, server net.Conn) {
+func tcpPair(t testing.TB) (client, server net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

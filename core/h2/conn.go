@@ -71,6 +71,7 @@ type conn struct {
 	fr *http2.Framer
 	// Guarded by mu.
 	out     output
+	written sync.Cond // told when out.writing ends; for conn.end
 	enc     *hpack.Encoder
 	scratch pile   // a field block that is being encoded
 	armed   moment // what the connection's read deadline is
@@ -124,6 +125,7 @@ var (
 // attach starts c on nc. early is what was read from it already.
 func (c *conn) attach(nc net.Conn, o *options, s side, early []byte) {
 	c.nc, c.o, c.side = nc, o, s
+	c.written.L = &c.mu
 	c.base = time.Now().Add(-2) // so that no moment is 0, nor the past of kick
 	c.streams = map[uint32]*stream{}
 	c.peer = peerSettings{window: 1<<16 - 1, frame: maxFrame, streams: 1<<32 - 1, head: 1<<32 - 1}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -124,13 +125,21 @@ func (c *conn) flushAside() {
 // write writes what is in the output now. c.mu is held, and given up meanwhile.
 func (c *conn) write() {
 	o := &c.out
+	o.writing = true
+	if len(c.streams) > 1 || c.busy > 1 {
+		// Others may be about to write as well: one system call for all.
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	}
 	p := o.pile
-	o.pile, o.writing = pile{}, true
+	o.pile = pile{}
 	c.mu.Unlock()
 	err := c.writeAll(p.bytes())
 	p.release()
 	c.mu.Lock()
 	o.writing = false
+	c.written.Signal()
 	if err != nil {
 		c.lose(err)
 		return

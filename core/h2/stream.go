@@ -108,6 +108,13 @@ func (c *conn) atRest() {
 	c.idleSince = c.now()
 	if c.goingAway == goingNow {
 		c.kick()
+		return
+	}
+	// The reader, which may be blocked, has something to do by then. Its timer is
+	// later once in a while only.
+	if at := c.idleSince + min(restTime, c.o.Idle); c.armed > at {
+		c.armed = at
+		_ = c.nc.SetReadDeadline(c.base.Add(at))
 	}
 }
 
