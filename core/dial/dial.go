@@ -61,8 +61,8 @@ func New(o Options) *Dialer {
 // 502 or 504, and one of the reasons upstream_refused, upstream_unreachable,
 // upstream_connect_timeout, upstream_unresolved, and of TLS upstream_tls_verify (the
 // certificate is not believed), upstream_tls_timeout, upstream_alpn (no protocol in
-// common) and upstream_tls_handshake (anything else), or ctx's error when that was done
-// first.
+// common) and upstream_tls_handshake (anything else), of HTTP/2 upstream_no_http2 (the
+// server does not speak it), or ctx's error when that was done first.
 func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
 	total, cancel := context.WithTimeout(ctx, d.o.Total)
 	defer cancel()
@@ -87,7 +87,34 @@ func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, err
 	if !h2 {
 		return d.o.NewConn(nc), nil
 	}
-	return d.o.NewHTTP2(nc), nil
+	c := d.o.NewHTTP2(nc)
+	if err := d.ready(total, c); err != nil {
+		_ = c.Close() // the error says why it is of no use
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// ready waits until the server has shown that it speaks HTTP/2.
+func (d *Dialer) ready(ctx context.Context, c pool.Conn) error {
+	r, ok := c.(interface {
+		Ready(ctx context.Context) error
+	})
+	if !ok {
+		return nil
+	}
+	err := r.Ready(ctx)
+	if err == nil {
+		return nil
+	}
+	e := tlsError("upstream_no_http2", err)
+	if ctx.Err() != nil {
+		e.Status = 504
+	}
+	return e
 }
 
 // connect resolves the name and tries its addresses in the resolver's order,

@@ -67,6 +67,9 @@ type ClientConn struct {
 	scheme string
 	max    int
 	tls    *tls.ConnectionState // nil: in clear
+	ready  chan struct{}        // closed when the upstream's settings have come
+	failed chan struct{}        // closed when nothing more is read
+	why    error                // valid from then on
 
 	reused atomic.Bool // an exchange has been completed
 
@@ -87,6 +90,7 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 		o = new(ClientOptions)
 	}
 	c := &ClientConn{max: cmp.Or(o.MaxStreams, DefaultClientStreams), scheme: "http", next: 1}
+	c.ready, c.failed = make(chan struct{}), make(chan struct{})
 	if t, ok := nc.(interface{ State() tls.ConnectionState }); ok { // a tlsconn.Conn
 		st := t.State()
 		c.tls, c.scheme = &st, "https"
@@ -97,8 +101,32 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 	_, _ = c.out.Write([]byte(http2.ClientPreface)) // a pile takes everything
 	c.greet()
 	c.mu.Unlock()
-	go func() { _ = c.end(c.read()) }() // streams have been told why
+	go func() {
+		c.why = c.read()
+		close(c.failed)
+		_ = c.end(c.why) // streams have been told why
+	}()
 	return c
+}
+
+// Ready waits until the upstream has said how it wants to be spoken to, which is the
+// first thing that it says (RFC 9113 3.4). Who does not wait may open more streams than
+// it takes; and an upstream that is no HTTP/2 server has seen no request yet. The
+// error is ctx's, or says what it did instead.
+func (c *ClientConn) Ready(ctx context.Context) error {
+	select {
+	case <-c.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.failed:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.peer.seen {
+			return nil // it has said that, and gone
+		}
+		return c.why
+	}
 }
 
 // Reserve takes a slot for one exchange.
@@ -158,7 +186,13 @@ func (c *ClientConn) Close() error {
 func (c *ClientConn) lost(*stream, uint32) {}
 
 // settings implements side.
-func (c *ClientConn) settings() {}
+func (c *ClientConn) settings() {
+	select {
+	case <-c.ready:
+	default:
+		close(c.ready)
+	}
+}
 
 // resting implements side.
 func (c *ClientConn) resting() bool { return len(c.free) > 0 }

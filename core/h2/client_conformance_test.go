@@ -71,6 +71,8 @@ func TestClientConformanceInMemory(t *testing.T) {
 func TestClientConformanceSockets(t *testing.T) {
 	exchangetest.Run(t, exchangetest.Options{
 		NoUpgrade: true,
-		New:       func(_ *testing.T, h exchange.Handler) exchangetest.Pair { return newClientPair(h, tcpPair) },
+		New: func(_ *testing.T, h exchange.Handler) exchangetest.Pair {
+			return newClientPair(h, func(t *testing.T) (net.Conn, net.Conn) { return tcpPair(t) })
+		},
 	})
 }

@@ -2,6 +2,7 @@ package h2_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -595,4 +596,41 @@ func TestClientNoTimeouts(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestClientReady: a connection is ready when the upstream's settings have come, and never
+// if something else comes.
+func TestClientReady(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := scripted(t, nil, []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: 3}}, func(o *origin) { o.drain() })
+		if err := c.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 4 {
+			if got := c.Reserve(); got != (i < 3) {
+				t.Errorf("slot %d: %v", i, got)
+			}
+		}
+	})
+	for name, says := range map[string]string{"HTTP/1.1": "HTTP/1.1 400 Bad Request\r\n\r\n", "nothing": ""} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := exchangetest.Pipe()
+			c := h2.NewClientConn(near, nil)
+			go func() {
+				time.Sleep(time.Second)
+				_, _ = io.WriteString(far, says)
+				_ = far.Close()
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			if err := c.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: before it says it: %v", name, err)
+			}
+			cancel()
+			if err := c.Ready(t.Context()); err == nil {
+				t.Errorf("%s: ready", name)
+			}
+			_ = c.Close()
+		})
+	}
 }
