@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,9 +54,9 @@ func TestInterop(t *testing.T) {
 			p := start(t, w, c, upstream, "")
 			for _, name := range cases {
 				t.Run(name, func(t *testing.T) {
-					runCase(t, w, c, name, upstream)
+					runCase(t, w, c, name, "the server", upstream)
 					for range runs(t) {
-						runCase(t, w, c, name, p.addr)
+						runCase(t, w, c, name, "wproxy", p.addr)
 					}
 				})
 			}
@@ -63,8 +64,13 @@ func TestInterop(t *testing.T) {
 	}
 }
 
-// runCase runs the client once.
-func runCase(t *testing.T, w way, c *certificate, name, addr string) {
+// clientRace is how the client itself fails in one case, at any server, when it is slow to
+// look: it calls off a call and then closes its half, which the server answers. If both the
+// answer and the end of its context are there it takes either.
+const clientRace = "CloseAndRecv() got error code 0, want 1"
+
+// runCase runs the client once, at what has this address.
+func runCase(t *testing.T, w way, c *certificate, name, what, addr string) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -79,8 +85,13 @@ func runCase(t *testing.T, w way, c *certificate, name, addr string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, programs.client, args...).CombinedOutput(); err != nil {
-		t.Errorf("%s at %s: %v\n%s", name, addr, err, out)
+	out, err := exec.CommandContext(ctx, programs.client, args...).CombinedOutput()
+	if err != nil && strings.Contains(string(out), clientRace) {
+		t.Logf("%s at %s: the client has raced with itself; again", name, what)
+		out, err = exec.CommandContext(ctx, programs.client, args...).CombinedOutput()
+	}
+	if err != nil {
+		t.Errorf("%s at %s: %v\n%s", name, what, err, out)
 	}
 }
 
