@@ -8,12 +8,14 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"wproxy/core/access"
 	"wproxy/core/balance"
+	"wproxy/core/certs"
 	"wproxy/core/config"
 	"wproxy/core/dial"
 	"wproxy/core/filter"
@@ -47,6 +49,9 @@ type parts struct {
 	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
+	stores    *shared[storeKey, *certs.Store]
+	tickets   *shared[string, *certs.TicketKeys] // by listener
+	dry       bool                               // nothing serves: what is opened is not watched
 	live      *liveNames
 
 	// Guarded by the caller: generations are built one at a time.
@@ -106,6 +111,11 @@ type generation struct {
 
 	// modules is what each plugin runs, to tell a changed .wasm.
 	modules map[string]moduleKey
+
+	// secure are the certificates of listeners with TLS; securePort is where
+	// `redirect = "https"` leads to, nil: nowhere.
+	secure     map[string]*certs.Store
+	securePort *atomic.Int32
 
 	upstreams map[string]*proxy.Upstream
 	callable  map[string]upstreamKey // the same for callouts
@@ -174,12 +184,11 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
-	if err := b.steps(ctx, b.buildUpstreams, b.loadPlugins); err != nil {
+	if err := b.steps(ctx, b.buildUpstreams, b.loadPlugins, b.buildListeners); err != nil {
 		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
 	}
-	b.buildListeners()
 	b.gen.Snapshot = &proxy.Snapshot{}
 	b.gen.Complete, b.gen.Release = b.complete, b.release
 	return b.gen, nil
@@ -410,8 +419,9 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := b.gen.Snapshot
 	s.NoRoute = b.metrics.Route("", b.listeners)
 	for _, name := range b.listeners {
-		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
+		s.Listeners = append(s.Listeners, newListener(b.file, b.file.Listeners[name]))
 	}
+	b.secureListeners(s.Listeners)
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(b.file.Routes)) {
 		r, err := b.buildRoute(ctx, b.file.Routes[name])
@@ -472,21 +482,4 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		p.Filters = append(p.Filters, f)
 	}
 	return p, errors.Join(errs...)
-}
-
-func (b *builder) buildListeners() {
-	for _, name := range b.listeners {
-		l := b.file.Listeners[name]
-		b.gen.Listeners = append(b.gen.Listeners, server.Listener{
-			Name: name, Address: l.Address, Connections: l.Limits.Connections,
-			HTTP1: h1.ServerOptions{
-				MaxHead:    int(l.Limits.Header),
-				MaxFields:  l.Limits.Fields,
-				MaxBody:    int64(l.Limits.Body),
-				HeaderTime: l.Limits.HeaderTime,
-				Idle:       l.Limits.Idle,
-				Watcher:    b.watcher,
-			},
-		})
-	}
 }

@@ -228,6 +228,7 @@ func (a *app) makeParts(undo *cleanup) error {
 		a.logFile.countTo(m.LogDropped)
 	}
 	a.parts = newParts(a.log, m, h, w)
+	a.parts.dry = a.dry
 	a.parts.builtins, a.parts.callouts, a.parts.live = builtins, calls, live
 	calls.pools, calls.upstreams = a.parts.pools, a.parts.upstreams
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
@@ -259,7 +260,8 @@ func (a *app) serverOptions() server.Options {
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))
 		},
-		Refused: func(p *proxy.Proxy, r *h1.Refusal) { p.Refused(refusalRecord(r)) },
+		Refused:         func(p *proxy.Proxy, r *h1.Refusal) { p.Refused(refusalRecord(r)) },
+		HandshakeFailed: a.handshakeFailed,
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",
 				zap.Any("value", v), zap.ByteString("stack", stack))

@@ -76,6 +76,10 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 	if len(l.Protocols) == 0 {
 		v.addf(key+".protocols", "%s: protocols: is empty; leave it out, or write [\"h1\"]", lb)
 	}
+	if l.TLS != nil {
+		v.listenerTLS(key, lb, l.TLS)
+	}
+	v.listenerRedirect(key, lb, l)
 }
 
 func (v *validator) upstream(u *Upstream) {

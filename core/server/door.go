@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"wproxy/core/exchange"
 	"wproxy/core/h1"
+	"wproxy/core/internal/tlsconn"
 	"wproxy/core/listen"
 	"wproxy/core/proxy"
 )
@@ -33,6 +35,7 @@ type door struct {
 type codec struct {
 	name  string // of the listener
 	h1    *h1.Server
+	tls   *listen.TLS  // nil: without
 	gauge Gauge        // of the listener when the codec was made
 	open  atomic.Int64 // connections
 }
@@ -46,7 +49,32 @@ func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 	c.gauge.Inc()
 	defer c.gauge.Dec()
 	defer d.server.recovered()
+	if c.tls != nil {
+		sc := d.secure(ctx, c, nc, facts)
+		if sc == nil {
+			return
+		}
+		defer sc.Drop()
+		nc = sc
+		if facts.TLS.NegotiatedProtocol == "h2" {
+			c.serveH2(ctx, nc, facts)
+			return
+		}
+	}
 	c.h1.ServeConn(ctx, nc, facts)
+}
+
+// secure does the handshake of a connection; nil: it has failed, and that was told.
+func (d *door) secure(ctx context.Context, c *codec, nc net.Conn, facts *exchange.Conn) *tlsconn.Conn {
+	sc, err := c.tls.Handshake(ctx, nc, facts)
+	if err == nil {
+		return sc
+	}
+	var he *listen.HandshakeError
+	if f := d.server.o.HandshakeFailed; f != nil && errors.As(err, &he) {
+		f(facts, he)
+	}
+	return nil
 }
 
 // drain tells every codec to finish.
@@ -60,7 +88,16 @@ func (d *door) drain() {
 func (d *door) set(l Listener) {
 	o := l.HTTP1
 	o.Refused = d.server.refused
+	if l.TLS != nil {
+		o.Scheme = "https"
+	}
 	c := &codec{name: l.Name, h1: h1.NewServer(o, d.server.serve), gauge: d.server.o.Connections(l.Name)}
+	if l.TLS != nil {
+		c.tls = &listen.TLS{Store: l.TLS, Timeout: cmp.Or(o.HeaderTime, h1.DefaultHeaderTime), Gate: d.server.gate}
+	}
+	if l.Bound != nil {
+		l.Bound(d.listener.Addr())
+	}
 	d.old = slices.DeleteFunc(d.old, func(c *codec) bool { return c.open.Load() == 0 })
 	if was := d.codec.Swap(c); was != nil {
 		// Even with no connection open: one may be on its way from Load to

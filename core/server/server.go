@@ -13,6 +13,8 @@ package server
 import (
 	"context"
 	"errors"
+	"net"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wproxy/core/certs"
 	"wproxy/core/exchange"
 	"wproxy/core/h1"
 	"wproxy/core/listen"
@@ -43,6 +46,10 @@ type Options struct {
 	// Refused is told about each request that never became an exchange, on the
 	// connection's goroutine; p is what it never came to. Required.
 	Refused func(p *proxy.Proxy, r *h1.Refusal)
+
+	// HandshakeFailed, if set, is told about each connection that did not come to speak
+	// TLS, on its goroutine. It has been closed.
+	HandshakeFailed func(c *exchange.Conn, err *listen.HandshakeError)
 
 	// Panicked is told about a panic on a connection's goroutine: a bug. That
 	// connection is closed and the others go on, because one request that hits
@@ -78,6 +85,13 @@ type Listener struct {
 	Address     string // as in listen.Options
 	Connections int    // as in listen.Options
 	HTTP1       h1.ServerOptions
+
+	// TLS, if set, has the certificates: clients speak TLS, and nothing else. It is the
+	// generation's, and used by connections for as long as they are open.
+	TLS *certs.Store
+
+	// Bound, if set, is told where the listener is when it begins to serve, each time.
+	Bound func(net.Addr)
 }
 
 // Info is what there is to know of a listener that serves.
@@ -92,6 +106,7 @@ type Server struct {
 	// Immutable.
 	o       Options
 	proxy   *proxy.Proxy
+	gate    listen.Gate    // of TLS handshakes
 	retired sync.WaitGroup // goroutines that wait for old generations
 	stopped chan struct{}  // closed when Stop is through
 
@@ -116,7 +131,7 @@ var ErrStuck = errors.New("an exchange did not end when it was reset")
 // Start binds g's listeners and serves. If one of them cannot be bound nothing
 // is left behind, and g is still the caller's.
 func Start(ctx context.Context, o Options, g Generation) (*Server, error) {
-	s := &Server{o: o, stopped: make(chan struct{})}
+	s := &Server{o: o, stopped: make(chan struct{}), gate: listen.NewGate(runtime.GOMAXPROCS(0))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.prepare(ctx, g.Listeners)
