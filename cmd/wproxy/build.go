@@ -82,6 +82,8 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) 
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
+		stores:    newShared[storeKey]((*certs.Store).Close),
+		tickets:   newShared[string](func(*certs.TicketKeys) {}),
 		sums:      map[string][sha256.Size]byte{},
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {

@@ -106,7 +106,9 @@ func (b *builder) buildStore(l *config.Listener) (*certs.Store, error) {
 	}
 	b.hold(letGo)
 	if carried {
-		s.Refresh()
+		if err := s.Refresh(); err != nil {
+			return nil, certProblems(b.file, l, err)
+		}
 	}
 	return s, nil
 }

@@ -283,11 +283,11 @@ func TestTickets(t *testing.T) {
 			t.Errorf("%x: not resumed", version)
 		}
 		now = now.Add(13 * time.Hour)
-		if s.Refresh(); !resumed(s) {
+		if err := s.Refresh(); err != nil || !resumed(s) {
 			t.Errorf("%x: not resumed after one rotation", version)
 		}
 		now = now.Add(80 * time.Hour)
-		if s.Refresh(); resumed(s) {
+		if err := s.Refresh(); err != nil || resumed(s) {
 			t.Errorf("%x: resumed with a key that is too old", version)
 		}
 	}
@@ -415,11 +415,11 @@ func TestStaple(t *testing.T) {
 		t.Error("nothing is stapled")
 	}
 	now = now.Add(2 * time.Hour)
-	if s.Refresh(); len(staple()) != 0 {
+	if err := s.Refresh(); err != nil || len(staple()) != 0 {
 		t.Error("an old response is stapled")
 	}
 	certstest.WriteFile(t, file, certstest.OCSP(t, pair.TLS.Leaf, now, now.Add(time.Hour)))
-	if s.Refresh(); len(staple()) == 0 {
+	if err := s.Refresh(); err != nil || len(staple()) == 0 {
 		t.Error("the new response is not stapled")
 	}
 	certstest.WriteFile(t, file, certstest.OCSP(t, other.TLS.Leaf, now, now.Add(time.Hour)))
