@@ -69,6 +69,7 @@ type shake struct {
 	choice  certs.Choice
 	asked   bool // for a certificate of the client
 	inside  bool // has a place in the gate
+	writes  int  // flights, and an alert
 	refused error
 }
 
@@ -80,7 +81,10 @@ func (t *TLS) Handshake(ctx context.Context, nc net.Conn, facts *exchange.Conn) 
 	_ = nc.SetDeadline(s.end) // fails on closed connections only, and then so does the handshake
 	c := tlsconn.Server(nc, t.config())
 	c.Socket().Owner = s
-	c.Socket().Wrote = s.leave // the flight that took computing is on its way
+	c.Socket().Wrote = func() { // the flight that took computing is on its way
+		s.writes++
+		s.leave()
+	}
 	err := c.Handshake(ctx)
 	s.leave()
 	c.Socket().Owner, c.Socket().Wrote = nil, nil
@@ -206,6 +210,8 @@ func (s *shake) why(err error, alert uint8) string {
 		return HandshakeClosed
 	case errors.As(err, &op) && op.Op == "remote error":
 		return HandshakeRejected
+	case s.asked && s.writes > 1:
+		return HandshakeClientCert // the one thing that can still be wrong with what the client sends
 	}
 	switch alert {
 	case alertProtocolVersion:
@@ -214,9 +220,6 @@ func (s *shake) why(err error, alert uint8) string {
 		return HandshakeParameters
 	case alertNoApplicationProt:
 		return HandshakeProtocol
-	}
-	if s.asked {
-		return HandshakeClientCert // the one thing that can still be wrong with what the client sends
 	}
 	return HandshakeOther
 }
