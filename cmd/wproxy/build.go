@@ -7,15 +7,16 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"wproxy/core/access"
+	"wproxy/core/certs"
 	"wproxy/core/config"
 	"wproxy/core/filter"
 	"wproxy/core/h1"
-	"wproxy/core/h2"
 	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
@@ -45,6 +46,9 @@ type parts struct {
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
 	tunnels   *shared[string, *proxy.TunnelCount] // by name of the route
+	stores    *shared[storeKey, *certs.Store]
+	tickets   *shared[string, *certs.TicketKeys] // by listener
+	dry       bool                               // nothing serves: what is opened is not watched
 	live      *liveNames
 
 	// Guarded by the caller: generations are built one at a time.
@@ -62,6 +66,8 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) 
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
 		tunnels:   newShared[string](func(*proxy.TunnelCount) {}),
+		stores:    newShared[storeKey]((*certs.Store).Close),
+		tickets:   newShared[string](func(*certs.TicketKeys) {}),
 		sums:      map[string][sha256.Size]byte{},
 		access: newShared[config.Access](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
@@ -91,6 +97,11 @@ type generation struct {
 
 	// modules is what each plugin runs, to tell a changed .wasm.
 	modules map[string]moduleKey
+
+	// secure are the certificates of listeners with TLS; securePort is where
+	// `redirect = "https"` leads to, nil: nowhere.
+	secure     map[string]*certs.Store
+	securePort *atomic.Int32
 
 	upstreams map[string]*proxy.Upstream
 	callable  map[string]upstreamKey // the same for callouts
@@ -159,12 +170,11 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
-	if err := b.steps(ctx, b.buildUpstreams, b.loadPlugins); err != nil {
+	if err := b.steps(ctx, b.buildUpstreams, b.loadPlugins, b.buildListeners); err != nil {
 		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
 	}
-	b.buildListeners()
 	b.gen.Snapshot = &proxy.Snapshot{}
 	b.gen.Complete, b.gen.Release = b.complete, b.release
 	return b.gen, nil
@@ -306,9 +316,10 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := b.gen.Snapshot
 	s.NoRoute = b.metrics.Route("", b.listeners)
 	for _, name := range b.listeners {
-		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
+		s.Listeners = append(s.Listeners, newListener(b.file, b.file.Listeners[name]))
 	}
 	s.Routes, s.TunnelGrace = map[string]*proxy.Route{}, b.file.Server.Drain
+	b.secureListeners(s.Listeners)
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(b.file.Routes)) {
 		r, err := b.buildRoute(ctx, b.file.Routes[name])
@@ -370,33 +381,4 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		p.Filters = append(p.Filters, f)
 	}
 	return p, errors.Join(append(errs, b.markRoute(p, r))...)
-}
-
-func (b *builder) buildListeners() {
-	for _, name := range b.listeners {
-		l := b.file.Listeners[name]
-		b.gen.Listeners = append(b.gen.Listeners, server.Listener{
-			Name: name, Address: l.Address, Connections: l.Limits.Connections,
-			HTTP1: h1.ServerOptions{
-				MaxHead:    int(l.Limits.Header),
-				MaxFields:  l.Limits.Fields,
-				MaxBody:    int64(l.Limits.Body),
-				HeaderTime: l.Limits.HeaderTime,
-				Idle:       l.Limits.Idle,
-				Watcher:    b.watcher,
-			},
-			HTTP2: h2.ServerOptions{
-				MaxHead:    int(l.Limits.Header),
-				MaxFields:  l.Limits.Fields,
-				MaxBody:    int64(l.Limits.Body),
-				MaxStreams: l.Limits.Streams,
-				HeaderTime: l.Limits.HeaderTime,
-				Idle:       l.Limits.Idle,
-			},
-			Speaks: server.Protocols{
-				H1:  slices.Contains(l.Protocols, "h1"),
-				H2C: slices.Contains(l.Protocols, "h2c"),
-			},
-		})
-	}
 }

@@ -28,9 +28,20 @@ func routeSpec(r *config.Route) route.Spec {
 	}
 }
 
-// newListener converts what the engine must know of l.
-func newListener(l *config.Listener) *proxy.Listener {
-	return &proxy.Listener{Name: l.Name, TrustProxy: l.TrustProxy, StripPort: l.StripPort}
+// newListener converts what the engine must know of l, but for what its certificates say.
+func newListener(f *config.File, l *config.Listener) *proxy.Listener {
+	p := &proxy.Listener{
+		Name: l.Name, TrustProxy: l.TrustProxy, StripPort: l.StripPort,
+		CertFields: l.TLS != nil && l.TLS.ClientCertHeaders,
+	}
+	for _, other := range f.Listeners {
+		p.DropCertFields = p.DropCertFields || other.TLS != nil && other.TLS.ClientCertHeaders
+	}
+	if target, _ := f.SecureListener(); l.Redirect != "" && target != nil {
+		port := portOf(target.Address)
+		p.Upgrade = func() int { return port }
+	}
+	return p
 }
 
 // conditions converts the conditions of one kind, ordered by name.

@@ -164,6 +164,7 @@ func buildDry(ctx context.Context, f *config.File) (denied []config.Problem, err
 		}
 	}
 	defer g.Release()
+	denied = append(denied, certWarnings(g)...)
 	return denied, g.Complete(ctx)
 }
 
@@ -211,7 +212,7 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 
 // logWarnings says in the log what `wproxy check` would have warned of.
 func (a *app) logWarnings(g *generation) {
-	for _, w := range warnings(g.file, g.Snapshot.Table.Shadowed()) {
+	for _, w := range append(warnings(g.file, g.Snapshot.Table.Shadowed()), certWarnings(g)...) {
 		a.log.Warn(w.Text, zap.Stringer("at", w.Pos))
 	}
 }

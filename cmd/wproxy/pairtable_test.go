@@ -48,7 +48,7 @@ var (
 		listener: `protocols = ["h2c"]`, upstream: `connect.protocol = "h2"`,
 		set: func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
 	}
-	pairClients = []pairProtocol{pairH1, pairH2C} // pairH2 with TLS from clients
+	pairClients = []pairProtocol{pairH1, pairH2C, pairH2}
 	pairH2      = pairProtocol{
 		name: "h2", version: "HTTP/2.0", logged: "HTTP/2", tls: true,
 		listener: "protocols = [\"h2\"]\ntls.certs = [{ cert = \"@CERT\", key = \"@KEY\" }]",

@@ -52,8 +52,12 @@ func TestMain(m *testing.M) {
 //	share NAME LEAST MOST    it got about so many requests
 //	release NAME             let an upstream of kind gate answer
 //	guest FILE KIND [ARG]    make a plugin (script_guest_test.go)
-//	http [-bg] METHOD URL [field: value]... [@FILE]
-//	                         send a request; the answer becomes stdout
+//	http [-bg] [-cert NAME] [-sni NAME] METHOD URL [field: value]... [@FILE]
+//	                         send a request; the answer becomes stdout. https believes the CA of
+//	                         cert; -cert shows NAME.pem, -sni asks for another host than the field
+//	cert [-ca CA] [-client] [-rsa] [-expired] FILE NAME...
+//	                         make FILE.pem and FILE.key for these names, signed by CA ("ca"), which is
+//	                         made with its CA.pem when it is first named
 //	answer                   wait for the answer to http -bg
 //	repeat N COMMAND...      run a command of this list N times, outputs together
 //	until PATTERN http ARG...  send a request again and again until the answer matches: an
@@ -75,7 +79,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}}
+			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}, cas: map[string]*certstest.CA{}}
 			repository, err := filepath.Abs(root)
 			if err != nil {
 				return err
@@ -117,6 +121,7 @@ func TestScript(t *testing.T) {
 			"guest":      cmdGuest,
 			"http":       cmdHTTP,
 			"h2c":        cmdH2C,
+			"cert":       cmdCert,
 			"answer":     cmdAnswer,
 			"repeat":     cmdRepeat,
 			"until":      cmdUntil,
@@ -149,6 +154,7 @@ type script struct {
 	origins map[string]*origin
 	answers chan string // of http -bg
 	ca      *certstest.CA
+	cas     map[string]*certstest.CA
 }
 
 type scriptKey struct{}
@@ -375,7 +381,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("only http can be repeated")
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		answer := roundTrip(args[2], args[3], args[4:], nil)
+		answer := roundTrip(ts, args[2:])
 		if re.MatchString(answer) != neg {
 			put(ts, answer)
 			return

@@ -228,6 +228,7 @@ func (a *app) makeParts(undo *cleanup) error {
 		a.logFile.countTo(m.LogDropped)
 	}
 	a.parts = newParts(a.log, m, h, w)
+	a.parts.dry = a.dry
 	a.parts.builtins, a.parts.callouts, a.parts.live = builtins, calls, live
 	calls.pools, calls.upstreams = a.parts.pools, a.parts.upstreams
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
@@ -263,6 +264,7 @@ func (a *app) serverOptions() server.Options {
 		Cut: func(connections, tunnels int) {
 			a.log.Warn("the time to drain is over: closing what is left", zap.Int("connections", connections), zap.Int("tunnels", tunnels))
 		},
+		HandshakeFailed: a.handshakeFailed,
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",
 				zap.Any("value", v), zap.ByteString("stack", stack))

@@ -10,7 +10,7 @@ import (
 // own are the names of a record's own fields: no plugin can write them again.
 var own = [...]string{
 	"ts", "request_id", "client", "listener", "method", "host", "path", "status", "bytes_in", "bytes_out", "route", "upstream",
-	"server", "tries", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol", "grpc_status",
+	"server", "tries", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol", "grpc_status", "client_cert",
 }
 
 // An encoder turns records into lines of JSON (RFC 8259). It appends to the log's
@@ -33,6 +33,10 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 	b = appendEscaped(b, cut(r.Client))
 	b = append(b, `","listener":"`...)
 	b = appendEscaped(b, r.Listener)
+	if r.ClientCert != "" {
+		b = append(b, `","client_cert":"`...)
+		b = appendEscaped(b, cut(r.ClientCert))
+	}
 	b = append(b, `","method":"`...)
 	b = appendEscaped(b, cut(r.Method))
 	b = append(b, `","host":"`...)

@@ -12,10 +12,12 @@ import (
 // A Record is what is known of one exchange when it is over. Strings may come
 // from the client or a plugin: they are escaped and cut when written.
 type Record struct {
-	Time       time.Time // when the request head had been read
-	RequestID  string
-	Client     string // address of the client, after trust_proxy
-	Listener   string
+	Time      time.Time // when the request head had been read
+	RequestID string
+	Client    string // address of the client, after trust_proxy
+	Listener  string
+	// ClientCert is the subject of the client's certificate, verified; "": none.
+	ClientCert string
 	Method     string
 	Host       string // authority
 	Path       string // target as the client sent it, canonical, with query

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,13 +188,22 @@ func TestWatch(t *testing.T) {
 	cert, key := first.Write(t, dir, "a")
 	second := ca.Sign(certstest.Request{Subject: "second", Names: []string{"a.example", "b.example"}})
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var failed []string
 		changed := 0
 		s, err := certs.Open(certs.Options{
-			Pairs:   []certs.Pair{{Cert: cert, Key: key}},
-			Failed:  func(err error) { failed = append(failed, err.Error()) },
-			Changed: func(*certs.Pair, time.Time) { changed++ },
-			Now:     func() time.Time { return first.TLS.Leaf.NotBefore.Add(time.Hour) },
+			Pairs: []certs.Pair{{Cert: cert, Key: key}},
+			Failed: func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, err.Error())
+			},
+			Changed: func(*certs.Pair, time.Time) {
+				mu.Lock()
+				defer mu.Unlock()
+				changed++
+			},
+			Now: func() time.Time { return first.TLS.Leaf.NotBefore.Add(time.Hour) },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +222,10 @@ func TestWatch(t *testing.T) {
 		}
 		want := func(name string, failures, changes int) {
 			t.Helper()
-			if got := subject(); got != name || len(failed) != failures || changed != changes {
+			got := subject()
+			mu.Lock()
+			defer mu.Unlock()
+			if got != name || len(failed) != failures || changed != changes {
 				t.Errorf("got %s, %d changes, failures %q; want %s, %d, %d", got, changed, failed, name, changes, failures)
 			}
 		}
@@ -283,11 +296,11 @@ func TestTickets(t *testing.T) {
 			t.Errorf("%x: not resumed", version)
 		}
 		now = now.Add(13 * time.Hour)
-		if s.Refresh(); !resumed(s) {
+		if err := s.Refresh(); err != nil || !resumed(s) {
 			t.Errorf("%x: not resumed after one rotation", version)
 		}
 		now = now.Add(80 * time.Hour)
-		if s.Refresh(); resumed(s) {
+		if err := s.Refresh(); err != nil || resumed(s) {
 			t.Errorf("%x: resumed with a key that is too old", version)
 		}
 	}
@@ -415,11 +428,11 @@ func TestStaple(t *testing.T) {
 		t.Error("nothing is stapled")
 	}
 	now = now.Add(2 * time.Hour)
-	if s.Refresh(); len(staple()) != 0 {
+	if err := s.Refresh(); err != nil || len(staple()) != 0 {
 		t.Error("an old response is stapled")
 	}
 	certstest.WriteFile(t, file, certstest.OCSP(t, pair.TLS.Leaf, now, now.Add(time.Hour)))
-	if s.Refresh(); len(staple()) == 0 {
+	if err := s.Refresh(); err != nil || len(staple()) == 0 {
 		t.Error("the new response is not stapled")
 	}
 	certstest.WriteFile(t, file, certstest.OCSP(t, other.TLS.Leaf, now, now.Add(time.Hour)))

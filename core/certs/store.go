@@ -118,7 +118,7 @@ func (s *Store) Watch() {
 			case <-s.stop:
 				return
 			case <-t.C:
-				s.Refresh()
+				_ = s.Refresh() // Failed was told
 			}
 		}
 	})
@@ -132,8 +132,9 @@ func (s *Store) Close() {
 
 // Refresh looks at the files, as the watch does, and reads them if one has changed, or
 // could not be used before. It also does what time asks for: new ticket keys, and an
-// OCSP response that has become too old is not stapled any more.
-func (s *Store) Refresh() {
+// OCSP response that has become too old is not stapled any more. The error is why what
+// the files hold now is not in use; Failed has been told.
+func (s *Store) Refresh() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if files := s.look(); !sameFiles(s.files, files) {
@@ -143,7 +144,7 @@ func (s *Store) Refresh() {
 	cur := s.current.Load()
 	switch {
 	case s.pending:
-		s.reread(cur)
+		return s.reread(cur)
 	case slices.ContainsFunc(cur.all, func(h *host) bool { return cur.stale(h, now) }):
 		if next, err := newSnapshot(&s.o, cur.entries, now); err == nil { // it was fine before
 			s.use(next)
@@ -151,6 +152,7 @@ func (s *Store) Refresh() {
 	default:
 		s.rekey(cur)
 	}
+	return nil
 }
 
 // stale reports whether h staples what it must not, or the other way round.
@@ -160,24 +162,25 @@ func (s *snapshot) stale(h *host, now time.Time) bool {
 }
 
 // reread reads everything anew, and goes on with what there is if that fails. mu is held.
-func (s *Store) reread(was *snapshot) {
+func (s *Store) reread(was *snapshot) error {
 	next, err := s.read()
 	if err != nil {
 		if text := err.Error(); text != s.told {
 			s.told = text
 			s.o.Failed(err)
 		}
-		return // pending: a pair that was half written is read again, although no file changes
+		return err // pending: a pair that was half written is read again, although no file changes
 	}
 	s.pending, s.told = false, ""
 	if s.o.Changed == nil {
-		return
+		return nil
 	}
 	for i, e := range next.entries {
 		if old := was.entries[i]; !e.cert.Leaf.Equal(old.cert.Leaf) || e.policy != old.policy || string(e.staple) != string(old.staple) {
 			s.o.Changed(e.pair, e.cert.Leaf.NotAfter)
 		}
 	}
+	return nil
 }
 
 // read reads all files and puts them to use.

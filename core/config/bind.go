@@ -336,6 +336,8 @@ func setScalar(v reflect.Value, text string) {
 		*p = text
 	case *[]string:
 		*p = strings.Split(text, ",")
+	case *bool:
+		*p, err = strconv.ParseBool(text)
 	case *int:
 		*p, err = strconv.Atoi(text)
 	case *Size:

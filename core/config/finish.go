@@ -54,7 +54,7 @@ func (l *Listener) finish() {
 }
 
 // secure reports whether clients connect with TLS. There is no key for it yet.
-func (l *Listener) secure() bool { return false }
+func (l *Listener) secure() bool { return l.TLS != nil }
 
 // finishRoute fills in what follows for one route.
 func (f *File) finishRoute(r *Route) {

@@ -8,7 +8,9 @@ func later(table string) []string {
 	case "File":
 		return []string{"stores", "metrics", "tracing"}
 	case "Listener":
-		return []string{"tls", "proxy_protocol", "redirect"}
+		return []string{"proxy_protocol"}
+	case "ListenerTLS":
+		return []string{"acme"}
 	case "Route":
 		return []string{"mirror"}
 	case "Retry":

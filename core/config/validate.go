@@ -75,6 +75,10 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 	}
 	addresses[l.Address] = l.Name
 	v.protocols(l, key+".protocols", lb)
+	if l.TLS != nil {
+		v.listenerTLS(key, lb, l.TLS)
+	}
+	v.listenerRedirect(key, lb, l)
 }
 
 // protocols checks those of a listener.

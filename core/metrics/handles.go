@@ -206,6 +206,7 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.retries, m.retries, "upstream"},
 		{m.upstreamFailures, m.upstreamFailures, "upstream"},
 		{m.connections, m.connections, "listener"},
+		{m.handshakes, m.handshakes, "listener"},
 		{m.pluginTraps, m.pluginTraps, "plugin"},
 		{m.pluginFuel, m.pluginFuel, "plugin"},
 		{m.pluginMemory, m.pluginMemory, "plugin"},

@@ -37,6 +37,8 @@ type Metrics struct {
 	pluginInstances  *prometheus.GaugeVec
 	pluginSeconds    *prometheus.HistogramVec
 	pluginCallouts   *prometheus.CounterVec
+	handshakes       *prometheus.CounterVec
+	certificates     *prometheus.GaugeVec
 	generation       prometheus.Gauge
 	reloadOK         prometheus.Gauge
 	accessDropped    prometheus.Counter
@@ -78,6 +80,12 @@ func New() *Metrics {
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "wproxy_connections", Help: "Open connections from clients.",
 		}, []string{"listener"}),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_tls_handshake_failures_total", Help: "Connections from clients that did not come to speak TLS, by reason.",
+		}, []string{"listener", "reason"}),
+		certificates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wproxy_certificate_expiry_seconds", Help: "Seconds until a certificate expires; negative: since it has.",
+		}, []string{"cert"}),
 		pluginTraps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_plugin_traps_total", Help: "Guest instances that died, by cause.",
 		}, []string{"plugin", "cause"}),
@@ -113,6 +121,7 @@ func New() *Metrics {
 	}
 	m.registry.MustRegister(
 		m.requests, m.requestSeconds, m.grpc, m.tunnels, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.connections,
+		m.handshakes, m.certificates,
 		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
 		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),
@@ -153,6 +162,27 @@ func (m *Metrics) LogDropped(lines uint64) { m.logDropped.Add(float64(lines)) }
 // Connections returns the gauge of a listener's open connections.
 func (m *Metrics) Connections(listener string) prometheus.Gauge {
 	return m.connections.WithLabelValues(listener)
+}
+
+// HandshakeFailed counts a connection that did not come to speak TLS; reason is one of
+// listen's few names.
+func (m *Metrics) HandshakeFailed(listener, reason string) {
+	m.handshakes.WithLabelValues(listener, reason).Inc()
+}
+
+// SetCertificates says how many seconds certificates are still valid, by the name of
+// their file, and forgets all others.
+func (m *Metrics) SetCertificates(left map[string]float64) {
+	m.mu.Lock() // two at a time would forget each other's
+	defer m.mu.Unlock()
+	for name := range labelValues(m.certificates, "cert") {
+		if _, ok := left[name]; !ok {
+			m.certificates.DeleteLabelValues(name)
+		}
+	}
+	for name, seconds := range left {
+		m.certificates.WithLabelValues(name).Set(seconds)
+	}
 }
 
 // Refused counts a request that wproxy refused or failed itself. reason is

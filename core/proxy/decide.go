@@ -123,6 +123,9 @@ func (x *state) repick(h *exchange.Request) error {
 	if err := x.canonicalise(h); err != nil {
 		return x.refuseEdit(err)
 	}
+	if x.listener >= 0 && x.snap.Listeners[x.listener].stricter(h) {
+		return x.answer(421, reasonMisdirected)
+	}
 	r := x.route
 	if again {
 		var ok bool

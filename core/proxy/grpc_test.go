@@ -303,7 +303,9 @@ func TestAnsweredToTheWriter(t *testing.T) {
 	t.Parallel()
 	o := &origin{
 		data: func(int, *stream, []byte) error { return exchange.ErrAnswered },
-		feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error { return answer(dst, 413, "too much") },
+		feed: func(_ int, _ *stream, dst exchange.Sink[*exchange.Response]) error {
+			return answer(dst, 413, "too much")
+		},
 	}
 	e := newEngine(t, o, config{})
 	c := e.do(newClient("POST", "/").sending("a", "b"))

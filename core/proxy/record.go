@@ -89,6 +89,9 @@ func (x *state) fill(gone bool, reason string) {
 	r.Referer, r.UserAgent = x.req.Fields.Value("referer"), x.req.Fields.Value("user-agent")
 	if x.req.Conn != nil {
 		r.Listener = x.req.Conn.Listener
+		if i := x.req.Conn.Identity; i != nil {
+			r.ClientCert = i.Name()
+		}
 	}
 	if gone && !x.ended.Load() {
 		if !x.headSent.Load() {

@@ -164,6 +164,9 @@ func (s inlet) Head(h *exchange.Request, end bool) error {
 	x.req, x.fx.Request = h, h
 	x.prepare(h)
 	x.grpc = x.fx.IsGRPC()
+	if done, err := x.atDoor(h); done {
+		return err
+	}
 	r, ok := x.match(h)
 	if !ok {
 		return x.refuse(404, "no_route")

@@ -37,6 +37,20 @@ type Listener struct {
 	Name       string
 	TrustProxy []netip.Prefix // peers whose X-Forwarded-* and Forwarded are believed
 	StripPort  bool           // the authority of requests is without its port from here on
+
+	// Secure, if set, says what is asked of clients' certificates; see secure.go.
+	Secure Policies
+	// CertFields hands what is in the client's certificate on to upstreams.
+	CertFields bool
+	// DropCertFields drops such fields that clients send. It is set on every listener
+	// if CertFields is on one: their upstreams may be the same.
+	DropCertFields bool
+
+	// Upgrade, if set, redirects requests to https, at the port that it returns.
+	Upgrade func() int
+	// Challenge, if set, is asked before that, and before a route is found, for requests
+	// without TLS: it answers those of ACME's HTTP-01 (RFC 8555 8.3).
+	Challenge func(host, path string) (body string, ok bool)
 }
 
 // A Route is what to do with a request.
