@@ -99,7 +99,7 @@ func (o *origin) serveHTTP2(ts *testscript.TestScript, sec security, kind, name 
 	s.Protocols.SetHTTP2(cfg != nil)
 	s.Protocols.SetUnencryptedHTTP2(cfg == nil)
 	o.wg.Go(func() {
-		err := error(nil)
+		var err error
 		if cfg != nil {
 			err = s.ServeTLS(o.listener, "", "")
 		} else {

@@ -21,12 +21,12 @@ func FuzzParseResponse(f *testing.F) {
 		var b block
 		lengths := 0
 		for line := range strings.SplitSeq(text, "\n") {
-			i := strings.Index(line, ": ")
-			if i < 0 {
+			name, value, ok := strings.Cut(line, ": ")
+			if !ok {
 				continue
 			}
-			b.fields = append(b.fields, exchange.Field{Name: line[:i], Value: line[i+2:]})
-			if line[:i] == "content-length" {
+			b.fields = append(b.fields, exchange.Field{Name: name, Value: value})
+			if name == "content-length" {
 				lengths++
 			}
 		}
