@@ -63,7 +63,7 @@ func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	stateOf(ts).origins[name] = o
 	if secure.h2 {
-		o.serveHTTP2(ts, secure.tls, kind, name)
+		o.serveHTTP2(ts, secure, kind, name)
 		return
 	}
 	o.wg.Go(o.accept)

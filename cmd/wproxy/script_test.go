@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 //	signal HUP|TERM|INT      send it a signal
 //	ended CODE               wait for its end
 //	exits CODE COMMAND...    run a command that ends with this code
-//	origin [-tls[=VARIANT]] [-h2] NAME KIND [ARG]
+//	origin [-tls[=VARIANT]] [-h2[=too]] NAME KIND [ARG]
 //	                         start a scripted upstream; $NAME is its address (origin_test.go)
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests

@@ -17,7 +17,8 @@ import (
 // A security is what the flags of an origin say.
 type security struct {
 	tls *tls.Config // nil: in clear
-	h2  bool        // HTTP/2 only: in clear with prior knowledge
+	h2  bool        // HTTP/2: in clear with prior knowledge
+	h1  bool        // HTTP/1.1 as well
 }
 
 // originFlags reads what stands in front of an origin's name:
@@ -29,13 +30,14 @@ type security struct {
 //	-tls=client   who asks for a certificate of the script's authority; there is one in
 //	              client.pem and client.key
 //	-h2           speaks HTTP/2 only; the kinds are echo and status
+//	-h2=too       speaks HTTP/1.1 as well
 func originFlags(ts *testscript.TestScript, args []string) (security, []string) {
 	var s security
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		flag := args[0]
 		args = args[1:]
-		if flag == "-h2" {
-			s.h2 = true
+		if flag == "-h2" || flag == "-h2=too" {
+			s.h2, s.h1 = true, flag == "-h2=too"
 			continue
 		}
 		variant, ok := strings.CutPrefix(flag, "-tls")
@@ -43,9 +45,6 @@ func originFlags(ts *testscript.TestScript, args []string) (security, []string) 
 			ts.Fatalf("origin: unknown flag %s", flag)
 		}
 		s.tls = tlsOf(ts, strings.TrimPrefix(variant, "="))
-	}
-	if s.h2 && s.tls != nil {
-		s.tls.NextProtos = []string{"h2"}
 	}
 	return s, args
 }
@@ -83,8 +82,9 @@ func scriptCA(ts *testscript.TestScript) *certstest.CA {
 	return s.ca
 }
 
-// serveHTTP2 serves HTTP/2, and nothing else, until the script ends.
-func (o *origin) serveHTTP2(ts *testscript.TestScript, cfg *tls.Config, kind, name string) {
+// serveHTTP2 serves HTTP/2, and what else sec says, until the script ends.
+func (o *origin) serveHTTP2(ts *testscript.TestScript, sec security, kind, name string) {
+	cfg := sec.tls
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.requests.Add(1)
 		switch kind {
@@ -95,10 +95,11 @@ func (o *origin) serveHTTP2(ts *testscript.TestScript, cfg *tls.Config, kind, na
 		}
 	})
 	s := &http.Server{Handler: h, TLSConfig: cfg, ReadHeaderTimeout: patience, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(sec.h1)
 	s.Protocols.SetHTTP2(cfg != nil)
 	s.Protocols.SetUnencryptedHTTP2(cfg == nil)
 	o.wg.Go(func() {
-		err := error(nil)
+		var err error
 		if cfg != nil {
 			err = s.ServeTLS(o.listener, "", "")
 		} else {

@@ -105,7 +105,7 @@ to   = "http://origin.example"
 servers = ["10.0.0.1:80", { address = "unix:/run/api.sock", weight = 3 }, "builtin:httpbin", "http://[::1]"]
 host    = "server"
 pool    = { idle = 64, idle_time = "30s", per_server = 8, queue = 10, queue_time = "500ms" }
-connect = { timeout = "1s", total = "5s", read_timeout = "20s", write_timeout = 0, protocol = "h2" }
+connect = { timeout = "1s", total = "5s", read_timeout = "20s", write_timeout = 0, protocol = "h1" }
 
 [upstreams.api-next]
 servers = "10.0.0.2:80"
@@ -204,7 +204,7 @@ func TestLoad(t *testing.T) {
 	})
 	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 10, 500 * time.Millisecond, 100})
 	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 100, time.Second, 100})
-	check("connect", f.Upstreams["api"].Connect, config.Connect{time.Second, 5 * time.Second, 20 * time.Second, 0, "h2"})
+	check("connect", f.Upstreams["api"].Connect, config.Connect{time.Second, 5 * time.Second, 20 * time.Second, 0, "h1"})
 	p := f.Plugins["limit"]
 	check("plugin path", p.Path, filepath.Join(filepath.Dir(f.Path), "limit.wasm"))
 	check("plugin ids", []string{p.RootID, p.VMID, p.Kind, f.Plugins["headers"].VMID}, []string{"root", "shared", "http", "headers"})

@@ -111,6 +111,9 @@ func (v *validator) upstream(u *Upstream) {
 	}
 	seen := map[string]bool{}
 	for i, s := range u.Servers {
+		if s.Network == "builtin" && u.Connect.Protocol == "h2" {
+			v.addf(fmt.Sprintf("%s.servers[%d]", key, i), "%s: servers: %q speaks HTTP/1.1 only; leave out connect.protocol", lb, s.Address)
+		}
 		if seen[s.Address] {
 			v.addf(fmt.Sprintf("%s.servers[%d]", key, i), "%s: servers: %q is listed twice; give it a weight instead", lb, s.Address)
 		}

@@ -223,11 +223,11 @@ func TestTLSFailures(t *testing.T) {
 	file, cert := caFile(t, ca), server(ca, "127.0.0.1")
 	o := dial.Options{TLS: newTLS(t, dial.TLSOptions{CA: file, MinVersion: tls.VersionTLS13}), Total: 200 * time.Millisecond}
 
-	clear := serve(t, func(nc net.Conn) {
+	plain := serve(t, func(nc net.Conn) {
 		_, _ = nc.Read(make([]byte, 100))
 		_, _ = nc.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 	})
-	_, err := dialTLS(t, o, "https://"+clear)
+	_, err := dialTLS(t, o, "https://"+plain)
 	wantTLSError(t, err, 502, "upstream_tls_handshake")
 
 	closes := serve(t, func(nc net.Conn) { _, _ = nc.Read(make([]byte, 100)) })

@@ -17,17 +17,18 @@ type bucket struct {
 	since moment // up to when it has leaked
 }
 
-// add adds n at now, and reports whether that is within r.
-func (b *bucket) add(n int, now moment, r rate) bool {
+// add adds one at now, and reports whether that is within r.
+func (b *bucket) add(now moment, r rate) bool {
 	// Leak whole units only, and keep the rest of the time: slow calls would never
-	// leak anything otherwise.
-	if out := int((now - b.since) * moment(r.perSecond) / time.Second); b.level <= out {
+	// leak anything otherwise. In a minute everything has leaked, and the product stays
+	// within its bounds.
+	if out := int(min(now-b.since, time.Minute) * moment(r.perSecond) / time.Second); b.level <= out {
 		b.level, b.since = 0, now
 	} else if out > 0 {
 		b.level -= out
 		b.since += moment(out) * time.Second / moment(r.perSecond)
 	}
-	b.level += n
+	b.level++
 	return b.level <= r.burst
 }
 
@@ -43,7 +44,7 @@ type buckets struct {
 // too much.
 func (c *conn) count(b *bucket, r rate, reason string) error {
 	c.mu.Lock()
-	ok := b.add(1, c.now(), r)
+	ok := b.add(c.now(), r)
 	c.mu.Unlock()
 	if !ok {
 		return calm(reason)

@@ -36,7 +36,6 @@ type rig struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	refused []h2.Refusal
-	got     []http2.Frame
 	codes   []http2.ErrCode // of GOAWAY
 	resets  map[http2.ErrCode]int
 	closed  bool // by the server

@@ -454,10 +454,13 @@ func TestClientSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		received, first := 0, make(chan int, 1)
 		var most uint32
-		c, o := scripted(t, nil, []http2.Setting{
-			{ID: http2.SettingMaxConcurrentStreams, Val: 2}, {ID: http2.SettingInitialWindowSize, Val: 100},
-			{ID: http2.SettingMaxHeaderListSize, Val: 1000}, {ID: http2.SettingHeaderTableSize, Val: 0},
-		}, func(o *origin) {
+		settings := []http2.Setting{
+			{ID: http2.SettingMaxConcurrentStreams, Val: 2},
+			{ID: http2.SettingInitialWindowSize, Val: 100},
+			{ID: http2.SettingMaxHeaderListSize, Val: 1000},
+			{ID: http2.SettingHeaderTableSize, Val: 0},
+		}
+		c, o := scripted(t, nil, settings, func(o *origin) {
 			o.await(http2.FrameHeaders)
 			for received < 100 {
 				h, ok := o.await(http2.FrameData)

@@ -49,9 +49,9 @@ func (c *ClientConn) newStream() *clientStream {
 		c.free = c.free[:n-1]
 	} else {
 		x = new(clientStream)
-		x.in.init()
-		x.out.init()
 	}
+	x.in.init()
+	x.out.init()
 	x.conn, x.c, x.owner = c, &c.conn, x
 	x.reused, x.slot, x.left = c.Reused(), true, exchange.LengthUnknown
 	return x
@@ -130,7 +130,7 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 	x.began, x.method = true, h.Method
 	x.slot = false
 	c.reserved--
-	c.begin(&x.stream, c.next)
+	x.begin(c.next)
 	c.next += 2
 	x.writeHead(h, end)
 	if !end {
@@ -139,6 +139,17 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 	x.end()
 	c.flush()
 	return nil
+}
+
+// begin opens x with this id. Unlike conn.begin it leaves alone what Feed, which may have
+// been called already, waits with. c.mu is held.
+func (x *clientStream) begin(id uint32) {
+	c := x.c
+	x.id, x.open = id, true
+	x.allow = allowance{left: streamWindow, size: streamWindow}
+	x.length, x.send = exchange.LengthUnknown, window(c.peer.window)
+	c.streams[id] = &x.stream
+	c.last = max(c.last, id)
 }
 
 // refuse makes err what further calls get: nothing was sent. c.mu is held.

@@ -78,8 +78,8 @@ func (c *conn) end(err error) error {
 		s.shut(s.err, true)
 	}
 	if polite {
-		c.out.armed = c.now() + lingerTime
-		_ = c.nc.SetWriteDeadline(c.base.Add(c.out.armed)) // it closes if it cannot
+		c.ending = true
+		_ = c.nc.SetWriteDeadline(c.base.Add(c.now() + lingerTime)) // it closes if it cannot
 		c.lastWords()
 		polite = !c.dead
 	}

@@ -93,6 +93,7 @@ type conn struct {
 	goingSince moment
 	counts     buckets
 	err        error // why the connection ends; nil: it does not
+	ending     bool  // the write deadline is that of end
 	dead       bool  // nothing can be written any more
 }
 
@@ -215,12 +216,10 @@ const oursBit = 1 << 31
 
 // gone makes the error of calls on a stream whose connection has failed.
 func gone(err error) *exchange.Error {
-	var e *exchange.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exchange.Error](err); ok {
 		return &exchange.Error{Op: "read", Reason: e.Reason, Err: e.Err}
 	}
-	var ce *connError
-	if errors.As(err, &ce) {
+	if ce, ok := errors.AsType[*connError](err); ok {
 		return &exchange.Error{Op: "read", Reason: ce.reason, Err: err}
 	}
 	return &exchange.Error{Op: "read", Reason: ReasonClosed, Err: err}

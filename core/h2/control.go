@@ -86,7 +86,7 @@ func (c *conn) readReset(f *http2.RSTStreamFrame) error {
 		return protocol()
 	}
 	// An upstream can reset only what we have opened.
-	ok := c.client && s != nil || c.counts.resets.add(1, c.now(), rateReset)
+	ok := c.client && s != nil || c.counts.resets.add(c.now(), rateReset)
 	switch {
 	case s == nil:
 	case c.client && s.ended:

@@ -152,7 +152,7 @@ func listen(t *testing.T, scheme string, s *h2.Server) *net.TCPAddr {
 
 // tlsConfig has a certificate of its own making.
 var tlsConfig = func() func(t *testing.T) *tls.Config {
-	make := sync.OnceValues(func() (*tls.Config, error) {
+	once := sync.OnceValues(func() (*tls.Config, error) {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return nil, err
@@ -172,7 +172,7 @@ var tlsConfig = func() func(t *testing.T) *tls.Config {
 	})
 	return func(t *testing.T) *tls.Config {
 		t.Helper()
-		c, err := make()
+		c, err := once()
 		if err != nil {
 			t.Error(err)
 		}

@@ -134,10 +134,8 @@ func (c *conn) write() {
 	}
 	p := o.pile
 	o.pile = pile{}
-	c.mu.Unlock()
 	err := c.writeAll(p.bytes())
 	p.release()
-	c.mu.Lock()
 	o.writing = false
 	c.written.Signal()
 	if err != nil {
@@ -147,29 +145,39 @@ func (c *conn) write() {
 	c.grant()
 }
 
-// writeAll writes p. The caller has set out.writing.
+// writeAll writes p. The caller has set out.writing. c.mu is held, and given up
+// meanwhile.
 func (c *conn) writeAll(p []byte) error {
 	_, socket := c.nc.(syscall.Conn)
 	for len(p) > 0 {
-		// A timer costs more than a write may. It is set when half of its time is
-		// over, to one and a half: no write blocks for less than the timeout.
-		if now := c.now(); c.out.armed < now+c.o.WriteTimeout {
-			c.out.armed = now + c.o.WriteTimeout*3/2
-			if err := c.nc.SetWriteDeadline(c.base.Add(c.out.armed)); err != nil {
-				return err
-			}
+		if err := c.armWrite(); err != nil {
+			return err
 		}
 		m := len(p)
 		if !socket {
 			m = min(m, maxFrame) // progress is known by the call only
 		}
+		c.mu.Unlock()
 		n, err := c.nc.Write(p[:m])
+		c.mu.Lock()
 		p = p[n:]
 		if err != nil && (n == 0 || !socket || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return err
 		}
 	}
 	return nil
+}
+
+// armWrite sets the write deadline. A timer costs more than a write may: it is set
+// when a third of its time is over, to one and a half, so that no write blocks for less
+// than the timeout. c.mu is held.
+func (c *conn) armWrite() error {
+	now := c.now()
+	if c.ending || c.out.armed >= now+c.o.WriteTimeout {
+		return nil
+	}
+	c.out.armed = now + c.o.WriteTimeout*3/2
+	return c.nc.SetWriteDeadline(c.base.Add(c.out.armed))
 }
 
 // lose gives a connection up that cannot be written; the reader closes it. c.mu is held.

@@ -115,8 +115,9 @@ func reasonOf(code http2.ErrCode) string {
 		return ReasonCompression
 	case http2.ErrCodeStreamClosed:
 		return ReasonStreamClosed
+	default:
+		return ReasonProtocol
 	}
-	return ReasonProtocol
 }
 
 // streamFault handles the error of a frame if it is one of a stream only.
@@ -140,7 +141,7 @@ func (c *conn) streamFault(err error) error {
 	} else {
 		c.control(c.fr.WriteRSTStream(se.id, se.code))
 	}
-	ok = c.counts.resets.add(1, c.now(), rateReset)
+	ok = c.counts.resets.add(c.now(), rateReset)
 	c.mu.Unlock()
 	if s != nil {
 		c.side.lost(s, se.id)
@@ -212,11 +213,11 @@ func (c *conn) admitData(h http2.FrameHeader, n int, end bool) (refused, failed 
 	}
 	switch {
 	case n == 0 && !end:
-		if !c.counts.empty.add(1, c.now(), rateEmpty) {
+		if !c.counts.empty.add(c.now(), rateEmpty) {
 			return nil, calm(ReasonEmptyData)
 		}
 	case n < tinyData && !end:
-		if !c.counts.tiny.add(1, c.now(), rateTiny) {
+		if !c.counts.tiny.add(c.now(), rateTiny) {
 			return nil, calm(ReasonTinyData)
 		}
 	}

@@ -108,6 +108,7 @@ func errorCode(c exchange.Code) http2.ErrCode {
 		return http2.ErrCodeRefusedStream
 	case exchange.CodeInternal:
 		return http2.ErrCodeInternal
+	default:
+		return http2.ErrCodeCancel // no longer wanted, late, or never complete
 	}
-	return http2.ErrCodeCancel // no longer wanted, late, or never complete
 }

@@ -60,7 +60,7 @@ func (h *requestHead) pseudo(b *block) (int, fault) {
 			return i, h.complete(&seen)
 		}
 		var to *string
-		which := 0
+		var which int
 		switch f.Name {
 		case ":method":
 			to, which = &h.method, 0

@@ -1,6 +1,7 @@
 package h2_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func list(pairs ...string) []exchange.Field {
 	return l
 }
 
-func with(more ...string) []string { return append(get[:len(get):len(get)], more...) }
+func with(more ...string) []string { return append(slices.Clip(get), more...) }
 
 func TestRequest(t *testing.T) {
 	for _, tt := range []struct {

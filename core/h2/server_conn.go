@@ -101,6 +101,8 @@ func (c *serverConn) admit(id uint32, b *block) (skip bool, err error) {
 		return true, nil // trailers that were on their way when we reset the stream
 	case !idle && c.closedBefore(id):
 		return false, &connError{http2.ErrCodeStreamClosed, ReasonStreamClosed}
+	case !idle && c.remembered[c.forget] != 0: // it may have been forgotten
+		return false, &streamError{id, http2.ErrCodeStreamClosed, ReasonStreamClosed}
 	case !idle:
 		return false, protocol() // RFC 9113 5.1.1: ids only rise
 	case c.goingAway == goingNow:
@@ -203,7 +205,7 @@ func (c *serverConn) refuse(id uint32, f fault, started time.Time, h *requestHea
 		c.control(c.fr.WriteRSTStream(id, http2.ErrCodeNo))
 	}
 	c.remember(id | oursBit)
-	ok := c.counts.resets.add(1, c.now(), rateReset)
+	ok := c.counts.resets.add(c.now(), rateReset)
 	c.mu.Unlock()
 	c.tell(f, started, h)
 	if !ok {

@@ -174,7 +174,7 @@ func (x *serverStream) end() error {
 	x.finished = true
 	c.counts.resets.refund(resetsPerExchange)
 	if x.ended {
-		x.stream.over()
+		x.over()
 	} else {
 		// Rule 8: nobody needs the rest of the request. Feed, which may be blocked,
 		// returns ErrAnswered.

@@ -41,11 +41,11 @@ type Options struct {
 type Multiplexing uint8
 
 const (
-	// Never: one exchange at a time.
+	// Never means one exchange at a time.
 	Never Multiplexing = iota
-	// Maybe: it shows when they are made.
+	// Maybe means that it shows when they are made.
 	Maybe
-	// Always: many exchanges at a time.
+	// Always means many exchanges at a time.
 	Always
 )
 

@@ -1,0 +1,24 @@
+package h2_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"wproxy/core/internal/buf"
+)
+
+// TestMain fails when buffers are still lent after all tests (with -tags
+// invariants; otherwise nothing is counted).
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for start := time.Now(); buf.Live() > 0 && time.Since(start) < time.Second; { // goroutines that are just ending
+		time.Sleep(time.Millisecond)
+	}
+	if n := buf.Live(); n > 0 && code == 0 {
+		fmt.Fprintf(os.Stderr, "%d buffers were never released\n", n)
+		code = 1
+	}
+	os.Exit(code)
+}
