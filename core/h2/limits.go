@@ -55,6 +55,11 @@ const (
 	// enough for 10 MB/s over 100 ms.
 	maxStreamWindow = 1 << 20
 
+	// growTime is how fast half a window has to be used for the window to grow: the
+	// round trip to the other end of a continent. A slower peer is not held up by a
+	// window of 64 KiB.
+	growTime = 100 * time.Millisecond
+
 	// maxGrowth is how many bytes all windows of a connection may have grown
 	// by in sum: what the worst peer can make us hold beyond streams × streamWindow.
 	maxGrowth = 2 << 20
