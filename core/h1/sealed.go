@@ -37,7 +37,7 @@ type sealed struct {
 
 // seal makes c read and write through t.
 func (c *conn) seal(t *tlsconn.Conn) {
-	s := &sealed{c: c, tls: t}
+	s := &sealed{c: c, tls: t, limit: limit{timeout: DefaultWriteTimeout}}
 	s.op = writeOp{c: c, wrote: &s.sent}
 	s.op.tries = s.op.rawWrite
 	c.tls = s
@@ -111,6 +111,7 @@ func (s *sealed) flush(op *writeOp) error {
 	if failed := s.uncorkLocked(); err == nil {
 		err = failed
 	}
+	s.limit = limit{timeout: DefaultWriteTimeout} // of what the reader has to answer between exchanges
 	s.mu.Unlock()
 	if joined != nil {
 		joined.Release()

@@ -3,6 +3,9 @@ package proxy_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net/netip"
 	"testing"
 
 	"wproxy/core/exchange"
@@ -93,6 +96,98 @@ func TestUpgradeLocation(t *testing.T) {
 		h.SetTarget(tt.target, len(tt.target))
 		if got, ok := l.UpgradeLocation(h); got != tt.want || ok != tt.ok {
 			t.Errorf("%s://%s%s: got %q, %v; want %q", tt.scheme, tt.host, tt.target, got, ok, tt.want)
+		}
+	}
+}
+
+// TestRepickNeedsCertificate: a plugin that chooses another host is no way around what
+// that host asks of clients; one that asks for nothing may be chosen, it may be the upstream's.
+func TestRepickNeedsCertificate(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		host   string
+		status int
+		reason string
+	}{
+		{"m.example", 421, "misdirected"},
+		{"c.example", 200, ""},
+		{"inner.local", 200, ""},
+	} {
+		_, filters := chain(func(a, _, _ *probe) {
+			a.head = func(f *probeFilter, h *exchange.Request, end bool) error {
+				h.Authority = tt.host
+				return f.req.Head(h, end)
+			}
+		})
+		e := newEngine(t, &origin{}, config{edit: func(r *proxy.Route) { r.Filters = filters }})
+		e.snapshot.Listeners[0].Secure = policies{"default.example": "", "a.example.com": "", "c.example": "", "m.example": "require:1"}
+		c := newClient("GET", "/")
+		c.req.Conn.TLS = &tls.ConnectionState{ServerName: "a.example.com"}
+		e.do(c)
+		e.wantStatus(c, tt.status, tt.reason)
+	}
+}
+
+// TestAtDoor: what is answered before a route is found, in this order.
+func TestAtDoor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, target, location, body string
+		status                       int
+		reason                       string
+		tls                          bool
+	}{
+		{name: "redirect", target: "/x?y", status: 308, location: "https://a.example.com:8443/x?y"},
+		{name: "challenge", target: "/.well-known/acme-challenge/t", status: 200, body: "t.key"},
+		{name: "another token", target: "/.well-known/acme-challenge/u", status: 308, location: "https://a.example.com:8443/.well-known/acme-challenge/u"},
+		{name: "challenge over TLS", target: "/.well-known/acme-challenge/t", status: 308, location: "https://a.example.com:8443/.well-known/acme-challenge/t", tls: true},
+	} {
+		e := newEngine(t, &origin{}, config{})
+		l := e.snapshot.Listeners[0]
+		l.Upgrade = func() int { return 8443 }
+		l.Challenge = func(host, path string) (string, bool) {
+			return "t.key", host == "a.example.com" && path == "/.well-known/acme-challenge/t"
+		}
+		c := newClient("GET", tt.target)
+		if tt.tls {
+			c.req.Conn.TLS = &tls.ConnectionState{}
+		}
+		e.do(c)
+		e.wantStatus(c, tt.status, tt.reason)
+		if got := c.fields.Value("location"); got != tt.location {
+			t.Errorf("%s: location %q, want %q", tt.name, got, tt.location)
+		}
+		if tt.body != "" && c.got.String() != tt.body {
+			t.Errorf("%s: body %q", tt.name, c.got.String())
+		}
+		if n := len(e.origin.streams); n != 0 {
+			t.Errorf("%s: the upstream was asked", tt.name)
+		}
+	}
+}
+
+// TestCertFields: upstreams are told by us who a client is, and by nobody else.
+func TestCertFields(t *testing.T) {
+	t.Parallel()
+	cert := &x509.Certificate{Raw: []byte("x"), SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "me"}}
+	for _, tt := range []struct {
+		name       string
+		send, drop bool
+		identity   *exchange.Identity
+		want       string
+	}{
+		{"not asked for", false, false, nil, "CN=forged"},
+		{"on another listener", false, true, exchange.NewIdentity(cert), ""},
+		{"nobody", true, true, nil, ""},
+		{"somebody", true, true, exchange.NewIdentity(cert), "CN=me"},
+	} {
+		e := newEngine(t, &origin{}, config{trust: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}) // trusted or not
+		e.snapshot.Listeners[0].CertFields, e.snapshot.Listeners[0].DropCertFields = tt.send, tt.drop
+		c := newClient("GET", "/").with("x-client-cert-subject", "CN=forged")
+		c.req.Conn.Identity = tt.identity
+		e.do(c)
+		if got := e.origin.streams[0].head.Fields.Value("x-client-cert-subject"); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

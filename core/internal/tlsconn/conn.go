@@ -90,7 +90,7 @@ func (c *Conn) Abort() {
 	if tc, ok := c.socket.Conn.(interface{ SetLinger(int) error }); ok {
 		_ = tc.SetLinger(0) // it is being closed; nothing is lost if this fails
 	}
-	_ = c.socket.Conn.Close() // nobody is left to tell
+	_ = c.socket.Close() // nobody is left to tell
 }
 
 // CloseWrite ends this direction: with close_notify, and a FIN behind it.
@@ -111,10 +111,10 @@ func (c *Conn) CloseWrite() error {
 func (c *Conn) Drop() { c.socket.records.Drop() }
 
 // LocalAddr implements net.Conn.
-func (c *Conn) LocalAddr() net.Addr { return c.socket.Conn.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr { return c.socket.LocalAddr() }
 
 // RemoteAddr implements net.Conn.
-func (c *Conn) RemoteAddr() net.Addr { return c.socket.Conn.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.socket.RemoteAddr() }
 
 // SetDeadline implements net.Conn. A Write that times out is the last.
 func (c *Conn) SetDeadline(t time.Time) error { return c.socket.Conn.SetDeadline(t) }
