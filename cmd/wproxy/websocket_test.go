@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -107,6 +107,12 @@ func (o *wsOrigin) closedWith(t *testing.T, code websocket.StatusCode) {
 // wsConfig is hostileConfig with this upstream.
 func (o *wsOrigin) config() string {
 	return strings.ReplaceAll(hostileConfig, "@ORIGIN", o.Listener.Addr().String())
+}
+
+// secure is the configuration with TLS from clients. More is appended to it.
+func (o *wsOrigin) secure(certs *pairCerts, more string) string {
+	tls := fmt.Sprintf("address = \"@ADDR\"\nprotocols = [\"h1\"]\ntls.certs = [{ cert = %q, key = %q }]\n", certs.cert, certs.key)
+	return strings.Replace(o.config(), "address = \"@ADDR\"\n", tls, 1) + more
 }
 
 // wsContext bounds a test.
@@ -235,21 +241,100 @@ func TestWebSocket(t *testing.T) {
 	strict.Eventually(t, "without WebSockets", func() bool { return o.open.Load() == 0 && in.sum(t, "wproxy_tunnels") == 0 })
 }
 
-// TestWebSocketCases: every case of the list has the same result through wproxy as at the
-// upstream itself, byte for byte.
-func TestWebSocketCases(t *testing.T) {
+// TestWebSocketTLS: the same over TLS, with reloads meanwhile, and until wproxy ends.
+func TestWebSocketTLS(t *testing.T) {
 	o := newWSOrigin(t)
-	in := startInstance(t, o.config())
+	certs := newPairCerts(t)
+	in := startInstance(t, o.secure(certs, "[server]\ndrain = \"1s\"\n"))
+	ctx := wsContext(t)
+	dial := func() *websocket.Conn {
+		t.Helper()
+		transport := &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: certs.pool, ServerName: "a.test"},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, "tcp", in.addr)
+			},
+		}
+		c, _, err := websocket.Dial(ctx, "wss://a.test/chat", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetReadLimit(wsLimit)
+		t.Cleanup(func() { _ = c.CloseNow() })
+		return c
+	}
+	stays, c := dial(), dial()
+	for _, n := range []int{0, 125, 65536, 16 << 20} {
+		if err := wsRound(ctx, c, websocket.MessageBinary, bytes.Repeat([]byte("x"), n)); err != nil {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+	}
+	if err := c.Close(4000, "that was all"); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	o.closedWith(t, 4000)
+	c = dial()
+	if err := c.Write(ctx, websocket.MessageText, []byte("close")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.Read(ctx); websocket.CloseStatus(err) != 4321 {
+		t.Errorf("got %v, want the upstream's close frame", err)
+	}
+	_ = c.CloseNow()
+	for i := range 5 {
+		in.reload(t)
+		if err := wsRound(ctx, stays, websocket.MessageText, fmt.Append(nil, "reload ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c = dial()
+	_ = c.CloseNow() // a client that goes without a word
+	strict.Eventually(t, "down to one tunnel", func() bool { return o.open.Load() == 1 && in.sum(t, "wproxy_tunnels") == 1 })
+	if code := run(context.Background(), []string{"stop", "-c", in.file}, io.Discard, io.Discard); code != exitOK {
+		t.Fatalf("stop: exit code %d", code)
+	}
+	if _, _, err := stays.Read(ctx); err == nil {
+		t.Error("the tunnel has survived the end")
+	}
+	lines := in.accessLines(t)
+	if last := lines[len(lines)-1]; !strings.Contains(last, `"reason":"drain"`) || !strings.Contains(last, `"status":101`) {
+		t.Errorf("the last line of the access log: %s", last)
+	}
+}
+
+// TestWebSocketCases: every case of the list has the same result through wproxy as at the
+// upstream itself, byte for byte, with TLS from clients and without.
+func TestWebSocketCases(t *testing.T) {
+	certs := newPairCerts(t)
+	t.Run("plain", func(t *testing.T) {
+		o := newWSOrigin(t)
+		in := startInstance(t, o.config())
+		playAll(t, o, func() (net.Conn, error) { return net.Dial("tcp", in.addr) })
+	})
+	t.Run("TLS", func(t *testing.T) {
+		o := newWSOrigin(t)
+		in := startInstance(t, o.secure(certs, ""))
+		playAll(t, o, func() (net.Conn, error) {
+			return tls.Dial("tcp", in.addr, &tls.Config{RootCAs: certs.pool, ServerName: "a.test"})
+		})
+	})
+}
+
+// playAll plays all cases, at the upstream and through a connection of dial's.
+func playAll(t *testing.T, o *wsOrigin, dial func() (net.Conn, error)) {
+	t.Helper()
+	direct := func() (net.Conn, error) { return net.Dial("tcp", o.Listener.Addr().String()) }
 	work := make(chan wsCase)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() { // ends with the list
 			for c := range work {
-				want, wantHead, err := playWS(o.Listener.Addr().String(), c)
+				want, wantHead, err := playWS(direct, c)
 				if err != nil {
 					t.Errorf("%s: at the upstream: %v", c.name, err)
 				}
-				got, gotHead, err := playWS(in.addr, c)
+				got, gotHead, err := playWS(dial, c)
 				if err != nil {
 					t.Errorf("%s: %v", c.name, err)
 				}
@@ -275,10 +360,10 @@ func TestWebSocketCases(t *testing.T) {
 	}
 }
 
-// playWS plays a case against an address and returns all that came after the handshake,
+// playWS plays a case on a connection and returns all that came after the handshake,
 // and those fields of its answer that are about the WebSocket.
-func playWS(addr string, c wsCase) (got []byte, head string, err error) {
-	conn, err := net.Dial("tcp", addr)
+func playWS(dial func() (net.Conn, error), c wsCase) (got []byte, head string, err error) {
+	conn, err := dial()
 	if err != nil {
 		return nil, "", err
 	}
@@ -323,11 +408,6 @@ func playWS(addr string, c wsCase) (got []byte, head string, err error) {
 		return got, head, err
 	}
 	return got, head, nil
-}
-
-// isReset reports whether the other end has closed without waiting for what we sent.
-func isReset(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // accessLines returns the lines of the access log of an instance that was stopped.
