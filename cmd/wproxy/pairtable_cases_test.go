@@ -298,7 +298,7 @@ func pairEarly(p *pair) {
 		if err != nil {
 			p.Fatal(err)
 		}
-		p.want(resp, 413, "too much")
+		p.want(pairAnswer{resp}, 413, "too much")
 		_ = resp.Body.Close()
 		p.want(p.do(p.request("GET", "/", nil)), 200, "hello")
 	}
@@ -366,8 +366,12 @@ var errCut = errors.New("the client has had enough")
 
 func pairClientCuts(p *pair) {
 	body := io.MultiReader(bytes.NewReader(make([]byte, 200_000)), failingReader{})
-	if _, err := p.client.Do(p.request("POST", "/upload?id=cut", body)); !errors.Is(err, errCut) {
+	resp, err := p.client.Do(p.request("POST", "/upload?id=cut", body))
+	if !errors.Is(err, errCut) {
 		p.Errorf("got %v", err)
+	}
+	if err == nil {
+		_ = resp.Body.Close()
 	}
 	wait(p.T, "told the upstream", p.origin.signal("cut"))
 	p.want(p.do(p.request("GET", "/", nil)), 200, "hello")
@@ -427,7 +431,7 @@ func pairMany(p *pair) {
 					p.Error(err)
 					return
 				}
-				p.want(resp, 200, body)
+				p.want(pairAnswer{resp}, 200, body)
 				_ = resp.Body.Close()
 			}
 		})

@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -21,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"wproxy/cmd/wproxy/internal/strict"
 )
@@ -187,8 +188,11 @@ func (p *pair) request(method, path string, body io.Reader) *http.Request {
 	return r
 }
 
+// A pairAnswer is an answer whose body is closed with the case.
+type pairAnswer struct{ *http.Response }
+
 // do sends a request and wants an answer in the right protocol, with the plugins' fields.
-func (p *pair) do(r *http.Request) *http.Response {
+func (p *pair) do(r *http.Request) pairAnswer {
 	p.Helper()
 	resp, err := p.client.Do(r)
 	if err != nil {
@@ -201,11 +205,11 @@ func (p *pair) do(r *http.Request) *http.Response {
 	if got := resp.Header["X-Content-Type-Options"]; len(got) != 1 || got[0] != "nosniff" {
 		p.Errorf("%s %s: x-content-type-options: got %q", r.Method, r.URL.Path, got)
 	}
-	return resp
+	return pairAnswer{resp}
 }
 
 // want reads the body of an answer and compares it.
-func (p *pair) want(resp *http.Response, status int, body string) {
+func (p *pair) want(resp pairAnswer, status int, body string) {
 	p.Helper()
 	got, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != status || string(got) != body {
@@ -232,7 +236,7 @@ func newPairOrigin(t *testing.T, to pairProtocol, certs *pairCerts) *pairOrigin 
 		t.Fatal(err)
 	}
 	o := &pairOrigin{addr: l.Addr().String(), version: to.version, signals: map[string]chan struct{}{}}
-	o.server = &http.Server{Protocols: new(http.Protocols), Handler: o, ErrorLog: log.New(io.Discard, "", 0)}
+	o.server = &http.Server{Protocols: new(http.Protocols), Handler: o, ErrorLog: zap.NewStdLog(zap.NewNop())}
 	to.set(o.server.Protocols)
 	done := make(chan struct{})
 	go func() { // ends when the server is closed

@@ -61,10 +61,10 @@ func wsCloseFrame(code uint16, reason string) []byte {
 	return wsFrame(wsFin|opClose, string(binary.BigEndian.AppendUint16(nil, code))+reason)
 }
 
-func text(p string) []byte    { return wsFrame(wsFin|opText, p) }
-func binary_(p string) []byte { return wsFrame(wsFin|opBinary, p) }
-func ping(p string) []byte    { return wsFrame(wsFin|opPing, p) }
-func pong(p string) []byte    { return wsFrame(wsFin|opPong, p) }
+func text(p string) []byte          { return wsFrame(wsFin|opText, p) }
+func binaryMessage(p string) []byte { return wsFrame(wsFin|opBinary, p) }
+func ping(p string) []byte          { return wsFrame(wsFin|opPing, p) }
+func pong(p string) []byte          { return wsFrame(wsFin|opPong, p) }
 
 // fragments makes of p a message of frames with n bytes each.
 func fragments(opcode byte, p string, n int) [][]byte {
@@ -101,10 +101,10 @@ func wsCases(big bool) []wsCase {
 	add := func(name string, sends ...[]byte) { all = append(all, wsCase{name: name, sends: sends}) }
 	for i, n := range []int{0, 125, 126, 127, 128, 65535, 65536} {
 		add(fmt.Sprintf("1.1.%d text of %d bytes", i+1, n), text(strings.Repeat("*", n)))
-		add(fmt.Sprintf("1.2.%d binary of %d bytes", i+1, n), binary_(strings.Repeat("\xfe", n)))
+		add(fmt.Sprintf("1.2.%d binary of %d bytes", i+1, n), binaryMessage(strings.Repeat("\xfe", n)))
 	}
 	add("1.1.8 text in pieces", chopped(997, text(strings.Repeat("*", 65536)))...)
-	add("1.2.8 binary in pieces", chopped(997, binary_(strings.Repeat("\xfe", 65536)))...)
+	add("1.2.8 binary in pieces", chopped(997, binaryMessage(strings.Repeat("\xfe", 65536)))...)
 	all = append(all, pingCases()...)
 	all = append(all, reservedCases()...)
 	all = append(all, fragmentCases()...)
@@ -240,7 +240,7 @@ func limitCases(big bool) []wsCase {
 	}
 	for _, n := range sizes {
 		add(fmt.Sprintf("9.1 text of %d bytes", n), text(strings.Repeat("*", n)))
-		add(fmt.Sprintf("9.2 binary of %d bytes", n), binary_(strings.Repeat("\xfe", n)))
+		add(fmt.Sprintf("9.2 binary of %d bytes", n), binaryMessage(strings.Repeat("\xfe", n)))
 	}
 	for _, n := range []int{64, 1 << 10, 64 << 10, 1 << 20} {
 		add(fmt.Sprintf("9.3 text of 1 MiB in frames of %d bytes", n), bytes.Join(fragments(opText, strings.Repeat("*", 1<<20), n), nil))

@@ -123,20 +123,20 @@ func wsContext(t testing.TB) context.Context {
 	return ctx
 }
 
-// wsDial opens a WebSocket through the instance.
-func wsDial(ctx context.Context, t testing.TB, in *instance, o *websocket.DialOptions) (*websocket.Conn, *http.Response) {
+// wsDial opens a WebSocket through the instance, and returns it with the fields of the 101.
+func wsDial(ctx context.Context, t testing.TB, in *instance, o *websocket.DialOptions) (*websocket.Conn, http.Header) {
 	t.Helper()
 	if o == nil {
 		o = &websocket.DialOptions{}
 	}
 	o.Host = "a.test"
-	c, resp, err := websocket.Dial(ctx, "ws://"+in.addr+"/chat", o)
+	c, resp, err := websocket.Dial(ctx, "ws://"+in.addr+"/chat", o) //nolint:bodyclose // the WebSocket closes it
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.SetReadLimit(wsLimit)
 	t.Cleanup(func() { _ = c.CloseNow() })
-	return c, resp
+	return c, resp.Header
 }
 
 // wsRound sends a message and wants it back.
@@ -162,9 +162,9 @@ func TestWebSocket(t *testing.T) {
 	ctx := wsContext(t)
 
 	t.Run("messages", func(t *testing.T) {
-		c, resp := wsDial(ctx, t, in, nil)
-		if resp.Header.Get("X-Origin") != "1" || resp.Header.Get("Sec-WebSocket-Accept") == "" {
-			t.Errorf("the upstream's fields are not there: %v", resp.Header)
+		c, header := wsDial(ctx, t, in, nil)
+		if header.Get("X-Origin") != "1" || header.Get("Sec-WebSocket-Accept") == "" {
+			t.Errorf("the upstream's fields are not there: %v", header)
 		}
 		for _, n := range []int{0, 1, 125, 126, 65535, 65536, 1 << 20, 16 << 20} {
 			for _, kind := range []websocket.MessageType{websocket.MessageText, websocket.MessageBinary} {
@@ -217,8 +217,8 @@ func TestWebSocket(t *testing.T) {
 	})
 	t.Run("compression", func(t *testing.T) {
 		for _, mode := range []websocket.CompressionMode{websocket.CompressionContextTakeover, websocket.CompressionNoContextTakeover} {
-			c, resp := wsDial(ctx, t, in, &websocket.DialOptions{CompressionMode: mode, CompressionThreshold: 1})
-			if got := resp.Header.Get("Sec-WebSocket-Extensions"); !strings.HasPrefix(got, "permessage-deflate") {
+			c, header := wsDial(ctx, t, in, &websocket.DialOptions{CompressionMode: mode, CompressionThreshold: 1})
+			if got := header.Get("Sec-WebSocket-Extensions"); !strings.HasPrefix(got, "permessage-deflate") {
 				t.Fatalf("got extensions %q", got)
 			}
 			for range 10 {
@@ -256,7 +256,7 @@ func TestWebSocketTLS(t *testing.T) {
 				return d.DialContext(ctx, "tcp", in.addr)
 			},
 		}
-		c, _, err := websocket.Dial(ctx, "wss://a.test/chat", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+		c, _, err := websocket.Dial(ctx, "wss://a.test/chat", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}}) //nolint:bodyclose // as above
 		if err != nil {
 			t.Fatal(err)
 		}
