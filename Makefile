@@ -23,7 +23,7 @@ ENVOY       ?= bin/envoy/bin/envoy
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 
-.PHONY: all build run test race spec plugins check lint fmt fmt-check vet fuzz tidy bench conformance-envoy dist clean
+.PHONY: all build run test race spec grpc plugins check lint fmt fmt-check vet fuzz tidy bench conformance-envoy dist clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -44,6 +44,11 @@ race: plugins ## the same with the race detector and the invariants' checks
 spec: ## the WebAssembly core test suite, rewritten by host/meter
 	WASM_SPECTEST=$$($(GO) list -m -f '{{.Dir}}' github.com/tetratelabs/wazero)/internal/integration_test/spectest $(GO) test ./host/meter -run TestSpec
 
+# How often each interoperability case is run.
+RUNS ?= 3
+grpc: plugins ## the interoperability cases of gRPC, and calls, through wproxy (a module of its own)
+	cd testdata/grpc && $(GO) vet ./... && GRPC_RUNS=$(RUNS) $(GO) test -count=1 -timeout 30m ./...
+
 plugins: $(WASM) ## the shipped plugins, into plugins/builtin
 
 # The command that builds plugins is wproxy itself, built here without any.
@@ -51,7 +56,7 @@ plugins: $(WASM) ## the shipped plugins, into plugins/builtin
 $(WASM): plugins/builtin/%.wasm: $$(wildcard plugins/%/*) $(PLUGIN_DEPS)
 	$(GO) run ./cmd/wproxy plugin build -o $@ ./plugins/$*
 
-check: fmt-check vet lint test race spec fuzz tidy ## all that has to be green before a change is ready
+check: fmt-check vet lint test race spec grpc fuzz tidy ## all that has to be green before a change is ready
 
 lint: ## golangci-lint, settings in .golangci.yml
 	$(GO) run $(GOLANGCI_LINT) run ./...
@@ -71,6 +76,7 @@ fuzz: ## each fuzz target for FUZZTIME
 
 tidy: ## fail if go.mod is not what `go mod tidy` makes
 	$(GO) mod tidy -diff
+	cd testdata/grpc && $(GO) mod tidy -diff
 
 bench: build ## side by side with other proxies, into bench/RESULTS.md
 	$(GO) run ./bench

@@ -269,7 +269,7 @@ Parts are separated by NUL in a path, written as dots here.
 | ` + "`response.code`, `headers`, `headers.NAME`, `trailers`, `trailers.NAME`, `grpc_status`, `flags`, `size`, `headers_bytes`, `backend_latency`, `code_details`, `total_size`" + ` | from the response's head on, the last two at the end |
 | ` + "`source.address`, `source.port`, `destination.address`, `destination.port`" + ` | the client's is that after ` + "`trust_proxy`" + ` |
 | ` + "`connection.id`, `mtls`, `requested_server_name`, `tls_version`, `subject_peer_certificate`, `dns_san_peer_certificate`, `uri_san_peer_certificate`, `sha256_peer_certificate_digest`, `peer_certificate`" + ` | what is of TLS is not found on other connections |
-| ` + "`upstream.address`, `port`, `cluster`, `attempts`, `request_attempt_count`, `failure`, `transport_failure_reason`, `connect_time`, `cx_pool_ready_duration`, `first_byte_time`" + ` | from the response's head on |
+| ` + "`upstream.address`, `port`, `cluster`, `attempts`, `request_attempt_count`, `failure`, `transport_failure_reason`, `connect_time`, `cx_pool_ready_duration`, `first_byte_time`, `tls_version`, `subject_peer_certificate`, `dns_san_peer_certificate`, `uri_san_peer_certificate`, `sha256_peer_certificate_digest`, `peer_certificate`" + ` | from the response's head on |
 | ` + "`route_name`, `cluster_name`, `listener_direction`, `listener_name`, `route_metadata`, `route_metadata.filter_metadata.…`" + `, each also below ` + "`xds.`" + `, and ` + "`connection_id`" + ` | ` + "`route_metadata`" + ` is the route's ` + "`metadata`" + `; whole, an ` + "`envoy.config.core.v3.Metadata`" + ` |
 | ` + "`filter_state`, `filter_state.NAME`, `filter_state.wasm.NAME`" + ` | what plugins have set |
 

@@ -7,25 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"wproxy/core/access"
+	"wproxy/core/certs"
 	"wproxy/core/certs/acme"
 	"wproxy/core/config"
-	"wproxy/core/dial"
 	"wproxy/core/filter"
 	"wproxy/core/h1"
-	"wproxy/core/h2"
 	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/route"
 	"wproxy/core/server"
-	"wproxy/core/upstream"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
 	"wproxy/plugins/manifest"
@@ -52,7 +50,11 @@ type parts struct {
 	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
 	access    *shared[config.Access, *access.Logger]
+	tunnels   *shared[string, *proxy.TunnelCount] // by name of the route
+	stores    *shared[storeKey, *certs.Store]
+	tickets   *shared[string, *certs.TicketKeys] // by listener
 	acme      *shared[acmeKey, *acme.Manager]
+	dry       bool // nothing serves: what is opened is not watched
 	live      *liveNames
 
 	challenges *acme.Pending // of all managers
@@ -64,30 +66,19 @@ type parts struct {
 	sums map[string][sha256.Size]byte // of the embedded modules read so far, by name
 }
 
-// A poolKey names the connections to an upstream by all that shapes them.
-// Servers and weights are not in it: a pool outlives a change of those.
-type poolKey struct {
-	upstream string
-	pool     config.Pool
-	connect  config.Connect
-}
-
-type upstreamKey struct {
-	name string
-	hash config.Hash
-	pool poolKey
-}
-
 func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, dry bool) *parts {
 	servers := newServers(dry)
 	return &parts{
 		challenges: acme.NewPending(), stickySecret: []byte(rand.Text()),
-		log: log, metrics: m, host: h, watcher: w,
+		log: log, metrics: m, host: h, watcher: w, dry: dry,
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](servers.closeSet),
 		servers:   servers,
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
+		tunnels:   newShared[string](func(*proxy.TunnelCount) {}),
+		stores:    newShared[storeKey]((*certs.Store).Close),
+		tickets:   newShared[string](func(*certs.TicketKeys) {}),
 		sums:      map[string][sha256.Size]byte{},
 		acme:      newShared[acmeKey]((*acme.Manager).Close),
 		access: newShared[config.Access](func(l *access.Logger) {
@@ -119,6 +110,11 @@ type generation struct {
 
 	// modules is what each plugin runs, to tell a changed .wasm.
 	modules map[string]moduleKey
+
+	// secure are the certificates of listeners with TLS; securePort is where
+	// `redirect = "https"` leads to, nil: nowhere.
+	secure     map[string]*certs.Store
+	securePort *atomic.Int32
 
 	upstreams map[string]*proxy.Upstream
 	callable  map[string]upstreamKey // the same for callouts
@@ -189,12 +185,11 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
-	if err := b.steps(ctx, b.buildUpstreams, b.openACME, b.loadPlugins); err != nil {
+	if err := b.steps(ctx, b.buildUpstreams, b.openACME, b.loadPlugins, b.buildListeners); err != nil {
 		p.callouts.prepare(nil)
 		b.release()
 		return nil, err
 	}
-	b.buildListeners()
 	b.gen.Snapshot = &proxy.Snapshot{}
 	b.gen.Complete, b.gen.Release = b.complete, b.release
 	return b.gen, nil
@@ -251,82 +246,6 @@ func (b *builder) note(err error) error {
 
 // hold remembers to let go of something.
 func (b *builder) hold(letGo func()) { b.letGo = append(b.letGo, letGo) }
-
-func (b *builder) buildUpstreams(ctx context.Context) error {
-	if err := b.startSources(); err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(b.file.Upstreams)) {
-		if err := b.note(b.buildUpstream(ctx, b.file.Upstreams[name])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
-	pk := poolKey{u.Name, u.Pool, u.Connect}
-	connections, letGo, err := b.pools.get(pk, func() (*pool.Pool, error) { return b.newPool(u), nil })
-	if err != nil {
-		return err
-	}
-	b.hold(letGo)
-	up, letGo, err := b.upstreams.get(upstreamKey{u.Name, u.Hash, pk}, func() (*proxy.Upstream, error) {
-		return b.newServerSet(ctx, u, connections)
-	})
-	if err != nil {
-		return err
-	}
-	b.hold(letGo)
-	b.gen.upstreams[u.Name], b.gen.callable[u.Name] = up, upstreamKey{u.Name, u.Hash, pk}
-	return nil
-}
-
-// newPool makes the connections of u. Zero means "none" in the file, and "the
-// default" in options.
-func (b *builder) newPool(u *config.Upstream) *pool.Pool {
-	client := &h1.ClientOptions{
-		ReadTimeout:  orNone(u.Connect.ReadTimeout),
-		WriteTimeout: orNone(u.Connect.WriteTimeout),
-		Watcher:      b.watcher,
-	}
-	d := dial.New(dial.Options{
-		ConnectTimeout: u.Connect.Timeout,
-		Total:          u.Connect.Total,
-		NewConn:        func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, client) },
-	})
-	return pool.New(pool.Options{
-		Idle:      orNone(u.Pool.Idle),
-		IdleTime:  u.Pool.IdleTime,
-		PerServer: u.Pool.PerServer,
-		Requests:  u.Pool.MaxRequests,
-		Queue:     orNone(u.Pool.Queue),
-		QueueTime: u.Pool.QueueTime,
-		Dial:      d.Dial,
-	})
-}
-
-// newEndpoint makes one server of u, and starts it if it is inside the process.
-func (b *builder) newEndpoint(ctx context.Context, u *config.Upstream, s config.ServerEntry) (*upstream.Endpoint, error) {
-	if s.Network != "builtin" {
-		e, err := upstream.NewEndpoint(s.Address, s.Weight)
-		if err != nil {
-			return nil, b.file.Problemf("upstreams."+u.Name+".servers", "upstream %q: %v", u.Name, err)
-		}
-		return e, nil
-	}
-	if s.Dial != httpbinName {
-		return nil, b.file.Problemf("upstreams."+u.Name+".servers", "upstream %q: server %q: %v", u.Name, s.Address, errNoBuiltin)
-	}
-	if b.httpbin == nil {
-		bin, err := startHTTPBin(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("upstream %q: cannot start %s: %w", u.Name, s.Address, err)
-		}
-		b.httpbin = bin
-	}
-	return upstream.NewLocal(s.Address, s.Weight, b.httpbin.dial), nil
-}
 
 // loadPlugins compiles what the file names. Plugins that no route uses are
 // loaded too: a .wasm that is broken is told before it is needed.
@@ -412,14 +331,17 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := b.gen.Snapshot
 	s.NoRoute = b.metrics.Route("", b.listeners).Announce()
 	for _, name := range b.listeners {
-		s.Listeners = append(s.Listeners, newListener(b.file.Listeners[name]))
+		s.Listeners = append(s.Listeners, newListener(b.file, b.file.Listeners[name]))
 	}
+	s.Routes, s.TunnelGrace = map[string]*proxy.Route{}, b.file.Server.Drain
+	b.secureListeners(s.Listeners)
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(b.file.Routes)) {
 		r, err := b.buildRoute(ctx, b.file.Routes[name])
 		if err := b.note(err); err != nil {
 			return err
 		}
+		s.Routes[name] = r
 		entries = append(entries, route.Entry[*proxy.Route]{Spec: routeSpec(b.file.Routes[name]), Value: r})
 	}
 	var err error
@@ -479,35 +401,5 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		}
 		p.Filters = append(p.Filters, f)
 	}
-	return p, errors.Join(errs...)
-}
-
-func (b *builder) buildListeners() {
-	for _, name := range b.listeners {
-		l := b.file.Listeners[name]
-		b.gen.Listeners = append(b.gen.Listeners, server.Listener{
-			Name: name, Address: l.Address, Connections: l.Limits.Connections,
-			PerClient: l.Limits.ConnectionsPerClient, Exempt: l.TrustProxy,
-			HTTP1: h1.ServerOptions{
-				MaxHead:    int(l.Limits.Header),
-				MaxFields:  l.Limits.Fields,
-				MaxBody:    int64(l.Limits.Body),
-				HeaderTime: l.Limits.HeaderTime,
-				Idle:       l.Limits.Idle,
-				Watcher:    b.watcher,
-			},
-			HTTP2: h2.ServerOptions{
-				MaxHead:    int(l.Limits.Header),
-				MaxFields:  l.Limits.Fields,
-				MaxBody:    int64(l.Limits.Body),
-				MaxStreams: l.Limits.Streams,
-				HeaderTime: l.Limits.HeaderTime,
-				Idle:       l.Limits.Idle,
-			},
-			Speaks: server.Protocols{
-				H1:  slices.Contains(l.Protocols, "h1"),
-				H2C: slices.Contains(l.Protocols, "h2c"),
-			},
-		})
-	}
+	return p, errors.Join(append(errs, b.markRoute(p, r))...)
 }

@@ -49,7 +49,7 @@ func (b *builder) openManager(listener string, a *config.ACME) error {
 	if err != nil {
 		return b.file.Problemf(key+".ca_roots", "listener %q: tls.acme.ca_roots: %v", listener, err)
 	}
-	if b.callouts.dry { // no state is touched
+	if b.dry { // no state is touched
 		return nil
 	}
 	m, letGo, err := b.acme.get(acmeKey{config.HashOf(*a), sha256.Sum256(roots)}, func() (*acme.Manager, error) {
@@ -130,14 +130,14 @@ func acmeWarnings(f *config.File) config.Problems {
 
 // reachable reports whether the port of a challenge that l may use is one of ours.
 func reachable(f *config.File, l *config.Listener) bool {
-	if slices.Contains(l.TLS.ACME.Challenges, acme.TLSALPN01) && portOf(l) == "443" {
+	if slices.Contains(l.TLS.ACME.Challenges, acme.TLSALPN01) && portOf(l.Address) == 443 {
 		return true
 	}
 	if !slices.Contains(l.TLS.ACME.Challenges, acme.HTTP01) {
 		return false
 	}
 	for _, other := range f.Listeners {
-		if other.TLS == nil && portOf(other) == "80" {
+		if other.TLS == nil && portOf(other.Address) == 80 {
 			return true
 		}
 	}
@@ -160,12 +160,4 @@ func mayBeChallenge(f *config.File, h *exchange.Request) bool {
 		}
 	}
 	return false
-}
-
-func portOf(l *config.Listener) string {
-	_, port, err := net.SplitHostPort(l.Address)
-	if err != nil {
-		return "" // a unix socket
-	}
-	return port
 }

@@ -29,9 +29,20 @@ func routeSpec(r *config.Route) route.Spec {
 	}
 }
 
-// newListener converts what the engine must know of l.
-func newListener(l *config.Listener) *proxy.Listener {
-	return &proxy.Listener{Name: l.Name, TrustProxy: l.TrustProxy, StripPort: l.StripPort}
+// newListener converts what the engine must know of l, but for what its certificates say.
+func newListener(f *config.File, l *config.Listener) *proxy.Listener {
+	p := &proxy.Listener{
+		Name: l.Name, TrustProxy: l.TrustProxy, StripPort: l.StripPort,
+		CertFields: l.TLS != nil && l.TLS.ClientCertHeaders,
+	}
+	for _, other := range f.Listeners {
+		p.DropCertFields = p.DropCertFields || other.TLS != nil && other.TLS.ClientCertHeaders
+	}
+	if target, _ := f.SecureListener(); l.Redirect != "" && target != nil {
+		port := portOf(target.Address)
+		p.Upgrade = func() int { return port }
+	}
+	return p
 }
 
 // conditions converts the conditions of one kind, ordered by name.
@@ -55,6 +66,7 @@ func newRoute(f *config.File, r *config.Route) (*proxy.Route, error) {
 		Deny:            r.Deny,
 		Timeout:         orNone(r.Timeout),
 		TunnelIdle:      orNone(r.WebSocket.Idle),
+		MaxTunnels:      r.WebSocket.Connections,
 		RequestHeaders:  headerEdits(r.RequestHeaders),
 		ResponseHeaders: headerEdits(r.ResponseHeaders),
 		Retry:           retry(r.Retry),

@@ -164,6 +164,7 @@ func buildDry(ctx context.Context, f *config.File) (denied []config.Problem, err
 		}
 	}
 	defer g.Release()
+	denied = append(denied, certWarnings(g)...)
 	return denied, g.Complete(ctx)
 }
 
@@ -192,7 +193,11 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 			upstreams[strings.TrimPrefix(g, host.GrantCall)] = true
 		}
 	}
-	for name := range f.Upstreams {
+	for name, u := range f.Upstreams {
+		if u.TLS != nil && u.TLS.InsecureSkipVerify {
+			list = append(list, f.Problemf("upstreams."+name+".tls.insecure_skip_verify",
+				"upstream %q: tls.insecure_skip_verify: whoever is on the way to its servers can read and change everything", name))
+		}
 		if !upstreams[name] {
 			list = append(list, f.Problemf("upstreams."+name, "upstream %q is used by no route", name))
 		}
@@ -209,7 +214,7 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 
 // logWarnings says in the log what `wproxy check` would have warned of.
 func (a *app) logWarnings(g *generation) {
-	for _, w := range warnings(g.file, g.Snapshot.Table.Shadowed()) {
+	for _, w := range append(warnings(g.file, g.Snapshot.Table.Shadowed()), certWarnings(g)...) {
 		a.log.Warn(w.Text, zap.Stringer("at", w.Pos))
 	}
 }

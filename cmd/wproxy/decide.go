@@ -99,7 +99,19 @@ func (pl *planner) plan(q question, limit int) (*plan, error) {
 	if q.peer.IsValid() {
 		p.head.Conn.Remote, p.head.Conn.RemoteIP = netip.AddrPortFrom(q.peer, 0), q.peer.Unmap().String()
 	}
-	p.sender = newListener(pl.file.Listeners[p.listener]).Prepare(p.head)
+	l := newListener(pl.file, pl.file.Listeners[p.listener])
+	if conf := pl.file.Listeners[p.listener]; conf.TLS == nil && conf.Redirect != "" {
+		p.head.Scheme = "http" // whatever was asked: that is how it would come in
+	}
+	p.sender = l.Prepare(p.head)
+	switch to, ok := l.UpgradeLocation(p.head); {
+	case !ok:
+		p.status, p.reason = 400, "missing_host"
+		return p, nil
+	case to != "":
+		p.status, p.reason, p.location = 308, "https_redirect", to
+		return p, nil
+	}
 	view := route.View(p.head)
 	p.candidates = pl.table.Explain(&view, limit)
 	r, ok := pl.table.Match(&view)

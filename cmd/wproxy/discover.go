@@ -153,6 +153,7 @@ func asProblem(file *config.File, u *config.Upstream, err error) error {
 
 // wanted returns what servers that were found are to become.
 func (s *serverSet) wanted(found []discover.Server) (all []wantedServer) {
+	secure := s.config.TLS != nil
 	for _, f := range found {
 		key := endpointKey{
 			upstream: s.config.Name, host: f.Host, tier: f.Tier,
@@ -163,8 +164,11 @@ func (s *serverSet) wanted(found []discover.Server) (all []wantedServer) {
 			if err != nil {
 				return nil, err
 			}
+			if secure {
+				e.UseTLS()
+			}
 			if f.Host != "" {
-				e.Host = strings.TrimSuffix(f.Host, ":80")
+				e.SetHost(f.Host)
 			}
 			e.Tier = f.Tier
 			return e, nil

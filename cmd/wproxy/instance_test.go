@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,6 +21,10 @@ import (
 
 	"wproxy/cmd/wproxy/internal/strict"
 )
+
+// sharedCache is an environment variable with a directory in which several instances of a
+// test keep compiled plugins: compiling takes seconds, and with the race detector half a minute.
+const sharedCache = "WPROXY_TEST_CACHE"
 
 // An instance is a whole wproxy, started as on the command line but in this
 // process, so that goroutines can be counted and races seen.
@@ -43,7 +48,8 @@ func startInstance(t testing.TB, toml string) *instance {
 		stderr: &syncBuffer{}, exited: make(chan int, 1),
 	}
 	t.Setenv("XDG_RUNTIME_DIR", dir) // the admin socket, away from others'
-	t.Setenv("XDG_CACHE_HOME", dir)  // compiled plugins
+	// Compiled plugins.
+	t.Setenv("XDG_CACHE_HOME", cmp.Or(os.Getenv(sharedCache), dir))
 	in.write(t, toml)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGWINCH) // its one goroutine stays for ever: not a leak
 	before := runtime.NumGoroutine()

@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
@@ -27,19 +29,13 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	if background {
 		args = args[1:]
 	}
-	noNeg(ts, neg, args, 2)
-	method, target, rest := args[0], args[1], args[2:]
-	var body []byte
-	if n := len(rest); n > 0 && strings.HasPrefix(rest[n-1], "@") {
-		body = []byte(ts.ReadFile(rest[n-1][1:]))
-		rest = rest[:n-1]
-	}
+	r := parseRequest(ts, args)
 	if background {
 		s.answers = make(chan string, 1)
-		go func() { s.answers <- roundTrip(method, target, rest, body) }() // ends with its deadline
+		go func() { s.answers <- r.roundTrip() }() // ends with its deadline
 		return
 	}
-	answer := roundTrip(method, target, rest, body)
+	answer := r.roundTrip()
 	for line := range strings.Lines(answer) {
 		if set, ok := strings.CutPrefix(line, "set-cookie: "); ok {
 			cookie, _, _ := strings.Cut(strings.TrimSpace(set), ";")
@@ -47,6 +43,49 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	put(ts, answer)
+}
+
+// A scriptRequest is what http sends.
+type scriptRequest struct {
+	method, target string
+	fields         []string
+	body           []byte
+	tls            *tls.Config
+}
+
+// parseRequest reads the arguments of http behind -bg.
+func parseRequest(ts *testscript.TestScript, args []string) *scriptRequest {
+	r := &scriptRequest{tls: &tls.Config{}}
+	for len(args) > 1 && strings.HasPrefix(args[0], "-") {
+		switch args[0] {
+		case "-cert":
+			c, err := tls.LoadX509KeyPair(ts.MkAbs(args[1]+".pem"), ts.MkAbs(args[1]+".key"))
+			ts.Check(err)
+			// Whatever CAs the other side names: a test may show the wrong one.
+			r.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c, nil }
+		case "-sni":
+			r.tls.ServerName = args[1]
+		default:
+			ts.Fatalf("http %s?", args[0])
+		}
+		args = args[2:]
+	}
+	noNeg(ts, false, args, 2)
+	r.method, r.target, r.fields = args[0], args[1], args[2:]
+	if n := len(r.fields); n > 0 && strings.HasPrefix(r.fields[n-1], "@") {
+		r.body = []byte(ts.ReadFile(r.fields[n-1][1:]))
+		r.fields = r.fields[:n-1]
+	}
+	r.tls.RootCAs = x509.NewCertPool()
+	if ca := stateOf(ts).cas["ca"]; ca != nil {
+		r.tls.RootCAs = ca.Pool()
+	}
+	return r
+}
+
+// roundTrip is parseRequest, and then sends it.
+func roundTrip(ts *testscript.TestScript, args []string) string {
+	return parseRequest(ts, args).roundTrip()
 }
 
 // cmdAnswer waits for the answer to http -bg.
@@ -60,18 +99,44 @@ func cmdAnswer(ts *testscript.TestScript, neg bool, args []string) {
 	s.answers = nil
 }
 
+// dial connects to host. With TLS, it asks for the host of the request's own field.
+func (r *scriptRequest) dial(u *url.URL) (net.Conn, error) {
+	nc, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		return nil, err
+	}
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	if u.Scheme != "https" {
+		return nc, nil
+	}
+	if r.tls.ServerName == "" {
+		r.tls.ServerName = u.Hostname()
+		for _, f := range r.fields {
+			if name, value, _ := strings.Cut(f, ":"); strings.EqualFold(name, "host") {
+				r.tls.ServerName = strings.TrimSpace(value)
+			}
+		}
+	}
+	c := tls.Client(nc, r.tls)
+	if err := c.Handshake(); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 // roundTrip returns the answer as text, or "error: ...".
-func roundTrip(method, target string, fields []string, body []byte) string {
+func (r *scriptRequest) roundTrip() string {
+	method, target, fields, body := r.method, r.target, r.fields, r.body
 	u, err := url.Parse(target)
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
-	c, err := net.Dial("tcp", u.Host)
+	c, err := r.dial(u)
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
 
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, u.RequestURI())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +32,8 @@ type origin struct {
 	wg    sync.WaitGroup
 }
 
-// cmdOrigin starts an upstream, at $NAME, with the port $NAME_PORT. Kinds:
+// cmdOrigin starts an upstream, at $NAME, with the port $NAME_PORT; with -tls and -h2 in
+// front of its name one that speaks those (script_tls_test.go). Kinds:
 //
 //	echo              200, with the request as it arrived as the body
 //	status CODE [field: value]...  this status, with the name of the origin as the body
@@ -43,8 +45,10 @@ type origin struct {
 //	reset             reads a request, and resets the connection
 //	cut               200 with half of the body that it announces
 //	garbage           bytes that are no HTTP
+//	upgrade           101 to the protocol that was asked for; then it sends back what it gets
 //	refused           nobody listens
 func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
+	secure, args := originFlags(ts, args)
 	noNeg(ts, neg, args, 2)
 	name, kind, rest := args[0], args[1], args[2:]
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -57,10 +61,17 @@ func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(l.Close())
 		return
 	}
+	if secure.tls != nil && !secure.h2 {
+		l = tls.NewListener(l, secure.tls)
+	}
 	o := &origin{listener: l, conns: map[net.Conn]bool{}, gate: make(chan struct{}, 100)}
 	o.answer, err = o.kind(name, kind, rest)
 	ts.Check(err)
 	stateOf(ts).origins[name] = o
+	if secure.h2 {
+		o.serveHTTP2(ts, secure, kind, name)
+		return
+	}
 	o.wg.Go(o.accept)
 	ts.Defer(o.close)
 }
@@ -121,6 +132,12 @@ func (o *origin) kind(name, kind string, args []string) (func(net.Conn, *http.Re
 	case "cut":
 		return func(c net.Conn, _ *http.Request) bool {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"+strings.Repeat("x", 50))
+			return false
+		}, nil
+	case "upgrade":
+		return func(c net.Conn, r *http.Request) bool {
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))
+			_, _ = io.Copy(c, c)
 			return false
 		}, nil
 	case "garbage":

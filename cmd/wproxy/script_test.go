@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"wproxy/core/certs/acme/acmetest"
+	"wproxy/core/certs/certstest"
 	"wproxy/plugins"
 )
 
@@ -48,7 +49,8 @@ func TestMain(m *testing.M) {
 //	                         watchdog's time
 //	ended CODE               wait for its end
 //	exits CODE COMMAND...    run a command that ends with this code
-//	origin NAME KIND [ARG]   start a scripted upstream; $NAME is its address (origin_test.go)
+//	origin [-tls[=VARIANT]] [-h2[=too]] NAME KIND [ARG]
+//	                         start a scripted upstream; $NAME is its address (origin_test.go)
 //	acme NAME [down]         run an ACME server (script_acme_test.go), or end it
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests
@@ -58,8 +60,12 @@ func TestMain(m *testing.M) {
 //	record NAME KEY [RR...]  make these, with $NAMEs in them replaced, all the records of KEY,
 //	                         "name. TYPE", that it has (script_dns_test.go)
 //	guest FILE KIND [ARG]    make a plugin (script_guest_test.go)
-//	http [-bg] METHOD URL [field: value]... [@FILE]
-//	                         send a request; the answer becomes stdout
+//	http [-bg] [-cert NAME] [-sni NAME] METHOD URL [field: value]... [@FILE]
+//	                         send a request; the answer becomes stdout. https believes the CA of
+//	                         cert; -cert shows NAME.pem, -sni asks for another host than the field
+//	cert [-ca CA] [-client] [-rsa] [-expired] FILE NAME...
+//	                         make FILE.pem and FILE.key for these names, signed by CA ("ca"), which is
+//	                         made with its CA.pem when it is first named
 //	answer                   wait for the answer to http -bg
 //	repeat N COMMAND...      run a command of this list N times, outputs together
 //	until PATTERN http ARG...  send a request again and again until the answer matches: an
@@ -81,7 +87,9 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Values[scriptKey{}] = &script{origins: map[string]*origin{}, zones: map[string]*zone{}}
+			e.Values[scriptKey{}] = &script{
+				origins: map[string]*origin{}, zones: map[string]*zone{}, cas: map[string]*certstest.CA{},
+			}
 			repository, err := filepath.Abs(root)
 			if err != nil {
 				return err
@@ -129,6 +137,7 @@ func TestScript(t *testing.T) {
 			"guest":      cmdGuest,
 			"http":       cmdHTTP,
 			"h2c":        cmdH2C,
+			"cert":       cmdCert,
 			"answer":     cmdAnswer,
 			"repeat":     cmdRepeat,
 			"until":      cmdUntil,
@@ -164,6 +173,8 @@ type script struct {
 	answers chan string // of http -bg
 
 	authorities map[string]*acmetest.Server // of acme
+	ca          *certstest.CA
+	cas         map[string]*certstest.CA
 }
 
 type scriptKey struct{}
@@ -390,7 +401,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("only http can be repeated")
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		answer := roundTrip(args[2], args[3], args[4:], nil)
+		answer := roundTrip(ts, args[2:])
 		if re.MatchString(answer) != neg {
 			put(ts, answer)
 			return

@@ -292,6 +292,10 @@ func (a *app) serverOptions() server.Options {
 		},
 		TooMany: m.ConnectionRefused,
 		Refused: func(p *proxy.Proxy, r *h1.Refusal) { p.Refused(refusalRecord(r)) },
+		Cut: func(connections, tunnels int) {
+			a.log.Warn("the time to drain is over: closing what is left", zap.Int("connections", connections), zap.Int("tunnels", tunnels))
+		},
+		HandshakeFailed: a.handshakeFailed,
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",
 				zap.Any("value", v), zap.ByteString("stack", stack))

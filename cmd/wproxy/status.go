@@ -217,6 +217,7 @@ func pluginStatus(c *config.Plugin, p *host.Plugin) PluginStatus {
 func (a *app) metricsHandler() http.Handler {
 	next := a.parts.metrics.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.countCertificates()
 		instances, memory := map[string]int{}, map[string]int64{}
 		a.parts.modules.each(func(k moduleKey, p *loadedModule) {
 			s := p.Stats() // an older generation's may still be there

@@ -10,7 +10,7 @@ import (
 // own are the names of a record's own fields: no plugin can write them again.
 var own = [...]string{
 	"ts", "request_id", "client", "listener", "method", "host", "path", "status", "bytes_in", "bytes_out", "route", "upstream",
-	"server", "tries", "retried", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol",
+	"server", "tries", "retried", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol", "grpc_status", "client_cert",
 }
 
 // An encoder turns records into lines of JSON (RFC 8259). It appends to the log's
@@ -33,6 +33,10 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 	b = appendEscaped(b, cut(r.Client))
 	b = append(b, `","listener":"`...)
 	b = appendEscaped(b, r.Listener)
+	if r.ClientCert != "" {
+		b = append(b, `","client_cert":"`...)
+		b = appendEscaped(b, cut(r.ClientCert))
+	}
 	b = append(b, `","method":"`...)
 	b = appendEscaped(b, cut(r.Method))
 	b = append(b, `","host":"`...)
@@ -67,6 +71,10 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 	if r.Reason != "" {
 		b = append(b, `,"reason":"`...)
 		b = append(appendEscaped(b, cut(r.Reason)), '"')
+	}
+	if r.GRPC {
+		b = append(b, `,"grpc_status":`...)
+		b = strconv.AppendInt(b, int64(r.GRPCStatus), 10)
 	}
 	for i := range r.Fields[:min(len(r.Fields), maxFields)] {
 		x := &r.Fields[i]

@@ -16,24 +16,28 @@ type Record struct {
 	RequestID string
 	Client    string // address of the client, after trust_proxy
 	Listener  string
-	Method    string
-	Host      string // authority
-	Path      string // target as the client sent it, canonical, with query
-	Protocol  string // of the client's message, "HTTP/1.1"
-	Status    int    // 499: the client went before an answer
-	BytesIn   int64  // body bytes from the client
-	BytesOut  int64  // body bytes to the client
-	Route     string
-	Upstream  string
-	Server    string
-	Tries     int
-	Retried   []string      // why each try but the last was not enough: a kind of failure, or a status; borrowed
-	Connect   time.Duration // 0: the connection was there already
-	FirstByte time.Duration // from the start of the last try to the head of the answer
-	Total     time.Duration
-	Reason    string // why wproxy answered itself, or why the exchange broke off
-	Referer   string // combined format only
-	UserAgent string // combined format only
+	// ClientCert is the subject of the client's certificate, verified; "": none.
+	ClientCert string
+	Method     string
+	Host       string // authority
+	Path       string // target as the client sent it, canonical, with query
+	Protocol   string // of the client's message, "HTTP/1.1"
+	Status     int    // 499: the client went before an answer
+	BytesIn    int64  // body bytes from the client
+	BytesOut   int64  // body bytes to the client
+	Route      string
+	Upstream   string
+	Server     string
+	Tries      int
+	Retried    []string      // why each try but the last was not enough: a kind of failure, or a status; borrowed
+	Connect    time.Duration // 0: the connection was there already
+	FirstByte  time.Duration // from the start of the last try to the head of the answer
+	Total      time.Duration
+	Reason     string // why wproxy answered itself, or why the exchange broke off
+	GRPC       bool   // the answer was one in gRPC and said how the call had ended
+	GRPCStatus int    // with this code, if GRPC
+	Referer    string // combined format only
+	UserAgent  string // combined format only
 
 	// Fields are what plugins added; a name that is one of the record's own is
 	// dropped, so that a plugin cannot forge a status. Plugins is one entry per plugin that ran.

@@ -23,26 +23,25 @@ func (s *ServerEntry) resolve() error {
 	case strings.HasPrefix(a, "unix:"):
 		s.Network, s.Dial = "unix", strings.TrimPrefix(a, "unix:")
 		return checkSocket(a, s.Dial)
-	case strings.HasPrefix(a, "https://"):
-		return fmt.Errorf("%q: TLS to upstreams is not supported by this version yet", a)
 	}
 	s.Network, s.Dial = "tcp", a
-	if rest, ok := strings.CutPrefix(a, "http://"); ok {
+	if scheme, rest, ok := strings.Cut(a, "://"); ok && (scheme == "http" || scheme == "https") {
+		s.Scheme = scheme
 		rest = strings.TrimSuffix(rest, "/")
 		if strings.ContainsAny(rest, "/?#@") {
 			return fmt.Errorf("%q: a server is an address; a path belongs into `rewrite` or `strip` of a route", a)
 		}
 		s.Dial = rest
 		if !hasPort(rest) {
-			s.Dial = net.JoinHostPort(strings.Trim(rest, "[]"), "80")
+			s.Dial = net.JoinHostPort(strings.Trim(rest, "[]"), map[string]string{"http": "80", "https": "443"}[scheme])
 		}
 	}
 	if scheme, _, ok := strings.Cut(s.Dial, "://"); ok {
-		return fmt.Errorf("%q: unknown scheme %q; write host:port, http://host or unix:/path", a, scheme)
+		return fmt.Errorf("%q: unknown scheme %q; write host:port, http://host, https://host or unix:/path", a, scheme)
 	}
 	host, port, err := splitAddress(s.Dial)
 	if err != nil {
-		return fmt.Errorf("%q: %w; write host:port, http://host, unix:/path or builtin:httpbin", a, err)
+		return fmt.Errorf("%q: %w; write host:port, http://host, https://host, unix:/path or builtin:httpbin", a, err)
 	}
 	if host == "" {
 		return fmt.Errorf("%q: names no host", a)

@@ -65,11 +65,13 @@ type Listener struct {
 	// TrustProxy lists the peers whose X-Forwarded-* and Forwarded fields are
 	// believed: addresses or CIDRs. Default: nobody's.
 	TrustProxy []netip.Prefix `toml:"trust_proxy"`
+	// TLS makes it speak TLS. Absent: it does not.
+	TLS *ListenerTLS `toml:"tls"`
+	// Redirect "https" answers everything with a redirect (308) to the listener with TLS.
+	Redirect string `toml:"redirect" oneof:"https"`
 	// StripPort leaves the port out of the authority that plugins, redirects and
 	// upstreams see. Default false.
 	StripPort bool `toml:"strip_port"`
-	// TLS, if set, makes clients speak TLS.
-	TLS *TLS `toml:"tls"`
 }
 
 // Limits bound what one client may make wproxy hold.

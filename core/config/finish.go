@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,24 @@ func (f *File) finish() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) { // in order: the first that has a `to` is its place
 		f.finishRoute(f.Routes[name])
+	}
+	for _, u := range f.Upstreams {
+		u.secure()
+	}
+}
+
+// secure decides which servers are spoken to over TLS.
+func (u *Upstream) secure() {
+	scheme := "http"
+	if u.TLS != nil {
+		scheme = "https"
+	}
+	for i := range u.Servers {
+		s := &u.Servers[i]
+		if s.Scheme = cmp.Or(s.Scheme, scheme); s.Scheme == "https" && u.TLS == nil {
+			u.TLS = new(UpstreamTLS)
+			setDefaultsOf(u.TLS)
+		}
 	}
 }
 
@@ -52,8 +71,8 @@ func (l *Listener) finish() {
 	}
 }
 
-// secure reports whether clients connect with TLS. There is no key for it yet.
-func (l *Listener) secure() bool { return false }
+// secure reports whether clients connect with TLS.
+func (l *Listener) secure() bool { return l.TLS != nil }
 
 // finishRoute fills in what follows for one route.
 func (f *File) finishRoute(r *Route) {

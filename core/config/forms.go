@@ -19,6 +19,8 @@ func (b *binder) bindForm(sc scope, n *node, v reflect.Value) {
 		*p = b.targets(sc, n)
 	case *[]ServerEntry:
 		*p = b.servers(sc, n)
+	case *[]Certificate:
+		*p = b.certificates(sc, n)
 	case *[]Test:
 		*p = b.tests(n)
 	case *Redirect:

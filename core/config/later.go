@@ -8,13 +8,9 @@ func later(table string) []string {
 	case "File":
 		return []string{"stores", "metrics", "tracing"}
 	case "Listener":
-		return []string{"proxy_protocol", "redirect"}
-	case "TLS":
-		return []string{"certs", "min"}
+		return []string{"proxy_protocol"}
 	case "Upstream":
-		return []string{"tls", "send_proxy"}
-	case "Connect":
-		return []string{"protocol"}
+		return []string{"send_proxy"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
 	case "Admin":

@@ -274,6 +274,9 @@ func (b *binder) object(f *File, table, name string, n *node) {
 		o := &Upstream{Name: name, Pos: n.pos}
 		f.Upstreams[name] = o
 		bindObject(b, sc, n, o)
+		if t := n.table["tls"]; o.TLS != nil && t != nil {
+			o.TLS.resolve(t)
+		}
 	case "plugins":
 		o := &Plugin{Name: name, Pos: n.pos, Kind: "http", VMID: name, Sandbox: f.Sandbox}
 		f.Plugins[name] = o
@@ -310,6 +313,15 @@ func (p *Plugin) resolve(f *File, n *node) {
 			dir = filepath.Dir(w.pos.File)
 		}
 		p.Path = filepath.Join(dir, p.Wasm)
+	}
+}
+
+// resolve makes the paths relative to the file that names them.
+func (t *UpstreamTLS) resolve(n *node) {
+	for key, path := range map[string]*string{"ca": &t.CA, "cert": &t.Cert, "key": &t.Key} {
+		if k := n.table[key]; k != nil && *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(filepath.Dir(k.pos.File), *path)
+		}
 	}
 }
 

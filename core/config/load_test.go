@@ -105,7 +105,7 @@ to   = "http://origin.example"
 servers = ["10.0.0.1:80", { address = "unix:/run/api.sock", weight = 3, max_connections = 20, max_requests = 30 }, "builtin:httpbin", "http://[::1]"]
 host    = "server"
 pool    = { idle = 64, idle_time = "30s", per_server = 8, max_requests = 16, queue = 10, queue_time = "500ms" }
-connect = { timeout = "1s", total = "5s", read_timeout = "20s", write_timeout = 0 }
+connect = { timeout = "1s", total = "5s", read_timeout = "20s", write_timeout = 0, protocol = "h1" }
 
 [upstreams.api-next]
 servers = "10.0.0.2:80"
@@ -200,17 +200,17 @@ func TestLoad(t *testing.T) {
 	check("short redirect", *f.Routes["short"].Redirect, config.Redirect{"/long", 307})
 	check("respond", f.Routes["health"].Respond.Headers, map[string]config.Value{"content-type": config.Plain("text/plain")})
 	check("to", f.Routes["to"].Upstream, []config.Target{{"http://origin.example", 1}})
-	check("to's upstream", f.Upstreams["http://origin.example"].Servers, []config.ServerEntry{{Address: "http://origin.example", Weight: 1, Network: "tcp", Dial: "origin.example:80"}})
+	check("to's upstream", f.Upstreams["http://origin.example"].Servers, []config.ServerEntry{{Address: "http://origin.example", Weight: 1, Network: "tcp", Dial: "origin.example:80", Scheme: "http"}})
 	check("upstreams", len(f.Upstreams), 3)
 	check("servers", f.Upstreams["api"].Servers, []config.ServerEntry{
-		{Address: "10.0.0.1:80", Weight: 1, Network: "tcp", Dial: "10.0.0.1:80"},
-		{Address: "unix:/run/api.sock", Weight: 3, MaxConnections: 20, MaxRequests: 30, Network: "unix", Dial: "/run/api.sock"},
-		{Address: "builtin:httpbin", Weight: 1, Network: "builtin", Dial: "httpbin"},
-		{Address: "http://[::1]", Weight: 1, Network: "tcp", Dial: "[::1]:80"},
+		{Address: "10.0.0.1:80", Weight: 1, Network: "tcp", Dial: "10.0.0.1:80", Scheme: "http"},
+		{Address: "unix:/run/api.sock", Weight: 3, MaxConnections: 20, MaxRequests: 30, Network: "unix", Dial: "/run/api.sock", Scheme: "http"},
+		{Address: "builtin:httpbin", Weight: 1, Network: "builtin", Dial: "httpbin", Scheme: "http"},
+		{Address: "http://[::1]", Weight: 1, Network: "tcp", Dial: "[::1]:80", Scheme: "http"},
 	})
-	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 16, 10, 500 * time.Millisecond})
-	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 0, 100, time.Second})
-	check("connect", f.Upstreams["api"].Connect, config.Connect{time.Second, 5 * time.Second, 20 * time.Second, 0})
+	check("pool", f.Upstreams["api"].Pool, config.Pool{64, 30 * time.Second, 8, 16, 10, 500 * time.Millisecond, 100})
+	check("default pool", f.Upstreams["api-next"].Pool, config.Pool{256, time.Minute, 0, 0, 100, time.Second, 100})
+	check("connect", f.Upstreams["api"].Connect, config.Connect{time.Second, 5 * time.Second, 20 * time.Second, 0, "h1"})
 	p := f.Plugins["limit"]
 	check("plugin path", p.Path, filepath.Join(filepath.Dir(f.Path), "limit.wasm"))
 	check("plugin ids", []string{p.RootID, p.VMID, p.Kind, f.Plugins["headers"].VMID}, []string{"root", "shared", "http", "headers"})
@@ -250,7 +250,7 @@ func TestDefaults(t *testing.T) {
 	if g.Routes["all"].Hash != f.Routes["all"].Hash || g.Upstreams["127.0.0.1:3000"].Hash != f.Upstreams["127.0.0.1:3000"].Hash {
 		t.Error("--to and the smallest file differ")
 	}
-	for _, bad := range []string{"", "3000", "https://a", "a:0"} {
+	for _, bad := range []string{"", "3000", "ftp://a", "a:0"} {
 		if _, err := config.ForAddress(bad); err == nil || !strings.HasPrefix(err.Error(), "--to: ") {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -169,7 +169,7 @@ func describeField(f reflect.StructField) (values, fallback string) {
 		values = "name, or table of names and weights"
 	case *[]ServerEntry:
 		values = "list of addresses and tables"
-	case *[]Test:
+	case *[]Test, *[]Certificate:
 		values = "list of tables"
 	case *any:
 		values = "table or text"

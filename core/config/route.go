@@ -254,4 +254,7 @@ func RetryStatus(on string) int {
 type WebSocket struct {
 	// Idle is how long a tunnel may be silent in both directions. Default 5m; 0: for ever.
 	Idle time.Duration `toml:"idle" default:"5m" range:"0..720h"`
+	// Connections is how many tunnels may be open at a time, with requests for one that are
+	// not answered yet. Beyond it: 503. Default 0: any number.
+	Connections int `toml:"connections" default:"0" range:"0..1000000"`
 }

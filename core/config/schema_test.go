@@ -316,6 +316,8 @@ func (w *schemaWriter) value(f reflect.StructField, path string) object {
 		return oneOrMore(anyOf(object{"type": "string"}, entry))
 	case *[]Test:
 		return list(w.def(reflect.TypeFor[Test](), path))
+	case *[]Certificate:
+		return oneOrMore(w.def(reflect.TypeFor[Certificate](), path))
 	case *Redirect, *Mirror: // one key stands for the table
 		return anyOf(object{"type": "string"}, w.def(typ, path))
 	case *map[string]any:

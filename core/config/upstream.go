@@ -41,14 +41,36 @@ type Upstream struct {
 	DeadlineHeader string `toml:"deadline_header"`
 	// Pool bounds the connections.
 	Pool Pool `toml:"pool"`
-	// Connect holds the times of connecting, reading and writing.
+	// Connect holds the times of connecting, reading and writing, and the protocol.
 	Connect Connect `toml:"connect"`
+	// TLS, if there, encrypts the connections to all servers. An https:// in front of
+	// an address does so for that server, as if tls were an empty table.
+	TLS *UpstreamTLS `toml:"tls"`
+}
+
+// UpstreamTLS says how servers are verified and what they are shown. Paths are
+// relative to the file that names them.
+type UpstreamTLS struct {
+	// ServerName is the name that a server's certificate must have, and that is sent
+	// as SNI. "" (default): host of the upstream if that is a name, and otherwise the
+	// host of the server's address.
+	ServerName string `toml:"server_name"`
+	// CA is a PEM file of the authorities that are believed. "": the system's.
+	CA string `toml:"ca"`
+	// Cert and Key are PEM files of the certificate that servers are shown when they
+	// ask for one, the leaf first. They are read again when they change.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+	// InsecureSkipVerify takes any certificate of any name: `check` and the log warn.
+	InsecureSkipVerify bool `toml:"insecure_skip_verify"`
+	// Min is the lowest version of TLS. Default "1.2".
+	Min string `toml:"min" default:"1.2" oneof:"1.2|1.3"`
 }
 
 // A ServerEntry is one server. Short form: a string, the Address.
 type ServerEntry struct {
-	// Address as written: "host:port", "http://host[:80]", "unix:/path" or
-	// "builtin:httpbin". It names the server in metrics and commands.
+	// Address as written: "host:port", "http://host[:80]", "https://host[:443]",
+	// "unix:/path" or "builtin:httpbin". It names the server in metrics and commands.
 	Address string `toml:"address"`
 	// Weight is its share of requests among the servers. Default 1.
 	Weight int `toml:"weight" default:"1" range:"1..1000"`
@@ -66,6 +88,9 @@ type ServerEntry struct {
 	Network string `toml:"-"`
 	// Dial is "host:port", a path, or the name of the built-in, from Address.
 	Dial string `toml:"-"`
+	// Scheme is "http" or "https": as written in Address, and otherwise by whether there
+	// is a tls.
+	Scheme string `toml:"-"`
 }
 
 // A Sticky is the cookie that keeps a client on its server.
@@ -101,16 +126,22 @@ type Pool struct {
 	Queue int `toml:"queue" default:"100" range:"0..1000000"`
 	// QueueTime is the longest such a wait. Default 1s.
 	QueueTime time.Duration `toml:"queue_time" default:"1s" range:"1ms..10m"`
+	// Streams is the most requests at a time on one connection, where its protocol
+	// carries several (HTTP/2), if the server allows as many. Default 100.
+	Streams int `toml:"streams" default:"100" range:"1..100000"`
 }
 
-// Connect holds the times of an upstream connection.
+// Connect holds the times of an upstream connection, and its protocol.
 type Connect struct {
 	// Timeout of one TCP attempt. Default 2s.
 	Timeout time.Duration `toml:"timeout" default:"2s" range:"1ms..10m"`
-	// Total of name lookup and all attempts together. Default 10s.
+	// Total of name lookup, all attempts and TLS together. Default 10s.
 	Total time.Duration `toml:"total" default:"10s" range:"1ms..10m"`
 	// ReadTimeout is the longest silence while an answer is awaited or read. Default 30s; 0: none.
 	ReadTimeout time.Duration `toml:"read_timeout" default:"30s" range:"0..24h"`
 	// WriteTimeout is the longest a write may make no progress. Default 30s; 0: none.
 	WriteTimeout time.Duration `toml:"write_timeout" default:"30s" range:"0..24h"`
+	// Protocol is "auto": HTTP/2 or HTTP/1.1 over TLS, whichever the server prefers,
+	// and HTTP/1.1 in clear; "h1"; or "h2", in clear with prior knowledge. Default "auto".
+	Protocol string `toml:"protocol" default:"auto" oneof:"auto|h1|h2"`
 }

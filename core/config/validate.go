@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,6 +82,10 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 	}
 	addresses[l.Address] = l.Name
 	v.protocols(l, key+".protocols", lb)
+	if l.TLS != nil {
+		v.listenerTLS(key, lb, l.TLS)
+	}
+	v.listenerRedirect(key, lb, l)
 }
 
 // protocols checks those of a listener.
@@ -99,9 +104,6 @@ func (v *validator) protocols(l *Listener, key, lb string) {
 			v.addf(at, "%s: protocols[%d]: \"h2c\" is HTTP/2 without TLS, and the listener has TLS; with it HTTP/2 is \"h2\"", lb, i)
 		}
 	}
-	if l.TLS != nil && l.TLS.ACME != nil {
-		v.acme(key+".tls.acme", lb, l.TLS.ACME)
-	}
 }
 
 func (v *validator) upstream(u *Upstream) {
@@ -114,6 +116,9 @@ func (v *validator) upstream(u *Upstream) {
 	v.outlier(u)
 	seen := map[string]bool{}
 	for i, s := range u.Servers {
+		if s.Network == "builtin" && u.Connect.Protocol == "h2" {
+			v.addf(fmt.Sprintf("%s.servers[%d]", key, i), "%s: servers: %q speaks HTTP/1.1 only; leave out connect.protocol", lb, s.Address)
+		}
 		if seen[s.Address] {
 			v.addf(fmt.Sprintf("%s.servers[%d]", key, i), "%s: servers: %q is listed twice; give it a weight instead", lb, s.Address)
 		}
@@ -136,6 +141,38 @@ func (v *validator) upstream(u *Upstream) {
 	if u.Connect.Timeout > u.Connect.Total {
 		v.addf(key+".connect", "%s: connect: one attempt (timeout, %s) is longer than all together (total, %s)",
 			lb, FormatDuration(u.Connect.Timeout), FormatDuration(u.Connect.Total))
+	}
+	v.upstreamTLS(u)
+}
+
+// upstreamTLS checks the tls of an upstream, and whether its servers agree with it.
+func (v *validator) upstreamTLS(u *Upstream) {
+	key, lb, t := "upstreams."+u.Name, label("upstreams", u.Name), u.TLS
+	if t == nil || v.reported(key+".tls") {
+		return
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		v.addf(key+".tls", "%s: tls: cert and key go together: the certificate that servers are shown, and its key", lb)
+	}
+	if n := t.ServerName; n != "" && !isName(n) {
+		if _, err := netip.ParseAddr(n); err != nil {
+			v.addf(key+".tls.server_name", "%s: tls.server_name: %q is neither a name nor an address", lb, n)
+		}
+	}
+	if _, all := v.f.index[key+".tls"]; !all {
+		return
+	}
+	named := t.ServerName != "" || u.Host != "" && u.Host != "server" || t.InsecureSkipVerify
+	for i, s := range u.Servers {
+		at := fmt.Sprintf("%s.servers[%d]", key, i)
+		switch {
+		case s.Network == "builtin":
+			v.addf(at, "%s: servers: %q is inside this process and knows no TLS; leave out tls", lb, s.Address)
+		case s.Scheme == "http":
+			v.addf(at, "%s: servers: %q says http, but the upstream has tls; write https:// or no scheme", lb, s.Address)
+		case s.Network == "unix" && !named:
+			v.addf(at, "%s: servers: %q has no name that its certificate could be held against; set tls.server_name", lb, s.Address)
+		}
 	}
 }
 

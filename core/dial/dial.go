@@ -1,6 +1,6 @@
 // Package dial makes connections to upstreams: TCP, unix sockets, and servers
-// inside the process. It is where a protocol is chosen for a connection; today
-// there is HTTP/1.1 only. Failures are *exchange.Error that say how to answer and
+// inside the process, encrypted or not. It is where a protocol is chosen for a
+// connection. Failures are *exchange.Error that say how to answer and
 // that the request may be tried again, because no byte of it was sent.
 package dial
 
@@ -22,8 +22,19 @@ type Options struct {
 	// ConnectTimeout bounds one attempt; Total all of them, with name resolution.
 	ConnectTimeout, Total time.Duration
 
-	// NewConn wraps a connection in a codec. It owns nc from then on.
+	// Protocol is what is spoken. Auto is the zero value.
+	Protocol Protocol
+
+	// TLS encrypts the connections to endpoints whose scheme is https; it must be set
+	// where there are any.
+	TLS *TLS
+
+	// NewConn wraps a connection in HTTP/1.1. It owns nc from then on.
 	NewConn func(nc net.Conn) pool.Conn
+
+	// NewHTTP2 does so in HTTP/2. It must be set with the protocol HTTP2; nil with
+	// Auto is as HTTP1.
+	NewHTTP2 func(nc net.Conn) pool.Conn
 }
 
 // A Dialer makes connections. It is immutable and safe for concurrent use.
@@ -40,12 +51,18 @@ func New(o Options) *Dialer {
 	if o.Total <= 0 {
 		o.Total = DefaultConnectTotal
 	}
+	if o.NewHTTP2 == nil && o.Protocol == Auto {
+		o.Protocol = HTTP1
+	}
 	return &Dialer{o: o, net: net.Dialer{KeepAlive: keepAlive}}
 }
 
 // Dial connects to e. The error is an *exchange.Error with RetryAlways, Status
 // 502 or 504, and one of the reasons upstream_refused, upstream_unreachable,
-// upstream_connect_timeout and upstream_unresolved, or ctx's error when that was done first.
+// upstream_connect_timeout, upstream_unresolved, and of TLS upstream_tls_verify (the
+// certificate is not believed), upstream_tls_timeout, upstream_alpn (no protocol in
+// common) and upstream_tls_handshake (anything else), of HTTP/2 upstream_no_http2 (the
+// server does not speak it), or ctx's error when that was done first.
 func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
 	total, cancel := context.WithTimeout(ctx, d.o.Total)
 	defer cancel()
@@ -56,7 +73,48 @@ func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, err
 		}
 		return nil, failure(err)
 	}
-	return d.o.NewConn(nc), nil
+	h2 := d.o.Protocol == HTTP2
+	if e.Scheme == "https" {
+		c, proto, err := d.o.TLS.handshake(total, nc, e, d.o.Protocol)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, err
+		}
+		nc, h2 = c, proto == alpnH2
+	}
+	if !h2 {
+		return d.o.NewConn(nc), nil
+	}
+	c := d.o.NewHTTP2(nc)
+	if err := d.ready(total, c); err != nil {
+		_ = c.Close() // the error says why it is of no use
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// ready waits until the server has shown that it speaks HTTP/2.
+func (d *Dialer) ready(ctx context.Context, c pool.Conn) error {
+	r, ok := c.(interface {
+		Ready(ctx context.Context) error
+	})
+	if !ok {
+		return nil
+	}
+	err := r.Ready(ctx)
+	if err == nil {
+		return nil
+	}
+	e := tlsError("upstream_no_http2", err)
+	if ctx.Err() != nil {
+		e.Status = 504
+	}
+	return e
 }
 
 // connect resolves the name and tries its addresses (race.go), each for at most

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 )
 
@@ -123,4 +124,11 @@ type Conn struct {
 	RemoteAddr string               // Remote.String(), made once
 	LocalAddr  string               // Local.String(), made once
 	TLS        *tls.ConnectionState // nil without TLS
+
+	// Certificate is what the client was shown; nil without TLS. ClientPolicy names what was
+	// asked of the client's certificate, "": nothing; equal names, equal rules. Identity
+	// is who the client has proven to be; nil: nobody.
+	Certificate  *x509.Certificate
+	ClientPolicy string
+	Identity     *Identity
 }

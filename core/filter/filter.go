@@ -10,6 +10,7 @@ package filter
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"sync"
 	"time"
@@ -87,6 +88,7 @@ type Exchange struct {
 	// as an answer may come from a filter at any time, and needs it for nothing else.
 	Mu sync.Mutex
 
+	grpc       uint8   // whether the client speaks gRPC, once that is known
 	requestRun bool    // the request head has reached a filter
 	over       bool    // the answer has ended
 	parked     []Waker // filters whose feeder waits
@@ -115,6 +117,7 @@ type Outcome struct {
 	ConnectTime   time.Duration
 	FirstByteTime time.Duration
 	Reused        bool
+	TLS           *tls.ConnectionState // of the connection; nil: it is in clear, or there is none
 }
 
 // A Prop is a property that a plugin has set, for later plugins of the chain.

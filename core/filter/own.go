@@ -11,8 +11,13 @@ import (
 // sets the fields of h that go with it: a short text that a person can act on, or
 // the same as JSON for a client that prefers it. A person who sees it finds the
 // exchange in the log by its request id. reason may be empty. The length is the
-// caller's business.
+// caller's business. To a client that speaks gRPC a failure is told in gRPC: h has the
+// status 200 then, there is no body, and h is to end the message.
 func (x *Exchange) AppendStatus(b []byte, h *exchange.Response, status int, reason string) []byte {
+	if status >= 400 && x.IsGRPC() {
+		SetGRPCHead(h, GRPCCode(status, reason), string(x.AppendGRPCMessage(nil, status, reason)))
+		return b
+	}
 	h.Status = status
 	if prefersJSON(x.accept()) {
 		h.Fields.Add("content-type", "application/json")

@@ -122,6 +122,11 @@ func (b *body) wait(f *feeder, dst content, fresh bool) error {
 	}
 	if fresh {
 		if ok, err := c.tryFill(bodyBuffer); err != nil {
+			if b.framing == tunnel { // what was said last counts, whatever came then
+				if err := dst.Data(nil, false); err != nil {
+					return err
+				}
+			}
 			return f.failed(err)
 		} else if ok {
 			return nil

@@ -2,6 +2,8 @@ package h1
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -22,6 +24,7 @@ type ClientConn struct {
 	// Immutable.
 	o     *ClientOptions
 	watch watchID
+	facts *tls.ConnectionState // nil: in clear
 
 	state  atomic.Int32
 	reused atomic.Bool
@@ -49,6 +52,10 @@ func NewClientConn(nc net.Conn, o *ClientOptions) *ClientConn {
 	c.attach(nc)
 	c.quiet.attach()
 	c.turn.tries = c.rawTurn
+	if c.tls != nil {
+		st := c.tls.tls.State()
+		c.facts = &st
+	}
 	o.Watcher.add(c.raw, c, &c.watch)
 	return c
 }
@@ -65,12 +72,28 @@ func (c *ClientConn) Reserve() bool {
 		return false
 	}
 	if c.reused.Load() {
-		if p := c.quiet.peek(&c.conn); p == peekEnd || p == peekBytes {
+		if c.unasked() {
 			_ = c.Close() // there is nobody to tell
 			return false
 		}
 	}
 	return true
+}
+
+// unasked reports whether c, which is at rest, has ended, or has brought something that
+// nobody asked for. What cannot be known is taken for no. c is nobody else's.
+func (c *ClientConn) unasked() bool {
+	p := c.quiet.peek(&c.conn)
+	if c.tls == nil || p == peekUnknown {
+		return p == peekEnd || p == peekBytes
+	}
+	if p == peekNothing && !c.pending() && c.tls.tls.Records().Held() == 0 {
+		return false
+	}
+	// Bytes under TLS may be none for us: a TLS 1.3 server sends session tickets when
+	// it likes. TLS takes them in; what is left is data, an end, or nothing.
+	err := c.rawFill(limit{}, false)
+	return !errors.Is(err, errWouldBlock) || c.tls.tls.Records().Foreign()
 }
 
 // Open returns the stream of the exchange that Reserve has taken the slot for.
@@ -94,6 +117,10 @@ func (c *ClientConn) Open(context.Context) (exchange.Upstream, error) {
 // clientStreams holds released streams.
 var clientStreams sync.Pool
 
+// TLS returns the state of the TLS that c stands on; nil: it is in clear. It is not to be
+// changed.
+func (c *ClientConn) TLS() *tls.ConnectionState { return c.facts }
+
 // Reused reports whether an exchange has completed on c before.
 func (c *ClientConn) Reused() bool { return c.reused.Load() }
 
@@ -116,6 +143,13 @@ func (c *ClientConn) retire() bool {
 	}
 	c.o.Watcher.remove(c.watch)
 	return true
+}
+
+// forget gives back what TLS holds of a connection that is closed and that nobody reads.
+func (c *ClientConn) forget() {
+	if c.tls != nil {
+		c.tls.drop()
+	}
 }
 
 // giveBack gives the slot back.
@@ -145,5 +179,6 @@ func (c *ClientConn) closeIdle() bool {
 	}
 	c.o.Watcher.remove(c.watch)
 	_ = c.nc.Close() // the upstream has closed it already
+	c.forget()
 	return true
 }

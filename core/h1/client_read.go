@@ -236,11 +236,13 @@ func (x *clientStream) readError(err error) error {
 		e.Status, e.Reason = http.StatusGatewayTimeout, ReasonReadTimeout
 	case errors.Is(err, errDeadline):
 		e.Status, e.Reason = http.StatusGatewayTimeout, ReasonDeadline
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF) && flags&flagResBegun != 0:
 		e.Reason = ReasonTruncated
 	case flags&flagResBegun != 0 && isClosed(err):
 		e.Reason = ReasonTruncated
-	case isClosed(err) || errors.Is(err, net.ErrClosed):
+	case isAlert(err):
+		e.Reason = ReasonAlert
+	case isClosed(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF): // the last: TLS, without close_notify
 		e.Reason = ReasonClosed
 		if x.reused {
 			e.Retry = exchange.RetryIfReused

@@ -89,7 +89,7 @@ func (x *clientStream) Release() {
 	x.trailer.Reset()
 	x.head = responseHead{section: section{lines: x.head.lines[:0]}}
 	x.feeder = feeder{}
-	x.w.c, x.w.op.c = nil, nil
+	x.w.c, x.w.op.c, x.w.op.wrote = nil, nil, nil
 	x.method, x.upgrade = "", ""
 	if !invariants {
 		clientStreams.Put(x)
@@ -114,11 +114,15 @@ func (x *clientStream) SetTunnelIdle(d time.Duration) {
 }
 
 // Reset implements exchange.Stream.
-func (x *clientStream) Reset(exchange.Code) {
-	x.flags.Or(flagGivenUp | flagNoReuse)
+func (x *clientStream) Reset(code exchange.Code) {
+	flags := x.flags.Or(flagGivenUp | flagNoReuse)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.c != nil && x.c.retire() {
+	switch {
+	case x.c == nil || !x.c.retire():
+	case code == exchange.CodeNoError && flags&flagSwitched != 0:
+		_ = x.c.nc.Close() // a tunnel that has come to its end
+	default:
 		x.c.abort()
 	}
 }
@@ -149,7 +153,7 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 		return x.writeError(err)
 	}
 	switch {
-	case end && c.watch != 0 && x.reused:
+	case end && c.watch != 0 && x.reused && c.tls == nil:
 		// Feed sends it, for whom that is cheaper (rawTurn). On a new connection,
 		// which nobody has looked at, something may have come in already.
 		x.unsent = true

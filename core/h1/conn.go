@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wproxy/core/internal/buf"
+	"wproxy/core/internal/tlsconn"
 )
 
 // A conn moves bytes between a net.Conn and a pooled buffer, and keeps time.
@@ -23,6 +24,7 @@ type conn struct {
 	// Immutable.
 	nc   net.Conn
 	raw  syscall.RawConn // nil: not a socket
+	tls  *sealed         // nil: without TLS
 	base time.Time       // moments are counted from here
 
 	// Owned by the reader.
@@ -77,10 +79,18 @@ var (
 // attach starts c on nc.
 func (c *conn) attach(nc net.Conn) {
 	c.nc, c.base, c.size = nc, time.Now().Add(-1), headBuffer // -1: so that no moment is 0
+	t, secure := nc.(*tlsconn.Conn)
+	if secure {
+		nc = t.NetConn()
+	}
 	if sc, ok := nc.(syscall.Conn); ok && rawIO {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw, c.reads = raw, c.rawRead
 		}
+	}
+	if secure {
+		c.reads = c.rawOpen
+		c.seal(t)
 	}
 }
 
@@ -283,22 +293,33 @@ func (c *conn) resumeReads() {
 
 // write writes all of op.v, which it consumes.
 func (c *conn) write(op *writeOp) error {
-	if c.raw != nil {
+	switch {
+	case c.tls != nil:
+		return c.tls.flush(op)
+	case c.raw != nil:
 		return c.rawFlush(op)
 	}
 	for _, p := range op.v {
-		c.begin(&c.wr, op.limit)
-		for len(p) > 0 {
-			c.arm(&c.wr, c.nc.SetWriteDeadline)
-			n, err := c.nc.Write(p)
-			c.wrote += int64(n)
-			if p = p[n:]; n > 0 {
-				c.begin(&c.wr, op.limit)
-			}
-			if err != nil {
-				if err := c.expired(&c.wr, op.limit, err); err != nil {
-					return err
-				}
+		if err := c.writeTo(c.nc, p, op.limit, op.wrote); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeTo writes all of p to w, which is nc or what is below it, and counts in wrote.
+func (c *conn) writeTo(w net.Conn, p []byte, l limit, wrote *int64) error {
+	c.begin(&c.wr, l)
+	for len(p) > 0 {
+		c.arm(&c.wr, c.nc.SetWriteDeadline)
+		n, err := w.Write(p)
+		*wrote += int64(n)
+		if p = p[n:]; n > 0 {
+			c.begin(&c.wr, l)
+		}
+		if err != nil {
+			if err := c.expired(&c.wr, l, err); err != nil {
+				return err
 			}
 		}
 	}
@@ -307,6 +328,9 @@ func (c *conn) write(op *writeOp) error {
 
 // closeWrite sends a FIN and keeps reading; without that ability, it closes.
 func (c *conn) closeWrite() error {
+	if c.tls != nil {
+		c.tls.setLimit(limit{timeout: lastWriteTime})
+	}
 	if cw, ok := c.nc.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
 	}
@@ -316,6 +340,10 @@ func (c *conn) closeWrite() error {
 // abort closes so that the other end sees a reset, not an end: a cut message
 // that ends with its connection must not look complete.
 func (c *conn) abort() {
+	if c.tls != nil {
+		c.tls.tls.Abort() // without close_notify, which says that it is complete
+		return
+	}
 	if tc, ok := c.nc.(interface{ SetLinger(int) error }); ok {
 		_ = tc.SetLinger(0) // it is being closed; nothing is lost if this fails
 	}
@@ -343,4 +371,11 @@ func (c *conn) linger(d time.Duration) {
 func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, io.ErrClosedPipe)
+}
+
+// isAlert reports whether err is an alert of TLS from the other end: a TLS 1.3 server
+// that does not like the client's certificate says so only after the handshake.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" // crypto/tls does not export the alert's type
 }

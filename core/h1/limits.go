@@ -83,6 +83,20 @@ const (
 	maxCoalesce = 4 << 10
 )
 
+const (
+	// oneRecord is how many bytes certainly go into one TLS record: crypto/tls makes the
+	// first ones as long as a packet. Longer writes are collected and sent together.
+	oneRecord = 1 << 10
+	// recordOverhead is how many bytes of a record are not content, at most: header,
+	// nonce, type and tag.
+	recordOverhead = 32
+	// sealedBuffer is the size in bytes of the largest buffer in which records are
+	// collected: a body's buffer and what encryption adds, with room for a head.
+	sealedBuffer = 128 << 10
+	// lastWriteTime bounds saying goodbye to a TLS client that goes on sending.
+	lastWriteTime = 5 * time.Second
+)
+
 // maxLinger is how many bytes are read and thrown away while a connection
 // lingers: far more than is on its way when a client stops to read our answer, so
 // that a reset does not overtake it.

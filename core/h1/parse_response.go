@@ -33,7 +33,7 @@ func (h *responseHead) parse(b []byte, r *exchange.Response, method string) faul
 		return bad(ReasonBadTE) // RFC 9112 6.1
 	}
 	h.setFraming(r, method)
-	if status == 101 {
+	if status == 101 && h.upgrade { // RFC 9110 7.8: a sender of Upgrade must nominate it
 		r.Upgrade = h.protocol
 	}
 	return fault{}

@@ -35,7 +35,7 @@ func (c *serverConn) requestComplete() {
 		return
 	}
 	set := uint32(presArmed)
-	if !c.pipelined && len(c.buffered()) == 0 {
+	if !c.pipelined && !c.pending() {
 		set |= presAlone
 	}
 	if bits := c.presence.bits.Or(set) | set; bits&(presFIN|presHUP) != 0 {
@@ -85,6 +85,8 @@ func (c *serverConn) hold(lacks int64) {
 	v := c.presence.held.Load()&heldCalls + heldCount
 	v = v&heldCalls | heldOn
 	switch {
+	case c.tls != nil && c.tls.more:
+		return // some of it may have been read and decrypted already
 	case lacks < 0:
 		v |= heldOpen
 	case lacks > heldBytes:
@@ -104,19 +106,19 @@ func (c *serverConn) letGo() { c.presence.held.Store(c.presence.held.Load() & he
 // v being what lacks of it. Nothing follows a FIN: what the socket still holds is
 // the rest of the request, or it is not enough and nobody will ever send the rest.
 func (c *serverConn) judgeHeld(v uint64, bits uint32) {
-	n, known := int64(0), true
+	least, most, known := int64(0), int64(0), true
 	if bits&presHUP == 0 {
-		n, known = c.unread()
+		least, most, known = c.toCome()
 	}
 	if !known || c.presence.held.Load() != v {
 		return // the reader is at work again and will see for itself
 	}
 	lacks := int64(v & heldBytes) //nolint:gosec // 40 bits
 	switch {
-	case bits&presHUP != 0, v&heldOpen == 0 && n == lacks:
+	case bits&presHUP != 0, v&heldOpen == 0 && least == lacks && most == lacks:
 		c.ctx.cancel(exchange.ErrClientGone)
 		c.presence.setGone()
-	case v&heldOpen != 0 && n == 0, v&heldOpen == 0 && n < lacks:
+	case v&heldOpen != 0 && most == 0, v&heldOpen == 0 && most < lacks:
 		c.presence.tellIncomplete()
 	}
 }
@@ -124,7 +126,7 @@ func (c *serverConn) judgeHeld(v uint64, bits uint32) {
 // judge decides whether the client is gone, given that a FIN or worse has come
 // while an answer is due.
 func (c *serverConn) judge(bits uint32) {
-	if bits&presHUP == 0 && (bits&presAlone == 0 || c.peek() != peekEnd) {
+	if bits&presHUP == 0 && (bits&presAlone == 0 || !c.ended()) {
 		return
 	}
 	c.ctx.cancel(exchange.ErrClientGone)

@@ -73,21 +73,57 @@ func (c *conn) rawRead(fd uintptr) bool {
 		case errno == syscall.EINTR:
 			continue
 		case errno == syscall.EAGAIN:
-			c.release() // an idle connection holds no buffer
-			if !op.block {
-				op.err = errWouldBlock
-				return true
-			}
-			if !op.begun {
-				op.begun = true
-				c.begin(&c.rd, op.limit)
-			}
-			c.arm(&c.rd, c.nc.SetReadDeadline)
-			return false
+			return c.mustWait()
 		default:
 			op.err = errno
 		}
 		return true
+	}
+}
+
+// mustWait is the end of a callback of RawConn.Read that has found nothing.
+func (c *conn) mustWait() bool {
+	op := &c.rdOp
+	c.release() // an idle connection holds no buffer
+	if !op.block {
+		op.err = errWouldBlock
+		return true
+	}
+	if !op.begun {
+		op.begun = true
+		c.begin(&c.rd, op.limit)
+	}
+	c.arm(&c.rd, c.nc.SetReadDeadline)
+	return false
+}
+
+// rawOpen is rawRead for a conn with TLS: it reads records, and has tls.Conn decrypt
+// them when one is whole. tls.Conn itself is not asked before that, since each attempt
+// that comes to nothing costs an allocation.
+func (c *conn) rawOpen(fd uintptr) bool {
+	s := c.tls
+	records := s.tls.Records()
+	for {
+		if !s.more && !records.Whole() {
+			n, errno := receive(fd, records.Room(c.size))
+			switch {
+			case n > 0:
+				records.Filled(n)
+			case errno == 0:
+				records.Fail(io.EOF)
+			case errno == syscall.EINTR:
+			case errno == syscall.EAGAIN:
+				records.Release()
+				return c.mustWait()
+			default:
+				records.Fail(errno)
+			}
+			continue
+		}
+		if ok, err := s.open(); ok || err != nil {
+			c.rdOp.err = err
+			return true
+		}
 	}
 }
 
@@ -148,6 +184,7 @@ func (c *ClientConn) rawTurn(fd uintptr) bool {
 // idle connection has none.
 type writeOp struct {
 	c     *conn
+	wrote *int64                // counts bytes
 	tries func(fd uintptr) bool // rawWrite, made once
 	v     [3][]byte
 	limit limit
@@ -183,7 +220,7 @@ func (op *writeOp) rawWrite(fd uintptr) bool {
 		switch errno {
 		case 0:
 			op.begun = false
-			c.wrote += int64(n)
+			*op.wrote += int64(n)
 			if consume(&op.v, n) {
 				return true
 			}

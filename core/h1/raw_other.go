@@ -13,6 +13,7 @@ type (
 	readOp  struct{}
 	writeOp struct {
 		c     *conn
+		wrote *int64
 		tries func(uintptr) bool
 		v     [3][]byte
 		limit limit
@@ -35,6 +36,7 @@ const (
 
 func (*conn) rawFill(limit, bool) error { return errWouldBlock }
 func (*conn) rawRead(uintptr) bool      { return true }
+func (*conn) rawOpen(uintptr) bool      { return true }
 func (*conn) rawFlush(*writeOp) error   { return errWouldBlock }
 func (*writeOp) rawWrite(uintptr) bool  { return true }
 func (*conn) unread() (int64, bool)     { return 0, false }

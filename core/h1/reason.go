@@ -45,6 +45,7 @@ const (
 	ReasonDeadline      = "timeout"                 // the deadline of the whole exchange: 504
 	ReasonReset         = "reset"                   // Reset was called
 	ReasonClosed        = "closed"                  // the other end closed or reset the connection
+	ReasonAlert         = "tls_alert"               // the other end ended TLS with an alert, over the certificate it was shown, say
 	ReasonTruncated     = "truncated"               // an upstream's message ended too early
 	ReasonUpgrade       = "unexpected_upgrade"      // a 101 that nobody asked for, or to another protocol
 	ReasonInterim       = "too_many_interim"        // 1xx heads without end

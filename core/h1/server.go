@@ -130,6 +130,9 @@ func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn) *s
 func (s *Server) close(c *serverConn) {
 	s.o.Watcher.remove(c.watch)
 	c.drop()
+	if c.tls != nil {
+		c.tls.drop()
+	}
 	c.ctx.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +149,7 @@ func (s *Server) close(c *serverConn) {
 // awaitRequest waits for the first bytes of the next request. False: there will
 // be none.
 func (c *serverConn) awaitRequest() bool {
-	if c.pipelined = len(c.buffered()) > 0; c.pipelined {
+	if c.pipelined = c.pending(); c.pipelined {
 		return true
 	}
 	c.release()

@@ -28,6 +28,7 @@ const (
 	flagMustClose             // the connection cannot be kept
 	flagReset                 // Reset was called
 	flagDead                  // the Handler has returned
+	flagTunnel                // a 101 was written
 )
 
 // A serverStream is the client's side of one exchange. It is used again for
@@ -85,7 +86,7 @@ func (x *serverStream) close() {
 	x.head.facts = facts{}
 	x.trailer.Reset()
 	x.feeder = feeder{}
-	x.c, x.w.op.c = nil, nil
+	x.c, x.w.op.c, x.w.op.wrote = nil, nil, nil
 }
 
 // alive panics, in the invariants build, when the exchange is over.
@@ -354,13 +355,22 @@ func (x *serverStream) Reset(code exchange.Code) {
 	x.alive()
 	old := x.flags.Load()
 	if code == exchange.CodeNoError && old&flagResDone != 0 {
-		return // the reader was stopped when the answer ended
+		// The reader was stopped when the answer ended, but for that of a tunnel.
+		if old&flagTunnel != 0 {
+			x.flags.Or(flagMustClose)
+			x.c.stopReads()
+		}
+		return
 	}
 	old = x.flags.Or(flagReset | flagMustClose)
 	if old&(flagReset|flagDead) != 0 {
 		return
 	}
-	x.c.abort()
+	if code == exchange.CodeNoError && old&flagTunnel != 0 {
+		_ = x.c.nc.Close() // nothing of a tunnel is cut that could look whole
+	} else {
+		x.c.abort()
+	}
 	x.wake()
 }
 
@@ -419,7 +429,7 @@ func (x *serverStream) finish() bool {
 			c.served = true
 			return true
 		}
-		if len(c.buffered()) == 0 {
+		if !c.pending() {
 			_ = c.nc.Close() // everything was read and everything was sent
 			return false
 		}
@@ -435,11 +445,15 @@ func (x *serverStream) finish() bool {
 // abortUnlessEnded closes a connection whose answer is not complete, so that the
 // client sees a reset, and a tunnel's: in order, if both directions have ended.
 func (c *serverConn) abortUnlessEnded(x *serverStream) {
-	if x.tunnel && x.finished && x.body.done {
+	switch {
+	case !x.tunnel || !x.finished:
+		c.abort()
+	case x.body.done:
 		_ = c.nc.Close() // both directions have said goodbye
-		return
+	default:
+		x.w.release()
+		c.linger(c.s.o.DrainTime) // what the upstream has said last is not to be overtaken
 	}
-	c.abort()
 }
 
 // drain reads the rest of a request that was answered early (rule 8), so that

@@ -77,6 +77,7 @@ func (x *serverStream) setFraming(h *exchange.Response, end bool) int64 {
 	case h.Status == 101:
 		w.framing, w.marks, x.tunnel = tunnel, true, true
 		w.limit = limit{timeout: x.idle}
+		x.flags.Or(flagTunnel)
 		x.c.active.Store(int64(x.c.now()))
 		x.c.requestOver()
 		return -1

@@ -38,7 +38,7 @@ func (w *writer) reset(c *conn) {
 	if tries == nil {
 		tries = w.op.rawWrite
 	}
-	*w = writer{c: c, op: writeOp{c: c, tries: tries}}
+	*w = writer{c: c, op: writeOp{c: c, wrote: &c.wrote, tries: tries}}
 }
 
 // begin returns the waiting bytes for a head to be appended to, with room for

@@ -25,7 +25,7 @@ func (c *conn) drain() {
 // goAwayNow is the second step. c.mu is held; the reader calls.
 func (c *conn) goAwayNow() {
 	c.goingAway = goingNow
-	c.control(c.fr.WriteGoAway(c.last, http2.ErrCodeNo, nil))
+	c.control(c.fr.WriteGoAway(c.lastOf(), http2.ErrCodeNo, nil))
 }
 
 // fail gives the connection up because of err; the reader, which is woken, does the
@@ -37,6 +37,10 @@ func (c *conn) fail(err error) {
 	c.err = err
 	e := gone(err)
 	for _, s := range c.streams {
+		if c.client && s.ended {
+			s.shut(nil, false) // it has had its whole answer
+			continue
+		}
 		s.failWith(e)
 	}
 	c.kick()
@@ -56,10 +60,10 @@ func (c *conn) end(err error) error {
 	polite := !c.dead
 	switch {
 	case errors.As(err, &ce):
-		_ = c.fr.WriteGoAway(c.last, ce.code, []byte(ce.reason)) // appended, nothing can fail
+		_ = c.fr.WriteGoAway(c.lastOf(), ce.code, []byte(ce.reason)) // appended, nothing can fail
 	case errors.Is(err, errDone):
 		if c.goingAway != goingNow {
-			_ = c.fr.WriteGoAway(c.last, http2.ErrCodeNo, nil)
+			_ = c.fr.WriteGoAway(c.lastOf(), http2.ErrCodeNo, nil)
 		}
 	default:
 		polite = false // the other end has closed, or there is no way to it

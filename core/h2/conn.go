@@ -55,6 +55,9 @@ type conn struct {
 	base time.Time // moments are counted from here
 	o    *options
 	side side
+	// client: streams are opened by this end, and what a peer has said to the end is kept
+	// whatever it does then.
+	client bool
 
 	// Owned by the reader.
 	in    input
@@ -191,6 +194,15 @@ func (c *conn) closedBefore(id uint32) bool {
 		}
 	}
 	return false
+}
+
+// lastOf returns the last stream of the peer's that was opened, for a GOAWAY. c.mu is
+// held.
+func (c *conn) lastOf() uint32 {
+	if c.client {
+		return 0 // servers open none
+	}
+	return c.last
 }
 
 // remember notes that a stream is over; the id may have oursBit. c.mu is held.

@@ -86,8 +86,13 @@ func (c *conn) readReset(f *http2.RSTStreamFrame) error {
 		c.mu.Unlock()
 		return protocol()
 	}
-	ok := c.counts.resets.add(c.now(), rateReset)
-	if s != nil {
+	// An upstream can reset only what we have opened.
+	ok := c.client && s != nil || c.counts.resets.add(c.now(), rateReset)
+	switch {
+	case s == nil:
+	case c.client && s.ended:
+		s.shut(nil, false) // RFC 9113 8.1: the answer is complete, the rest of the request not wanted
+	default:
 		s.shut(&resetError{f.ErrCode}, false)
 	}
 	c.mu.Unlock()

@@ -34,6 +34,18 @@ const (
 	// exchanges for no longer.
 	DefaultServerKeepAlive = 60 * time.Second
 
+	// DefaultClientStreams is the most exchanges of a connection to an upstream at a
+	// time: as many as most servers allow.
+	DefaultClientStreams = 100
+
+	// DefaultClientIdle is how long a connection to an upstream may rest if nobody
+	// closes it earlier, which is what pools do.
+	DefaultClientIdle = time.Hour
+
+	// DefaultKeepAlive is how long an upstream with open streams may be silent until it
+	// is pinged. Servers of gRPC take pings in less than 5 minutes for abuse.
+	DefaultKeepAlive = 6 * time.Minute
+
 	// DefaultPingTime is how long the answer to a keep-alive ping may take.
 	DefaultPingTime = 15 * time.Second
 )
@@ -68,6 +80,9 @@ const (
 	// maxFrame is the size in bytes of the largest frame that we take, and write:
 	// the smallest value that RFC 9113 6.5.2 allows, so that streams take turns.
 	maxFrame = 16 << 10
+
+	// maxStreamID is the last stream of a client (RFC 9113 5.1.1).
+	maxStreamID = 1<<31 - 1
 
 	// maxTable is the size in bytes of the dynamic table of blocks that we read.
 	maxTable = 4 << 10

@@ -59,6 +59,11 @@ const (
 	ReasonTinyData      = "tiny_data_flood"
 	ReasonBacklog       = "output_backlog" // it makes us answer, and does not read
 	ReasonDead          = "ping_timeout"   // no answer to a keep-alive ping
+
+	ReasonTruncated = "truncated"           // an upstream's message ended too early
+	ReasonRefused   = "refused_stream"      // the upstream has not processed the request
+	ReasonGoAway    = "goaway"              // the upstream went away before it has seen the request
+	ReasonUpgrade   = "upgrade_unsupported" // HTTP/2 has no Upgrade (501)
 )
 
 // A connError ends the connection with a GOAWAY.

@@ -180,7 +180,8 @@ func (s *stream) feed(dst content, l limit) error {
 			}
 			continue
 		}
-		d, late := l.left(since, c.now())
+		now := c.now()
+		d, late := l.left(s.silentSince(since, now), now)
 		if d <= 0 && late {
 			return &wireError{errDeadline}
 		} else if d <= 0 {
@@ -188,6 +189,20 @@ func (s *stream) feed(dst content, l limit) error {
 		}
 		s.in.wait(d)
 	}
+}
+
+// silentSince returns since when the peer is silent, which last said something at since.
+// A server is waiting for us as long as we have not sent all of our message.
+func (s *stream) silentSince(since, now moment) moment {
+	if !s.c.client {
+		return since
+	}
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if !s.finished {
+		return now
+	}
+	return max(since, s.sent)
 }
 
 // took is called when the sink has taken n bytes: the peer may send as many again.

@@ -17,11 +17,12 @@ type stream struct {
 
 	// Guarded by c.mu.
 	id       uint32
-	open     bool  // it is in c.streams
-	ended    bool  // the peer has ended its message
-	finished bool  // we have ended ours
-	err      error // why calls fail; nil: they do not
-	tooLarge bool  // the body that comes in is; Feed fails, and the answer can still be written
+	open     bool   // it is in c.streams
+	ended    bool   // the peer has ended its message
+	finished bool   // we have ended ours
+	sent     moment // when; only the client's end notes it
+	err      error  // why calls fail; nil: they do not
+	tooLarge bool   // the body that comes in is; Feed fails, and the answer can still be written
 
 	recv    received
 	allow   allowance       // what the peer may send

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,7 @@ type Route struct {
 
 	requests [][len(classes)]counter // by index of the listener
 	seconds  observer
+	tunnels  atomic.Pointer[prometheus.Gauge]
 }
 
 // Route makes the handles of a route. The engine names a listener by its
@@ -65,6 +67,9 @@ func (m *Metrics) Route(name string, listeners []string) *Route {
 
 // Announce makes all series of r be there, with 0, and returns r.
 func (r *Route) Announce() *Route {
+	if r.name != "" { // a request without a route has no tunnel
+		r.Tunnels()
+	}
 	r.seconds.resolve(r.m.requestSeconds, r.name)
 	for i := range r.requests {
 		for j := range r.requests[i] {
@@ -93,6 +98,26 @@ func (r *Route) Done(listener, status int, took time.Duration) {
 		return
 	}
 	r.seconds.resolve(r.m.requestSeconds, r.name).Observe(took.Seconds())
+}
+
+// GRPCDone counts a call in gRPC that ended with code; known is false for one whose client
+// got none. It looks the label up: most routes never see a call, and none sees all codes.
+func (r *Route) GRPCDone(code int, known bool) {
+	status := "none"
+	if known {
+		status = strconv.Itoa(code)
+	}
+	r.m.grpc.WithLabelValues(r.name, status).Inc()
+}
+
+// Tunnels is the gauge of the route's open tunnels.
+func (r *Route) Tunnels() prometheus.Gauge {
+	if made := r.tunnels.Load(); made != nil {
+		return *made
+	}
+	made := r.m.tunnels.WithLabelValues(r.name) // the same one for everybody
+	r.tunnels.Store(&made)
+	return made
 }
 
 // An Upstream counts tries at one upstream.
@@ -278,6 +303,8 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.requests, m.requests, "route"},
 		{m.requests, m.requests, "listener"},
 		{m.requestSeconds, m.requestSeconds, "route"},
+		{m.grpc, m.grpc, "route"},
+		{m.tunnels, m.tunnels, "route"},
 		{m.upstreamSeconds, m.upstreamSeconds, "upstream"},
 		{m.retries, m.retries, "upstream"},
 		{m.upstreamFailures, m.upstreamFailures, "upstream"},
@@ -286,6 +313,7 @@ func (m *Metrics) Retain(keep func(label, name string) bool) {
 		{m.faults, m.faults, "route"},
 		{m.connections, m.connections, "listener"},
 		{m.connsRefused, m.connsRefused, "listener"},
+		{m.handshakes, m.handshakes, "listener"},
 		{m.pluginTraps, m.pluginTraps, "plugin"},
 		{m.pluginFuel, m.pluginFuel, "plugin"},
 		{m.pluginMemory, m.pluginMemory, "plugin"},

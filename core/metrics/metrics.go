@@ -24,6 +24,8 @@ type Metrics struct {
 	registry         *prometheus.Registry
 	requests         *prometheus.CounterVec
 	requestSeconds   *prometheus.HistogramVec
+	grpc             *prometheus.CounterVec
+	tunnels          *prometheus.GaugeVec
 	upstreamSeconds  *prometheus.HistogramVec
 	refused          *prometheus.CounterVec
 	retries          *prometheus.CounterVec
@@ -38,6 +40,8 @@ type Metrics struct {
 	pluginInstances  *prometheus.GaugeVec
 	pluginSeconds    *prometheus.HistogramVec
 	pluginCallouts   *prometheus.CounterVec
+	handshakes       *prometheus.CounterVec
+	certificates     *prometheus.GaugeVec
 	generation       prometheus.Gauge
 	reloadOK         prometheus.Gauge
 	accessDropped    prometheus.Counter
@@ -58,6 +62,12 @@ func New() *Metrics {
 		}, []string{"listener", "route", "code_class"}),
 		requestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wproxy_request_seconds", Help: "Time from the request's head to the end of its exchange.", Buckets: buckets(),
+		}, []string{"route"}),
+		grpc: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_grpc_calls_total", Help: "Calls in gRPC by the grpc-status that they ended with; none: the client got none.",
+		}, []string{"route", "grpc_status"}),
+		tunnels: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wproxy_tunnels", Help: "Open tunnels: WebSockets and other connections after a 101.",
 		}, []string{"route"}),
 		upstreamSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wproxy_upstream_seconds", Help: "Time of the last try at an upstream: new connections, head of the answer, whole.", Buckets: buckets(),
@@ -83,6 +93,12 @@ func New() *Metrics {
 		connsRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_connections_refused_total", Help: "Connections that were closed before anything was read of them, by stable reason.",
 		}, []string{"listener", "reason"}),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_tls_handshake_failures_total", Help: "Connections from clients that did not come to speak TLS, by reason.",
+		}, []string{"listener", "reason"}),
+		certificates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "wproxy_certificate_expiry_seconds", Help: "Seconds until a certificate expires; negative: since it has.",
+		}, []string{"cert"}),
 		pluginTraps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_plugin_traps_total", Help: "Guest instances that died, by cause.",
 		}, []string{"plugin", "cause"}),
@@ -118,7 +134,8 @@ func New() *Metrics {
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
-		m.requests, m.requestSeconds, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults, m.connections, m.connsRefused,
+		m.requests, m.requestSeconds, m.grpc, m.tunnels, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults,
+		m.connections, m.connsRefused, m.handshakes, m.certificates,
 		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
 		m.accessDropped, m.logDropped, m.guests,
 		collectors.NewGoCollector(),
@@ -165,6 +182,27 @@ func (m *Metrics) Connections(listener string) prometheus.Gauge {
 // ConnectionRefused counts a connection of a client that has as many as it may have.
 func (m *Metrics) ConnectionRefused(listener string) {
 	m.connsRefused.WithLabelValues(listener, "connections_per_client").Inc()
+}
+
+// HandshakeFailed counts a connection that did not come to speak TLS; reason is one of
+// listen's few names.
+func (m *Metrics) HandshakeFailed(listener, reason string) {
+	m.handshakes.WithLabelValues(listener, reason).Inc()
+}
+
+// SetCertificates says how many seconds certificates are still valid, by the name of
+// their file, and forgets all others.
+func (m *Metrics) SetCertificates(left map[string]float64) {
+	m.mu.Lock() // two at a time would forget each other's
+	defer m.mu.Unlock()
+	for name := range labelValues(m.certificates, "cert") {
+		if _, ok := left[name]; !ok {
+			m.certificates.DeleteLabelValues(name)
+		}
+	}
+	for name, seconds := range left {
+		m.certificates.WithLabelValues(name).Set(seconds)
+	}
 }
 
 // Refused counts a request that wproxy refused or failed itself. reason is

@@ -27,3 +27,14 @@ type Conn interface {
 	// Close closes the connection; streams on it fail.
 	Close() error
 }
+
+// A Multiplexer is a Conn that carries many exchanges at a time. Its Reserve, Usable, Idle
+// and Close do not block and call nothing of the pool: they are called with the
+// pool's lock held.
+type Multiplexer interface {
+	Conn
+
+	// Usable reports whether it has slots, or will have some when exchanges end: it is
+	// alive and its peer has not said that it leaves.
+	Usable() bool
+}

@@ -42,7 +42,7 @@ func (p *Pool) enter(ctx context.Context, key Key, limit int, deadline time.Time
 		return nil
 	}
 	// The turn of who leaves goes to who waits, so that active stays as it is.
-	_, granted, err := p.line(ctx, &g.queue, deadline, func() {})
+	_, granted, err := p.line(ctx, &g.queue, &waiter{grant: make(chan grant, 1)}, deadline, func() {})
 	if err != nil && granted {
 		p.leave(key)
 	}
@@ -65,7 +65,7 @@ func (p *Pool) leaveLocked(key Key) {
 			break
 		}
 		g.active++
-		w.grant <- nil // has room for one
+		w.grant <- grant{} // has room for one
 	}
 	if g.active == 0 && g.queue.n == 0 {
 		delete(p.gates, key)

@@ -25,6 +25,9 @@ const (
 	// DefaultQueueTime is how long one of them waits.
 	DefaultQueueTime = time.Second
 
+	// DefaultStreams is about how many exchanges one Multiplexer carries.
+	DefaultStreams = 100
+
 	// sweepsPerIdleTime is how often in one IdleTime connections at rest are
 	// looked at: a dead or old one stays at most a quarter of it longer.
 	sweepsPerIdleTime = 4

@@ -27,7 +27,28 @@ type Options struct {
 	Queue     int           // exchanges waiting for a connection or their turn, per server; negative: none waits
 	QueueTime time.Duration // how long one waits
 	Dial      DialFunc      // required
+
+	// Multiplex says whether Dial returns a Multiplexer.
+	Multiplex Multiplexing
+	// Streams is about how many exchanges a Multiplexer carries: so many wait for one
+	// dial. 0: DefaultStreams.
+	Streams int
+	// DialUpgrade makes connections for upgrades where Dial may return a Multiplexer
+	// (Maybe), which has none. Nil: Dial.
+	DialUpgrade DialFunc
 }
+
+// Multiplexing says what connections of a pool can do.
+type Multiplexing uint8
+
+const (
+	// Never means one exchange at a time.
+	Never Multiplexing = iota
+	// Maybe means that it shows when they are made.
+	Maybe
+	// Always means many exchanges at a time.
+	Always
+)
 
 func (o *Options) applyDefaults() {
 	if o.Idle == 0 {
@@ -45,6 +66,12 @@ func (o *Options) applyDefaults() {
 	if o.QueueTime <= 0 {
 		o.QueueTime = DefaultQueueTime
 	}
+	if o.Streams <= 0 {
+		o.Streams = DefaultStreams
+	}
+	if o.DialUpgrade == nil {
+		o.DialUpgrade = o.Dial
+	}
 }
 
 // A Pool keeps the connections of one upstream. Use [New]. It is safe for
@@ -61,6 +88,7 @@ type Pool struct {
 	idle    int           // connections at rest, over all servers
 	tick    uint64        // sweeps so far: the clock by which connections age
 	closed  bool
+	single  bool        // the connection that was made last is no Multiplexer: others will be like it
 	sweeper *time.Timer // the one sweeper; armed while something rests
 	armed   bool
 }
@@ -70,6 +98,10 @@ type server struct {
 	idle  []resting // used last at the end
 	open  int       // connections at rest, in use, and being made
 	queue queue
+
+	shared  []*shared // in the order in which they were made
+	leaving []*shared // that take no more exchanges, and have some; not counted in open
+	dialing *dialing  // the dial that was begun last; nil: it is over
 }
 
 type resting struct {
@@ -81,8 +113,11 @@ type resting struct {
 type Request struct {
 	Endpoint *upstream.Endpoint
 	// Fresh asks for a new connection: after one at rest turned out to be
-	// dead, the others are suspects too.
+	// dead, the others are suspects too. It means nothing for a Multiplexer, which
+	// notices by itself.
 	Fresh bool
+	// Upgrade asks for a connection that can be upgraded, which a Multiplexer cannot.
+	Upgrade bool
 	// Deadline ends waiting and dialling; zero: only the pool's own bounds do.
 	Deadline time.Time
 }
@@ -101,6 +136,7 @@ func New(o Options) *Pool {
 // pool_closed or from Dial, or the error of ctx.
 func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) {
 	key := KeyOf(r.Endpoint)
+	r.Upgrade = r.Upgrade && p.o.Multiplex == Maybe // elsewhere all connections are alike
 	limit := p.requests(r.Endpoint)
 	if limit <= 0 {
 		return p.get(ctx, key, r)
@@ -128,6 +164,13 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			return nil, 0, unavailable("pool_closed")
 		}
 		s := p.serverLocked(key)
+		if p.o.Multiplex != Never && !r.Upgrade {
+			if c := p.shareLocked(key, s); c != nil {
+				p.mu.Unlock()
+				return c, 0, nil
+			}
+			s = p.serverLocked(key) // those that were of no use may have been the last
+		}
 		if n := len(s.idle); n > 0 && !r.Fresh {
 			c := p.popLocked(s, n-1)
 			p.mu.Unlock()
@@ -138,6 +181,13 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			_ = c.Close() // dead already
 			p.mu.Lock()
 			p.freeLocked(key)
+			continue
+		}
+		if d := s.dialing; d != nil && !r.Upgrade && !p.single && d.waiting < p.o.Streams-1 {
+			if err := p.await(ctx, d, r.Deadline); err != nil { // unlocks
+				return nil, 0, err
+			}
+			p.mu.Lock()
 			continue
 		}
 		if most <= 0 || s.open < most {
@@ -151,37 +201,44 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			_ = c.Close()
 			return p.dial(ctx, key, r) // in its place
 		}
-		c, err := p.wait(ctx, s, key, r.Deadline) // unlocks
-		if err != nil {
+		g, err := p.wait(ctx, s, key, &r) // unlocks
+		switch {
+		case err != nil:
 			return nil, 0, err
-		}
-		if c == nil {
+		case g.c == nil:
 			return p.dial(ctx, key, r)
+		case g.reserved || g.c.Reserve():
+			return g.c, 0, nil
 		}
-		if c.Reserve() {
-			return c, 0, nil
-		}
-		_ = c.Close()
+		_ = g.c.Close()
 		p.mu.Lock()
 		p.freeLocked(key)
 	}
 }
 
-// dial makes a connection, for which server.open has been counted.
+// dial makes a connection, for which server.open has been counted. p.mu is not held.
 func (p *Pool) dial(ctx context.Context, key Key, r Request) (Conn, time.Duration, error) {
 	if !r.Deadline.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, r.Deadline)
 		defer cancel()
 	}
+	d := p.beginDial(key, &r)
 	start := time.Now()
-	c, err := p.o.Dial(ctx, r.Endpoint)
+	dial := p.o.Dial
+	if r.Upgrade {
+		dial = p.o.DialUpgrade
+	}
+	c, err := dial(ctx, r.Endpoint)
 	took := max(time.Since(start), 1)
 	if err == nil && !c.Reserve() {
 		_ = c.Close()
 		err = &exchange.Error{
 			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 502, Reason: "upstream_unreachable",
 		}
+	}
+	if d != nil {
+		p.endDial(ctx, key, d, c, err)
 	}
 	if err != nil {
 		p.mu.Lock()
@@ -202,6 +259,15 @@ func (p *Pool) Connect(ctx context.Context, e *upstream.Endpoint) (Conn, error) 
 // that cannot serve another one is closed.
 func (p *Pool) Put(e *upstream.Endpoint, c Conn) {
 	key := KeyOf(e)
+	if p.o.Multiplex != Never {
+		if m, ok := c.(Multiplexer); ok {
+			p.putShared(key, m)
+			if p.requests(e) > 0 {
+				p.leave(key)
+			}
+			return
+		}
+	}
 	idle := c.Idle()
 	p.mu.Lock()
 	if p.requests(e) > 0 { // as it was at Get: e is the same
@@ -215,7 +281,7 @@ func (p *Pool) Put(e *upstream.Endpoint, c Conn) {
 		return
 	}
 	if w := s.queue.pop(); w != nil {
-		w.grant <- c // has room for one
+		w.grant <- grant{c: c} // has room for one
 		p.mu.Unlock()
 		return
 	}
@@ -252,6 +318,7 @@ func (p *Pool) Close() {
 		}
 		s.open -= len(s.idle)
 		s.idle = nil
+		all = append(all, p.closeShared(s)...)
 		for w := s.queue.pop(); w != nil; w = s.queue.pop() {
 			close(w.grant)
 		}
@@ -313,7 +380,7 @@ func (p *Pool) popLocked(s *server, i int) Conn {
 func (p *Pool) freeLocked(key Key) {
 	s := p.serverLocked(key)
 	if w := s.queue.pop(); w != nil {
-		w.grant <- nil // its place among the open ones goes to w
+		w.grant <- grant{} // its place among the open ones goes to w
 		return
 	}
 	s.open--
@@ -323,7 +390,7 @@ func (p *Pool) freeLocked(key Key) {
 // forgetLocked drops what is known of a server without connections, so that
 // addresses that come and go leave nothing behind.
 func (p *Pool) forgetLocked(key Key, s *server) {
-	if s.open == 0 && s.queue.n == 0 {
+	if s.open == 0 && s.queue.n == 0 && len(s.leaving) == 0 {
 		delete(p.servers, key)
 	}
 }

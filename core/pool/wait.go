@@ -5,13 +5,20 @@ import (
 	"time"
 )
 
-// A waiter is an exchange that waits for a connection. It gets one through
-// grant, or nil: it may make one, and is counted as open. A closed grant means
-// that the pool was closed.
+// A waiter is an exchange that waits for a connection. A closed grant means that the
+// pool was closed.
 type waiter struct {
-	grant      chan Conn // has room for one
+	grant      chan grant // has room for one
+	upgrade    bool       // a Multiplexer is of no use to it
 	prev, next *waiter
 	queued     bool
+}
+
+// A grant is what a waiter gets: a connection, or none: it may make one, and is counted
+// as open.
+type grant struct {
+	c        Conn
+	reserved bool // it is a Multiplexer, and has a slot for the waiter
 }
 
 // A queue is the waiters of one server, first come, first served.
@@ -54,30 +61,36 @@ func (q *queue) remove(w *waiter) {
 	q.n--
 }
 
-// wait waits for a connection of s, or for leave to make one (nil). It is called
-// with p.mu held and returns without.
-func (p *Pool) wait(ctx context.Context, s *server, key Key, deadline time.Time) (Conn, error) {
-	c, granted, err := p.line(ctx, &s.queue, deadline, func() { p.forgetLocked(key, s) })
-	if err != nil && granted { // nobody is there for what was granted
+// wait waits for a connection of s, or for leave to make one. It is called with p.mu
+// held and returns without.
+func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant, error) {
+	w := &waiter{grant: make(chan grant, 1), upgrade: r.Upgrade}
+	g, granted, err := p.line(ctx, &s.queue, w, r.Deadline, func() { p.forgetLocked(key, s) })
+	switch {
+	case err == nil:
+		return g, nil
+	case !granted:
+	case g.reserved:
+		p.unshare(ctx, key, g.c)
+	default: // nobody is there for what was granted
 		p.mu.Lock()
 		p.freeLocked(key)
 		p.mu.Unlock()
-		if c != nil {
-			_ = c.Close()
+		if g.c != nil {
+			_ = g.c.Close()
 		}
 	}
-	return c, err
+	return grant{}, err
 }
 
-// line waits in q for what is granted. It is called with p.mu held and returns without.
+// line has w wait in q for what is granted. It is called with p.mu held and returns without.
 // If it returns an error and granted, what was granted is the caller's to pass on.
-// left is called, with p.mu held, when the waiter has left q by itself.
-func (p *Pool) line(ctx context.Context, q *queue, deadline time.Time, left func()) (c Conn, granted bool, err error) {
+// left is called, with p.mu held, when w has left q by itself.
+func (p *Pool) line(ctx context.Context, q *queue, w *waiter, deadline time.Time, left func()) (g grant, granted bool, err error) {
 	if p.o.Queue < 0 || q.n >= p.o.Queue {
 		p.mu.Unlock()
-		return nil, false, unavailable(ReasonFull)
+		return grant{}, false, unavailable(ReasonFull)
 	}
-	w := &waiter{grant: make(chan Conn, 1)}
 	q.push(w)
 	p.mu.Unlock()
 
@@ -88,11 +101,11 @@ func (p *Pool) line(ctx context.Context, q *queue, deadline time.Time, left func
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case c, ok := <-w.grant:
+	case g, ok := <-w.grant:
 		if !ok {
-			return nil, false, unavailable("pool_closed")
+			return grant{}, false, unavailable("pool_closed")
 		}
-		return c, true, nil
+		return g, true, nil
 	case <-timer.C:
 		err = unavailable(ReasonQueueTime)
 	case <-ctx.Done():
@@ -104,17 +117,17 @@ func (p *Pool) line(ctx context.Context, q *queue, deadline time.Time, left func
 		q.remove(w)
 		left()
 		p.mu.Unlock()
-		return nil, false, err
+		return grant{}, false, err
 	}
 	// Granted in the meantime. What was granted must not be lost: take it when
 	// only time was short, pass it on when nobody is there for it.
 	p.mu.Unlock()
-	c, ok := <-w.grant
+	g, ok := <-w.grant
 	switch {
 	case !ok:
-		return nil, false, unavailable("pool_closed")
+		return grant{}, false, unavailable("pool_closed")
 	case ctx.Err() == nil:
-		return c, true, nil
+		return g, true, nil
 	}
-	return c, true, err
+	return g, true, err
 }

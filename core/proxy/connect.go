@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"time"
 
@@ -40,8 +41,9 @@ type outgoing struct {
 	endpoint *upstream.Endpoint
 	loading  *upstream.Endpoint // whose live exchanges it is one of; nil: of none
 	conn     pool.Conn
-	stream   exchange.Upstream // kept until its heads are not looked at any more
-	reused   bool              // conn has served an exchange before
+	stream   exchange.Upstream    // kept until its heads are not looked at any more
+	reused   bool                 // conn has served an exchange before
+	tls      *tls.ConnectionState // of conn; only looked at for filters
 	began    time.Time
 	tryBegan time.Time // with per_try; zero: without
 	until    time.Time // when the try is given up; zero: never
@@ -60,6 +62,9 @@ type outgoing struct {
 	claimed  bool  // the answer is the upstream's. Guarded by mu
 	status   int   // of that answer
 	tunnel   bool  // a 101 was passed on. Guarded by mu
+
+	noted bool         // among the Proxy's tunnels
+	place *TunnelCount // that an upgrade is counted in; nil: it is none
 
 	// For the record.
 	lastFailure string   // of a try, one of metrics' Failure names
@@ -105,6 +110,9 @@ func (s connector) Head(h *exchange.Request, end bool) error {
 		return x.answer(503, "no_server")
 	}
 	x.out.to = to.Current()
+	if !x.takeTunnel(h) {
+		return x.answer(503, reasonTunnels)
+	}
 	if err := x.fault(h); err != nil {
 		return err
 	}
@@ -367,19 +375,16 @@ func (x *state) succeeded() {
 // failed Data towards one that has answered is not the exchange's error (architecture, rule 8).
 // It returns ErrAnswered if the answer came, and otherwise the error of the try.
 func (x *state) salvage(writeErr error) error {
+	w := asError(x.tryError(writeErr))
 	if x.out.duplex {
-		x.mu.Lock()
-		if x.out.tunnel && x.up != nil {
-			x.up.Reset(exchange.CodeCancel)
-		}
-		x.mu.Unlock()
+		x.cutTunnel(w)
 		return answeredIfNil(x.outcome())
 	}
-	w := asError(x.tryError(writeErr))
+	early := errors.Is(writeErr, exchange.ErrAnswered) // the codec has the answer, and nobody has read it
 	switch {
 	case x.hasAnswer(): // by somebody else, who has reset the stream
 		return exchange.ErrAnswered
-	case !worthReading(w):
+	case !early && !worthReading(w):
 		return w
 	}
 	err := x.feedFrom(x.up)
@@ -390,7 +395,7 @@ func (x *state) salvage(writeErr error) error {
 		return exchange.ErrAnswered
 	case errors.Is(err, exchange.ErrAnswered), x.hasAnswer():
 		return err
-	case w.Retry != exchange.RetryNever:
+	case !early && w.Retry != exchange.RetryNever:
 		return w
 	default:
 		return err
@@ -438,5 +443,3 @@ func (x *state) answerFor(e *exchange.Error) error {
 	}
 	return x.answer(statusOf(e), reasonOf(e))
 }
-
-var zeroTime time.Time

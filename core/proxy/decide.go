@@ -15,11 +15,14 @@ func (x *state) match(h *exchange.Request) (*Route, bool) {
 	return x.snap.Table.Match(&v)
 }
 
-// setRoute makes r the route of the exchange, and its time the time of the whole.
+// setRoute makes r the route of the exchange, and its time the time of the whole, unless
+// the client has less.
 func (x *state) setRoute(r *Route) {
-	deadline := zeroTime
+	deadline := x.grpcUntil
 	if t := r.timeout(); t > 0 {
-		deadline = x.start.Add(t)
+		if d := x.start.Add(t); deadline.IsZero() || d.Before(deadline) {
+			deadline = d
+		}
 	}
 	x.mu.Lock() // a deadline may be answering
 	x.route, x.deadline = r, deadline
@@ -118,6 +121,9 @@ func (x *state) repick(h *exchange.Request) error {
 	}
 	if err := x.canonicalise(h); err != nil {
 		return x.refuseEdit(err)
+	}
+	if x.listener >= 0 && x.snap.Listeners[x.listener].stricter(h) {
+		return x.answer(421, reasonMisdirected)
 	}
 	r := x.route
 	if again {

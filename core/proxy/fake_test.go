@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"time"
 
 	"wproxy/core/exchange"
 )
@@ -217,7 +218,12 @@ type stream struct {
 	fed     bool
 	reset   bool
 	code    exchange.Code
+
+	deadline time.Time // written before Head
 }
+
+// SetDeadline implements exchange.Deadliner.
+func (s *stream) SetDeadline(t time.Time) { s.deadline = t }
 
 func (s *stream) Head(h *exchange.Request, end bool) error {
 	s.mu.Lock()

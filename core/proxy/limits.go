@@ -68,4 +68,11 @@ const (
 
 	// maxForwarded is how many addresses of a forwarding chain are looked at.
 	maxForwarded = 32
+
+	// maxGRPCDigits and maxGRPCValue bound the number in a grpc-timeout, maxGRPCTimeout
+	// what it may come to: further off than any deadline needs to be, near enough that
+	// adding it to a point in time does not overflow.
+	maxGRPCDigits  = 8
+	maxGRPCValue   = 100_000_000
+	maxGRPCTimeout = 100 * 365 * 24 * time.Hour
 )

@@ -2,11 +2,15 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 
 	"wproxy/core/exchange"
 	"wproxy/core/pool"
 )
+
+// An encrypted is a pool.Conn that may stand on TLS. TLS returns nil if it does not.
+type encrypted interface{ TLS() *tls.ConnectionState }
 
 // open gets a stream to an endpoint.
 func (x *state) open() error {
@@ -26,7 +30,7 @@ func (x *state) open() error {
 	e.Live.Active.Add(1) // from here on: who waits for a connection is load too
 	o.loading = e
 	x.beginTry()
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Deadline: o.until})
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: o.until})
 	if took > 0 {
 		o.connectTime = took
 		o.to.Metrics.Connected(took)
@@ -43,6 +47,10 @@ func (x *state) open() error {
 		return err
 	}
 	x.releaseStream() // of the try before
+	o.tls = nil
+	if t, ok := c.(encrypted); ok && len(x.filters) > 0 {
+		o.tls = t.TLS()
+	}
 	o.conn, o.stream, o.pushed, o.duplex = c, up, 0, false
 	o.began = x.start
 	if o.tries > 1 || took > 0 || len(x.filters) > 0 { // else so little has passed that the clock is not asked
@@ -55,6 +63,7 @@ func (x *state) open() error {
 	if d, ok := up.(exchange.Deadliner); ok && !x.deadline.IsZero() {
 		d.SetDeadline(x.deadline)
 	}
+	x.passGRPCTimeout(&o.head)
 	x.mu.Lock()
 	x.up, x.expired, o.respDone, o.respErr, o.sentEnd = up, false, false, nil, false
 	dead := x.gone || x.answered

@@ -16,7 +16,9 @@
 // way back, reply.go makes answers, challenge.go those to ACME servers, record.go
 // accounts. pick.go chooses upstream and server, sticky.go keeps clients on theirs.
 // callout.go makes requests that no client has asked for, mirror.go copies of those that
-// one has; fault.go makes a route fail on purpose.
+// one has; fault.go makes a route fail on purpose. secure.go is what is looked at before a
+// route is found, grpc.go what is different for a client that speaks gRPC, tunnel.go what
+// becomes of an exchange after a 101.
 package proxy
 
 import (
@@ -51,6 +53,7 @@ type Proxy struct {
 
 	current atomic.Pointer[Snapshot]
 	states  sync.Pool // of *state
+	tunnels tunnels
 }
 
 // New makes an engine that serves s.
@@ -69,10 +72,13 @@ func New(o Options, s *Snapshot) *Proxy {
 func (p *Proxy) Snapshot() *Snapshot { return p.current.Load() }
 
 // Swap makes s serve and returns what served before. Exchanges that have begun
-// keep the old one; its Drained channel closes when the last of them is over.
+// keep the old one; its Drained channel closes when the last of them is over. Tunnels
+// move over to s if everything that they use belongs to it; those whose route is not the
+// same in it end after s.TunnelGrace.
 func (p *Proxy) Swap(s *Snapshot) (old *Snapshot) {
 	s.publish()
 	old = p.current.Swap(s)
+	p.moveTunnels(s)
 	old.release()
 	return old
 }

@@ -18,7 +18,7 @@ func (x *state) account(err error) {
 	o := &x.out
 	x.uncount()
 	x.mu.Lock()
-	gone, reason := x.gone, x.reason
+	gone, reason := x.gone && !x.aborted, x.reason
 	x.mu.Unlock()
 	x.fill(gone, x.said(reason))
 	x.rec.Total = max(now.Sub(x.start), 0)
@@ -36,6 +36,9 @@ func (x *state) account(err error) {
 		m = x.route.Metrics
 	}
 	m.Done(x.listener, x.rec.Status, x.rec.Total)
+	if x.grpc {
+		m.GRPCDone(x.rec.GRPCStatus, x.rec.GRPC)
+	}
 	if x.ours && reason != "" {
 		x.p.metrics.Refused(reason)
 	}
@@ -87,6 +90,9 @@ func (x *state) fill(gone bool, reason string) {
 	r.Referer, r.UserAgent = x.req.Fields.Value("referer"), x.req.Fields.Value("user-agent")
 	if x.req.Conn != nil {
 		r.Listener = x.req.Conn.Listener
+		if i := x.req.Conn.Identity; i != nil {
+			r.ClientCert = i.Name()
+		}
 	}
 	if gone && !x.ended.Load() {
 		if !x.headSent.Load() {
@@ -111,7 +117,7 @@ func (x *state) outcomeOf() filter.Outcome {
 	}
 	out := filter.Outcome{
 		Cluster: o.to.Cluster.Name, Attempts: o.tries,
-		ConnectTime: o.connectTime, FirstByteTime: o.firstByte, Reused: o.reused,
+		ConnectTime: o.connectTime, FirstByteTime: o.firstByte, Reused: o.reused, TLS: o.tls,
 	}
 	if o.endpoint != nil {
 		out.Address = o.endpoint.Name

@@ -210,6 +210,8 @@ func (x *state) frameOwn(h *exchange.Response, size int, trailer bool) {
 	switch {
 	case h.Status == 204:
 		h.Fields.Remove("content-length")
+	case size == 0 && h.Status == 200 && h.Fields.Has("grpc-status"):
+		h.Fields.Remove("content-length") // trailers only
 	case trailer && h.Status != 304 && x.req.Method != http.MethodHead:
 		h.Length = exchange.LengthUnknown
 		h.Fields.Remove("content-length")

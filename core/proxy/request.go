@@ -32,6 +32,7 @@ func (l *Listener) Prepare(h *exchange.Request) Sender {
 		}
 	}
 	s.forwarded(h, trust)
+	l.certFields(h)
 	if l != nil && l.StripPort {
 		h.StripPort() // x-forwarded-host has it still
 	}

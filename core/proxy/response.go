@@ -42,7 +42,7 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 		return exchange.ErrAnswered
 	}
 	if h.Status == 101 {
-		x.boundTunnel()
+		x.beginTunnel()
 	}
 	x.out.status = h.Status
 	now := x.p.now()
@@ -54,16 +54,6 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 	x.showOutcome()
 	x.showResponse(h)
 	return x.last.Head(h, end)
-}
-
-// boundTunnel tells both sides how long the tunnel that begins may rest.
-func (x *state) boundTunnel() {
-	if t, ok := x.out.stream.(exchange.TunnelIdler); ok {
-		t.SetTunnelIdle(x.route.TunnelIdle)
-	}
-	if t, ok := x.client.(exchange.TunnelIdler); ok {
-		t.SetTunnelIdle(x.route.TunnelIdle)
-	}
 }
 
 // Data implements exchange.Sink.
@@ -146,6 +136,7 @@ func (s outlet) Head(h *exchange.Response, end bool) error {
 	x.headSent.Store(true)
 	err := x.client.Head(h, end)
 	if end && err == nil {
+		x.noteGRPC(&h.Fields)
 		x.endAnswer()
 	}
 	return err
@@ -176,6 +167,7 @@ func (s outlet) Trailer(f *exchange.Fields) error {
 	}
 	err := x.client.Trailer(f)
 	if err == nil {
+		x.noteGRPC(f)
 		x.endAnswer()
 	}
 	return err

@@ -24,7 +24,7 @@ type state struct {
 	p    *Proxy
 	cond *sync.Cond // on mu; told when running, pushers or interim change
 
-	// Set by begin, then immutable until finish.
+	// Set by begin, then immutable until finish; a tunnel's snap is guarded by tunnels.mu.
 	snap   *Snapshot
 	ctx    context.Context
 	client exchange.Client
@@ -36,6 +36,8 @@ type state struct {
 	listener  int
 	route     *Route
 	deadline  time.Time // written with mu held
+	grpc      bool      // the client speaks gRPC
+	grpcUntil time.Time // as its grpc-timeout has it; zero: none
 	before    matched   // what the route was found by
 	filters   []filter.Filter
 	requests  []requestLink
@@ -167,8 +169,12 @@ func (s inlet) Head(h *exchange.Request, end bool) error {
 	x := s.x
 	x.req, x.fx.Request = h, h
 	x.prepare(h)
+	x.grpc = x.fx.IsGRPC()
 	if x.challenge(h) {
 		return exchange.ErrAnswered
+	}
+	if done, err := x.atDoor(h); done {
+		return err
 	}
 	r, ok := x.match(h)
 	if !ok {
@@ -177,9 +183,14 @@ func (s inlet) Head(h *exchange.Request, end bool) error {
 	if h.EncodedSlash && !r.KeepSlash {
 		return x.refuse(400, "encoded_slash")
 	}
+	badTimeout := x.grpc && x.readGRPCTimeout(h)
 	x.setRoute(r)
 	if err := x.buildChain(); err != nil {
 		return err
+	}
+	if badTimeout {
+		x.reachAll()
+		return x.answer(400, reasonBadTimeout)
 	}
 	if done, err := x.local(r); done {
 		return err
@@ -293,9 +304,11 @@ func (x *state) finish(err error) {
 	if !x.ended.Load() && x.req != nil {
 		x.lastResort(err)
 	}
+	x.endTunnel()
 	x.stopWatching()
 	x.closeUpstream()
 	x.dropCopy(metrics.MirrorIncomplete)
+	x.leaveTunnel()
 	x.mu.Lock()
 	x.live = false
 	x.mu.Unlock()
@@ -374,6 +387,9 @@ func (x *state) lastResort(err error) {
 		if e != nil {
 			x.setReason(nameOf(e))
 		}
+		if x.endCut(e) || x.endCutTunnel(e) {
+			return
+		}
 	case x.ctx.Err() != nil, e != nil && e.Side == exchange.ClientSide && e.Status == 0:
 		x.setGone()
 	case e != nil && e.Status != 0:
@@ -436,9 +452,11 @@ func (x *state) abandon() {
 	}
 	x.mu.Unlock()
 	x.disarm()
+	x.endTunnel()
 	x.stopWatching()
 	x.closeUpstream()
 	x.dropCopy(metrics.MirrorIncomplete)
+	x.leaveTunnel()
 	x.uncount()
 	x.snap.release()
 	for _, f := range x.filters {
@@ -458,8 +476,8 @@ func (x *state) reset() {
 	x.filters, x.requests, x.responses = x.filters[:0], x.requests[:0], x.responses[:0]
 	x.first, x.last = nil, nil
 	x.snap, x.ctx, x.client, x.req, x.route = nil, nil, nil, nil, nil
-	x.start, x.deadline = time.Time{}, time.Time{}
-	x.listener, x.status, x.ours = 0, 0, false
+	x.start, x.deadline, x.grpcUntil = time.Time{}, time.Time{}, time.Time{}
+	x.listener, x.status, x.ours, x.grpc = 0, 0, false, false
 	x.body = x.body[:0]
 	x.noted = ""
 	x.headSent.Store(false)

@@ -24,6 +24,9 @@ type Snapshot struct {
 	NoRoute    *metrics.Route // counts requests that no route matched: Metrics.Route("", names)
 	Access     *access.Logger // nil: no access log
 
+	Routes      map[string]*Route // by name; what Table has. nil: all of them are new
+	TunnelGrace time.Duration     // how long a tunnel goes on whose route is not the same in this snapshot
+
 	live    atomic.Int64 // exchanges on it, plus one while it serves
 	drained chan struct{}
 }
@@ -34,6 +37,17 @@ type Listener struct {
 	Name       string
 	TrustProxy []netip.Prefix // peers whose X-Forwarded-* and Forwarded are believed
 	StripPort  bool           // the authority of requests is without its port from here on
+
+	// Secure, if set, says what is asked of clients' certificates; see secure.go.
+	Secure Policies
+	// CertFields hands what is in the client's certificate on to upstreams.
+	CertFields bool
+	// DropCertFields drops such fields that clients send. It is set on every listener
+	// if CertFields is on one: their upstreams may be the same.
+	DropCertFields bool
+
+	// Upgrade, if set, redirects requests to https, at the port that it returns.
+	Upgrade func() int
 }
 
 // A Route is what to do with a request.
@@ -42,6 +56,11 @@ type Route struct {
 	Info    filter.Route     // what filters may know of it
 	Metrics *metrics.Route   // Metrics.Route(Name, names of Snapshot.Listeners)
 	Filters []filter.Factory // `use`, in order
+
+	// Mark is equal in two snapshots for routes with the same settings and plugins. Parts
+	// is equal if they have the same upstreams, too: then all that either uses is alive as
+	// long as one of the snapshots.
+	Mark, Parts Mark
 
 	// Exactly one of Split, Redirect and Respond is set.
 	Split    []Target
@@ -61,8 +80,10 @@ type Route struct {
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
 	Retry           Retry
-	KeepSlash       bool // encoded_slash = "keep"
-	TrustRepick     bool // repick = "trust": may be re-picked although a plugin of it has not run
+	MaxTunnels      int          // upgrades and tunnels at a time; 0 or less: any number
+	Tunnels         *TunnelCount // counts them, for all snapshots; nil: they are not counted
+	KeepSlash       bool         // encoded_slash = "keep"
+	TrustRepick     bool         // repick = "trust": may be re-picked although a plugin of it has not run
 }
 
 // A Target is one upstream of a route and its share.

@@ -136,7 +136,7 @@ func (x *state) expireTry(try uint64) {
 // beginTry notes when a try begins, and until when its connection must be there.
 func (x *state) beginTry() {
 	o := &x.out
-	o.until, o.tryBegan, o.reused = x.deadline, zeroTime, false
+	o.until, o.tryBegan, o.reused = x.deadline, time.Time{}, false
 	d := x.route.Retry.PerTry
 	if d <= 0 {
 		return

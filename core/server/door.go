@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/h1"
 	"wproxy/core/h2"
+	"wproxy/core/internal/tlsconn"
 	"wproxy/core/listen"
 	"wproxy/core/proxy"
 )
@@ -36,6 +38,7 @@ type codec struct {
 	h1    *h1.Server
 	h2    *h2.Server
 	only2 bool         // HTTP/2 without TLS, and nothing else
+	tls   *listen.TLS  // nil: without
 	gauge Gauge        // of the listener when the codec was made
 	open  atomic.Int64 // connections
 }
@@ -49,11 +52,36 @@ func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 	c.gauge.Inc()
 	defer c.gauge.Dec()
 	defer d.server.recovered()
-	if c.only2 {
+	switch {
+	case c.tls != nil:
+		sc := d.secure(ctx, c, nc, facts)
+		if sc == nil {
+			return
+		}
+		defer sc.Drop()
+		nc = sc
+		if facts.TLS.NegotiatedProtocol == "h2" {
+			c.serveH2(ctx, nc, facts)
+			return
+		}
+	case c.only2:
 		c.serveH2(ctx, nc, facts)
 		return
 	}
 	c.h1.ServeConn(ctx, nc, facts)
+}
+
+// secure does the handshake of a connection; nil: it has failed, and that was told, or it
+// was all that was wanted.
+func (d *door) secure(ctx context.Context, c *codec, nc net.Conn, facts *exchange.Conn) *tlsconn.Conn {
+	sc, err := c.tls.Handshake(ctx, nc, facts)
+	if err == nil {
+		return sc
+	}
+	if he, ok := errors.AsType[*listen.HandshakeError](err); ok && d.server.o.HandshakeFailed != nil {
+		d.server.o.HandshakeFailed(facts, he)
+	}
+	return nil
 }
 
 // serveH2 serves a connection that speaks HTTP/2, and of which nothing was read.
@@ -77,6 +105,9 @@ func (d *door) drain() {
 // set makes new connections use l's settings. The server's lock is held.
 func (d *door) set(l Listener) {
 	c := d.server.newCodec(&l)
+	if l.Bound != nil {
+		l.Bound(d.listener.Addr())
+	}
 	d.old = slices.DeleteFunc(d.old, func(c *codec) bool { return c.open.Load() == 0 })
 	if was := d.codec.Swap(c); was != nil {
 		// Even with no connection open: one may be on its way from Load to
@@ -95,6 +126,9 @@ func (d *door) set(l Listener) {
 func (s *Server) newCodec(l *Listener) *codec {
 	o1, o2 := l.HTTP1, l.HTTP2
 	o1.Refused = s.refused
+	if l.TLS != nil {
+		o1.Scheme = "https"
+	}
 	o2.Scheme = o1.Scheme
 	o2.Refused = func(r *h2.Refusal) { s.refused((*h1.Refusal)(r)) } // they have the same fields
 	c := &codec{
@@ -103,12 +137,15 @@ func (s *Server) newCodec(l *Listener) *codec {
 			defer s.recovered() // that stream is reset, and the others go on
 			s.serve(ctx, x)
 		}),
-		only2: l.Speaks.H2C && !l.Speaks.H1,
+		only2: l.Speaks.H2C && !l.Speaks.H1 && l.TLS == nil,
 	}
 	if l.Speaks.H2C {
 		o1.HTTP2 = c.h2.ServeConn
 	}
 	c.h1 = h1.NewServer(o1, s.serve)
+	if l.TLS != nil {
+		c.tls = &listen.TLS{Store: l.TLS, Timeout: cmp.Or(o1.HeaderTime, h1.DefaultHeaderTime), Gate: s.gate}
+	}
 	return c
 }
 

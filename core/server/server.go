@@ -13,7 +13,9 @@ package server
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wproxy/core/certs"
 	"wproxy/core/exchange"
 	"wproxy/core/h1"
 	"wproxy/core/h2"
@@ -49,6 +52,13 @@ type Options struct {
 	// Refused is told about each request that never became an exchange, on the
 	// connection's goroutine; p is what it never came to. Required.
 	Refused func(p *proxy.Proxy, r *h1.Refusal)
+
+	// Cut, if set, is told what Stop closes because the time for it to end by itself is
+	// over: open connections, and how many of them are tunnels.
+	Cut func(connections, tunnels int)
+	// HandshakeFailed, if set, is told about each connection that did not come to speak
+	// TLS, on its goroutine. It has been closed.
+	HandshakeFailed func(c *exchange.Conn, err *listen.HandshakeError)
 
 	// Panicked is told about a panic on a connection's goroutine: a bug. That
 	// connection is closed and the others go on, because one request that hits
@@ -91,6 +101,13 @@ type Listener struct {
 	// Speaks says what connections without TLS may begin with. The zero value is
 	// HTTP/1.1.
 	Speaks Protocols
+
+	// TLS, if set, has the certificates: clients speak TLS, and nothing else. It is the
+	// generation's, and used by connections for as long as they are open.
+	TLS *certs.Store
+
+	// Bound, if set, is told where the listener is when it begins to serve, each time.
+	Bound func(net.Addr)
 }
 
 // Protocols is what may be spoken without TLS. With both, the client's first bytes
@@ -112,6 +129,7 @@ type Server struct {
 	// Immutable.
 	o       Options
 	proxy   *proxy.Proxy
+	gate    listen.Gate    // of TLS handshakes
 	retired sync.WaitGroup // goroutines that wait for old generations
 	stopped chan struct{}  // closed when Stop is through
 
@@ -136,7 +154,7 @@ var ErrStuck = errors.New("an exchange did not end when it was reset")
 // Start binds g's listeners and serves. If one of them cannot be bound nothing
 // is left behind, and g is still the caller's.
 func Start(ctx context.Context, o Options, g Generation) (*Server, error) {
-	s := &Server{o: o, stopped: make(chan struct{})}
+	s := &Server{o: o, stopped: make(chan struct{}), gate: listen.NewGate(runtime.GOMAXPROCS(0))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.prepare(ctx, g.Listeners)
@@ -229,6 +247,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		d.drain()
 	}
 	if wait(ctx, doors) != nil {
+		s.cut(doors)
 		for _, d := range doors {
 			d.listener.HangUp()
 		}
@@ -246,6 +265,19 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	s.release()
 	return nil
+}
+
+// cut ends the tunnels, which do not end by themselves, and tells what is left.
+func (s *Server) cut(doors []*door) {
+	connections := 0
+	for _, d := range doors {
+		open, _ := d.listener.Open()
+		connections += open
+	}
+	tunnels := s.proxy.EndTunnels()
+	if s.o.Cut != nil && connections > 0 {
+		s.o.Cut(connections, tunnels)
+	}
 }
 
 // waitRetired waits until the old generations are released. Their exchanges

@@ -30,7 +30,7 @@ type Endpoint struct {
 	Name    string   // as written in the configuration: log field and label
 	Network string   // "tcp", "unix", or "pipe" for a server inside the process
 	Address string   // host:port, path of the socket, or the name of the pipe
-	Scheme  string   // "http" (or "https", once there is TLS)
+	Scheme  string   // "http" or "https": whether connections are encrypted
 	Host    string   // what host = "server" sends as authority
 	Dial    DialFunc // only with Network "pipe"
 	Tier    int      // 0 is used first, the next one when nothing in it is available
@@ -53,8 +53,8 @@ type Live struct {
 	Failures atomic.Int64 // tries that failed, since the start
 }
 
-// NewEndpoint parses address: host:port, http://host[:port] or unix:/path. A
-// weight below 1 means 1. https:// is refused until there is TLS.
+// NewEndpoint parses address: host:port, http://host[:port], https://host[:port] or
+// unix:/path. A weight below 1 means 1.
 func NewEndpoint(address string, weight int) (*Endpoint, error) {
 	e := &Endpoint{Name: address, Network: "tcp", Scheme: "http", Weight: max(weight, 1)}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -66,12 +66,13 @@ func NewEndpoint(address string, weight int) (*Endpoint, error) {
 	}
 	rest := address
 	if scheme, after, ok := strings.Cut(address, "://"); ok {
-		if scheme != "http" {
-			return nil, fmt.Errorf("server %q: scheme %q is not supported (http)", address, scheme)
+		if scheme != "http" && scheme != "https" {
+			return nil, fmt.Errorf("server %q: scheme %q is not supported (http, https)", address, scheme)
 		}
+		e.Scheme = scheme
 		rest = strings.TrimSuffix(after, "/")
 		if !hasPort(rest) {
-			rest = net.JoinHostPort(strings.Trim(rest, "[]"), "80")
+			rest = net.JoinHostPort(strings.Trim(rest, "[]"), defaultPort(scheme))
 		}
 	}
 	host, port, err := net.SplitHostPort(rest)
@@ -87,11 +88,37 @@ func NewEndpoint(address string, weight int) (*Endpoint, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return nil, fmt.Errorf("server %q: port %q is not between 1 and 65535", address, port)
 	}
-	e.Address, e.Host = rest, rest
-	if port == "80" {
-		e.Host = strings.TrimSuffix(rest, ":80")
-	}
+	e.Address = rest
+	e.setHost()
 	return e, nil
+}
+
+// UseTLS makes e one to which connections are encrypted, as https:// in front of its
+// address does. It is called before anybody else has e.
+func (e *Endpoint) UseTLS() {
+	e.Scheme = "https"
+	e.setHost()
+}
+
+// SetHost says what e is called, host:port, where its address is not that: it is an
+// address that a name has led to. It is called as UseTLS is, and after it.
+func (e *Endpoint) SetHost(authority string) {
+	e.Host = strings.TrimSuffix(authority, ":"+defaultPort(e.Scheme))
+}
+
+// setHost leaves the port out of Host where the scheme implies it.
+func (e *Endpoint) setHost() {
+	if e.Network == "tcp" {
+		e.SetHost(e.Address)
+	}
+}
+
+// defaultPort returns the port of a scheme (RFC 9110 4.2).
+func defaultPort(scheme string) string {
+	if scheme == "https" {
+		return "443"
+	}
+	return "80"
 }
 
 func hasPort(s string) bool {

@@ -18,7 +18,9 @@ func TestNewEndpoint(t *testing.T) {
 		{"http://[2001:db8::1]/", "tcp", "[2001:db8::1]:80", "[2001:db8::1]"},
 		{"http://a:81", "tcp", "a:81", "a:81"},
 		{"unix:/run/app.sock", "unix", "/run/app.sock", "localhost"},
-		{"https://a", "", "", ""},
+		{"https://a", "tcp", "a:443", "a"},
+		{"https://[::1]:8443/", "tcp", "[::1]:8443", "[::1]:8443"},
+		{"https://a:80", "tcp", "a:80", "a:80"},
 		{"ftp://a", "", "", ""},
 		{"a.internal", "", "", ""},
 		{":80", "", "", ""},
@@ -40,6 +42,22 @@ func TestNewEndpoint(t *testing.T) {
 		}
 		if e.Network != tt.network || e.Address != tt.address || e.Host != tt.host || e.Weight != 1 || e.Name != tt.in {
 			t.Errorf("%q: got %s %s %s weight %d", tt.in, e.Network, e.Address, e.Host, e.Weight)
+		}
+	}
+}
+
+func TestUseTLS(t *testing.T) {
+	t.Parallel()
+	for in, host := range map[string]string{
+		"a:443": "a", "a:80": "a:80", "https://a": "a", "[::1]:443": "[::1]", "unix:/run/app.sock": "localhost",
+	} {
+		e, err := upstream.NewEndpoint(in, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.UseTLS()
+		if e.Scheme != "https" || e.Host != host || e.Name != in {
+			t.Errorf("%q: got scheme %s, host %s, name %s; want https, %s", in, e.Scheme, e.Host, e.Name, host)
 		}
 	}
 }

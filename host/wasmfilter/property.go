@@ -371,7 +371,7 @@ func (v *view) connection(dst []byte, name string) ([]byte, bool) {
 	case "id":
 		return abi.AppendUint(dst, c.ID), true
 	case "mtls":
-		return abi.AppendBool(dst, c.TLS != nil && len(c.TLS.PeerCertificates) > 0), true
+		return abi.AppendBool(dst, c.TLS != nil && len(c.TLS.VerifiedChains) > 0), true
 	case "requested_server_name":
 		if c.TLS != nil {
 			return text(dst, c.TLS.ServerName)
@@ -381,15 +381,18 @@ func (v *view) connection(dst []byte, name string) ([]byte, bool) {
 			return append(dst, tlsVersion(c.TLS.Version)...), true
 		}
 	default:
-		if c.TLS != nil && len(c.TLS.PeerCertificates) > 0 {
+		if name, ok := strings.CutSuffix(name, "_local_certificate"); ok && c.Certificate != nil {
+			return peerCertificate(dst, c.Certificate, name+"_peer_certificate")
+		}
+		if c.TLS != nil && len(c.TLS.VerifiedChains) > 0 {
 			return peerCertificate(dst, c.TLS.PeerCertificates[0], name)
 		}
 	}
 	return dst, false
 }
 
-// peerCertificate appends a property of the certificate that the client has shown. That
-// of the listener is not in the connection's state, so what is of it is not found.
+// peerCertificate appends a property of the certificate that the client has shown, which
+// was verified.
 func peerCertificate(dst []byte, c *x509.Certificate, name string) ([]byte, bool) {
 	switch name {
 	case "subject_peer_certificate":
@@ -444,6 +447,14 @@ func (v *view) upstream(dst []byte, name string) ([]byte, bool) {
 		return abi.AppendDuration(dst, o.ConnectTime), o.Attempts > 0
 	case "first_byte_time":
 		return abi.AppendDuration(dst, o.FirstByteTime), o.FirstByteTime > 0
+	case "tls_version":
+		if o.TLS != nil {
+			return append(dst, tlsVersion(o.TLS.Version)...), true
+		}
+	default:
+		if o.TLS != nil && len(o.TLS.PeerCertificates) > 0 {
+			return peerCertificate(dst, o.TLS.PeerCertificates[0], name)
+		}
 	}
 	return dst, false
 }

@@ -407,13 +407,14 @@ func TestPeerCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := newExchange(t)
-	x.Request.Conn.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, ServerName: "sni.example.com", PeerCertificates: []*x509.Certificate{cert}}
+	x.Request.Conn.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, ServerName: "sni.example.com", PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}
+	x.Request.Conn.Certificate = cert
 	p := newPlugin("p", script{onReqHeaders: func(c *call, _ int, _ bool) abi.Action {
 		for name, want := range map[string]string{
 			"mtls": "\x01", "requested_server_name": "sni.example.com", "tls_version": "TLSv1.3",
 			"subject_peer_certificate": "CN=client,O=Acme", "dns_san_peer_certificate": "c.example.com",
 			"uri_san_peer_certificate": spiffe.String(), "sha256_peer_certificate_digest": fmt.Sprintf("%x", sha256.Sum256(der)),
-			"subject_local_certificate": "none",
+			"subject_local_certificate": "CN=client,O=Acme", "dns_san_local_certificate": "c.example.com", "uri_san_local_certificate": spiffe.String(),
 		} {
 			if got := read(c, "connection."+name); got != want {
 				t.Errorf("%s: got %q, want %q", name, got, want)
@@ -425,7 +426,22 @@ func TestPeerCertificate(t *testing.T) {
 		if err != nil || block == nil || string(block.Bytes) != string(der) || strings.ContainsAny(escaped, "+/=\n ") {
 			t.Errorf("peer_certificate: %v, %q", err, escaped)
 		}
+		if got := read(c, "upstream.tls_version"); got != "none" {
+			t.Errorf("upstream.tls_version before there is an upstream: got %q", got)
+		}
+		return abi.Continue
+	}, onRespHeaders: func(c *call, _ int, _ bool) abi.Action {
+		for name, want := range map[string]string{
+			"tls_version": "TLSv1.2", "subject_peer_certificate": "CN=client,O=Acme", "dns_san_peer_certificate": "c.example.com",
+			"uri_san_peer_certificate": spiffe.String(), "sha256_peer_certificate_digest": fmt.Sprintf("%x", sha256.Sum256(der)),
+			"subject_local_certificate": "none", "requested_server_name": "none",
+		} {
+			if got := read(c, "upstream."+name); got != want {
+				t.Errorf("upstream.%s: got %q, want %q", name, got, want)
+			}
+		}
 		return abi.Continue
 	}}, fakeOptions{})
+	x.Upstream.TLS = &tls.ConnectionState{Version: tls.VersionTLS12, PeerCertificates: []*x509.Certificate{cert}}
 	run(t, p.Factory, x, &exchange.Response{Status: 200})
 }

@@ -95,9 +95,12 @@ func (d *direction[H]) frameLocked() {
 	switch h := any(d.head).(type) {
 	case *exchange.Request:
 		length, fields = &h.Length, &h.Fields
+		if h.Upgrade != "" {
+			return // what follows is no body, but bytes of a tunnel, if anything
+		}
 	case *exchange.Response:
 		length, fields = &h.Length, &h.Fields
-		if d.frameStatusLocked(h) {
+		if h.Status == 101 || d.frameStatusLocked(h) {
 			return
 		}
 	}

@@ -108,7 +108,9 @@ func (f *Filter) push(h *exchange.Response, body []byte, reason string) error {
 func (f *Filter) statusHead(status int, reason string) (h *exchange.Response, body []byte) {
 	h = &exchange.Response{}
 	body = f.x.AppendStatus(nil, h, status, reason)
-	h.Fields.Add(contentLength, strconv.Itoa(len(body)))
+	if len(body) > 0 { // not in gRPC
+		h.Fields.Add(contentLength, strconv.Itoa(len(body)))
+	}
 	return h, body
 }
 
@@ -118,7 +120,7 @@ func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
 	if r.Status < 200 || r.Status > 599 {
 		h.Status = 500 // 1xx is no answer, and nothing else is HTTP
 	}
-	if f.isGRPC() {
+	if f.x.IsGRPC() {
 		grpcHead(h, r)
 		return h, nil
 	}
@@ -150,27 +152,14 @@ func addReplyFields(h *exchange.Response, pairs []abi.Pair) {
 	}
 }
 
-// isGRPC reports whether the client speaks gRPC and so expects an answer in it.
-func (f *Filter) isGRPC() bool {
-	f.x.Mu.Lock()
-	defer f.x.Mu.Unlock()
-	rest, ok := strings.CutPrefix(f.x.Request.Fields.Value("content-type"), "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
-}
-
 // grpcHead makes a trailers-only answer: the status travels in the fields of a
 // head that ends the message.
 func grpcHead(h *exchange.Response, r *host.Reply) {
-	code := r.GRPCStatus
+	code := int(r.GRPCStatus)
 	if code < 0 || code > 16 {
-		code = grpcCode(h.Status)
+		code = filter.GRPCCode(h.Status, "")
 	}
-	h.Status = 200
-	h.Fields.Add("content-type", "application/grpc")
-	h.Fields.Add("grpc-status", strconv.Itoa(int(code)))
-	if len(r.Body) > 0 {
-		h.Fields.Add("grpc-message", percentEncode(r.Body[:min(len(r.Body), maxLogValue)]))
-	}
+	filter.SetGRPCHead(h, code, string(r.Body[:min(len(r.Body), maxLogValue)]))
 	extra := r.Fields[:0:0]
 	for _, p := range r.Fields {
 		switch strings.ToLower(p.Name) {
@@ -180,37 +169,6 @@ func grpcHead(h *exchange.Response, r *host.Reply) {
 		}
 	}
 	addReplyFields(h, extra)
-}
-
-// percentEncode encodes a grpc-message (gRPC over HTTP2, "Responses").
-func percentEncode(p []byte) string {
-	const hex = "0123456789ABCDEF"
-	out := make([]byte, 0, len(p))
-	for _, c := range p {
-		if c < ' ' || c > '~' || c == '%' {
-			out = append(out, '%', hex[c>>4], hex[c&15])
-			continue
-		}
-		out = append(out, c)
-	}
-	return string(out)
-}
-
-// grpcCode maps an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
-func grpcCode(status int) int32 {
-	switch status {
-	case 400:
-		return 13
-	case 401:
-		return 16
-	case 403:
-		return 7
-	case 404:
-		return 12
-	case 429, 502, 503, 504:
-		return 14
-	}
-	return 2
 }
 
 // replyReason makes the log's reason of a local reply's details, one word, and names

@@ -1,0 +1,202 @@
+// Package tlsconn puts a tls.Conn on a socket so that a codec can move the bytes of the
+// socket itself: wait without holding buffers, keep time, and write records together.
+//
+// The nouns: a [Conn] is one side of a TLS connection; [Records] are the bytes that came
+// and have not been decrypted. The one rule of use: after Drive, whoever drives fills
+// Records before it calls Read. Without Drive a Conn is a net.Conn like any other.
+//
+// tlsconn does not know what is spoken, nor whose certificates these are.
+package tlsconn
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// readAhead is the size in bytes of the buffer that the socket is read into when
+	// nobody drives: most records of a client fit.
+	readAhead = 4 << 10
+
+	// closeTime bounds sending the last alert of a connection that nobody drives.
+	closeTime = 5 * time.Second
+
+	recordAlert = 21 // ContentType alert (RFC 8446 5.1)
+)
+
+// A Conn is a TLS connection. It is a net.Conn; Read may be called by one goroutine at
+// a time, and so may Write.
+type Conn struct {
+	tls    *tls.Conn
+	socket Socket
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// Server makes the server's side on nc.
+func Server(nc net.Conn, c *tls.Config) *Conn {
+	x := &Conn{socket: Socket{Conn: nc}}
+	x.tls = tls.Server(&x.socket, c)
+	return x
+}
+
+// Client makes the client's side on nc.
+func Client(nc net.Conn, c *tls.Config) *Conn {
+	x := &Conn{socket: Socket{Conn: nc}}
+	x.tls = tls.Client(&x.socket, c)
+	return x
+}
+
+// Handshake does the handshake. ctx ends it.
+func (c *Conn) Handshake(ctx context.Context) error { return c.tls.HandshakeContext(ctx) }
+
+// State returns the facts about the connection.
+func (c *Conn) State() tls.ConnectionState { return c.tls.ConnectionState() }
+
+// NetConn returns the socket. Only deadlines and options may be set there.
+func (c *Conn) NetConn() net.Conn { return c.socket.Conn }
+
+// Socket returns what tls.Conn sees of it; tls.ClientHelloInfo.Conn is the same.
+func (c *Conn) Socket() *Socket { return &c.socket }
+
+// Records returns what has come from the socket.
+func (c *Conn) Records() *Records { return &c.socket.records }
+
+// Drive hands the socket over. write is called for each record, or several, by one
+// goroutine at a time: that of Write and CloseWrite, or that of Read, which may have to
+// answer. If reads is set, Read returns ErrWait unless Records have what it needs.
+func (c *Conn) Drive(reads bool, write func(p []byte) (int, error)) {
+	c.socket.driven, c.socket.write = reads, write
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) { return c.tls.Read(p) }
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) { return c.tls.Write(p) }
+
+// Close tells the other end (close_notify) if that can be done without waiting, and closes.
+func (c *Conn) Close() error {
+	c.socket.closing.Store(true)
+	return c.tls.Close()
+}
+
+// Abort closes without telling: what was sent is not complete, and the other end must
+// see that. With a TCP socket it sees a reset.
+func (c *Conn) Abort() {
+	if tc, ok := c.socket.Conn.(interface{ SetLinger(int) error }); ok {
+		_ = tc.SetLinger(0) // it is being closed; nothing is lost if this fails
+	}
+	_ = c.socket.Close() // nobody is left to tell
+}
+
+// CloseWrite ends this direction: with close_notify, and a FIN behind it.
+func (c *Conn) CloseWrite() error {
+	if c.socket.write == nil {
+		_ = c.SetWriteDeadline(time.Now().Add(closeTime)) // fails on closed connections only, and then so does what follows
+	}
+	if err := c.tls.CloseWrite(); err != nil {
+		return err
+	}
+	if cw, ok := c.socket.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return nil
+}
+
+// Drop gives back what was read and will never be used. Nobody reads any more.
+func (c *Conn) Drop() { c.socket.records.Drop() }
+
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return c.socket.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return c.socket.RemoteAddr() }
+
+// SetDeadline implements net.Conn. A Write that times out is the last.
+func (c *Conn) SetDeadline(t time.Time) error { return c.socket.Conn.SetDeadline(t) }
+
+// SetReadDeadline implements net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.socket.Conn.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.socket.Conn.SetWriteDeadline(t) }
+
+// A Socket stands between a tls.Conn and its socket.
+type Socket struct {
+	net.Conn
+
+	// Owner is for who does the handshake: its callbacks find it in
+	// tls.ClientHelloInfo.Conn. Wrote, if set, is called before each write.
+	Owner any
+	Wrote func()
+
+	records Records
+	driven  bool
+	write   func(p []byte) (int, error) // nil: to the socket
+	closing atomic.Bool
+	alert   uint8 // the last alert that was sent in the clear
+}
+
+// Alert returns the last alert that was sent in the clear; 0: none.
+func (s *Socket) Alert() uint8 { return s.alert }
+
+// Read implements net.Conn, for tls.Conn.
+func (s *Socket) Read(p []byte) (int, error) {
+	for {
+		n, err := s.records.Read(p)
+		if err != ErrWait || s.driven || len(p) == 0 { //nolint:errorlint // it is ours, and never wrapped
+			if n > 0 && !s.driven {
+				s.records.Release()
+			}
+			return n, err
+		}
+		if n, err = s.Conn.Read(s.records.Room(readAhead)); n > 0 {
+			s.records.Filled(n)
+			continue
+		}
+		s.records.Release()
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Write implements net.Conn, for tls.Conn.
+func (s *Socket) Write(p []byte) (int, error) {
+	if len(p) == header+2 && p[0] == recordAlert {
+		s.alert = p[header+1]
+	}
+	if s.Wrote != nil {
+		s.Wrote()
+	}
+	if s.closing.Load() {
+		return s.tryWrite(p)
+	}
+	if s.write != nil {
+		return s.write(p)
+	}
+	return s.Conn.Write(p)
+}
+
+// SetWriteDeadline does nothing: it is called by tls.Conn when it sends its last alert,
+// for which we have other rules. Those who write set deadlines on the socket.
+func (*Socket) SetWriteDeadline(time.Time) error { return nil }
+
+// SetDeadline does nothing; see SetWriteDeadline.
+func (*Socket) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing; see SetWriteDeadline.
+func (*Socket) SetReadDeadline(time.Time) error { return nil }
+
+// lastWrite bounds the last write where the socket cannot be asked whether it has room.
+const lastWrite = 50 * time.Millisecond
+
+// writeSoon writes p, or gives up soon.
+func (s *Socket) writeSoon(p []byte) (int, error) {
+	_ = s.Conn.SetWriteDeadline(time.Now().Add(lastWrite)) // fails on closed connections only, and then so does the write
+	return s.Conn.Write(p)
+}

@@ -1,0 +1,212 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"wproxy/core/exchange"
+)
+
+// A shared is a Multiplexer and how many have it. Guarded by Pool.mu.
+type shared struct {
+	c     Multiplexer
+	users int    // between Get and Put
+	since uint64 // value of Pool.tick when the last user went
+}
+
+// shareLocked returns a connection of s with a slot reserved, nil if none has one.
+// The ones that were made first are used first, so that few are, and the others grow
+// old and go.
+func (p *Pool) shareLocked(key Key, s *server) Conn {
+	for i := 0; i < len(s.shared); {
+		h := s.shared[i]
+		switch {
+		case h.c.Reserve():
+			p.useLocked(h)
+			return h.c
+		case h.c.Usable():
+			i++ // all its slots are taken
+		default:
+			p.retireLocked(key, s, h)
+		}
+	}
+	return nil
+}
+
+// useLocked counts a user of h, for whom a slot has been reserved.
+func (p *Pool) useLocked(h *shared) {
+	if h.users++; h.users == 1 {
+		p.idle--
+	}
+}
+
+// retireLocked takes h, which is of no use any more, out of those that are handed out.
+func (p *Pool) retireLocked(key Key, s *server, h *shared) {
+	s.shared = slices.DeleteFunc(s.shared, func(x *shared) bool { return x == h })
+	if h.users == 0 {
+		p.idle--
+		_ = h.c.Close() // nobody is left to tell
+	} else {
+		s.leaving = append(s.leaving, h)
+	}
+	p.freeLocked(key)
+}
+
+// putShared is Put for a Multiplexer.
+func (p *Pool) putShared(key Key, c Multiplexer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.serverLocked(key)
+	if i := slices.IndexFunc(s.leaving, func(h *shared) bool { return h.c == c }); i >= 0 {
+		h := s.leaving[i]
+		if h.users--; h.users == 0 {
+			s.leaving = slices.Delete(s.leaving, i, i+1)
+			_ = c.Close() // nobody is left to tell
+			p.forgetLocked(key, s)
+		}
+		return
+	}
+	i := slices.IndexFunc(s.shared, func(h *shared) bool { return h.c == c })
+	if i < 0 {
+		return // not ours
+	}
+	h := s.shared[i]
+	h.users--
+	if h.users == 0 {
+		p.idle++
+		h.since = p.tick
+	}
+	if p.closed || !c.Usable() || h.users == 0 && (p.o.Idle < 0 || p.idle > p.o.Idle) && s.queue.n == 0 {
+		p.retireLocked(key, s, h)
+		return
+	}
+	p.offerLocked(s, h)
+	if h.users == 0 {
+		p.armLocked()
+	}
+}
+
+// offerLocked gives free slots of h to those who wait longest.
+func (p *Pool) offerLocked(s *server, h *shared) {
+	for s.queue.first != nil && !s.queue.first.upgrade && h.c.Reserve() {
+		p.useLocked(h)
+		s.queue.pop().grant <- grant{h.c, true} // has room for one
+	}
+}
+
+// unshare gives back a slot that was reserved and is not needed.
+func (p *Pool) unshare(ctx context.Context, key Key, c Conn) {
+	if up, err := c.Open(ctx); err == nil {
+		up.Reset(exchange.CodeCancel)
+		if r, ok := up.(exchange.Releaser); ok {
+			r.Release()
+		}
+	}
+	if m, ok := c.(Multiplexer); ok {
+		p.putShared(key, m)
+	}
+}
+
+// A dialing is a dial of a connection that may be a Multiplexer: instead of dialling
+// themselves, others wait for it, as many as it may have room for.
+type dialing struct {
+	done chan struct{} // closed at its end
+
+	// Guarded by Pool.mu.
+	waiting int
+	err     error // why those who wait must give up too; nil: they look again
+}
+
+// beginDial announces a dial to others; nil: none would have a use for it.
+func (p *Pool) beginDial(key Key, r *Request) *dialing {
+	if p.o.Multiplex == Never || r.Upgrade {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := &dialing{done: make(chan struct{})}
+	p.serverLocked(key).dialing = d
+	return d
+}
+
+// endDial ends it: c, with a slot reserved for who has dialled, or err has come out of it.
+func (p *Pool) endDial(ctx context.Context, key Key, d *dialing, c Conn, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.serverLocked(key)
+	if s.dialing == d {
+		s.dialing = nil
+	}
+	defer close(d.done)
+	if err != nil {
+		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) { // else it is the dialler's own end
+			d.err = err
+		}
+		return
+	}
+	m, ok := c.(Multiplexer)
+	if p.single = !ok; p.single {
+		return
+	}
+	h := &shared{c: m, users: 1}
+	s.shared = append(s.shared, h)
+	if d.waiting == 0 { // who waits for d came first, as a rule
+		p.offerLocked(s, h)
+	}
+}
+
+// await waits for the end of d. It is called with p.mu held and returns without. The
+// error is that of the dial, or of ctx, or that the deadline has passed.
+func (p *Pool) await(ctx context.Context, d *dialing, deadline time.Time) error {
+	d.waiting++
+	p.mu.Unlock()
+	var late <-chan time.Time
+	if !deadline.IsZero() {
+		t := time.NewTimer(time.Until(deadline))
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-d.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-late:
+		return context.DeadlineExceeded
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return d.err
+}
+
+// sweepShared drops connections of s that nobody uses and that are dead or too old. It
+// returns those that are to be closed. p.mu is held.
+func (p *Pool) sweepShared(key Key, s *server) (drop []Conn) {
+	for _, h := range slices.Clone(s.shared) {
+		switch {
+		case h.users > 0 && h.c.Usable():
+		case h.users > 0:
+			p.retireLocked(key, s, h)
+		case time.Duration(p.tick-h.since)*p.period > p.o.IdleTime, !h.c.Idle(): //nolint:gosec // a small difference
+			drop = append(drop, h.c)
+			s.shared = slices.DeleteFunc(s.shared, func(x *shared) bool { return x == h })
+			s.open--
+			p.idle--
+		}
+	}
+	return drop
+}
+
+// closeShared takes out those that nobody uses, to be closed. p.mu is held.
+func (p *Pool) closeShared(s *server) (all []Conn) {
+	s.shared = slices.DeleteFunc(s.shared, func(h *shared) bool {
+		if h.users > 0 {
+			return false
+		}
+		all = append(all, h.c)
+		s.open--
+		return true
+	})
+	return all
+}

@@ -1,0 +1,166 @@
+package server_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wproxy/core/certs"
+	"wproxy/core/certs/certstest"
+	"wproxy/core/server"
+)
+
+// secure makes a listener of g speak TLS.
+func secure(t *testing.T, g *server.Generation, pairs ...certs.Pair) *certs.Store {
+	t.Helper()
+	s, err := certs.Open(certs.Options{
+		Pairs: pairs, Protocols: []string{"http/1.1"}, Tickets: certs.NewTicketKeys(), Failed: func(err error) { t.Errorf("reading: %v", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	g.Listeners[0].TLS = s
+	g.Snapshot.Listeners[0].Secure = s
+	return s
+}
+
+// get sends one request on c.
+func get(c io.ReadWriter, br *bufio.Reader, host string) error {
+	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && (resp.StatusCode != 200 || string(b) != "hello") {
+		err = fmt.Errorf("%d %q", resp.StatusCode, b)
+	}
+	return err
+}
+
+// TestRenewUnderLoad: while certificates are renewed and generations come and go, every
+// request is answered, on connections that stay and on new ones, and new ones see
+// what is new.
+func TestRenewUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	ca := certstest.New(t, "ca")
+	pair := ca.Server("a.example")
+	cert, key := pair.Write(t, dir, "a")
+	m := newMaker()
+	g := m.generation(t, "hello", nil, "https=127.0.0.1:0")
+	store := secure(t, &g, certs.Pair{Cert: cert, Key: key})
+	s := m.start(t, g)
+	at := address(t, s, "https")
+
+	cc := &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example", ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	var requests atomic.Int64
+	client := func(keep bool) {
+		c, err := tls.Dial("tcp", at, cc)
+		if err != nil {
+			t.Errorf("connecting: %v", err)
+			return
+		}
+		defer c.Close()
+		br := bufio.NewReader(c)
+		for {
+			if err := get(c, br, "a.example"); err != nil {
+				t.Errorf("after %d requests: %v", requests.Load(), err)
+				return
+			}
+			requests.Add(1)
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if !keep {
+				return
+			}
+		}
+	}
+	for i := range 4 {
+		wg.Go(func() { // ends with done
+			for running := true; running; {
+				client(i < 2)
+				select {
+				case <-done:
+					running = false
+				default:
+				}
+			}
+		})
+	}
+	var last certstest.Pair
+	for i := range 10 {
+		last = ca.Server("a.example", fmt.Sprintf("n%d.example", i))
+		if i%2 == 0 { // in either order: a pair that does not fit is not used
+			certstest.WriteFile(t, key, last.Key)
+			certstest.WriteFile(t, cert, last.Cert)
+		} else {
+			last.Write(t, dir, "a")
+		}
+		if err := store.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // some requests
+	}
+	close(done)
+	wg.Wait()
+	if n := requests.Load(); n < 50 {
+		t.Errorf("only %d requests", n)
+	}
+	c, err := tls.Dial("tcp", at, &tls.Config{RootCAs: ca.Pool(), ServerName: "n9.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if !c.ConnectionState().PeerCertificates[0].Equal(last.TLS.Leaf) {
+		t.Error("a new connection does not see what is new")
+	}
+}
+
+// TestReloadTLS: a listener that gets TLS, other certificates, or none keeps its socket, and
+// connections go on as they began.
+func TestReloadTLS(t *testing.T) {
+	dir := t.TempDir()
+	ca := certstest.New(t, "ca")
+	pair := ca.Server("a.example")
+	cert, key := pair.Write(t, dir, "a")
+	m := newMaker()
+	g := m.generation(t, "hello", nil, "door=127.0.0.1:0")
+	secure(t, &g, certs.Pair{Cert: cert, Key: key})
+	s := m.start(t, g)
+	at := address(t, s, "door")
+	old, err := tls.Dial("tcp", at, &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	br := bufio.NewReader(old)
+	if err := get(old, br, "a.example"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reload(t.Context(), m.generation(t, "hello", nil, "door="+at)); err != nil {
+		t.Fatal(err)
+	}
+	if err := get(old, br, "a.example"); err != nil {
+		t.Errorf("the connection from before: %v", err)
+	}
+	resp, err := http.Get("http://" + at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
