@@ -143,3 +143,20 @@ func TestReportWithoutResults(t *testing.T) {
 		}
 	}
 }
+
+func TestParseH2Load(t *testing.T) {
+	const out = "TLS Protocol: TLSv1.3\nApplication protocol: h2\n\nfinished in 2.00s, 500.00 req/s, 1MB/s\n" +
+		"requests: 1000 total, 1008 started, 1000 done, 998 succeeded, 2 failed, 0 errored, 0 timeout\n"
+	s, err := parseH2Load(out, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.requests != 998 || s.errors != 2 || s.rate() != 499 {
+		t.Errorf("got %d requests, %d errors, %v a second", s.requests, s.errors, s.rate())
+	}
+	for _, bad := range []string{"", strings.Replace(out, "protocol: h2", "protocol: http/1.1", 1), strings.Replace(out, "998", "0", 1)} {
+		if _, err := parseH2Load(bad, 2); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}

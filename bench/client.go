@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,11 +16,27 @@ import (
 	"time"
 )
 
+// dial connects to the proxy as its clients do.
+func (s *server) dial(ctx context.Context) (net.Conn, error) {
+	if s.feat&withTLS != 0 {
+		d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it was made a moment ago, by us
+		return d.DialContext(ctx, "tcp", s.address)
+	}
+	return dialPlain(s.address)(ctx)
+}
+
+// dialPlain connects to address without TLS.
+func dialPlain(address string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
+	}
+}
+
 // get asks address for path on a connection of its own. The status is that of
 // the answer, or 0.
-func get(ctx context.Context, address, path string) (status int, body []byte, err error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", address)
+func get(ctx context.Context, dial func(context.Context) (net.Conn, error), address, path string) (status int, body []byte, err error) {
+	c, err := dial(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -47,7 +64,7 @@ func exchange(c net.Conn, address, path, connection string) (int, []byte, error)
 // mallocs returns how many heap objects the Go program whose metrics page is
 // at address has allocated since its start.
 func mallocs(ctx context.Context, address string) (float64, error) {
-	status, body, err := get(ctx, address, "/metrics")
+	status, body, err := get(ctx, dialPlain(address), address, "/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -69,8 +86,8 @@ type idlers struct {
 	err   error // the first
 }
 
-// openIdle opens n keep-alive connections to address, idleBatch at a time.
-func openIdle(ctx context.Context, address string, n int) (*idlers, error) {
+// openIdle opens n keep-alive connections to srv, idleBatch at a time.
+func openIdle(ctx context.Context, srv *server, n int) (*idlers, error) {
 	var l idlers
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, idleBatch)
@@ -80,7 +97,7 @@ func openIdle(ctx context.Context, address string, n int) (*idlers, error) {
 		}
 		slots <- struct{}{}
 		wg.Go(func() { // ends with its one exchange, which has a deadline
-			l.open(ctx, address)
+			l.open(ctx, srv)
 			<-slots
 		})
 	}
@@ -93,12 +110,11 @@ func openIdle(ctx context.Context, address string, n int) (*idlers, error) {
 }
 
 // open adds one connection.
-func (l *idlers) open(ctx context.Context, address string) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", address)
+func (l *idlers) open(ctx context.Context, srv *server) {
+	c, err := srv.dial(ctx)
 	var status int
 	if err == nil {
-		status, _, err = exchange(c, address, "/1k", "keep-alive")
+		status, _, err = exchange(c, srv.address, "/1k", "keep-alive")
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("status %d", status)
 		}
@@ -117,6 +133,9 @@ func (l *idlers) open(ctx context.Context, address string) {
 func (l *idlers) alive() int {
 	n := 0
 	for _, c := range l.conns {
+		if t, ok := c.(*tls.Conn); ok {
+			c = t.NetConn()
+		}
 		sc, ok := c.(syscall.Conn)
 		if !ok {
 			continue

@@ -9,7 +9,8 @@ import (
 // the same: keep-alive on both sides, x-forwarded-for, Host kept, one worker,
 // answers streamed and never spooled to disk.
 
-// configureWproxy leaves everything at its shipped default but the log.
+// configureWproxy leaves everything at its shipped default but the log and how long
+// connections may rest, which is an hour for all.
 func configureWproxy(s setup) (map[string]string, []string) {
 	access := "none"
 	if s.feat&withLog != 0 {
@@ -28,11 +29,16 @@ wasm = "builtin:ratelimit"
 config = { rate = "1000000/s", burst = 1000000, key = "client-ip" }
 `
 	}
+	tls := ""
+	if s.feat&withTLS != 0 {
+		tls = fmt.Sprintf("tls = { min = \"1.3\", certs = [{ cert = %[1]q, key = %[1]q }] }\n", s.file("tls.pem"))
+	}
 	toml := fmt.Sprintf(`version = 1
 
 [listeners.http]
 address = %q
-
+limits = { idle = "1h" }
+%s
 [routes.all]
 upstream = "origin"
 %s
@@ -46,7 +52,7 @@ address = %q
 [log]
 to = "stderr"
 access = { to = %q }
-`, s.address, use, s.origin, plugins, s.admin, access)
+`, s.address, tls, use, s.origin, plugins, s.admin, access)
 	return map[string]string{"wproxy.toml": toml}, []string{s.path, "run", "-c", s.file("wproxy.toml")}
 }
 
@@ -106,6 +112,11 @@ func configureNginx(s setup) (map[string]string, []string) {
 		}
 		policies = b.String()
 	}
+	listen, tls := "backlog=4096", ""
+	if s.feat&withTLS != 0 {
+		listen = "ssl http2 " + listen
+		tls = fmt.Sprintf("ssl_protocols TLSv1.3; ssl_certificate %[1]s; ssl_certificate_key %[1]s; ssl_session_tickets on;", s.file("tls.pem"))
+	}
 	return nginxFrame(s, fmt.Sprintf(`
     %s
     %s
@@ -115,7 +126,8 @@ func configureNginx(s setup) (map[string]string, []string) {
         keepalive_requests 1000000000;
     }
     server {
-        listen %s backlog=4096;
+        listen %s %s;
+        %s
         location / {
             %s
             proxy_pass http://origin;
@@ -125,7 +137,7 @@ func configureNginx(s setup) (map[string]string, []string) {
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_max_temp_file_size 0;
         }
-    }`, access, zone, s.origin, s.address, policies))
+    }`, access, zone, s.origin, s.address, listen, tls, policies))
 }
 
 // policyHeaders are what the strict preset of wproxy's securityheaders sends
@@ -156,6 +168,10 @@ func configureHAProxy(s setup) (map[string]string, []string) {
 		policies = b.String()
 		table = "backend clients\n    stick-table type ip size 100k expire 10s store http_req_rate(1s)\n"
 	}
+	tls := ""
+	if s.feat&withTLS != 0 {
+		tls = " ssl crt " + s.file("tls.pem") + " alpn h2,http/1.1 ssl-min-ver TLSv1.3"
+	}
 	conf := fmt.Sprintf(`global
     nbthread 1
     maxconn 16000
@@ -171,10 +187,10 @@ defaults
     option forwardfor
     http-reuse always
 frontend in
-    bind %s backlog 4096
+    bind %s backlog 4096%s
 %s%s    default_backend origin
 backend origin
     server origin %s pool-max-conn 256
-%s`, s.address, log, policies, s.origin, table)
+%s`, s.address, tls, log, policies, s.origin, table)
 	return map[string]string{"haproxy.cfg": conf}, []string{s.path, "-db", "-f", s.file("haproxy.cfg")}
 }

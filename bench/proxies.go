@@ -15,10 +15,10 @@ import (
 
 // A proxy is one program that bench knows how to set up.
 type proxy struct {
-	name     string
-	binary   string   // looked up on PATH, or a path
-	version  []string // arguments that make it print its version
-	policies bool     // whether configure knows withPolicies
+	name    string
+	binary  string   // looked up on PATH, or a path
+	version []string // arguments that make it print its version
+	native  bool     // whether configure knows withPolicies and withTLS
 
 	// configure returns the files to write (name in the setup's directory to
 	// content) and how to run the program.
@@ -46,9 +46,9 @@ func (s setup) file(name string) string { return filepath.Join(s.dir, name) }
 func proxies(wproxy string) []*proxy {
 	one := []string{"GOMAXPROCS=1"}
 	return []*proxy{
-		{name: "wproxy", binary: wproxy, version: []string{"version"}, policies: true, configure: configureWproxy, env: one},
-		{name: "nginx", binary: "nginx", version: []string{"-v"}, policies: true, configure: configureNginx},
-		{name: "haproxy", binary: "haproxy", version: []string{"-v"}, policies: true, configure: configureHAProxy},
+		{name: "wproxy", binary: wproxy, version: []string{"version"}, native: true, configure: configureWproxy, env: one},
+		{name: "nginx", binary: "nginx", version: []string{"-v"}, native: true, configure: configureNginx},
+		{name: "haproxy", binary: "haproxy", version: []string{"-v"}, native: true, configure: configureHAProxy},
 		{name: "caddy", binary: "caddy", version: []string{"version"}, configure: configureCaddy, env: one},
 		{name: "traefik", binary: "traefik", version: []string{"version"}, configure: configureTraefik, env: one},
 		{name: "envoy", binary: "envoy", version: []string{"--version"}, configure: configureEnvoy},
@@ -105,6 +105,11 @@ func (p *proxy) run(ctx context.Context, dir string, cpu int, origin string, fea
 		return nil, 0, err
 	}
 	s := setup{dir: dir, path: p.path, address: addrs[0], admin: addrs[1], origin: origin, feat: feat}
+	if feat&withTLS != 0 {
+		if err := writeCert(s); err != nil {
+			return nil, 0, err
+		}
+	}
 	files, args := p.configure(s)
 	for name, content := range files {
 		if err := os.WriteFile(s.file(name), []byte(content), 0o644); err != nil {
@@ -116,20 +121,21 @@ func (p *proxy) run(ctx context.Context, dir string, cpu int, origin string, fea
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := awaitAnswer(ctx, pr, s.address); err != nil {
+	srv := &server{process: pr, setup: s}
+	if err := awaitAnswer(ctx, srv); err != nil {
 		pr.stop()
 		return nil, 0, err
 	}
-	return &server{process: pr, setup: s}, time.Since(begin), nil
+	return srv, time.Since(begin), nil
 }
 
-// awaitAnswer asks for /1k at address until the answer is the origin's file, p ends,
-// or startTimeout has passed.
-func awaitAnswer(ctx context.Context, p *process, address string) error {
+// awaitAnswer asks for /1k until the answer is the origin's file, p ends, or startTimeout
+// has passed.
+func awaitAnswer(ctx context.Context, p *server) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		status, body, err := get(ctx, address, "/1k")
+		status, body, err := get(ctx, p.dial, p.address, "/1k")
 		if err == nil && status == 200 {
 			if string(body) != originBody(originBodies["1k"]) {
 				return fmt.Errorf("%s answers with another body than the origin's, of %d bytes", p.name, len(body))

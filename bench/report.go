@@ -114,7 +114,12 @@ func loadTable(b *strings.Builder, g group) {
 	for _, r := range g.results {
 		med := func(f func(sample) float64) float64 { return medianOf(r.samples, f) }
 		ms := func(f func(sample) time.Duration) float64 {
-			return med(func(s sample) float64 { return float64(f(s)) / float64(time.Millisecond) })
+			return med(func(s sample) float64 {
+				if f(s) == 0 { // h2load does not say
+					return math.NaN()
+				}
+				return float64(f(s)) / float64(time.Millisecond)
+			})
 		}
 		var errs int64
 		for _, s := range r.samples {

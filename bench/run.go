@@ -171,7 +171,7 @@ func (b *bench) measure(ctx context.Context, s scenario, r *result, round int) (
 
 // measureLoad warms srv up and then measures it.
 func (b *bench) measureLoad(ctx context.Context, srv *server, l load) (sample, error) {
-	if _, err := b.wrk.run(ctx, srv.address, l, 1); err != nil {
+	if _, err := b.wrk.run(ctx, srv, l, 1); err != nil {
 		return sample{}, fmt.Errorf("warming up: %w", err)
 	}
 	isWproxy := srv.name == "wproxy"
@@ -188,7 +188,7 @@ func (b *bench) measureLoad(ctx context.Context, srv *server, l load) (sample, e
 	if err != nil {
 		return sample{}, err
 	}
-	s, err := b.wrk.run(ctx, srv.address, l, b.seconds)
+	s, err := b.wrk.run(ctx, srv, l, b.seconds)
 	if err != nil {
 		return sample{}, err
 	}
@@ -213,14 +213,14 @@ func (b *bench) measureIdle(ctx context.Context, srv *server) (float64, error) {
 		b.say("  %d connections only: the limit of open files is %d", n, openFilesAllowed())
 	}
 	// Warmed up first, so that what the first requests need once is not counted.
-	if _, err := b.wrk.run(ctx, srv.address, load{path: "/1k"}, 1); err != nil {
+	if _, err := b.wrk.run(ctx, srv, load{path: "/1k"}, 1); err != nil {
 		return 0, fmt.Errorf("warming up: %w", err)
 	}
 	before, err := settled(ctx, srv.pid())
 	if err != nil {
 		return 0, err
 	}
-	l, err := openIdle(ctx, srv.address, n)
+	l, err := openIdle(ctx, srv, n)
 	if err != nil {
 		return 0, err
 	}

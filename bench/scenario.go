@@ -10,6 +10,8 @@ const (
 	// withPolicies sets security headers on answers and limits the rate of
 	// requests per client address, at a rate that is never reached.
 	withPolicies
+	// withTLS speaks TLS 1.3 to clients, and HTTP/2 to those that ask for it.
+	withTLS
 )
 
 // A kind says how a scenario is measured.
@@ -63,7 +65,12 @@ func scenarios() []scenario {
 			name: "h1-1k-policies", title: "GET 1 KiB, security headers and rate limit (wproxy: as wasm plugins)",
 			load: kib1, feat: withPolicies, extra: []variant{{proxy: "wproxy"}, {proxy: "nginx"}},
 		},
+		{name: "h1-1k-tls", title: "GET 1 KiB, keep-alive, TLS 1.3", load: kib1, feat: withTLS},
+		{name: "h1-64k-tls", title: "GET 64 KiB, keep-alive, TLS 1.3", load: load{path: "/64k"}, feat: withTLS},
+		{name: "h2-1k-tls", title: "GET 1 KiB, HTTP/2 over TLS 1.3", load: load{path: "/1k", h2: true}, feat: withTLS},
+		{name: "h2-64k-tls", title: "GET 64 KiB, HTTP/2 over TLS 1.3", load: load{path: "/64k", h2: true}, feat: withTLS},
 		{name: "idle-10k", title: "Memory of 10,000 idle keep-alive connections", kind: idleMemory, load: kib1},
+		{name: "idle-10k-tls", title: "The same over TLS 1.3", kind: idleMemory, load: kib1, feat: withTLS},
 		{
 			name: "start", title: "From start to the first proxied answer", kind: firstAnswer, load: kib1,
 			extra: []variant{{proxy: "wproxy", feat: withPolicies}},
@@ -72,13 +79,13 @@ func scenarios() []scenario {
 }
 
 // variants returns what s runs, of the proxies that are there. Only wproxy,
-// nginx and HAProxy have the policies configured.
+// nginx and HAProxy have the policies and TLS configured.
 func (s scenario) variants(proxies []*proxy) []variant {
 	var vs []variant
 	has := make(map[string]bool)
 	for _, p := range proxies {
 		has[p.name] = true
-		if s.feat&withPolicies == 0 || p.policies {
+		if s.feat&(withPolicies|withTLS) == 0 || p.native {
 			vs = append(vs, variant{proxy: p.name, feat: s.feat})
 		}
 	}

@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// A load says what wrk sends.
+// A load says what is sent.
 type load struct {
 	path string
-	post int // bytes of the request body; 0 is a GET
+	post int  // bytes of the request body; 0 is a GET
+	h2   bool // over HTTP/2, by h2load and not by wrk
 }
 
 // A sample is what one measured interval of load has shown.
@@ -67,13 +68,20 @@ func newGenerator(dir string, cpu int) (*generator, error) {
 	return &generator{dir: dir, cpu: cpu}, os.WriteFile(filepath.Join(dir, "bench.lua"), []byte(script), 0o644)
 }
 
-// run sends l to address for whole seconds and returns wrk's part of a sample.
+// run sends l to srv for whole seconds and returns wrk's part of a sample.
 // It returns early when ctx is done.
-func (g *generator) run(ctx context.Context, address string, l load, seconds int) (sample, error) {
+func (g *generator) run(ctx context.Context, srv *server, l load, seconds int) (sample, error) {
+	if l.h2 {
+		return g.runH2(ctx, srv.address, l, seconds)
+	}
+	scheme := "http://"
+	if srv.feat&withTLS != 0 {
+		scheme = "https://"
+	}
 	log := filepath.Join(g.dir, "wrk.log")
 	p, err := start("wrk", g.cpu, []string{fmt.Sprintf("BENCH_POST=%d", l.post)}, log,
 		"wrk", "-t1", fmt.Sprintf("-c%d", loadConnections), fmt.Sprintf("-d%ds", seconds), "--timeout", "5s",
-		"-s", filepath.Join(g.dir, "bench.lua"), "http://"+address+l.path)
+		"-s", filepath.Join(g.dir, "bench.lua"), scheme+srv.address+l.path)
 	if err != nil {
 		return sample{}, err
 	}
