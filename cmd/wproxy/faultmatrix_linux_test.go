@@ -181,7 +181,7 @@ func (c *matrixCell) check(in *instance) (wrong []string) {
 		}
 		failed++
 	}
-	if !elsewhere && failed != 1 && !(c.fault.maybe && failed == 0) {
+	if !elsewhere && failed != 1 && (failed > 1 || !c.fault.maybe) {
 		bad("%d requests went wrong, want that of one server", failed)
 	}
 	if c.faulty != nil && c.faulty.hits.Load() == 0 {
