@@ -74,9 +74,9 @@ func (s *Socket) readOnce(fd uintptr) bool {
 		switch {
 		case n > 0:
 			s.records.Filled(n)
-		case err == syscall.EINTR: //nolint:errorlint // of a system call
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // of a system call
+		case err == syscall.EAGAIN:
 			s.records.Release()
 			return false
 		case err == nil:
