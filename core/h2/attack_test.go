@@ -37,6 +37,7 @@ type rig struct {
 	// Guarded by mu.
 	refused []h2.Refusal
 	codes   []http2.ErrCode // of GOAWAY
+	last    []uint32        // last streams, of GOAWAY
 	resets  map[http2.ErrCode]int
 	closed  bool // by the server
 }
@@ -100,6 +101,7 @@ func (r *rig) read() {
 			switch f := f.(type) {
 			case *http2.GoAwayFrame:
 				r.codes = append(r.codes, f.ErrCode)
+				r.last = append(r.last, f.LastStreamID)
 			case *http2.RSTStreamFrame:
 				r.resets[f.ErrCode]++
 			}

@@ -50,6 +50,7 @@ func (c *conn) setting(s http2.Setting) error {
 		c.peer.streams = s.Val
 	case http2.SettingMaxHeaderListSize:
 		c.peer.head = s.Val
+	default: // ours to ignore (RFC 9113 6.5.2); nothing is pushed, and our blocks need no table
 	}
 	return nil
 }

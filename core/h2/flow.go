@@ -43,8 +43,8 @@ func (a *allowance) give(n int) int {
 	return n
 }
 
-// grow makes the window larger by n bytes, with the next grant.
+// grow makes the window larger by n bytes, which are to be granted too.
 func (a *allowance) grow(n int) {
 	a.size += n
-	a.taken += n
+	a.left += window(n)
 }

@@ -81,8 +81,8 @@ func TestWindow(t *testing.T) {
 		t.Errorf("granted again: %+v", a)
 	}
 	a.grow(100)
-	if n := a.give(0); n != 100 || a.left != 200 || a.size != 200 {
-		t.Errorf("grown: %d, %+v", n, a)
+	if a.left != 200 || a.size != 200 || a.give(99) != 0 || a.give(1) != 100 {
+		t.Errorf("grown: %+v", a)
 	}
 }
 

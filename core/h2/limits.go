@@ -37,9 +37,14 @@ const (
 	// closes it earlier, which is what pools do.
 	DefaultClientIdle = time.Hour
 
-	// DefaultKeepAlive is how long an upstream with open streams may be silent until it
+	// DefaultClientKeepAlive is how long an upstream with open streams may be silent until it
 	// is pinged. Servers of gRPC take pings in less than 5 minutes for abuse.
-	DefaultKeepAlive = 6 * time.Minute
+	DefaultClientKeepAlive = 6 * time.Minute
+
+	// DefaultServerKeepAlive is how long a client with open streams may be silent until
+	// it is asked for a sign of life: one that has vanished without a word holds its
+	// exchanges for no longer.
+	DefaultServerKeepAlive = 60 * time.Second
 
 	// DefaultPingTime is how long the answer to a keep-alive ping may take.
 	DefaultPingTime = 15 * time.Second
@@ -54,6 +59,11 @@ const (
 	// maxStreamWindow is how far the window of a stream grows whose sink keeps up:
 	// enough for 10 MB/s over 100 ms.
 	maxStreamWindow = 1 << 20
+
+	// growTime is how fast half a window has to be used for the window to grow: the
+	// round trip to the other end of a continent. A slower peer is not held up by a
+	// window of 64 KiB.
+	growTime = 100 * time.Millisecond
 
 	// maxGrowth is how many bytes all windows of a connection may have grown
 	// by in sum: what the worst peer can make us hold beyond streams × streamWindow.

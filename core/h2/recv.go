@@ -213,18 +213,23 @@ func (s *stream) took(n int) {
 	if !s.open || s.ended {
 		return
 	}
-	// A sink that has taken all there was is faster than the peer: the window may be
-	// what holds it up.
-	if s.recv.size == 0 && s.allow.left < window(s.allow.size/4) {
-		if n := min(s.allow.size, maxStreamWindow-s.allow.size, maxGrowth-c.growth); n > 0 {
-			c.growth += n
-			s.allow.grow(n)
+	grant := s.allow.give(n)
+	if grant == 0 {
+		return
+	}
+	// Half a window has come within the time of a round trip, and the sink has taken
+	// all of it: the window may be what holds the peer up.
+	now := c.now()
+	if s.recv.size == 0 && now-s.opened < growTime {
+		if more := min(s.allow.size, maxStreamWindow-s.allow.size, maxGrowth-c.growth); more > 0 {
+			c.growth += more
+			s.allow.grow(more)
+			grant += more
 		}
 	}
-	if n := s.allow.give(n); n > 0 {
-		c.control(c.fr.WriteWindowUpdate(s.id, uint32(n)))
-		c.flush()
-	}
+	s.opened = now
+	c.control(c.fr.WriteWindowUpdate(s.id, uint32(grant)))
+	c.flush()
 }
 
 // expect judges the length of s's message, of which n more bytes have come. end: they

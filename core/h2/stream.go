@@ -26,6 +26,7 @@ type stream struct {
 
 	recv    received
 	allow   allowance       // what the peer may send
+	opened  moment          // when its window was opened last
 	length  int64           // that content-length promises, or exchange.LengthUnknown
 	got     int64           // bytes of DATA so far
 	most    int64           // bytes that the message may have; 0: any number
@@ -45,8 +46,8 @@ func (c *conn) begin(s *stream, id uint32) {
 	s.trailer.Reset()
 	*s = stream{
 		c: c, owner: s.owner, in: s.in, out: s.out, id: id, open: true,
-		recv:   received{list: s.recv.list[:0]},
-		allow:  allowance{left: streamWindow, size: streamWindow},
+		recv:  received{list: s.recv.list[:0]},
+		allow: allowance{left: streamWindow, size: streamWindow}, opened: c.now(),
 		length: exchange.LengthUnknown, trailer: s.trailer,
 		send: window(c.peer.window), err: c.streamErr(),
 	}
