@@ -196,6 +196,10 @@ const (
 	// that open windows in small steps.
 	windowsPerData = 4
 
+	// bytesPerWindow is how many bytes of a DATA frame allow for one more: net/http opens
+	// both windows with every 4 KiB that its handler has read, others in smaller steps.
+	bytesPerWindow = 1 << 10
+
 	// controlsPerData is how many SETTINGS and PING frames a DATA frame may cause.
 	controlsPerData = 1
 
