@@ -229,8 +229,12 @@ func TestRefusedStreamIsSentAgain(t *testing.T) {
 			in := startInstance(t, strings.ReplaceAll(hostileConfig, "[\"@ORIGIN\"]", "[\""+o.address+"\"]\nconnect = { protocol = \"h2\" }"))
 			in.get(t, "a.test", "/first") // a connection that has served: the second try is not about a new server
 			w := in.dial(t)
-			if _, err := io.WriteString(w, "POST /second HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
-				t.Fatal(err)
+			// The body comes a moment later than the head, which is on its way by then.
+			for _, part := range []string{"POST /second HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhel", "lo"} {
+				if _, err := io.WriteString(w, part); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(50 * time.Millisecond)
 			}
 			resp, err := w.r.ReadResponse("POST")
 			if err != nil || resp.Status != 200 || string(resp.Body) != "hello" {
@@ -257,6 +261,7 @@ func newRefuser(t *testing.T, refuse func(fr *http2.Framer, id uint32)) *refuser
 		_, _ = io.ReadFull(nc, make([]byte, len(http2.ClientPreface)))
 		fr := http2.NewFramer(nc, nc)
 		_ = fr.WriteSettings()
+		var body []byte
 		for {
 			f, err := fr.ReadFrame()
 			if err != nil {
@@ -277,10 +282,13 @@ func newRefuser(t *testing.T, refuse func(fr *http2.Framer, id uint32)) *refuser
 					refuse(fr, f.StreamID)
 					refused = true
 				})
-				if !refused {
-					body := append([]byte(nil), f.Data()...)
+				body = append(body, f.Data()...)
+				if refused {
+					body = nil
+				} else if f.StreamEnded() {
 					_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true})
 					_ = fr.WriteData(f.StreamID, true, body)
+					body = nil
 				}
 			}
 		}

@@ -380,7 +380,7 @@ func TestClientGoAway(t *testing.T) {
 		if c.Reserve() || c.Usable() || c.Idle() {
 			t.Error("the connection takes more after GOAWAY")
 		}
-		wantError(t, early.Head(newRequest("POST", "/", 0), true), 502, h2.ReasonClosed, exchange.RetryAlways)
+		wantError(t, early.Head(newRequest("POST", "/", 0), true), 502, h2.ReasonGoAway, exchange.RetryAlways)
 		close(goOn)
 		var r response
 		if err := first.Feed(&r); err != nil {
