@@ -324,14 +324,9 @@ func TestConnectionThatLeaves(t *testing.T) {
 			t.Parallel()
 			n := 0
 			o := &origin{feed: func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+				<-s.got
 				if n++; n <= tt.times {
-					if !s.ended {
-						<-s.got
-					}
 					return upstreamError("read answer", exchange.RetryAlways, exchange.ReasonGoAway)
-				}
-				if !s.ended {
-					<-s.got
 				}
 				return answer(dst, 200, "ok")
 			}}
