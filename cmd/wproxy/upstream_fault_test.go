@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"runtime"
@@ -36,7 +37,7 @@ func (o *goOrigin) startOver(t *testing.T, overTLS, overHTTP2 bool) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: o.Config.Handler, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute}
+	s := &http.Server{Handler: o.Config.Handler, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
 	s.Protocols.SetHTTP1(!overHTTP2)
 	s.Protocols.SetHTTP2(overHTTP2 && overTLS)
 	s.Protocols.SetUnencryptedHTTP2(overHTTP2 && !overTLS)
