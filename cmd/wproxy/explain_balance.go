@@ -15,6 +15,7 @@ type explainedShare struct {
 	Name    string          `json:"name"`
 	Share   string          `json:"share"`
 	Servers []string        `json:"servers"`
+	Speaks  string          `json:"speaks,omitempty"` // where it is not HTTP/1.1 in clear
 	Tiers   []explainedTier `json:"tiers"`
 	Balance string          `json:"balance"`
 	Key     string          `json:"key,omitempty"`    // what ties the request to a server
@@ -46,7 +47,7 @@ func (e *explanation) shape(f *config.File, p *plan) {
 		for _, server := range u.Servers {
 			s.Servers = append(s.Servers, server.Address)
 		}
-		s.Tiers = tiersOf(u)
+		s.Tiers, s.Speaks = tiersOf(u), speaks(u)
 		if balance.Algorithm(u.Balance).Hashes() {
 			s.Key = keyText(u.HashKey, p)
 			if u.HashBound > 0 {
@@ -75,6 +76,38 @@ func (e *explanation) shape(f *config.File, p *plan) {
 		e.Mirror = fmt.Sprintf("%s of requests, with up to %s of body, to %s", m.Share, m.Body, m.Upstream)
 	}
 	e.Fault = faultText(r.Fault, &p.head.Fields)
+}
+
+// speaks says what is spoken to the servers of u; "": HTTP/1.1 in clear, to all.
+func speaks(u *config.Upstream) string {
+	schemes := map[string]bool{}
+	for _, s := range u.Servers {
+		schemes[s.Scheme] = true
+	}
+	if u.Discover != nil { // all alike
+		schemes["https"], schemes["http"] = u.TLS != nil, u.TLS == nil
+	}
+	var ways []string
+	for _, scheme := range []string{"http", "https"} {
+		if !schemes[scheme] {
+			continue
+		}
+		way := map[string]string{"auto": "HTTP/1.1", "h1": "HTTP/1.1", "h2": "HTTP/2"}[u.Connect.Protocol]
+		if scheme == "https" {
+			if u.Connect.Protocol == "auto" {
+				way = "HTTP/2 or HTTP/1.1"
+			}
+			way += " over TLS"
+			if u.TLS.InsecureSkipVerify {
+				way += ", not verified"
+			}
+		}
+		ways = append(ways, way)
+	}
+	if slices.Equal(ways, []string{"HTTP/1.1"}) {
+		return ""
+	}
+	return strings.Join(ways, "; ")
 }
 
 // explainHealth says how it is known which servers there are, and which are well.
@@ -180,7 +213,11 @@ func (e *explanation) balancing(line func(key, format string, args ...any)) {
 		if u.Discover != "" {
 			where = "found: " + u.Discover
 		}
-		line(key, "%s  %s of requests  (%s)", u.Name, u.Share, where)
+		text := fmt.Sprintf("%s  %s of requests  (%s)", u.Name, u.Share, where)
+		if u.Speaks != "" {
+			text += "  " + u.Speaks
+		}
+		line(key, "%s", text)
 		for _, x := range []struct{ key, text string }{{"health", u.Health}, {"outlier", u.Outlier}} {
 			if x.text != "" {
 				line("", "  %s %s", x.key, x.text)

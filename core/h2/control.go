@@ -42,6 +42,10 @@ func (c *conn) setting(s http2.Setting) error {
 		}
 	case http2.SettingMaxFrameSize:
 		c.peer.frame = min(int(s.Val), maxFrame)
+	case http2.SettingEnablePush:
+		if c.client && s.Val != 0 { // RFC 9113 6.5.2: servers must not
+			return protocol()
+		}
 	case http2.SettingMaxConcurrentStreams:
 		c.peer.streams = s.Val
 	case http2.SettingMaxHeaderListSize:

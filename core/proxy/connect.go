@@ -22,6 +22,7 @@ type outgoing struct {
 	fresh   bool          // the next try wants a new connection
 	counted bool          // in the cluster's live counters
 	retried bool          // in its live retries
+	moved   int           // times that elsewhere has said yes
 	free    int           // tries that cost no attempt
 	stale   bool          // one of them met a connection at the end of its life
 	wait    time.Duration // before the next try
@@ -185,7 +186,7 @@ func (x *state) attempt(pc piece) error {
 		case errors.Is(err, exchange.ErrAnswered):
 			return err
 		}
-		if !x.again(err) {
+		if !x.elsewhere(err) && !x.again(err) {
 			return x.giveUp(err)
 		}
 	}
@@ -335,7 +336,7 @@ func (x *state) resend(err error, pc piece) error {
 	switch {
 	case err == nil || errors.Is(err, exchange.ErrAnswered):
 		return err
-	case x.again(err):
+	case x.elsewhere(err), x.again(err):
 		return x.attempt(pc)
 	default:
 		return x.giveUp(err)

@@ -17,6 +17,11 @@ const (
 	// are: 20 % of one request would be none.
 	DefaultBudgetMin = 3
 
+	// maxMoves is how many connections in a row may end before a request that was sent on
+	// them was looked at, until that counts as a failure. More than two in a row are a
+	// server that takes nothing.
+	maxMoves = 4
+
 	// failedLatency is the least time to the first byte that a failed try is taken for,
 	// where servers are picked by that: a server that refuses at once would look like
 	// the fastest of all.
