@@ -63,6 +63,7 @@ type explainedShare struct {
 	Name    string   `json:"name"`
 	Share   string   `json:"share"`
 	Servers []string `json:"servers"`
+	Speaks  string   `json:"speaks,omitempty"` // where it is not HTTP/1.1 in clear
 }
 
 // runExplain is `wproxy explain`.
@@ -213,9 +214,34 @@ func shares(f *config.File, r *config.Route) []explainedShare {
 		for _, server := range f.Upstreams[t.Upstream].Servers {
 			s.Servers = append(s.Servers, server.Address)
 		}
+		s.Speaks = speaks(f.Upstreams[t.Upstream])
 		list = append(list, s)
 	}
 	return list
+}
+
+// speaks says what is spoken to the servers of u; "": HTTP/1.1 in clear, to all.
+func speaks(u *config.Upstream) string {
+	var ways []string
+	for _, s := range u.Servers {
+		way := map[string]string{"auto": "HTTP/1.1", "h1": "HTTP/1.1", "h2": "HTTP/2"}[u.Connect.Protocol]
+		if s.Scheme == "https" {
+			if u.Connect.Protocol == "auto" {
+				way = "HTTP/2 or HTTP/1.1"
+			}
+			way += " over TLS"
+			if u.TLS.InsecureSkipVerify {
+				way += ", not verified"
+			}
+		}
+		if !slices.Contains(ways, way) {
+			ways = append(ways, way)
+		}
+	}
+	if slices.Equal(ways, []string{"HTTP/1.1"}) {
+		return ""
+	}
+	return strings.Join(ways, "; ")
 }
 
 // String lays e out for people.
@@ -263,7 +289,11 @@ func (e *explanation) String() string {
 		if i == 0 {
 			key = "upstream"
 		}
-		line(key, "%s  %s of requests  (%s)", u.Name, u.Share, strings.Join(u.Servers, ", "))
+		text := fmt.Sprintf("%s  %s of requests  (%s)", u.Name, u.Share, strings.Join(u.Servers, ", "))
+		if u.Speaks != "" {
+			text += "  " + u.Speaks
+		}
+		line(key, "%s", text)
 	}
 	line("path", "%s", e.Path)
 	line("timeout", "%s", e.Timeout)

@@ -45,9 +45,16 @@ const (
 	// RetryIfReused means only if the connection had served an exchange before, so
 	// that the error may be the upstream's idle timeout; idempotent requests only.
 	RetryIfReused
-	// RetryAlways means yes: the upstream has not seen one byte of the request.
+	// RetryAlways means yes: the upstream has not seen one byte of the request, or says
+	// that it has not looked at it.
 	RetryAlways
 )
+
+// ReasonGoAway is the Reason, with RetryAlways, of a request that was sent on a
+// connection which the other side was about to close, and which it has not looked at
+// (GOAWAY, RFC 9113 6.8). That is the end of the connection's life, and says nothing of
+// the server: it is to be sent on another one.
+const ReasonGoAway = "goaway"
 
 // An Error is why an exchange failed.
 type Error struct {

@@ -30,7 +30,7 @@ type ClientOptions struct {
 	Idle         time.Duration // without an exchange; 0: DefaultClientIdle
 
 	// KeepAlive is how long an upstream with open streams may be silent until it is
-	// sent a PING, which it has to answer within PingTime; 0: DefaultKeepAlive, and
+	// sent a PING, which it has to answer within PingTime; 0: DefaultClientKeepAlive, and
 	// DefaultPingTime. Negative: no pings.
 	KeepAlive, PingTime time.Duration
 }
@@ -50,7 +50,7 @@ func (o *ClientOptions) common() *options {
 		MaxHead: cmp.Or(o.MaxHead, DefaultMaxHead), MaxFields: cmp.Or(o.MaxFields, DefaultMaxFields),
 		HeaderTime: cmp.Or(o.HeaderTime, DefaultHeaderTime), Idle: cmp.Or(o.Idle, DefaultClientIdle),
 		ReadTimeout: orForever(o.ReadTimeout, DefaultReadTimeout), WriteTimeout: orForever(o.WriteTimeout, DefaultWriteTimeout),
-		KeepAlive: max(cmp.Or(o.KeepAlive, DefaultKeepAlive), 0), PingTime: cmp.Or(o.PingTime, DefaultPingTime),
+		KeepAlive: max(cmp.Or(o.KeepAlive, DefaultClientKeepAlive), 0), PingTime: cmp.Or(o.PingTime, DefaultPingTime),
 	}
 }
 

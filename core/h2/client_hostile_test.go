@@ -286,6 +286,10 @@ func TestClientAbuse(t *testing.T) {
 			_ = o.fr.WritePushPromise(http2.PushPromiseParam{StreamID: id, PromiseID: 2, EndHeaders: true})
 			o.drain()
 		}, h2.ReasonProtocol},
+		{"ENABLE_PUSH", func(o *origin, _ uint32) {
+			_ = o.fr.WriteSettings(http2.Setting{ID: http2.SettingEnablePush, Val: 1})
+			o.drain()
+		}, h2.ReasonProtocol},
 		{"head of a stream that nobody opened", func(o *origin, _ uint32) { o.okay(99); o.drain() }, h2.ReasonProtocol},
 		{"head of a stream of its own", func(o *origin, _ uint32) { o.okay(2); o.drain() }, h2.ReasonProtocol},
 		{"window beyond the limit", func(o *origin, _ uint32) { _ = o.fr.WriteWindowUpdate(0, 1<<31-1); o.drain() }, h2.ReasonFlowControl},
@@ -376,7 +380,7 @@ func TestClientGoAway(t *testing.T) {
 		if c.Reserve() || c.Usable() || c.Idle() {
 			t.Error("the connection takes more after GOAWAY")
 		}
-		wantError(t, early.Head(newRequest("POST", "/", 0), true), 502, h2.ReasonClosed, exchange.RetryAlways)
+		wantError(t, early.Head(newRequest("POST", "/", 0), true), 502, h2.ReasonGoAway, exchange.RetryAlways)
 		close(goOn)
 		var r response
 		if err := first.Feed(&r); err != nil {

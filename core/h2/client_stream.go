@@ -121,7 +121,7 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 	case !writable(&h.Fields) || !isMethod(h.Method) || !isText(h.Target) || !isText(h.Authority):
 		return x.refuse(x.writeError(errBadField))
 	case !c.usableLocked():
-		return x.refuse(x.unsent(c.err))
+		return x.refuse(x.unsent())
 	case listSize(h) > int64(c.peer.head):
 		return x.refuse(&exchange.Error{
 			Op: "write head", Side: exchange.UpstreamSide, Status: http.StatusRequestHeaderFieldsTooLarge, Reason: ReasonHeadTooLarge,
@@ -262,11 +262,16 @@ func (x *clientStream) order(op string) error {
 	return &exchange.Error{Op: op, Side: exchange.Internal, Status: http.StatusInternalServerError, Reason: ReasonOrder}
 }
 
-// unsent is the error of a request of which the upstream has not seen a byte.
-func (x *clientStream) unsent(err error) error {
-	return &exchange.Error{
-		Op: "write request", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: http.StatusBadGateway, Reason: ReasonClosed, Err: err,
+// unsent is the error of a request of which the upstream has not seen a byte, because
+// the connection has come to its end since the slot was taken. c.mu is held.
+func (x *clientStream) unsent() error {
+	e := &exchange.Error{
+		Op: "write request", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: http.StatusBadGateway, Reason: ReasonClosed, Err: x.c.err,
 	}
+	if x.conn.leaving {
+		e.Reason = ReasonGoAway
+	}
+	return e
 }
 
 // writeError says what an error while writing the request means.

@@ -226,3 +226,23 @@ func TestClientDeadlineAndReset(t *testing.T) {
 		t.Error("streams that were reset keep their slots, or have cost the connection")
 	}
 }
+
+// TestClientSmallReads: a server that reads in small pieces opens its windows in small
+// steps, which is no flood.
+func TestClientSmallReads(t *testing.T) {
+	t.Parallel()
+	for _, piece := range []int{512, 4 << 10} {
+		c := goServer(t, nil, func(w http.ResponseWriter, r *http.Request) {
+			n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{r.Body}, make([]byte, piece))
+			_, _ = fmt.Fprint(w, n, err)
+		})
+		m := message{Head: newRequest("POST", "/", 32<<20)}
+		for range 32 {
+			m.Data = append(m.Data, strings.Repeat("x", 1<<20))
+		}
+		r, err := do(t, c, m)
+		if _, data, _, _ := r.Message(); err != nil || data != fmt.Sprint(32<<20, " <nil>") {
+			t.Errorf("pieces of %d: got %q, %v", piece, data, err)
+		}
+	}
+}

@@ -42,10 +42,15 @@ func (c *conn) setting(s http2.Setting) error {
 		}
 	case http2.SettingMaxFrameSize:
 		c.peer.frame = min(int(s.Val), maxFrame)
+	case http2.SettingEnablePush:
+		if c.client && s.Val != 0 { // RFC 9113 6.5.2: servers must not
+			return protocol()
+		}
 	case http2.SettingMaxConcurrentStreams:
 		c.peer.streams = s.Val
 	case http2.SettingMaxHeaderListSize:
 		c.peer.head = s.Val
+	default: // ours to ignore (RFC 9113 6.5.2); nothing is pushed, and our blocks need no table
 	}
 	return nil
 }

@@ -1,9 +1,10 @@
 // Package h2 is HTTP/2 (RFC 9113), both directions, on the frames of
 // golang.org/x/net/http2 and the field compression of its hpack (RFC 7541): a
-// [Server] turns a client's connection into exchanges, many at a time.
+// [Server] turns a client's connection into exchanges, many at a time; a [ClientConn]
+// is a connection to an upstream that carries as many.
 //
 // The rule of use: [Server.ServeConn] is a connection's goroutine; it calls the
-// Handler of each exchange on one more. Inside the Handler, streams are used as
+// Handler of each exchange on one more. A ClientConn has one goroutine, which reads. Inside the Handler, streams are used as
 // package exchange says. Everything else (frames, flow control, limits, abuse,
 // shutdown) is this package's business and nobody else's.
 //
@@ -22,7 +23,8 @@
 //
 // What differs between the ends is behind the side interface: who a field
 // block belongs to, and who is to be told that a stream is over. server*.go and
-// request.go implement it for clients' connections.
+// request.go implement it for clients' connections, client*.go and response.go for those to
+// upstreams.
 //
 // # Goroutines and locks
 //

@@ -37,9 +37,14 @@ const (
 	// closes it earlier, which is what pools do.
 	DefaultClientIdle = time.Hour
 
-	// DefaultKeepAlive is how long an upstream with open streams may be silent until it
+	// DefaultClientKeepAlive is how long an upstream with open streams may be silent until it
 	// is pinged. Servers of gRPC take pings in less than 5 minutes for abuse.
-	DefaultKeepAlive = 6 * time.Minute
+	DefaultClientKeepAlive = 6 * time.Minute
+
+	// DefaultServerKeepAlive is how long a client with open streams may be silent until
+	// it is asked for a sign of life: one that has vanished without a word holds its
+	// exchanges for no longer.
+	DefaultServerKeepAlive = 60 * time.Second
 
 	// DefaultPingTime is how long the answer to a keep-alive ping may take.
 	DefaultPingTime = 15 * time.Second
@@ -190,6 +195,10 @@ const (
 	// for the stream and one for the connection, and the same again for clients
 	// that open windows in small steps.
 	windowsPerData = 4
+
+	// bytesPerWindow is how many bytes of a DATA frame allow for one more: net/http opens
+	// both windows with every 4 KiB that its handler has read, others in smaller steps.
+	bytesPerWindow = 1 << 10
 
 	// controlsPerData is how many SETTINGS and PING frames a DATA frame may cause.
 	controlsPerData = 1

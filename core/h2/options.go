@@ -23,7 +23,7 @@ type ServerOptions struct {
 	WriteTimeout time.Duration // between bytes of an answer; 0: DefaultWriteTimeout
 
 	// KeepAlive is how long a client with open streams may be silent until it is
-	// sent a PING, which it has to answer within PingTime; 0: no pings, and
+	// sent a PING, which it has to answer within PingTime; 0: DefaultServerKeepAlive and
 	// DefaultPingTime.
 	KeepAlive, PingTime time.Duration
 
@@ -42,7 +42,7 @@ func (o *ServerOptions) common() options {
 		HeaderTime: cmp.Or(o.HeaderTime, DefaultHeaderTime), Idle: cmp.Or(o.Idle, DefaultIdle),
 		ReadTimeout:  cmp.Or(o.ReadTimeout, DefaultReadTimeout),
 		WriteTimeout: cmp.Or(o.WriteTimeout, DefaultWriteTimeout),
-		KeepAlive:    o.KeepAlive, PingTime: cmp.Or(o.PingTime, DefaultPingTime),
+		KeepAlive:    cmp.Or(o.KeepAlive, DefaultServerKeepAlive), PingTime: cmp.Or(o.PingTime, DefaultPingTime),
 	}
 }
 

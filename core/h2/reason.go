@@ -62,7 +62,7 @@ const (
 
 	ReasonTruncated = "truncated"           // an upstream's message ended too early
 	ReasonRefused   = "refused_stream"      // the upstream has not processed the request
-	ReasonGoAway    = "goaway"              // the upstream went away before it has seen the request
+	ReasonGoAway    = exchange.ReasonGoAway // the upstream went away before it has seen the request
 	ReasonUpgrade   = "upgrade_unsupported" // HTTP/2 has no Upgrade (501)
 )
 

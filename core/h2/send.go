@@ -53,7 +53,7 @@ func (s *stream) writeData(p []byte, last bool) {
 	s.send -= window(len(p))
 	c.send -= window(len(p))
 	s.granted = false
-	c.counts.windows.refund(windowsPerData)
+	c.counts.windows.refund(windowsPerData + len(p)/bytesPerWindow)
 	c.counts.control.refund(controlsPerData)
 	c.grant()
 }

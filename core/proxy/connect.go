@@ -21,6 +21,7 @@ type outgoing struct {
 	fresh   bool // the next try wants a new connection
 	counted bool // in the cluster's live counters
 	retried bool // in its live retries
+	moved   int  // times that elsewhere has said yes
 
 	keepHost bool // an authority is sent as it is (Caller)
 
@@ -161,7 +162,7 @@ func (x *state) attempt(pc piece) error {
 		case errors.Is(err, exchange.ErrAnswered):
 			return err
 		}
-		if !x.again(err) {
+		if !x.elsewhere(err) && !x.again(err) {
 			return x.giveUp(err)
 		}
 	}
@@ -359,7 +360,7 @@ func (x *state) resend(err error, pc piece) error {
 	switch {
 	case err == nil || errors.Is(err, exchange.ErrAnswered):
 		return err
-	case x.again(err):
+	case x.elsewhere(err), x.again(err):
 		return x.attempt(pc)
 	default:
 		return x.giveUp(err)

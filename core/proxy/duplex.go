@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"wproxy/core/exchange"
+	"wproxy/core/pool"
 )
 
 // startDuplex starts the goroutine that reads the response while the request is
@@ -57,7 +58,7 @@ func (x *state) respond(up exchange.Upstream) {
 		x.mu.Lock()
 	case errors.Is(err, exchange.ErrAnswered), x.answered, x.gone:
 		up.Reset(exchange.CodeCancel)
-	case !x.retryableLocked(asError(err)):
+	case !x.elsewhereLocked(asError(err)) && !x.retryableLocked(asError(err)):
 		x.mu.Unlock()
 		up.Reset(exchange.CodeCancel)
 		e := asError(err)
@@ -76,7 +77,7 @@ func (x *state) respond(up exchange.Upstream) {
 // request's goroutine leaves the try alone until the upstream's answer is claimed.
 func (x *state) upgradeAgain(err error) error {
 	for err != nil && !errors.Is(err, exchange.ErrAnswered) && !x.settled() {
-		if !x.again(err) {
+		if !x.elsewhere(err) && !x.again(err) {
 			return x.giveUp(err)
 		}
 		if err = x.open(); err == nil {
@@ -178,9 +179,10 @@ func (x *state) hold(p []byte) {
 }
 
 // flushed notes that what was sent is on the wire. From then on only an
-// idempotent request can be sent again, so that others need not be held.
+// idempotent request can be sent again, so that others need not be held, unless the
+// upstream can say that it has not looked at one (RFC 9113 8.7).
 func (x *state) flushed() {
-	if x.out.heldAll && !x.idempotent() {
+	if _, many := x.out.conn.(pool.Multiplexer); x.out.heldAll && !many && !x.idempotent() {
 		x.letGo()
 	}
 }

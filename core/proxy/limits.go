@@ -17,6 +17,11 @@ const (
 	// live: 20 % of one exchange would be none.
 	minBudget = 3
 
+	// maxMoves is how many connections in a row may end before a request that was sent on
+	// them was looked at, until that counts as a failure. More than two in a row are a
+	// server that takes nothing.
+	maxMoves = 4
+
 	// maxHeldBody is how many bytes of a request's body are held so that it can
 	// be sent again. It is per exchange that streams a body.
 	maxHeldBody = 64 << 10

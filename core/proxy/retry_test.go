@@ -302,3 +302,56 @@ func TestDeferredTry(t *testing.T) {
 		})
 	}
 }
+
+// TestConnectionThatLeaves: a request that was sent on a connection whose end had come is
+// sent on another one, whatever its method, and that is no retry; but not for ever.
+func TestConnectionThatLeaves(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		c      *client
+		times  int
+		edit   func(*proxy.Route)
+		status int
+	}{
+		{name: "PUT", c: newClient("PUT", "/").sending("bo", "", "dy"), times: 1, status: 200},
+		{name: "POST in one piece", c: newClient("POST", "/").sending("body"), times: 4, status: 200},
+		{name: "without retries", c: newClient("GET", "/"), times: 2, edit: func(r *proxy.Route) { r.Retry.Attempts, r.Retry.Budget = -1, -1 }, status: 200},
+		{name: "again and again", c: newClient("GET", "/"), times: 100, status: 502},
+		{name: "more than is held", c: newClient("POST", "/").sending(strings.Repeat("x", 65<<10), "", "y"), times: 1, status: 502},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			n := 0
+			o := &origin{feed: func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+				if n++; n <= tt.times {
+					if !s.ended {
+						<-s.got
+					}
+					return upstreamError("read answer", exchange.RetryAlways, exchange.ReasonGoAway)
+				}
+				if !s.ended {
+					<-s.got
+				}
+				return answer(dst, 200, "ok")
+			}}
+			e := newEngine(t, o, config{edit: tt.edit})
+			e.do(tt.c)
+			if tt.c.status != tt.status {
+				t.Errorf("status: got %d, want %d", tt.c.status, tt.status)
+			}
+			last := o.streams[len(o.streams)-1]
+			if want := strings.Join(tt.c.body, ""); tt.status == 200 && last.body.String() != want {
+				t.Errorf("the upstream got %q, want %q", last.body.String(), want)
+			}
+			if tt.status == 200 {
+				if got := e.line()["tries"]; got != 1.0 {
+					t.Errorf("tries: got %v, want 1", got)
+				}
+			}
+			if n > 10 {
+				t.Errorf("sent %d times", n)
+			}
+		})
+	}
+}
