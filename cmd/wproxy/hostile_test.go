@@ -43,6 +43,7 @@ type hostileCase struct {
 const hostileConfig = `version = 1
 [listeners.http]
 address = "@ADDR"
+protocols = ["h1"] # the preface of HTTP/2 is one of the inputs
 
 [routes.all]
 host = "a.test"
