@@ -285,6 +285,11 @@ func TestTickets(t *testing.T) {
 		if !resumed(s) || !resumed(store(caFile)) {
 			t.Errorf("%x: not resumed", version)
 		}
+		cc.Certificates = nil // the session knows who it was
+		if !resumed(s) {
+			t.Errorf("%x: not resumed without the certificate at hand", version)
+		}
+		cc.Certificates = []tls.Certificate{me.TLS}
 		if resumed(store(otherFile)) {
 			t.Errorf("%x: resumed under another policy", version)
 		}

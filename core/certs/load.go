@@ -183,7 +183,7 @@ func rankOf(key crypto.PublicKey) int {
 	}
 }
 
-// good says what about the dates of a certificate is not good; "": nothing.
+// bad says what about the dates of a certificate is not good; "": nothing.
 func (e *entry) bad(now time.Time) string {
 	switch leaf := e.cert.Leaf; {
 	case now.After(leaf.NotAfter):

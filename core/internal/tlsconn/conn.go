@@ -138,6 +138,7 @@ type Socket struct {
 	driven  bool
 	write   func(p []byte) (int, error) // nil: to the socket
 	closing atomic.Bool
+	waiter  waiter
 	alert   uint8 // the last alert that was sent in the clear
 }
 
@@ -154,15 +155,21 @@ func (s *Socket) Read(p []byte) (int, error) {
 			}
 			return n, err
 		}
-		if n, err = s.Conn.Read(s.records.Room(readAhead)); n > 0 {
-			s.records.Filled(n)
-			continue
-		}
-		s.records.Release()
-		if err != nil {
+		if err := s.fill(); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// fillFrom reads from the socket with a buffer in hand, where there is no other way.
+func (s *Socket) fillFrom() error {
+	n, err := s.Conn.Read(s.records.Room(readAhead))
+	s.records.Filled(n)
+	s.records.Release()
+	if n > 0 {
+		return nil
+	}
+	return err
 }
 
 // Write implements net.Conn, for tls.Conn.

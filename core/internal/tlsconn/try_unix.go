@@ -3,7 +3,9 @@
 package tlsconn
 
 import (
+	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -33,4 +35,57 @@ func (s *Socket) tryWrite(p []byte) (int, error) {
 		return max(n, 0), net.ErrClosed
 	}
 	return n, nil
+}
+
+// A waiter reads from the socket with a buffer that is taken when there is something to
+// read, so that waiting needs none.
+type waiter struct {
+	raw  syscall.RawConn       // nil: fill was not called yet, or there is none
+	read func(fd uintptr) bool // made once
+	err  error
+}
+
+// fill reads what there is, and waits for it.
+func (s *Socket) fill() error {
+	w := &s.waiter
+	if w.raw == nil {
+		sc, ok := s.Conn.(syscall.Conn)
+		if !ok {
+			return s.fillFrom()
+		}
+		raw, err := sc.SyscallConn()
+		if err != nil {
+			return err
+		}
+		w.raw, w.read = raw, s.readOnce
+	}
+	w.err = nil
+	if err := w.raw.Read(w.read); err != nil {
+		return err
+	}
+	return w.err
+}
+
+// readOnce is the callback of RawConn.Read. It has to try before it waits; the event of what
+// has come already is not repeated.
+func (s *Socket) readOnce(fd uintptr) bool {
+	for {
+		n, err := syscall.Read(int(fd), s.records.Room(readAhead))
+		switch {
+		case n > 0:
+			s.records.Filled(n)
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			s.records.Release()
+			return false
+		case err == nil:
+			s.records.Release()
+			s.waiter.err = io.EOF
+		default:
+			s.records.Release()
+			s.waiter.err = os.NewSyscallError("read", err)
+		}
+		return true
+	}
 }
