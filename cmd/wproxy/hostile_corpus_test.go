@@ -19,6 +19,7 @@ import (
 const corpusConfig = `version = 1
 [listeners.http]
 address = "@ADDR"
+protocols = ["h1"] # the preface of HTTP/2 is one of the inputs
 
 [routes.all]
 upstream = "origin"
