@@ -120,8 +120,11 @@ func explainHealth(s *explainedShare, u *config.Upstream) {
 	}
 	if h := u.Health; h != nil {
 		what := h.Protocol
-		if h.Protocol == "http" {
+		switch {
+		case h.Protocol == "http":
 			what = h.Method + " " + h.Path
+		case h.Service != "":
+			what += " " + h.Service
 		}
 		s.Health = fmt.Sprintf("%s every %s, up after %d, down after %d", what, config.FormatDuration(h.Every), h.Up, h.Down)
 	}

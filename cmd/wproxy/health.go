@@ -59,8 +59,11 @@ func newCheck(u *config.Upstream) *health.Check {
 		Every: h.Every, EveryDown: h.EveryDown, Timeout: h.Timeout,
 		Thresholds: health.Thresholds{Up: h.Up, Down: h.Down},
 	}
-	if h.Protocol == "tcp" {
+	switch h.Protocol {
+	case "tcp":
 		c.Protocol = health.TCP
+	case "grpc":
+		c.Protocol, c.Service = health.GRPC, h.Service
 	}
 	if c.Host == "" && u.Host != "server" {
 		c.Host = u.Host

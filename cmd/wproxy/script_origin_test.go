@@ -40,7 +40,8 @@ type origin struct {
 //	slow DURATION     200 after a while
 //	gate              200 when the script says release
 //	switch            the status that the script says, with the name of the origin as the
-//	                  body; checks (user-agent wproxy-health) are not counted as received
+//	                  body; checks (user-agent wproxy-health) are not counted as received.
+//	                  With -h2 it answers gRPC's health checks, too: SERVING with 200
 //	hang              reads, and never answers
 //	reset             reads a request, and resets the connection
 //	cut               200 with half of the body that it announces

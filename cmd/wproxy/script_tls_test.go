@@ -82,14 +82,40 @@ func scriptCA(ts *testscript.TestScript) *certstest.CA {
 	return s.ca
 }
 
+// answerGRPCHealth answers grpc.health.v1.Health/Check for the service a.Service.
+func (o *origin) answerGRPCHealth(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("content-type", "application/grpc")
+	w.Header().Set("trailer", "grpc-status")
+	body, _ := io.ReadAll(r.Body)
+	switch {
+	case r.URL.Path != "/grpc.health.v1.Health/Check" || string(body) != "\x00\x00\x00\x00\x0b\x0a\x09a.Service":
+		w.Header().Set("grpc-status", "5") // NOT_FOUND
+		return
+	case o.status.Load() == 200:
+		_, _ = w.Write([]byte{0, 0, 0, 0, 2, 1 << 3, 1}) // SERVING
+	default:
+		_, _ = w.Write([]byte{0, 0, 0, 0, 2, 1 << 3, 2}) // NOT_SERVING
+	}
+	w.Header().Set("grpc-status", "0")
+}
+
 // serveHTTP2 serves HTTP/2, and what else sec says, until the script ends.
 func (o *origin) serveHTTP2(ts *testscript.TestScript, sec security, kind, name string) {
 	cfg := sec.tls
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.requests.Add(1)
-		switch kind {
-		case "echo":
+		switch {
+		case kind == "echo":
 			_, _ = io.WriteString(w, echoText(r)) // the test sees what is missing
+		case kind == "switch" && r.UserAgent() == "wproxy-health" && r.Header.Get("content-type") == "application/grpc":
+			o.requests.Add(-1)
+			o.answerGRPCHealth(w, r)
+		case kind == "switch":
+			if r.UserAgent() == "wproxy-health" {
+				o.requests.Add(-1)
+			}
+			w.WriteHeader(int(o.status.Load()))
+			_, _ = io.WriteString(w, name+"\n")
 		default:
 			_, _ = io.WriteString(w, name+"\n")
 		}

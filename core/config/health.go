@@ -4,8 +4,11 @@ import "time"
 
 // Health says how servers are asked whether they are well.
 type Health struct {
-	// Protocol of a check: "http" (default) sends a request, "tcp" connects.
-	Protocol string `toml:"protocol" default:"http" oneof:"http|tcp" later:"grpc"`
+	// Protocol of a check: "http" (default) sends a request, "tcp" connects, "grpc" calls
+	// grpc.health.v1.Health/Check.
+	Protocol string `toml:"protocol" default:"http" oneof:"http|tcp|grpc"`
+	// Service that Protocol "grpc" asks about; "", the default: the server as a whole.
+	Service string `toml:"service"`
 	// Path of the request, with a query if need be. Default "/".
 	Path string `toml:"path" default:"/"`
 	// Method of the request. Default "GET".

@@ -100,6 +100,12 @@ func (v *validator) health(u *Upstream) {
 	if !strings.HasPrefix(h.Path, "/") || !isTarget(h.Path) || strings.Contains(h.Path, "#") {
 		c.addf("health.path", "%q is not a path, with a query or without", h.Path)
 	}
+	switch {
+	case h.Protocol == "grpc" && u.Connect.Protocol != "h2":
+		c.addf("health.protocol", "\"grpc\" needs connect.protocol = \"h2\": gRPC is spoken over HTTP/2")
+	case h.Protocol != "grpc" && h.Service != "":
+		c.addf("health.service", "is for health.protocol = \"grpc\"")
+	}
 	if h.Host != "" {
 		if _, _, err := splitAddress(h.Host); err != nil && !isName(h.Host) {
 			c.addf("health.host", "%q is not a name, or host:port", h.Host)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"wproxy/core/exchange"
@@ -264,6 +265,8 @@ func failureOf(e *exchange.Error) string {
 	switch {
 	case e.Op == opStatus:
 		return metrics.FailureStatus
+	case e.Op == "dial" && strings.HasPrefix(e.Reason, "upstream_tls_"), e.Op == "dial" && e.Reason == "upstream_alpn":
+		return metrics.FailureTLS
 	case e.Op == "dial":
 		return metrics.FailureConnect
 	case e.Op == "get connection":
