@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -43,7 +44,7 @@ func (p *parts) newSource(u *config.Upstream) *discover.Source {
 	if d.File != "" {
 		what = d.File
 		o.Forever = true
-		o.Finder = &discover.File{Path: d.File, Parse: func(b []byte) ([]discover.Server, error) { return parseServers(d.File, b) }}
+		o.Finder = &discover.File{Path: d.File, Parse: func(b []byte) ([]discover.Server, error) { return parseServers(u, b) }}
 		if o.Every == 0 {
 			o.Every = everyFile
 		}
@@ -75,9 +76,12 @@ func newFinder(d *config.Discover) discover.Finder {
 	return &discover.Name{Resolver: r, Name: host, Port: port}
 }
 
-// parseServers reads a file of servers.
-func parseServers(path string, content []byte) ([]discover.Server, error) {
-	entries, err := config.ParseServers(path, content)
+// parseServers reads a file of servers of u.
+func parseServers(u *config.Upstream, content []byte) ([]discover.Server, error) {
+	entries, err := config.ParseServers(u.Discover.File, content)
+	if err == nil {
+		err = checkSchemes(u, entries)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +90,29 @@ func parseServers(path string, content []byte) ([]discover.Server, error) {
 		all = append(all, discover.Server{Address: e.Address, Weight: e.Weight, Tier: tierOf(e)})
 	}
 	return all, nil
+}
+
+// loadServers looks whether the file of u can be used.
+func loadServers(u *config.Upstream) error {
+	entries, err := config.LoadServers(u.Discover.File)
+	if err != nil {
+		return err
+	}
+	return checkSchemes(u, entries)
+}
+
+// checkSchemes returns what is wrong with how servers of u that were found say they are
+// spoken to: certificates are verified as its tls says, so that decides for all of them.
+func checkSchemes(u *config.Upstream, entries []config.ServerEntry) error {
+	for _, e := range entries {
+		switch {
+		case e.Scheme == "https" && u.TLS == nil:
+			return fmt.Errorf("%q says https, and the upstream has no tls", e.Address)
+		case e.Scheme == "http" && u.TLS != nil:
+			return fmt.Errorf("%q says http, and the upstream has tls", e.Address)
+		}
+	}
+	return nil
 }
 
 // source returns what looks for the servers of u.
@@ -118,8 +145,7 @@ func (s *serverSet) discover(ctx context.Context, file *config.File, until time.
 		if u.Discover.File == "" {
 			return nil
 		}
-		_, err := config.LoadServers(u.Discover.File)
-		return asProblem(file, u, err)
+		return asProblem(file, u, loadServers(u))
 	}
 	src, letGo, err := p.source(u)
 	if err != nil {
@@ -130,7 +156,7 @@ func (s *serverSet) discover(ctx context.Context, file *config.File, until time.
 	defer cancel()
 	src.Wait(wait)
 	if why := src.Err(); why != "" && u.Discover.File != "" && !src.Found() {
-		if _, err := config.LoadServers(u.Discover.File); err != nil {
+		if err := loadServers(u); err != nil {
 			return asProblem(file, u, err)
 		}
 	}

@@ -466,3 +466,79 @@ func TestStatus(t *testing.T) {
 		}
 	}
 }
+
+// TestOther: who else has certificates is asked for names that no file has; its error ends
+// the handshake, and where it has none either the default goes on.
+func TestOther(t *testing.T) {
+	dir := t.TempDir()
+	ca := certstest.New(t, "ca")
+	file := ca.Sign(certstest.Request{Subject: "file", Names: []string{"file.example"}})
+	other := ca.Sign(certstest.Request{Subject: "other", Names: []string{"other.example"}})
+	cert, key := file.Write(t, dir, "file")
+	clients := filepath.Join(dir, "clients.pem")
+	certstest.WriteFile(t, clients, ca.Cert)
+	errMissing := errors.New("there is none yet")
+	o := certs.Options{
+		Pairs: []certs.Pair{{Cert: cert, Key: key}}, Protocols: []string{"h2"},
+		OtherNames: []string{"other.example", "missing.example"}, OtherProtocols: []string{"acme-tls/1"},
+		Other: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			switch hello.ServerName {
+			case "other.example":
+				return &other.TLS, nil
+			case "missing.example", "file.example":
+				return nil, errMissing
+			}
+			return nil, nil //nolint:nilnil // as documented
+		},
+	}
+	both := open(t, o)
+	o.Pairs = nil
+	alone := open(t, o)
+	for _, tt := range []struct {
+		s              *certs.Store
+		name, protocol string
+		want           string // subject; "": the handshake fails
+		over           bool
+	}{
+		{both, "file.example", "h2", "file", false}, // and Other is not asked
+		{both, "other.example", "h2", "other", false},
+		{both, "missing.example", "h2", "", false},
+		{both, "unknown.example", "h2", "file", false},
+		{both, "", "h2", "file", false},
+		{both, "file.example", "", "", false}, // HTTP/1.1 is not spoken
+		{both, "other.example", "acme-tls/1", "other", true},
+		{both, "unknown.example", "acme-tls/1", "", false},
+		{both, "file.example", "acme-tls/1", "", false},
+		{alone, "other.example", "h2", "other", false},
+		{alone, "missing.example", "h2", "", false},
+		{alone, "unknown.example", "h2", "", false},
+	} {
+		cc := &tls.Config{InsecureSkipVerify: true, ServerName: tt.name} //nolint:gosec // the test looks itself
+		hello := &tls.ClientHelloInfo{ServerName: tt.name}
+		if tt.protocol != "" {
+			cc.NextProtos = []string{tt.protocol}
+			hello.SupportedProtos = cc.NextProtos
+		}
+		if _, choice, err := tt.s.Choose(hello); choice.Over != tt.over || (err == nil) != (tt.want != "") {
+			t.Errorf("%q, %q: got %+v, %v", tt.name, tt.protocol, choice, err)
+		}
+		state, err := shake(t, tt.s, cc)
+		got := ""
+		if err == nil {
+			got = state.PeerCertificates[0].Subject.CommonName
+		}
+		if got != tt.want || got != "" && state.NegotiatedProtocol != tt.protocol {
+			t.Errorf("%q, %q: got %q, %q (%v), want %q", tt.name, tt.protocol, got, state.NegotiatedProtocol, err, tt.want)
+		}
+	}
+	o.Pairs = []certs.Pair{{Cert: cert, Key: key, ClientCA: clients}}
+	strict := open(t, o)
+	for name, asks := range map[string]bool{"file.example": true, "unknown.example": true, "other.example": false} {
+		if got := strict.Policy(name) != ""; got != asks {
+			t.Errorf("%s: its clients are asked for certificates: %v, want %v", name, got, asks)
+		}
+	}
+	if !strict.Has("other.example") || strict.Has("unknown.example") {
+		t.Error("Has does not know what Other is for")
+	}
+}

@@ -218,3 +218,40 @@ func TestGate(t *testing.T) {
 		t.Errorf("%d places did not come back", len(tl.Gate))
 	}
 }
+
+// TestHandshakeAlone: a connection that was there for its handshake is closed, in order, and
+// is no failure.
+func TestHandshakeAlone(t *testing.T) {
+	ca := certstest.New(t, "ca")
+	answer := ca.Server("a.example")
+	store, err := certs.Open(certs.Options{
+		Protocols: []string{"h2", "http/1.1"}, OtherProtocols: []string{"acme-tls/1"}, Failed: func(error) {},
+		Other: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &answer.TLS, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	tl := &listen.TLS{Store: store, Timeout: 5 * time.Second}
+	c, s := connect(t)
+	done := make(chan error, 1)
+	go func() { // ends with the connection
+		tc := tls.Client(c, &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example", NextProtos: []string{"acme-tls/1"}})
+		err := tc.Handshake()
+		if err == nil && tc.ConnectionState().NegotiatedProtocol != "acme-tls/1" {
+			err = errors.New("another protocol")
+		}
+		if err == nil {
+			if _, err = tc.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+				err = nil
+			}
+		}
+		done <- err
+	}()
+	if sc, err := tl.Handshake(context.Background(), s, new(exchange.Conn)); sc != nil || !errors.Is(err, listen.ErrOver) {
+		t.Errorf("got %v, %v", sc, err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("the client: %v", err)
+	}
+}

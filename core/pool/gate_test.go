@@ -147,3 +147,40 @@ func TestRequestLimitHammer(t *testing.T) {
 		get(t, p, pool.Request{Endpoint: e})
 	}
 }
+
+// TestRequestLimitShared: the limit of a server holds for exchanges that share a connection,
+// over any number of them.
+func TestRequestLimitShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &muxDialer{slots: 2}
+		p := pool.New(pool.Options{Dial: d.dial, Multiplex: pool.Always, Requests: 3, Queue: 1, QueueTime: time.Second})
+		defer p.Close()
+		e := endpoint(t, "127.0.0.1:1")
+		all := []*mux{getMux(t, p, e), getMux(t, p, e), getMux(t, p, e)}
+		got := make(chan error, 1)
+		go func() {
+			c, _, err := p.Get(t.Context(), pool.Request{Endpoint: e})
+			if m, ok := c.(*mux); ok {
+				all[2] = m
+			}
+			got <- err
+		}()
+		synctest.Wait()
+		_, _, err := p.Get(t.Context(), pool.Request{Endpoint: e})
+		wantReason(t, err, pool.ReasonFull)
+		putMux(p, e, all[2])
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range all {
+			putMux(p, e, m)
+		}
+		for range 3 { // every turn was given back
+			all = append(all, getMux(t, p, e))
+		}
+		for _, m := range all[3:] {
+			putMux(p, e, m)
+		}
+	})
+}
