@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -24,9 +25,13 @@ import (
 // Servers and weights are not in it: a pool outlives a change of those.
 type poolKey struct {
 	upstream string
-	pool     config.Pool
-	connect  config.Connect
-	tls      config.UpstreamTLS // the zero value: no server is spoken to over TLS
+	settings unique.Handle[poolSettings] // small: there may be 10,000 upstreams, most of them with the same
+}
+
+type poolSettings struct {
+	pool    config.Pool
+	connect config.Connect
+	tls     config.UpstreamTLS // the zero value: no server is spoken to over TLS
 }
 
 type upstreamKey struct {
@@ -36,14 +41,14 @@ type upstreamKey struct {
 }
 
 func poolKeyOf(u *config.Upstream) poolKey {
-	k := poolKey{upstream: u.Name, pool: u.Pool, connect: u.Connect}
+	s := poolSettings{pool: u.Pool, connect: u.Connect}
 	if u.TLS != nil {
-		k.tls = *u.TLS
-		if k.tls.ServerName == "" && u.Host != "" && u.Host != "server" {
-			k.tls.ServerName = hostOf(u.Host)
+		s.tls = *u.TLS
+		if s.tls.ServerName == "" && u.Host != "" && u.Host != "server" {
+			s.tls.ServerName = hostOf(u.Host)
 		}
 	}
-	return k
+	return poolKey{u.Name, unique.Make(s)}
 }
 
 // hostOf returns an authority without its port.
@@ -68,7 +73,7 @@ func (b *builder) buildUpstreams(ctx context.Context) error {
 
 func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 	pk := poolKeyOf(u)
-	connections, letGo, err := b.pools.get(pk, func() (*pool.Pool, error) { return b.newPool(u, &pk.tls) })
+	connections, letGo, err := b.pools.get(pk, func() (*pool.Pool, error) { return b.newPool(u, pk.settings.Value().tls) })
 	if err != nil {
 		return err
 	}
@@ -86,7 +91,7 @@ func (b *builder) buildUpstream(ctx context.Context, u *config.Upstream) error {
 
 // newPool makes the connections of u. Zero means "none" in the file, and "the
 // default" in options.
-func (b *builder) newPool(u *config.Upstream, t *config.UpstreamTLS) (*pool.Pool, error) {
+func (b *builder) newPool(u *config.Upstream, t config.UpstreamTLS) (*pool.Pool, error) {
 	client := &h1.ClientOptions{
 		ReadTimeout:  orNone(u.Connect.ReadTimeout),
 		WriteTimeout: orNone(u.Connect.WriteTimeout),
@@ -97,11 +102,13 @@ func (b *builder) newPool(u *config.Upstream, t *config.UpstreamTLS) (*pool.Pool
 		Total:          u.Connect.Total,
 		Protocol:       protocols[u.Connect.Protocol],
 		NewConn:        func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, client) },
-		NewHTTP2:       b.newHTTP2(u),
+	}
+	if u.TLS != nil || o.Protocol == dial.HTTP2 { // nobody else makes one
+		o.NewHTTP2 = b.newHTTP2(u)
 	}
 	if u.TLS != nil {
 		var err error
-		if o.TLS, err = b.newUpstreamTLS(u, t); err != nil {
+		if o.TLS, err = b.newUpstreamTLS(u, &t); err != nil {
 			return nil, err
 		}
 	}

@@ -44,7 +44,7 @@ func TestDocumentedTests(t *testing.T) {
 
 // TestWarningsAreLogged: who does not run check is told, too.
 func TestWarningsAreLogged(t *testing.T) {
-	const text = "[listeners.http]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"none\"\n[routes.a]\nrespond.body = \"a\"\npriority = 1\n"
+	const text = "[listeners.http]\naddress = \"127.0.0.1:0\"\nlimits.connections = 100\n[admin]\naddress = \"none\"\n[routes.a]\nrespond.body = \"a\"\npriority = 1\n"
 	a, log := newTestApp(t, text)
 	if got := log.String(); strings.Contains(got, "warn") {
 		t.Errorf("a warning without a cause: %s", got)
@@ -58,7 +58,7 @@ func TestWarningsAreLogged(t *testing.T) {
 	if err := a.log.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"warn", "can never match", a.source.file + ":8:1"} {
+	for _, want := range []string{"warn", "can never match", a.source.file + ":9:1"} {
 		if got := log.String(); !strings.Contains(got, want) {
 			t.Errorf("after a reload: no %q in %s", want, got)
 		}

@@ -80,10 +80,9 @@ address = "@ADMIN"
 access = { to = "@ACCESS" }
 [routes.all]
 upstream = "u"
-retry    = { attempts = 3, budget = "100%%" } # a handful of clients are no crowd that a budget is for
 [upstreams.u]
 servers = [%q, %q, %q]
-health  = { path = "/", every = "100ms", timeout = "100ms", up = 1, down = 1 }
+health  = { path = "/", every = "100ms", timeout = "100ms", up = 1, down = 2 }
 `, a.addr, b.addr, c.addr))
 	load := startLoad(t, in, func(h http.Header) error {
 		if h.Get(serverMark) == "" {
