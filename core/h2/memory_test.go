@@ -82,7 +82,6 @@ func TestMemory(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-
 				end := make(chan struct{})
 				r := newRig(t, h2.ServerOptions{}, func(ctx context.Context, c exchange.Client) {
 					if tt.rest > 0 {
