@@ -100,7 +100,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{o: o, stop: make(chan struct{})}
 	s.other = s.o.base()
-	s.other.GetCertificate = o.Other
+	s.other.GetCertificate = beforeSigning(o.Other)
 	s.files = s.look()
 	if _, err := s.read(); err != nil {
 		return nil, err

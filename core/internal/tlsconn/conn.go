@@ -123,9 +123,11 @@ type Socket struct {
 	net.Conn
 
 	// Owner is for who does the handshake: its callbacks find it in
-	// tls.ClientHelloInfo.Conn. Wrote, if set, is called before each write.
+	// tls.ClientHelloInfo.Conn. Wrote, if set, is called before each write, and Signs
+	// by BeforeSigning.
 	Owner any
 	Wrote func()
+	Signs func(ctx context.Context) error
 
 	records Records
 	driven  bool
@@ -137,6 +139,14 @@ type Socket struct {
 
 // Alert returns the last alert that was sent in the clear; 0: none.
 func (s *Socket) Alert() uint8 { return s.alert }
+
+// BeforeSigning is for certs.Signer.
+func (s *Socket) BeforeSigning(ctx context.Context) error {
+	if s.Signs == nil {
+		return nil
+	}
+	return s.Signs(ctx)
+}
 
 // Read implements net.Conn, for tls.Conn.
 func (s *Socket) Read(p []byte) (int, error) {
