@@ -466,3 +466,48 @@ func TestStatus(t *testing.T) {
 		}
 	}
 }
+
+// TestChallengeProtocols: a handshake is a challenge if it offers the protocol of
+// challenges and nothing else (RFC 8737 3): who offers more wants to speak, and is
+// under the rules of the host.
+func TestChallengeProtocols(t *testing.T) {
+	dir := t.TempDir()
+	ca, clients := certstest.New(t, "ca"), certstest.New(t, "clients")
+	a := ca.Sign(certstest.Request{Subject: "a.example", Names: []string{"a.example"}})
+	cert, key := a.Write(t, dir, "a")
+	file := filepath.Join(dir, "clients.pem")
+	certstest.WriteFile(t, file, clients.Cert)
+	answer := ca.Sign(certstest.Request{Subject: "challenge", Names: []string{"a.example"}})
+	s := open(t, certs.Options{
+		Pairs: []certs.Pair{{Cert: cert, Key: key, ClientCA: file}}, Protocols: []string{"http/1.1"},
+		Other:          func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &answer.TLS, nil },
+		OtherProtocols: []string{"acme-tls/1"},
+	})
+	for _, tt := range []struct {
+		offers []string
+		want   string
+		asked  bool
+	}{
+		{[]string{"acme-tls/1"}, "challenge", false},
+		{[]string{"http/1.1", "acme-tls/1"}, "a.example", true},
+		{[]string{"acme-tls/1", "http/1.1"}, "a.example", true},
+		{[]string{"http/1.1"}, "a.example", true},
+	} {
+		asked := false
+		var shown string
+		_, _ = shake(t, s, &tls.Config{ //nolint:gosec // the test looks itself
+			InsecureSkipVerify: true, ServerName: "a.example", NextProtos: tt.offers,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				asked = true
+				return new(tls.Certificate), nil
+			},
+			VerifyConnection: func(state tls.ConnectionState) error {
+				shown = state.PeerCertificates[0].Subject.CommonName
+				return nil
+			},
+		})
+		if shown != tt.want || asked != tt.asked {
+			t.Errorf("%v: was shown %s, asked for a certificate: %v", tt.offers, shown, asked)
+		}
+	}
+}

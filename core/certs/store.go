@@ -45,9 +45,9 @@ type Options struct {
 	Protocols  []string      // ALPN, best first
 	Tickets    *TicketKeys   // nil: sessions cannot be resumed
 
-	// Other, if set, is asked for names that no pair has, and for connections that
-	// speak the first of OtherProtocols, before the default is taken; nil, nil: it has
-	// none either. It is called during handshakes, by many goroutines, and must not block
+	// Other, if set, is asked for names that no pair has, before the default is taken, and
+	// for connections that offer OtherProtocols and nothing else, on which nothing else
+	// may be spoken then; nil, nil: it has none either. It is called during handshakes, by many goroutines, and must not block
 	// for long.
 	Other          func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	OtherProtocols []string
@@ -264,8 +264,8 @@ func sameFiles(a, b map[string]os.FileInfo) bool {
 // gets; it is for tls.Config.GetConfigForClient.
 func (s *Store) Choose(hello *tls.ClientHelloInfo) (*tls.Config, Choice, error) {
 	x := s.current.Load()
-	if s.o.Other != nil && slices.ContainsFunc(s.o.OtherProtocols, func(p string) bool {
-		return slices.Contains(hello.SupportedProtos, p)
+	if s.o.Other != nil && len(hello.SupportedProtos) > 0 && !slices.ContainsFunc(hello.SupportedProtos, func(p string) bool {
+		return !slices.Contains(s.o.OtherProtocols, p)
 	}) {
 		c := s.other.Clone()
 		c.NextProtos = s.o.OtherProtocols
