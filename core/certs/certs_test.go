@@ -511,3 +511,42 @@ func TestChallengeProtocols(t *testing.T) {
 		}
 	}
 }
+
+// TestPolicyBelowWildcard: a route for "*.m.example" takes names of any depth, and a
+// certificate for it names of one label. Those that are deeper are shown the default,
+// and must not get by the rules that way.
+func TestPolicyBelowWildcard(t *testing.T) {
+	dir := t.TempDir()
+	ca, clients := certstest.New(t, "ca"), certstest.New(t, "clients")
+	file := filepath.Join(dir, "clients.pem")
+	certstest.WriteFile(t, file, clients.Cert)
+	pair := func(name, host, clientCA string) certs.Pair {
+		p := ca.Server(host)
+		cert, key := p.Write(t, dir, name)
+		return certs.Pair{Cert: cert, Key: key, ClientCA: clientCA}
+	}
+	s := open(t, certs.Options{Pairs: []certs.Pair{
+		pair("default", "default.example", ""), pair("m", "*.m.example", file),
+		pair("open", "*.open.m.example", ""), pair("free", "*.free.example", ""),
+	}})
+	for _, tt := range []struct {
+		name  string
+		asked bool
+	}{
+		{"a.m.example", true},
+		{"a.b.m.example", true},
+		{"a.b.c.m.example", true},
+		{"a.open.m.example", false},  // has a certificate of its own
+		{"a.b.open.m.example", true}, // has none
+		{"m.example", false},         // is not below
+		{"xm.example", false},
+		{"a.xm.example", false},
+		{"a.b.free.example", false},
+		{"unknown.example", false},
+		{"", false},
+	} {
+		if got := s.Policy(tt.name) != ""; got != tt.asked {
+			t.Errorf("%q: a certificate is asked for: %v", tt.name, got)
+		}
+	}
+}

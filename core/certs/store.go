@@ -294,8 +294,20 @@ var ErrNoCertificate = errors.New("no certificate")
 // Policy names what is asked of the certificates of clients that come for a host: ""
 // is nothing, and the same text is the same CAs and the same rule. name is a host
 // without port, in lower case.
+//
+// One that no certificate is for is under the rules of the connections that it gets, those
+// of the default. But below a wildcard with rules it is under these: routes take
+// "*.example.com" for any number of labels, certificates for one (RFC 6125 6.4.3), and who
+// protects the one must not leave the rest open. No connection fulfils them.
 func (s *Store) Policy(name string) string {
-	if hs, _ := s.current.Load().lookup(name); len(hs) > 0 {
+	x := s.current.Load()
+	hs, known := x.lookup(name)
+	if !known {
+		if p := x.above(name); p != "" {
+			return p
+		}
+	}
+	if len(hs) > 0 {
 		return hs[0].policy
 	}
 	return ""
