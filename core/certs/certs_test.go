@@ -550,3 +550,36 @@ func TestPolicyBelowWildcard(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherHosts: what Other has is asked for nothing, whatever the default asks for.
+func TestOtherHosts(t *testing.T) {
+	dir := t.TempDir()
+	ca, clients := certstest.New(t, "ca"), certstest.New(t, "clients")
+	file := filepath.Join(dir, "clients.pem")
+	certstest.WriteFile(t, file, clients.Cert)
+	a, wild, other := ca.Server("a.example"), ca.Server("*.m.example"), ca.Server("other.example")
+	cert, key := a.Write(t, dir, "a")
+	certM, keyM := wild.Write(t, dir, "m")
+	s := open(t, certs.Options{
+		Pairs: []certs.Pair{{Cert: cert, Key: key, ClientCA: file}, {Cert: certM, Key: keyM, ClientCA: file}},
+		Other: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if h.ServerName == "unknown.example" {
+				return nil, nil //nolint:nilnil // as documented
+			}
+			return &other.TLS, nil
+		},
+		OtherHosts: []string{"Other.example", "a.b.m.example"},
+	})
+	for _, name := range []string{"other.example", "a.b.m.example", "a.example", "x.m.example", "unknown.example"} {
+		_, choice, err := s.Choose(&tls.ClientHelloInfo{ServerName: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Policy(name); got != choice.Policy {
+			t.Errorf("%s: connections have the rules %q, requests need %q", name, choice.Policy, got)
+		}
+		if got := s.Has(name); got != (name != "unknown.example") {
+			t.Errorf("%s: there is a certificate: %v", name, got)
+		}
+	}
+}

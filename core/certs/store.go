@@ -51,6 +51,9 @@ type Options struct {
 	// for long.
 	Other          func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	OtherProtocols []string
+	// OtherHosts are the names that Other has. Connections for them are not asked for
+	// certificates.
+	OtherHosts []string
 
 	// Changed, if set, is told by the watch about each pair whose files were read anew.
 	Changed func(p *Pair, notAfter time.Time)
@@ -77,7 +80,8 @@ func (e *FileError) Unwrap() error { return e.Err }
 type Store struct {
 	// Immutable.
 	o     Options
-	other *tls.Config // of connections that Other decides about
+	other *tls.Config     // of connections that Other decides about
+	hosts map[string]bool // OtherHosts
 	stop  chan struct{}
 	watch sync.WaitGroup
 	once  sync.Once
@@ -101,6 +105,10 @@ func Open(o Options) (*Store, error) {
 	s := &Store{o: o, stop: make(chan struct{})}
 	s.other = s.o.base()
 	s.other.GetCertificate = beforeSigning(o.Other)
+	s.hosts = make(map[string]bool, len(o.OtherHosts))
+	for _, h := range o.OtherHosts {
+		s.hosts[canonical(h)] = true
+	}
 	s.files = s.look()
 	if _, err := s.read(); err != nil {
 		return nil, err
@@ -302,7 +310,11 @@ var ErrNoCertificate = errors.New("no certificate")
 func (s *Store) Policy(name string) string {
 	x := s.current.Load()
 	hs, known := x.lookup(name)
-	if !known {
+	switch {
+	case known:
+	case s.hosts[name]:
+		return ""
+	default:
 		if p := x.above(name); p != "" {
 			return p
 		}
@@ -316,7 +328,7 @@ func (s *Store) Policy(name string) string {
 // Has reports whether one of the certificates is for a name, in lower case.
 func (s *Store) Has(name string) bool {
 	_, known := s.current.Load().lookup(name)
-	return known
+	return known || s.hosts[name]
 }
 
 // A Status is what there is to know of a pair.
