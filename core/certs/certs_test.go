@@ -542,3 +542,120 @@ func TestOther(t *testing.T) {
 		t.Error("Has does not know what Other is for")
 	}
 }
+
+// TestChallengeProtocols: a handshake is a challenge if it offers the protocol of
+// challenges and nothing else (RFC 8737 3): who offers more wants to speak, and is
+// under the rules of the host.
+func TestChallengeProtocols(t *testing.T) {
+	dir := t.TempDir()
+	ca, clients := certstest.New(t, "ca"), certstest.New(t, "clients")
+	a := ca.Sign(certstest.Request{Subject: "a.example", Names: []string{"a.example"}})
+	cert, key := a.Write(t, dir, "a")
+	file := filepath.Join(dir, "clients.pem")
+	certstest.WriteFile(t, file, clients.Cert)
+	answer := ca.Sign(certstest.Request{Subject: "challenge", Names: []string{"a.example"}})
+	s := open(t, certs.Options{
+		Pairs: []certs.Pair{{Cert: cert, Key: key, ClientCA: file}}, Protocols: []string{"http/1.1"},
+		Other:          func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &answer.TLS, nil },
+		OtherProtocols: []string{"acme-tls/1"},
+	})
+	for _, tt := range []struct {
+		offers []string
+		want   string
+		asked  bool
+	}{
+		{[]string{"acme-tls/1"}, "challenge", false},
+		{[]string{"http/1.1", "acme-tls/1"}, "a.example", true},
+		{[]string{"acme-tls/1", "http/1.1"}, "a.example", true},
+		{[]string{"http/1.1"}, "a.example", true},
+	} {
+		asked := false
+		var shown string
+		_, _ = shake(t, s, &tls.Config{ //nolint:gosec // the test looks itself
+			InsecureSkipVerify: true, ServerName: "a.example", NextProtos: tt.offers,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				asked = true
+				return new(tls.Certificate), nil
+			},
+			VerifyConnection: func(state tls.ConnectionState) error {
+				shown = state.PeerCertificates[0].Subject.CommonName
+				return nil
+			},
+		})
+		if shown != tt.want || asked != tt.asked {
+			t.Errorf("%v: was shown %s, asked for a certificate: %v", tt.offers, shown, asked)
+		}
+	}
+}
+
+// TestPolicyBelowWildcard: a route for "*.m.example" takes names of any depth, and a
+// certificate for it names of one label. Those that are deeper are shown the default,
+// and must not get by the rules that way.
+func TestPolicyBelowWildcard(t *testing.T) {
+	dir := t.TempDir()
+	ca, clients := certstest.New(t, "ca"), certstest.New(t, "clients")
+	file := filepath.Join(dir, "clients.pem")
+	certstest.WriteFile(t, file, clients.Cert)
+	pair := func(name, host, clientCA string) certs.Pair {
+		p := ca.Server(host)
+		cert, key := p.Write(t, dir, name)
+		return certs.Pair{Cert: cert, Key: key, ClientCA: clientCA}
+	}
+	s := open(t, certs.Options{Pairs: []certs.Pair{
+		pair("default", "default.example", ""), pair("m", "*.m.example", file),
+		pair("open", "*.open.m.example", ""), pair("free", "*.free.example", ""),
+	}})
+	for _, tt := range []struct {
+		name  string
+		asked bool
+	}{
+		{"a.m.example", true},
+		{"a.b.m.example", true},
+		{"a.b.c.m.example", true},
+		{"a.open.m.example", false},  // has a certificate of its own
+		{"a.b.open.m.example", true}, // has none
+		{"m.example", false},         // is not below
+		{"xm.example", false},
+		{"a.xm.example", false},
+		{"a.b.free.example", false},
+		{"unknown.example", false},
+		{"", false},
+	} {
+		if got := s.Policy(tt.name) != ""; got != tt.asked {
+			t.Errorf("%q: a certificate is asked for: %v", tt.name, got)
+		}
+	}
+}
+
+// TestOtherNames: what Other has is asked for nothing, whatever the default asks for.
+func TestOtherNames(t *testing.T) {
+	dir := t.TempDir()
+	ca, clients := certstest.New(t, "ca"), certstest.New(t, "clients")
+	file := filepath.Join(dir, "clients.pem")
+	certstest.WriteFile(t, file, clients.Cert)
+	a, wild, other := ca.Server("a.example"), ca.Server("*.m.example"), ca.Server("other.example")
+	cert, key := a.Write(t, dir, "a")
+	certM, keyM := wild.Write(t, dir, "m")
+	s := open(t, certs.Options{
+		Pairs: []certs.Pair{{Cert: cert, Key: key, ClientCA: file}, {Cert: certM, Key: keyM, ClientCA: file}},
+		Other: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if h.ServerName == "unknown.example" {
+				return nil, nil //nolint:nilnil // as documented
+			}
+			return &other.TLS, nil
+		},
+		OtherNames: []string{"Other.example", "a.b.m.example"},
+	})
+	for _, name := range []string{"other.example", "a.b.m.example", "a.example", "x.m.example", "unknown.example"} {
+		_, choice, err := s.Choose(&tls.ClientHelloInfo{ServerName: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Policy(name); got != choice.Policy {
+			t.Errorf("%s: connections have the rules %q, requests need %q", name, choice.Policy, got)
+		}
+		if got := s.Has(name); got != (name != "unknown.example") {
+			t.Errorf("%s: there is a certificate: %v", name, got)
+		}
+	}
+}

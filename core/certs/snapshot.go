@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -108,6 +109,21 @@ func (s *snapshot) lookup(name string) ([]*host, bool) {
 	return s.fallback, false
 }
 
+// above returns the rules of the longest wildcard with rules that name is below of.
+func (s *snapshot) above(name string) string {
+	for i := strings.IndexByte(name, '.'); i >= 0; {
+		if hs := s.wildcard[name[i:]]; hs != nil && hs[0].policy != "" {
+			return hs[0].policy
+		}
+		next := strings.IndexByte(name[i+1:], '.')
+		if next < 0 {
+			break
+		}
+		i += 1 + next
+	}
+	return ""
+}
+
 // choose returns the first of hs that the client can use.
 func choose(hs []*host, hello *tls.ClientHelloInfo) *host {
 	if len(hs) == 1 {
@@ -124,7 +140,8 @@ func choose(hs []*host, hello *tls.ClientHelloInfo) *host {
 // config returns the settings of connections that see e.
 func (o *Options) config(e *entry, now time.Time) *tls.Config {
 	c := o.base()
-	c.Certificates = []tls.Certificate{e.certificate(now)}
+	cert := e.certificate(now)
+	c.GetCertificate = beforeSigning(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil })
 	if e.clients != nil {
 		c.ClientCAs = e.clients
 		c.ClientAuth = tls.RequireAndVerifyClientCert
@@ -133,6 +150,28 @@ func (o *Options) config(e *entry, now time.Time) *tls.Config {
 		}
 	}
 	return c
+}
+
+// A Signer is a ClientHelloInfo.Conn that wants to be asked before its handshake
+// makes a signature, by which time the client may have been asked to say hello a second
+// time. An error ends the handshake.
+type Signer interface {
+	BeforeSigning(ctx context.Context) error
+}
+
+// beforeSigning makes get ask the connection first.
+func beforeSigning(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if get == nil {
+		return nil
+	}
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if s, ok := hello.Conn.(Signer); ok {
+			if err := s.BeforeSigning(hello.Context()); err != nil {
+				return nil, err
+			}
+		}
+		return get(hello)
+	}
 }
 
 // base returns the settings that all connections have in common.

@@ -49,7 +49,7 @@ type Options struct {
 	// nil, nil: it has none either, and with an error the handshake fails. It is called
 	// during handshakes, by many goroutines, and must not block for long.
 	Other func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// OtherNames are those that Other is for, in lower case: nothing is asked of their clients.
+	// OtherNames are those that Other is for: nothing is asked of their clients.
 	OtherNames []string
 	// OtherProtocols are for clients that offer one of them and nothing else, whatever
 	// the name: Other decides alone. Their handshake is all there is to the connection.
@@ -80,7 +80,8 @@ func (e *FileError) Unwrap() error { return e.Err }
 type Store struct {
 	// Immutable.
 	o     Options
-	other *tls.Config // of connections that Other decides about
+	other *tls.Config     // of connections that Other decides about
+	hosts map[string]bool // OtherNames
 	stop  chan struct{}
 	watch sync.WaitGroup
 	once  sync.Once
@@ -103,7 +104,11 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{o: o, stop: make(chan struct{})}
 	s.other = s.o.base()
-	s.other.GetCertificate = o.Other
+	s.other.GetCertificate = beforeSigning(o.Other)
+	s.hosts = make(map[string]bool, len(o.OtherNames))
+	for _, h := range o.OtherNames {
+		s.hosts[canonical(h)] = true
+	}
 	s.files = s.look()
 	if _, err := s.read(); err != nil {
 		return nil, err
@@ -298,7 +303,7 @@ func (s *Store) Choose(hello *tls.ClientHelloInfo) (*tls.Config, Choice, error) 
 func (s *Store) only(c *tls.Certificate) *tls.Config {
 	cfg := s.o.base()
 	cfg.NextProtos, cfg.SessionTicketsDisabled = s.o.OtherProtocols, true
-	cfg.Certificates = []tls.Certificate{*c}
+	cfg.GetCertificate = beforeSigning(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c, nil })
 	return cfg
 }
 
@@ -312,9 +317,24 @@ var ErrProtocol = errors.New("the client offers no protocol (ALPN), and HTTP/1.1
 // Policy names what is asked of the certificates of clients that come for a host: ""
 // is nothing, and the same text is the same CAs and the same rule. name is a host
 // without port, in lower case.
+//
+// One that no certificate is for is under the rules of the connections that it gets, those
+// of the default. But below a wildcard with rules it is under these: routes take
+// "*.example.com" for any number of labels, certificates for one (RFC 6125 6.4.3), and who
+// protects the one must not leave the rest open. No connection fulfils them.
 func (s *Store) Policy(name string) string {
-	hs, known := s.current.Load().lookup(name)
-	if len(hs) == 0 || !known && slices.Contains(s.o.OtherNames, name) {
+	x := s.current.Load()
+	hs, known := x.lookup(name)
+	switch {
+	case known:
+	case s.hosts[name]:
+		return ""
+	default:
+		if p := x.above(name); p != "" {
+			return p
+		}
+	}
+	if len(hs) == 0 {
 		return ""
 	}
 	return hs[0].policy
@@ -323,7 +343,7 @@ func (s *Store) Policy(name string) string {
 // Has reports whether one of the certificates, or Other, is for a name, in lower case.
 func (s *Store) Has(name string) bool {
 	_, known := s.current.Load().lookup(name)
-	return known || slices.Contains(s.o.OtherNames, name)
+	return known || s.hosts[name]
 }
 
 // A Status is what there is to know of a pair.

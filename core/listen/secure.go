@@ -89,9 +89,13 @@ func (t *TLS) Handshake(ctx context.Context, nc net.Conn, facts *exchange.Conn) 
 		s.writes++
 		s.leave()
 	}
+	c.Socket().Signs = func(ctx context.Context) error { // it may have been asked for another key share
+		s.refused = s.enter(ctx)
+		return s.refused
+	}
 	err := c.Handshake(ctx)
 	s.leave()
-	c.Socket().Owner, c.Socket().Wrote = nil, nil
+	c.Socket().Owner, c.Socket().Wrote, c.Socket().Signs = nil, nil, nil
 	if err != nil {
 		reason := s.why(err, c.Socket().Alert())
 		tellHTTP(err)
@@ -142,9 +146,9 @@ func choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return c, nil
 }
 
-// enter takes a place in the gate.
+// enter takes a place in the gate, if s has none.
 func (s *shake) enter(ctx context.Context) error {
-	if s.t.Gate == nil {
+	if s.t.Gate == nil || s.inside {
 		return nil
 	}
 	select {

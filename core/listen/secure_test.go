@@ -219,6 +219,59 @@ func TestGate(t *testing.T) {
 	}
 }
 
+// TestGateAfterRetry: a client that is asked for another key share (RFC 8446 4.1.4) has
+// given its place back, and needs one again for the signature.
+func TestGateAfterRetry(t *testing.T) {
+	ca := certstest.New(t, "ca")
+	a := ca.Server("a.example")
+	cert, key := a.Write(t, t.TempDir(), "a")
+	s, err := certs.Open(certs.Options{
+		Pairs: []certs.Pair{{Cert: cert, Key: key}}, Curves: []tls.CurveID{tls.CurveP256}, Failed: func(error) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	for _, name := range []string{"a.example", ""} { // with and without SNI
+		for _, full := range []bool{true, false} {
+			tl := &listen.TLS{Store: s, Timeout: 300 * time.Millisecond, Gate: listen.NewGate(1)}
+			client, server := connect(t)
+			go func() { // ends with the handshake
+				_ = tls.Client(client, &tls.Config{
+					InsecureSkipVerify: true, ServerName: name, //nolint:gosec // it is about the server
+					CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256},
+				}).Handshake()
+			}()
+			wrote := func() {}
+			if full {
+				wrote = sync.OnceFunc(func() { tl.Gate <- struct{}{} }) // somebody computes for ever
+			}
+			sc, err := tl.Handshake(context.Background(), told{server, wrote}, new(exchange.Conn))
+			var he *listen.HandshakeError
+			switch {
+			case !full && (err != nil || len(tl.Gate) != 0):
+				t.Errorf("%q: %v, %d places did not come back", name, err, len(tl.Gate))
+			case full && (!errors.As(err, &he) || he.Reason != listen.HandshakeTimeout):
+				t.Errorf("%q, without a place: %v", name, err)
+			}
+			if err == nil {
+				sc.Drop()
+			}
+		}
+	}
+}
+
+// told tells of writes.
+type told struct {
+	net.Conn
+	wrote func()
+}
+
+func (c told) Write(p []byte) (int, error) {
+	c.wrote()
+	return c.Conn.Write(p)
+}
+
 // TestHandshakeAlone: a connection that was there for its handshake is closed, in order, and
 // is no failure.
 func TestHandshakeAlone(t *testing.T) {

@@ -85,6 +85,15 @@ func (l *Listener) certFields(h *exchange.Request) {
 	}
 }
 
+// cleanTrailer drops what speaks for others, or for a certificate, from a request's trailer, whoever
+// sent it: it belongs into heads, and upstreams that merge both would believe it.
+func (x *state) cleanTrailer(f *exchange.Fields) {
+	f.RemoveFunc(speaksForOthers)
+	if x.listener >= 0 && x.snap.Listeners[x.listener].DropCertFields {
+		f.RemoveFunc(exchange.SpeaksForCertificate)
+	}
+}
+
 // UpgradeLocation returns where a request is redirected to that should have come with TLS;
 // "": it may stay. One that a trusted proxy has taken over TLS would be sent in a circle.
 // Without a host there is no place to send it to, and ok is false.

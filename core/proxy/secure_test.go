@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"wproxy/core/exchange"
@@ -188,6 +189,33 @@ func TestCertFields(t *testing.T) {
 		e.do(c)
 		if got := e.origin.streams[0].head.Fields.Value("x-client-cert-subject"); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestForgedTrailer: what only we may say of a client cannot be said in a trailer either: there
+// are upstreams that do not tell trailers from heads.
+func TestForgedTrailer(t *testing.T) {
+	t.Parallel()
+	for _, drop := range []bool{false, true} {
+		e := newEngine(t, &origin{}, config{trust: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+		e.snapshot.Listeners[0].DropCertFields = drop
+		c := newClient("POST", "/").sending("hello")
+		c.trailer = new(exchange.Fields)
+		for _, name := range []string{"client-cert", "x-client-cert-subject", "x_client_cert_subject", "x-forwarded-for", "x_forwarded_for", "forwarded", "x-real-ip", "x-sum"} {
+			c.trailer.Add(name, "forged")
+		}
+		e.do(c)
+		var got []string
+		for _, f := range e.origin.streams[0].trailed {
+			got = append(got, f.Name)
+		}
+		want := []string{"x-sum"}
+		if !drop {
+			want = []string{"client-cert", "x-client-cert-subject", "x_client_cert_subject", "x-sum"}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("dropping %v: the upstream got %v, want %v", drop, got, want)
 		}
 	}
 }

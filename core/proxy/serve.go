@@ -214,7 +214,10 @@ func (s inlet) Data(p []byte, end bool) error {
 }
 
 // Trailer implements exchange.Sink.
-func (s inlet) Trailer(f *exchange.Fields) error { return s.x.first.Trailer(f) }
+func (s inlet) Trailer(f *exchange.Fields) error {
+	s.x.cleanTrailer(f)
+	return s.x.first.Trailer(f)
+}
 
 // guard makes sure that a request whose body a filter collects, and an upgrade,
 // whose feeder waits for an answer without a look at the clock, is over at its

@@ -60,8 +60,13 @@ func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 		}
 		defer sc.Drop()
 		nc = sc
-		if facts.TLS.NegotiatedProtocol == "h2" {
+		switch facts.TLS.NegotiatedProtocol {
+		case "h2":
 			c.serveH2(ctx, nc, facts)
+			return
+		case "", "http/1.1":
+		default: // the handshake was all (RFC 8737 3: acme-tls/1)
+			_ = nc.Close() // nobody is waiting for anything
 			return
 		}
 	case c.only2:

@@ -164,3 +164,36 @@ func TestReloadTLS(t *testing.T) {
 	}
 	resp.Body.Close()
 }
+
+// TestOtherProtocol: where something else than HTTP was negotiated, no request is served.
+func TestOtherProtocol(t *testing.T) {
+	ca := certstest.New(t, "ca")
+	pair := ca.Server("a.example")
+	cert, key := pair.Write(t, t.TempDir(), "a")
+	m := newMaker()
+	g := m.generation(t, "hello", nil, "https=127.0.0.1:0")
+	store, err := certs.Open(certs.Options{
+		Pairs: []certs.Pair{{Cert: cert, Key: key}}, Protocols: []string{"http/1.1"}, Failed: func(error) {},
+		Other:          func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair.TLS, nil },
+		OtherProtocols: []string{"acme-tls/1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	g.Listeners[0].TLS = store
+	g.Snapshot.Listeners[0].Secure = store
+	s := m.start(t, g)
+	c, err := tls.Dial("tcp", address(t, s, "https"), &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example", NextProtos: []string{"acme-tls/1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if c.ConnectionState().NegotiatedProtocol != "acme-tls/1" {
+		t.Fatal("nothing was negotiated")
+	}
+	if err := get(c, bufio.NewReader(c), "a.example"); err == nil {
+		t.Error("a request was served")
+	}
+}

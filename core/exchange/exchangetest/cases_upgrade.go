@@ -1,6 +1,10 @@
 package exchangetest
 
-import "wproxy/core/exchange"
+import (
+	"sync"
+
+	"wproxy/core/exchange"
+)
 
 func upgradeRequest() *exchange.Request {
 	r := get("/chat")
@@ -73,17 +77,19 @@ func testUpgrade(h *harness) {
 // next request.
 func testUpgradeRefused(h *harness) {
 	h.serve(func(c exchange.Client) {
+		var answered sync.WaitGroup
 		r := request{OnHead: func(q *exchange.Request, _ bool) error {
 			if q.Upgrade == "" {
 				return c.Head(&exchange.Response{Status: 200}, true)
 			}
-			go func() { // ends with the write
+			answered.Go(func() { // ends with the write
 				h.noError("write 403", c.Head(&exchange.Response{Status: 403, Length: 2}, false))
 				h.noError("write body", c.Data([]byte("no"), true))
-			}()
+			})
 			return nil
 		}}
 		h.noError("Feed", c.Feed(&r))
+		answered.Wait() // nothing may be written when the Handler has returned
 		if _, data, _, ended := r.Message(); data != "" || !ended {
 			h.Errorf("request: got data %q, ended %v", data, ended)
 		}

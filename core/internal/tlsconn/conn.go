@@ -11,7 +11,9 @@ package tlsconn
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +25,9 @@ const (
 
 	// closeTime bounds sending the last alert of a connection that nobody drives.
 	closeTime = 5 * time.Second
+
+	// answerTime bounds what Read has to send when nobody drives.
+	answerTime = 5 * time.Second
 
 	recordAlert = 21 // ContentType alert (RFC 8446 5.1)
 )
@@ -76,7 +81,11 @@ func (c *Conn) Drive(reads bool, write func(p []byte) (int, error)) {
 func (c *Conn) Read(p []byte) (int, error) { return c.tls.Read(p) }
 
 // Write implements net.Conn.
-func (c *Conn) Write(p []byte) (int, error) { return c.tls.Write(p) }
+func (c *Conn) Write(p []byte) (int, error) {
+	c.socket.writing.Store(true)
+	defer c.socket.writing.Store(false)
+	return c.tls.Write(p)
+}
 
 // Close tells the other end (close_notify) if that can be done without waiting, and closes.
 func (c *Conn) Close() error {
@@ -117,22 +126,26 @@ func (c *Conn) LocalAddr() net.Addr { return c.socket.LocalAddr() }
 func (c *Conn) RemoteAddr() net.Addr { return c.socket.RemoteAddr() }
 
 // SetDeadline implements net.Conn. A Write that times out is the last.
-func (c *Conn) SetDeadline(t time.Time) error { return c.socket.Conn.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
 
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.socket.Conn.SetReadDeadline(t) }
 
 // SetWriteDeadline implements net.Conn.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.socket.Conn.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.socket.until(t) }
 
 // A Socket stands between a tls.Conn and its socket.
 type Socket struct {
 	net.Conn
 
 	// Owner is for who does the handshake: its callbacks find it in
-	// tls.ClientHelloInfo.Conn. Wrote, if set, is called before each write.
+	// tls.ClientHelloInfo.Conn. Wrote, if set, is called before each write, and Signs
+	// by BeforeSigning.
 	Owner any
 	Wrote func()
+	Signs func(ctx context.Context) error
 
 	records Records
 	driven  bool
@@ -140,10 +153,22 @@ type Socket struct {
 	closing atomic.Bool
 	waiter  waiter
 	alert   uint8 // the last alert that was sent in the clear
+
+	writing  atomic.Bool // Conn.Write has been called and not returned
+	mu       sync.Mutex
+	deadline time.Time // for writing, as it was set; guarded by mu
 }
 
 // Alert returns the last alert that was sent in the clear; 0: none.
 func (s *Socket) Alert() uint8 { return s.alert }
+
+// BeforeSigning is for certs.Signer.
+func (s *Socket) BeforeSigning(ctx context.Context) error {
+	if s.Signs == nil {
+		return nil
+	}
+	return s.Signs(ctx)
+}
 
 // Read implements net.Conn, for tls.Conn.
 func (s *Socket) Read(p []byte) (int, error) {
@@ -186,7 +211,30 @@ func (s *Socket) Write(p []byte) (int, error) {
 	if s.write != nil {
 		return s.write(p)
 	}
+	if !s.writing.Load() {
+		s.forReader()
+	}
 	return s.Conn.Write(p)
+}
+
+// until sets the deadline for writing.
+func (s *Socket) until(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deadline = t
+	return s.Conn.SetWriteDeadline(t)
+}
+
+// forReader is called when it is Read that writes, because the other end has asked for
+// new keys. The deadline may be that of what was written last, and a tls.Conn of which a
+// write has failed is broken for ever.
+func (s *Socket) forReader() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); !s.deadline.IsZero() && !now.Before(s.deadline) {
+		s.deadline = now.Add(answerTime)
+		_ = s.Conn.SetWriteDeadline(s.deadline) // fails on closed connections only, and then so does the write
+	}
 }
 
 // SetWriteDeadline does nothing: it is called by tls.Conn when it sends its last alert,
