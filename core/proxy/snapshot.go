@@ -24,6 +24,9 @@ type Snapshot struct {
 	NoRoute    *metrics.Route // counts requests that no route matched: Metrics.Route("", names)
 	Access     *access.Logger // nil: no access log
 
+	// Upstreams are those that filters may choose (filter.Exchange.Selected), by name.
+	Upstreams map[string]*Upstream
+
 	live    atomic.Int64 // exchanges on it, plus one while it serves
 	drained chan struct{}
 }
