@@ -20,7 +20,7 @@ func takeCounter(v *vm, args []byte) abi.Status {
 	if r.Algorithm() != 0 || !l.valid() || cost < 0 || cost > l.burst {
 		return abi.StatusBadArgument
 	}
-	d, ok := v.take(l, v.counterTag(key), cost, (*counterTable).take)
+	d, ok := v.take(l, v.counterTag(key), cost, false)
 	return v.taken(r, d, ok)
 }
 
@@ -34,11 +34,7 @@ func chargeCounter(v *vm, args []byte) abi.Status {
 	if r.Algorithm() != 0 || !l.valid() || cost < 0 || cost > maxCounterCapacity/l.interval {
 		return abi.StatusBadArgument
 	}
-	do := (*counterTable).charge
-	if cost == 0 {
-		do = (*counterTable).take
-	}
-	d, ok := v.take(l, v.counterTag(key), cost, do)
+	d, ok := v.take(l, v.counterTag(key), cost, cost > 0)
 	return v.taken(r, d, ok)
 }
 
@@ -57,11 +53,9 @@ func (v *vm) taken(r abi.TakeRecord, d taken, ok bool) abi.Status {
 	return abi.StatusOK
 }
 
-// take does something to a bucket of the limit's table, which is looked for unless it is
+// take takes from a bucket of the limit's table, or charges it. The table is looked for unless it is
 // the one used last, as it is as a rule. It fails when others have all the room.
-func (v *vm) take(
-	l counterLimit, tag uint64, cost int64, do func(t *counterTable, tag uint64, cost int64, clock func() int64) (taken, takeState),
-) (taken, bool) {
+func (v *vm) take(l counterLimit, tag uint64, cost int64, charge bool) (taken, bool) {
 	s, clock := v.p.shared.counters, v.p.h.counterClock
 	for {
 		t := v.counters
@@ -79,7 +73,13 @@ func (v *vm) take(
 				return taken{}, false
 			}
 		}
-		d, state := do(t, tag, cost, clock)
+		var d taken
+		var state takeState
+		if charge { // not a function value: the clock would escape
+			d, state = t.charge(tag, cost, clock)
+		} else {
+			d, state = t.take(tag, cost, clock)
+		}
 		switch state {
 		case takeDone:
 			return d, true
