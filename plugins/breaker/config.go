@@ -85,14 +85,14 @@ func parseConfig(data []byte) (*config, error) {
 	c := &config{
 		failures:    readRatio(t, "failures", million/2),
 		slow:        readRatio(t, "slow", 0),
-		slowCall:    readTime(t, "slow_call", 0, 1e6, maxTime),
+		slowCall:    readTime(t, "slow_call", 0, 1e6),
 		consecutive: t.Whole("consecutive", 0, 0, maxRequests),
-		window:      readTime(t, "window", 10e9, minWindow, maxTime),
+		window:      readTime(t, "window", 10e9, minWindow),
 		minRequests: t.Whole("min_requests", 20, 1, maxRequests),
-		openFor:     readTime(t, "open_for", 5e9, 1e6, maxTime),
+		openFor:     readTime(t, "open_for", 5e9, 1e6),
 		probes:      t.Whole("probes", 3, 1, maxProbes),
 	}
-	c.openForMax = readTime(t, "open_for_max", max(60e9, c.openFor), 1e6, maxTime)
+	c.openForMax = readTime(t, "open_for_max", max(60e9, c.openFor), 1e6)
 	c.growth = readNumber(t, "open_for_growth", 2*million, million, maxGrowth)
 	switch {
 	case c.openForMax < c.openFor:
@@ -210,8 +210,8 @@ func readHeaders(in, around *settings.Table, r *reply) {
 	}
 }
 
-// readTime reads a length of time in nanoseconds.
-func readTime(t *settings.Table, key string, missing, least, most int64) int64 {
+// readTime reads a length of time in nanoseconds, least at least.
+func readTime(t *settings.Table, key string, missing, least int64) int64 {
 	v, ok := t.Value(key)
 	if !ok {
 		return missing
@@ -223,8 +223,8 @@ func readTime(t *settings.Table, key string, missing, least, most int64) int64 {
 	switch {
 	case !valid:
 		t.Fail(key, `must be a length of time such as "500ms", "10s" or "1m"`)
-	case ns < least || ns > most:
-		t.Fail(key, strconv.Quote(v.Text)+" is not between "+seconds(least)+" and "+seconds(most))
+	case ns < least || ns > maxTime:
+		t.Fail(key, strconv.Quote(v.Text)+" is not between "+seconds(least)+" and "+seconds(maxTime))
 	default:
 		return ns
 	}

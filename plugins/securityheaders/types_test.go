@@ -60,3 +60,15 @@ func TestWasmTypes(t *testing.T) {
 		})
 	}
 }
+
+func TestAnyNonce(t *testing.T) {
+	const nonce = `{"content-security-policy":"script-src 'nonce-{nonce}'"}`
+	for doc, want := range map[string]bool{
+		`{}`: false, nonce: true, `{"types":{"text/html":` + nonce + `}}`: true, `{"types":{"text/html":{}}}`: false,
+	} {
+		p, err := parseConfig([]byte(doc))
+		if err != nil || p.anyNonce() != want {
+			t.Errorf("%s: %v, want %t", doc, err, want)
+		}
+	}
+}
