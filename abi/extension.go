@@ -132,6 +132,9 @@ func (r TakeRecord) Burst() int64 { return r.at(16) }
 // Cost is how many tokens are taken if all of them are there; 0 to Burst.
 func (r TakeRecord) Cost() int64 { return r.at(24) }
 
+// SetCost sets Cost.
+func (r TakeRecord) SetCost(n int64) { binary.LittleEndian.PutUint64(r[24:], uint64(n)) }
+
 // A TakeResult is the outcome of a take. Times are in nanoseconds from now.
 type TakeResult struct {
 	Admitted  bool

@@ -33,6 +33,7 @@ type Context struct {
 	expires time.Time
 	size    int // bytes that stream holds, of a late one
 	spent   time.Duration
+	held    []uint64 // places that go back when the stream ends (place.go)
 }
 
 // A rootContext is a Root in one VM.
@@ -162,6 +163,7 @@ func (c *Context) Finish(keep func() Stream) error {
 		return nil
 	}
 	var err error
+	ended := false
 	// A guest that was not called so far may have no callback for what has
 	// happened; it is told of the end of every stream all the same.
 	if c.err == nil && (c.vm != nil || r.p.watchesEnd()) {
@@ -170,13 +172,20 @@ func (c *Context) Finish(keep func() Stream) error {
 			if v.finish(c, keep); v.dead != nil {
 				err = v.dead
 			}
+			c.unhold(r.p.shared.places)
+			ended = true
 			v.unlock()
 		}
 	}
-	if c.vm != nil {
-		c.vm.bound.Add(-1)
+	if v := c.vm; v != nil {
+		v.bound.Add(-1)
+		if !ended { // the VM has died, or is dying
+			v.mu.Lock()
+			c.unhold(r.p.shared.places)
+			v.mu.Unlock()
+		}
 	}
-	*c = Context{spent: c.spent}
+	*c = Context{spent: c.spent, held: c.held}
 	r.streamEnded()
 	return err
 }

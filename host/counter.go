@@ -41,6 +41,10 @@ type counterTable struct {
 	rest  atomic.Int64
 	gone  atomic.Bool
 	fixed atomic.Bool // it does not grow
+
+	// debt is the most, in nanoseconds, that a charge has left a bucket to owe beyond
+	// empty.
+	debt atomic.Int64
 }
 
 type counterPage struct {
@@ -144,6 +148,7 @@ func (s *counterSpace) grow(t *counterTable, now int64) (work int) {
 		p.mu.Unlock()
 	}
 	larger.rest.Store(t.rest.Load())
+	larger.debt.Store(t.debt.Load())
 	s.tables[t.counterLimit] = larger
 	s.bytes += more
 	return looked + n
@@ -210,7 +215,7 @@ func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (taken, 
 	if i < len(p.buckets) {
 		b := &p.buckets[i]
 		if b.tag == tag || crowded {
-			full = min(max(b.full, now), now+t.capacity())
+			full = min(max(b.full, now), now+t.capacity()+t.debt.Load())
 		}
 	}
 	latest := now + t.capacity() // when an empty bucket would be full
@@ -223,7 +228,7 @@ func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (taken, 
 		return taken{}, takeGone
 	}
 	if !admitted {
-		return taken{remaining: (latest - full) / t.interval, full: full - now, retry: after - latest}, takeDone
+		return taken{remaining: max(latest-full, 0) / t.interval, full: full - now, retry: after - latest}, takeDone
 	}
 	if cost > 0 {
 		p.put(i, counterBucket{tag, after})
@@ -231,6 +236,39 @@ func (t *counterTable) take(tag uint64, cost int64, clock func() int64) (taken, 
 	return taken{
 		admitted: true, crowded: crowded && cost > 0,
 		remaining: (latest - after) / t.interval, full: after - now,
+	}, takeDone
+}
+
+// charge takes cost tokens from the bucket of a tag whether they are there or not. What
+// it owes then is at most maxCounterCapacity.
+func (t *counterTable) charge(tag uint64, cost int64, clock func() int64) (taken, takeState) {
+	p := t.page(tag)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := clock()
+	i, crowded := p.find(tag, now)
+	if crowded && !t.fixed.Load() {
+		return taken{}, takeGrow
+	}
+	full := now
+	if i < len(p.buckets) && (p.buckets[i].tag == tag || crowded) {
+		full = min(max(p.buckets[i].full, now), now+t.capacity()+t.debt.Load())
+	}
+	latest := now + t.capacity()
+	after := min(full+cost*t.interval, max(full, now+maxCounterCapacity))
+	t.owe(after, now)
+	if t.gone.Load() {
+		return taken{}, takeGone
+	}
+	for {
+		old := t.debt.Load()
+		if after-latest <= old || t.debt.CompareAndSwap(old, after-latest) {
+			break
+		}
+	}
+	p.put(i, counterBucket{tag, after})
+	return taken{
+		admitted: after <= latest, crowded: crowded, remaining: max(latest-after, 0) / t.interval, full: after - now,
 	}, takeDone
 }
 

@@ -1,11 +1,8 @@
 package host
 
 import (
-	"hash/maphash"
-	"math/bits"
 	"slices"
 	"strings"
-	"time"
 
 	"wproxy/abi"
 )
@@ -148,73 +145,3 @@ func (s callbackSet) has(cb Callback) bool { return cb < callbacks && s&(1<<cb) 
 // own contexts.
 const skippable callbackSet = 1<<CallRequestHeaders | 1<<CallRequestBody | 1<<CallRequestTrailers |
 	1<<CallResponseHeaders | 1<<CallResponseBody | 1<<CallResponseTrailers
-
-// takeCounter is abi.ForeignTakeCounter.
-func takeCounter(v *vm, args []byte) abi.Status {
-	if len(args) < abi.TakeRecordSize || len(args) > abi.TakeRecordSize+maxCounterKey {
-		return abi.StatusBadArgument
-	}
-	r, key := abi.TakeRecord(args[:abi.TakeRecordSize]), args[abi.TakeRecordSize:]
-	l, cost := counterLimit{r.Interval(), r.Burst()}, r.Cost()
-	if r.Algorithm() != 0 || !l.valid() || cost < 0 || cost > l.burst {
-		return abi.StatusBadArgument
-	}
-	d, ok := v.take(l, maphash.Bytes(v.p.shared.counters.seed, key), cost)
-	if !ok {
-		v.warn("a counter was not made: there are too many limits of different rates")
-		return abi.StatusInternalFailure
-	}
-	r.SetResult(abi.TakeResult{
-		Admitted: d.admitted, Crowded: d.crowded, Remaining: d.remaining, Full: d.full, Retry: d.retry,
-	})
-	return abi.StatusOK
-}
-
-// take takes from a bucket of the limit's table, which is looked for unless it is the one
-// used last, as it is as a rule. It fails when others have all the room.
-func (v *vm) take(l counterLimit, tag uint64, cost int64) (taken, bool) {
-	s, clock := v.p.shared.counters, v.p.h.counterClock
-	for {
-		t := v.counters
-		if t == nil || t.counterLimit != l {
-			t = s.find(l)
-			if t == nil && cost == 0 {
-				return taken{admitted: true, remaining: l.burst}, true
-			}
-			if t == nil {
-				var looked int
-				t, looked = s.table(l, clock())
-				v.charge(counterTableUnits + int64(looked)*counterPageUnits)
-			}
-			if v.counters = t; t == nil {
-				return taken{}, false
-			}
-		}
-		d, state := t.take(tag, cost, clock)
-		switch state {
-		case takeDone:
-			return d, true
-		case takeGrow:
-			v.charge(int64(s.grow(t, clock())) * counterPageUnits)
-		case takeGone:
-		}
-		v.counters = nil
-	}
-}
-
-// valid reports whether times of the limit can be counted with.
-func (l counterLimit) valid() bool {
-	if l.interval <= 0 || l.burst <= 0 {
-		return false
-	}
-	hi, lo := bits.Mul64(uint64(l.interval), uint64(l.burst))
-	return hi == 0 && lo <= uint64(maxCounterCapacity)
-}
-
-// counterClock is the clock of buckets, in nanoseconds.
-func (h *Host) counterClock() int64 {
-	if h.o.ManualTicks {
-		return h.o.Now().Sub(time.Unix(0, 0)).Nanoseconds()
-	}
-	return int64(h.elapsed())
-}

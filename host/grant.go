@@ -22,6 +22,10 @@ const (
 
 	// GrantCall in front of the name of an upstream: calls to that upstream.
 	GrantCall = "call:"
+
+	// GrantUpstream in front of the name of an upstream: requests may be sent there
+	// (abi.ForeignSelectUpstream).
+	GrantUpstream = "upstream:"
 )
 
 // DefaultGrants returns what a plugin may use of which nothing else is said. None of
@@ -34,10 +38,12 @@ func checkGrant(g string) error {
 	case GrantLog, GrantMetrics, GrantSharedData, GrantQueue, GrantEnv, GrantCounters:
 		return nil
 	}
-	if name, ok := strings.CutPrefix(g, GrantCall); ok && name != "" {
-		return nil
+	for _, prefix := range [...]string{GrantCall, GrantUpstream} {
+		if name, ok := strings.CutPrefix(g, prefix); ok && name != "" {
+			return nil
+		}
 	}
-	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, counters, or call: with the name of an upstream", g)
+	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, counters, or call: or upstream: with the name of an upstream", g)
 }
 
 // envNeeds says which grant a function of module env needs; one that is not listed is
@@ -68,7 +74,13 @@ var envNeeds = map[string]string{
 }
 
 // foreignNeeds is envNeeds for foreign functions, by their names.
-var foreignNeeds = map[string]string{abi.ForeignTakeCounter: GrantCounters}
+var foreignNeeds = map[string]string{
+	abi.ForeignAcquireCounter: GrantCounters,
+	abi.ForeignAddCounter:     GrantCounters,
+	abi.ForeignChargeCounter:  GrantCounters,
+	abi.ForeignLeaseCounter:   GrantCounters,
+	abi.ForeignTakeCounter:    GrantCounters,
+}
 
 // wasiNeeds is envNeeds for functions of WASI. The environment is not in it: without
 // the grant it is empty, as guests in Go do not even start when they are told that

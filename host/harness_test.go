@@ -164,6 +164,7 @@ func (s *setup) open(st host.Stream) *host.Context {
 
 // A fakeStream is an exchange without a network.
 type fakeStream struct {
+	picked  picked
 	maps    map[abi.MapType]*fakeMap
 	buffers map[abi.BufferType]*fakeBuffer
 	props   map[string]string

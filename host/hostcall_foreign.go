@@ -27,9 +27,15 @@ var foreignFuncs = map[string]foreignFunc{
 // recordFuncs has the extensions of this host. args are a view of guest memory that the
 // function may write to; there is no result beside that.
 var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
-	abi.ForeignEditFields:    editFields,
-	abi.ForeignSkipCallbacks: skipCallbacks,
-	abi.ForeignTakeCounter:   takeCounter,
+	abi.ForeignAcquireCounter: acquireCounter,
+	abi.ForeignAddCounter:     addCounter,
+	abi.ForeignChargeCounter:  chargeCounter,
+	abi.ForeignEditFields:     editFields,
+	abi.ForeignLeaseCounter:   leaseCounter,
+	abi.ForeignResumeAfter:    resumeAfter,
+	abi.ForeignSelectUpstream: selectUpstream,
+	abi.ForeignSkipCallbacks:  skipCallbacks,
+	abi.ForeignTakeCounter:    takeCounter,
 }
 
 // hostCallForeignFunction is proxy_call_foreign_function(name, args, *ptr, *len).

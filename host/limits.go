@@ -210,6 +210,22 @@ const (
 	// hundred years, far from the border of an int64.
 	maxCounterCapacity = int64(100 * 365 * 24 * time.Hour)
 
+	// maxWindowSlots of a window, in which a minute is cut into seconds. windowPages of
+	// windowPageKeys make room for 16,384 keys of one kind of window that have counts at the
+	// same time, in 4 MiB with 17 slots; all windows of a vm_id have maxWindowBytes.
+	maxWindowSlots   = 64
+	windowPages      = 1024
+	windowPageKeys   = 16
+	windowKeyBytes   = 32
+	windowTableBytes = 64 * windowPages
+	maxWindowBytes   = 32 << 20
+	// windowSlotUnits are for a slot that is summed up, of all windows that a page has.
+	windowSlotUnits = unitsPerMicro / 500
+	// maxHeld places are held by one stream at a time: a handful is used.
+	maxHeld = 16
+	// maxKept keys of a vm_id have places that are kept, each a circuit of a breaker, say.
+	maxKept = 4096
+
 	// maxQueues shared queues of one vm_id, and maxKnownQueues that its plugins have
 	// registered or resolved; known uses are one for each of a handful of consumers.
 	maxQueues      = 256

@@ -230,7 +230,7 @@ func (r *Root) Open(c *Context, s Stream) error {
 			break
 		}
 	}
-	*c = Context{root: r, stream: s}
+	*c = Context{root: r, stream: s, held: c.held[:0]}
 	return nil
 }
 

@@ -52,6 +52,8 @@ func (s *sharedStore) release(id string) {
 type sharedSpace struct {
 	limit    int64
 	counters *counterSpace
+	windows  *windowSpace
+	places   *placeSpace
 
 	// Guarded by sharedStore.mu.
 	users  int
@@ -77,7 +79,10 @@ type sharedEntry struct {
 }
 
 func newSharedSpace(limit int64) *sharedSpace {
-	s := &sharedSpace{limit: limit, counters: newCounterSpace(), entries: map[string]*sharedEntry{}}
+	s := &sharedSpace{
+		limit: limit, counters: newCounterSpace(), windows: newWindowSpace(), places: newPlaceSpace(),
+		entries: map[string]*sharedEntry{},
+	}
 	s.ring.prev, s.ring.next = &s.ring, &s.ring
 	return s
 }

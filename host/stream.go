@@ -56,6 +56,16 @@ type Replier interface{ Replied() bool }
 // for such a stream ends by then: its answer would come to nobody. The zero time is none.
 type Deadliner interface{ Deadline() time.Time }
 
+// A Selector is a Stream whose request can be sent to another upstream than its route has,
+// by the name in the configuration. It reports whether it is not too late.
+type Selector interface{ SelectUpstream(name string) bool }
+
+// A Delayer is a Stream that resumes a message by itself, once d has passed since the call,
+// if it is paused when the callback is over. It reports whether it will.
+type Delayer interface {
+	ResumeAfter(side abi.StreamType, d time.Duration) bool
+}
+
 // Reply is a local response (proxy_send_local_response, abi.md 5.8).
 type Reply struct {
 	Status     int

@@ -388,6 +388,7 @@ func (v *vm) die(err error, self *Context) {
 	v.timer.poke()
 	v.cancelCalls(nil)
 	for _, c := range v.contexts {
+		c.unhold(v.p.shared.places)
 		if f, ok := c.stream.(Failer); ok && c != self && !c.late {
 			f.Failed(err)
 		}

@@ -330,6 +330,7 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 func (b *builder) buildSnapshot(ctx context.Context) error {
 	s := b.gen.Snapshot
 	s.NoRoute = b.metrics.Route("", b.listeners).Announce()
+	s.Upstreams = b.gen.upstreams
 	for _, name := range b.listeners {
 		s.Listeners = append(s.Listeners, newListener(b.file, b.file.Listeners[name]))
 	}

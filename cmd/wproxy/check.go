@@ -190,7 +190,7 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 			plugins[name] = true
 		}
 		for _, g := range p.Grant {
-			upstreams[strings.TrimPrefix(g, host.GrantCall)] = true
+			upstreams[strings.TrimPrefix(strings.TrimPrefix(g, host.GrantCall), host.GrantUpstream)] = true
 		}
 	}
 	for name, u := range f.Upstreams {

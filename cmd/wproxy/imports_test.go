@@ -72,6 +72,7 @@ var importRules = []struct {
 	{"plugins/internal/...", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 	{"plugins/securityheaders", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 	{"plugins/ratelimit", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
+	{"plugins/breaker", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 }
 
 // denyRules is what packages must not import from outside wproxy, the

@@ -221,6 +221,29 @@ func (o *origin) close() {
 	o.wg.Wait()
 }
 
+// cmdDown has an upstream die: nobody listens, and its connections are closed.
+func cmdDown(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 1)
+	o := originOf(ts, args[0])
+	ts.Check(o.listener.Close())
+	o.mu.Lock()
+	for c := range o.conns {
+		_ = c.Close()
+	}
+	o.mu.Unlock()
+	o.wg.Wait()
+}
+
+// cmdUp has one that has died listen again, at the same address.
+func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 1)
+	o := originOf(ts, args[0])
+	l, err := net.Listen("tcp", o.listener.Addr().String())
+	ts.Check(err)
+	o.listener = l
+	o.wg.Go(o.accept)
+}
+
 func originOf(ts *testscript.TestScript, name string) *origin {
 	o := stateOf(ts).origins[name]
 	if o == nil {

@@ -55,6 +55,7 @@ func TestMain(m *testing.M) {
 //	received NAME N          it got so many requests
 //	share NAME LEAST MOST    it got about so many requests
 //	release NAME             let an upstream of kind gate answer
+//	down NAME, up NAME       have an upstream die, and listen again
 //	switch NAME CODE         make an upstream of kind switch answer with this status
 //	dns NAME                 start a DNS server; $NAME is its address
 //	record NAME KEY [RR...]  make these, with $NAMEs in them replaced, all the records of KEY,
@@ -132,6 +133,8 @@ func TestScript(t *testing.T) {
 			"share":      cmdShare,
 			"release":    cmdRelease,
 			"switch":     cmdSwitch,
+			"down":       cmdDown,
+			"up":         cmdUp,
 			"dns":        cmdDNS,
 			"record":     cmdRecord,
 			"guest":      cmdGuest,

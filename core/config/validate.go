@@ -216,8 +216,8 @@ func (v *validator) grants(p *Plugin) {
 		return
 	}
 	for i, g := range p.Grant {
-		name, call := strings.CutPrefix(g, "call:")
-		if !call || v.f.Upstreams[name] != nil {
+		kind, name, named := strings.Cut(g, ":")
+		if !named || kind != "call" && kind != "upstream" || v.f.Upstreams[name] != nil {
 			continue
 		}
 		v.addf(fmt.Sprintf("%s.grant[%d]", key, i), "%s: grant: %q: there is no upstream %q%s",

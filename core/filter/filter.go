@@ -73,6 +73,7 @@ type Exchange struct {
 
 	Route    *Route
 	Upstream Outcome
+	Selected string // upstream that a filter has chosen instead of the route's, before the request has passed it; "": none. Written under Mu
 
 	BytesIn, BytesOut int64     // body bytes so far: from the client, to the client
 	Reason            string    // why wproxy answered itself; "". A filter that replaces the response it holds sets it, under Mu, and the log shows it

@@ -101,8 +101,17 @@ func (x *state) pick() *upstream.Endpoint {
 	return w
 }
 
-// target picks the upstream of the exchange from those of its route.
+// target picks the upstream of the exchange: what a filter has chosen, or one of its route;
+// nil if there is none.
 func (x *state) target(h *exchange.Request) *Upstream {
+	if len(x.filters) > 0 {
+		x.fx.Mu.Lock()
+		name := x.fx.Selected
+		x.fx.Mu.Unlock()
+		if name != "" {
+			return x.snap.Upstreams[name]
+		}
+	}
 	r := x.route
 	if len(r.Split) == 1 {
 		return r.Split[0].Upstream

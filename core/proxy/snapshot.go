@@ -26,6 +26,8 @@ type Snapshot struct {
 
 	Routes      map[string]*Route // by name; what Table has. nil: all of them are new
 	TunnelGrace time.Duration     // how long a tunnel goes on whose route is not the same in this snapshot
+	// Upstreams are those that filters may choose (filter.Exchange.Selected), by name.
+	Upstreams map[string]*Upstream
 
 	live    atomic.Int64 // exchanges on it, plus one while it serves
 	drained chan struct{}

@@ -127,6 +127,16 @@ func (e *engine) claim() bool {
 	return true
 }
 
+// setOutcome notes how the upstream did.
+func (e *engine) setOutcome(resp Response) {
+	e.x.Mu.Lock()
+	defer e.x.Mu.Unlock()
+	e.x.Upstream.Failure = resp.Failure
+	if !resp.Untried {
+		e.x.Upstream.Attempts = 1
+	}
+}
+
 func (e *engine) setResponse(h *exchange.Response) {
 	e.x.Mu.Lock()
 	defer e.x.Mu.Unlock()

@@ -55,6 +55,13 @@ type Response struct {
 	More     bool // as in Request
 	Ended    bool // as in Request
 
+	// Failure says, of a response that is sent, that the upstream has not made it: it is
+	// the proxy's answer to a failure "connect", "reset", "timeout" or "tls".
+	Failure string
+
+	// Untried says, of a response that is sent, that no upstream was asked.
+	Untried bool
+
 	// Length is, of a response that was received, the body length that its
 	// head announced, -1 if it was left open.
 	Length int64

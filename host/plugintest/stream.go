@@ -158,6 +158,7 @@ func (s *Stream) Respond(resp Response) {
 	}
 	fill(&h.Fields, resp.Fields)
 	h.Length = frame(&h.Fields, resp.Body, resp.Trailers, resp.More)
+	e.setOutcome(resp)
 	e.setResponse(h)
 	sink := e.responses[len(e.responses)-1]
 	bodyless := e.head || h.Status == 204 || h.Status == 304
@@ -251,6 +252,13 @@ func (s *Stream) Aborted() string {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
 	return s.e.aborted
+}
+
+// Selected returns the upstream that a plugin has chosen instead of the route's, or "".
+func (s *Stream) Selected() string {
+	s.e.x.Mu.Lock()
+	defer s.e.x.Mu.Unlock()
+	return s.e.x.Selected
 }
 
 // Rerouted reports whether the route is matched again because of what the

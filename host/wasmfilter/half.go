@@ -52,6 +52,7 @@ type flow struct {
 	inside     bool             // a goroutine is in the direction and looks at the marks before it leaves or pushes
 	parked     bool             // the goroutine in the direction waits for wake
 	resume     bool             // mark: let go of what is held
+	resumeAt   time.Time        // when resume is set, if it is still held then; zero: never
 	overflow   overflow         // mark: give the message up
 	over       bool             // the message was given up: it is out of the guest's reach
 	ended      bool             // the end of the message has been seen
@@ -190,16 +191,22 @@ func (d *half) callTrailers(n int) (abi.Action, error) {
 	return d.f.guest.ResponseTrailers(n)
 }
 
-// park waits for a mark. It is called with parked set. The error is
-// errPauseLimit, that of the exchange's context, or exchange.ErrAnswered: the
+// park waits for a mark, or for the time at, if that is not zero. It is called with parked
+// set. The error is errPauseLimit, that of the exchange's context, or exchange.ErrAnswered: the
 // answer has ended, or the exchange was given up.
-func (d *half) park() error {
+func (d *half) park(at time.Time) error {
 	x := d.f.x
 	if !x.Park(d) {
 		return exchange.ErrAnswered
 	}
 	defer x.Unpark(d)
-	if wait := d.pauseLimit(time.Now()); d.timer == nil {
+	now := time.Now()
+	wait := d.pauseLimit(now)
+	due := !at.IsZero() && at.Sub(now) <= wait
+	if due {
+		wait = max(at.Sub(now), 0)
+	}
+	if d.timer == nil {
 		d.timer = time.NewTimer(wait)
 	} else {
 		d.timer.Reset(wait)
@@ -215,6 +222,9 @@ func (d *half) park() error {
 	case <-done:
 		return x.Context.Err()
 	case <-d.timer.C:
+		if due {
+			return nil
+		}
 		return errPauseLimit
 	}
 }

@@ -1,6 +1,8 @@
 package wasmfilter
 
 import (
+	"time"
+
 	"wproxy/abi"
 	"wproxy/core/exchange"
 )
@@ -24,7 +26,7 @@ func (d *direction[H]) releaseLocked() error {
 	trailer, ended := d.trailer, d.ended && !d.endHead && !d.sent
 	d.sent = d.sent || ended
 	edited := d.body.edited || d.lengthSet
-	d.held, d.resume, d.inside = false, false, false
+	d.held, d.resume, d.inside, d.resumeAt = false, false, false, time.Time{}
 	x.Mu.Unlock()
 
 	if says {

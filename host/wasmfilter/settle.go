@@ -3,6 +3,7 @@ package wasmfilter
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
@@ -40,16 +41,17 @@ func (d *direction[H]) settle(wait bool) error {
 			what := d.overflow
 			x.Mu.Unlock()
 			return d.tooLarge(what)
-		case !d.held || d.resume:
+		case !d.held || d.resume || !d.resumeAt.IsZero() && !time.Now().Before(d.resumeAt):
 			return d.releaseLocked()
-		case !wait:
+		case !wait && d.resumeAt.IsZero():
 			d.inside = false
 			x.Mu.Unlock()
 			return nil
 		}
 		d.parked = true
+		at := d.resumeAt
 		x.Mu.Unlock()
-		err := d.park()
+		err := d.park(at)
 		x.Mu.Lock()
 		d.parked = false
 		x.Mu.Unlock()

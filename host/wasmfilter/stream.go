@@ -20,6 +20,8 @@ var (
 	_ host.Teller  = (*stream)(nil)
 
 	_ host.Deadliner = (*stream)(nil)
+	_ host.Selector  = (*stream)(nil)
+	_ host.Delayer   = (*stream)(nil)
 )
 
 // Deadline implements host.Deadliner. It is a little before the end of a pause, so that
@@ -83,6 +85,38 @@ func (s *stream) Resume(side abi.StreamType) {
 		}
 	default: // TCP
 	}
+}
+
+// SelectUpstream implements host.Selector.
+func (s *stream) SelectUpstream(name string) bool {
+	f := s.f
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if f.x.ClosingLocked() || f.repliedLocked() || f.req.stage != stageHere {
+		return false
+	}
+	f.x.Selected = name
+	return true
+}
+
+// ResumeAfter implements host.Delayer. Whoever is in the direction parks there, and that
+// ends at the time: there is no timer that could come late.
+func (s *stream) ResumeAfter(side abi.StreamType, d time.Duration) bool {
+	f := s.f
+	h := &f.req.half
+	if side == abi.StreamResponse {
+		h = &f.resp.half
+	}
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if f.x.ClosingLocked() || f.repliedLocked() || !h.inside && !h.parked {
+		return false
+	}
+	h.resumeAt = time.Now().Add(d)
+	if h.parked {
+		h.Wake()
+	}
+	return true
 }
 
 // Close implements host.Stream: both sides are reset, whichever is named, as one

@@ -5,6 +5,8 @@ package main
 import (
 	"net/netip"
 	"testing"
+
+	"wproxy/abi"
 )
 
 // onePage is a store that allocates nothing.
@@ -47,5 +49,50 @@ func TestCheckAllocs(t *testing.T) {
 		appendLimitField(buf[:0], decision{remaining: 123456, full: 5e9})
 	}); n != 0 {
 		t.Errorf("appendLimitField: %v allocations, want 0", n)
+	}
+}
+
+// quietCounters answer without allocating.
+type quietCounters struct{}
+
+func (*quietCounters) take(record []byte) bool {
+	abi.TakeRecord(record).SetResult(abi.TakeResult{Admitted: true, Remaining: 1, Full: 1})
+	return true
+}
+func (c *quietCounters) charge(record []byte) bool { return c.take(record) }
+func (*quietCounters) add(record []byte) bool {
+	abi.AddRecord(record).SetResult(abi.AddResult{Added: true})
+	return true
+}
+
+func (*quietCounters) acquire(record []byte) bool {
+	abi.AcquireRecord(record).SetResult(true, 1)
+	return true
+}
+
+func TestCheckAllocsOfCounters(t *testing.T) {
+	for _, doc := range []string{
+		`{"rate":"10/s","algorithm":"leaky-bucket","concurrency":5,"key":["client-ip/64","header:x"]}`,
+		`{"rate":"10/s","algorithm":"sliding-window","concurrency":5,"key":["client-ip/64","header:x"]}`,
+		`{"rate":"10/s","cost":"header:x"}`,
+	} {
+		c, err := parseConfig([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := newChecker(c, nil, nil)
+		k.counters = &quietCounters{}
+		r := &fixedRequest{netip.MustParseAddr("2001:db8::1")}
+		k.check(r, "route")
+		if n := testing.AllocsPerRun(100, func() {
+			if v := k.check(r, "route"); v.refuse {
+				t.Fatalf("%s: %s", doc, v.outcome)
+			}
+			if c.costField != "" {
+				k.charge(k.last, 3)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", doc, n)
+		}
 	}
 }

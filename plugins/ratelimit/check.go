@@ -1,6 +1,10 @@
 package main
 
-import "wproxy/abi"
+import (
+	"encoding/binary"
+
+	"wproxy/abi"
+)
 
 // An outcome is what becomes of a request.
 type outcome uint8
@@ -12,13 +16,15 @@ const (
 	keyless           // refused or let through without a bucket: the key is missing
 	reported          // let through, but mode "enforce" would have refused it
 	exempted          // let through without a bucket
+	delayed           // let through, later
+	crowded           // refused: as many are in flight as may be
 
 	outcomes // how many there are
 )
 
 // String returns the outcome as the label `decision` of the metric wproxy_limit_total.
 func (o outcome) String() string {
-	return [outcomes]string{"allowed", "limited", "contended", "keyless", "reported", "exempt"}[o]
+	return [outcomes]string{"allowed", "limited", "contended", "keyless", "reported", "exempt", "delayed", "concurrent"}[o]
 }
 
 // A verdict is the outcome of a request and what led to it.
@@ -33,9 +39,25 @@ type verdict struct {
 // make a key as large as its header.
 const maxScratch = 4 << 10
 
-// counters are the buckets of a host that has them. take fills in the outcome of a
-// record, which a key follows; false if the host cannot.
-type counters interface{ take(record []byte) bool }
+// counters are the host's. Each fills in the outcome of a record, which a key follows;
+// false if the host cannot.
+type counters interface {
+	take(record []byte) bool    // an abi.TakeRecord
+	charge(record []byte) bool  // an abi.TakeRecord
+	add(record []byte) bool     // an abi.AddRecord
+	acquire(record []byte) bool // an abi.AcquireRecord
+}
+
+const (
+	// windowSlots is how many slots the unit of a rate is cut into with sliding-window: a
+	// request counts for up to a slot longer than the unit.
+	windowSlots = 16
+
+	// hostFailed and inFlight are how long to wait, in nanoseconds, when the host fails, and
+	// when nobody knows when a request in flight will end.
+	hostFailed = 1e9
+	inFlight   = 1e9
+)
 
 // A checker decides about requests. It is used by one goroutine.
 type checker struct {
@@ -43,12 +65,32 @@ type checker struct {
 	counters counters // nil: the host has none, and limiter is used
 	limiter  *limiter
 	seed     *seed
-	record   []byte // an abi.TakeRecord and room for a key; what is written to it
+	head     int    // size of the record of the algorithm
+	record   []byte // it, and room for a key; what is written to it
+	last     []byte // record and key of the last request that had one
+	places   []byte // an abi.AcquireRecord and room for a key
 }
 
 // newChecker returns a checker without counters.
 func newChecker(c *config, l *limiter, s *seed) checker {
-	return checker{config: c, limiter: l, seed: s, record: abi.NewTakeRecord(l.interval, l.burst, l.cost)}
+	k := checker{config: c, limiter: l, seed: s, places: abi.NewAcquireRecord(c.concurrency)}
+	switch {
+	case c.unrated:
+	case c.algorithm == slidingWindow:
+		a := abi.NewAddRecord(windowSlots+1, (c.window*1e9+windowSlots-1)/windowSlots)
+		a.SetLimit(c.quota)
+		a.SetCount(0, uint32(c.cost))
+		k.record = a
+		k.head = len(k.record)
+	default:
+		cost := c.cost
+		if c.costField != "" {
+			cost = 0 // it is charged afterwards
+		}
+		k.record = abi.NewTakeRecord(c.interval, c.burst, cost)
+		k.head = len(k.record)
+	}
+	return k
 }
 
 // check decides about a request on a route and takes its tokens.
@@ -56,22 +98,53 @@ func (c *checker) check(r request, route string) verdict {
 	if c.exempt.match(r) {
 		return verdict{outcome: exempted}
 	}
-	record, ok := appendKey(c.record[:abi.TakeRecordSize], !c.scopePlugin, route, c.parts, r)
+	record := c.record[:c.head]
+	if c.algorithm == slidingWindow { // windows of all rates have one shape
+		record = binary.LittleEndian.AppendUint64(record, uint64(c.quota))
+	}
+	keyAt := len(record)
+	record, ok := appendKey(record, !c.scopePlugin, route, c.parts, r)
 	if !ok && c.missing != missingShare {
 		return c.enforce(verdict{outcome: keyless, refuse: c.missing == missingDeny})
 	}
-	v := verdict{outcome: allowed, decided: true, decision: c.take(record)}
-	if cap(record) <= maxScratch {
+	if c.last = record; cap(record) <= maxScratch {
 		c.record = record
 	}
-	if !v.admitted {
+	if c.concurrency > 0 {
+		if v, full := c.checkPlaces(record[keyAt:]); full || c.unrated {
+			return c.enforce(v)
+		}
+	}
+	v := verdict{outcome: allowed, decided: true, decision: c.take(record)}
+	switch {
+	case !v.admitted:
 		v.refuse = true
 		v.outcome = limited
 		if v.contended {
 			v.outcome = contended
 		}
+	case v.delay > 0 && c.report:
+		v.delay, v.outcome = 0, reported
+	case v.delay > 0:
+		v.outcome = delayed
 	}
 	return c.enforce(v)
+}
+
+// checkPlaces takes a place among the requests in flight, which the host takes back when the
+// stream ends.
+func (c *checker) checkPlaces(key []byte) (v verdict, full bool) {
+	p := append(append(c.places[:abi.AcquireRecordSize], 'c'), key...)
+	if cap(p) <= maxScratch {
+		c.places = p
+	}
+	if !c.counters.acquire(p) {
+		return verdict{outcome: contended, refuse: true, decision: decision{retry: hostFailed}}, true
+	}
+	if got, _ := abi.AcquireRecord(p).Result(); !got {
+		return verdict{outcome: crowded, refuse: true, decision: decision{retry: inFlight}}, true
+	}
+	return verdict{outcome: allowed}, false
 }
 
 // take takes a request's tokens.
@@ -79,12 +152,73 @@ func (c *checker) take(record []byte) decision {
 	if c.counters == nil {
 		return c.limiter.take(c.seed.sum(record[abi.TakeRecordSize:]))
 	}
+	if c.algorithm == slidingWindow {
+		return c.addToWindow(record)
+	}
 	if !c.counters.take(record) {
 		// Not the limiter: whoever can make counters fail would have two buckets.
-		return decision{contended: true, retry: 1e9}
+		return decision{contended: true, retry: hostFailed}
 	}
 	r := abi.TakeRecord(record).Result()
-	return decision{admitted: r.Admitted, displaced: r.Crowded, remaining: r.Remaining, full: r.Full, retry: r.Retry}
+	d := decision{admitted: r.Admitted, displaced: r.Crowded, remaining: r.Remaining, full: r.Full, retry: r.Retry}
+	switch {
+	case c.costField != "": // one token has to be there, and none was taken
+		if d.admitted = d.remaining > 0; !d.admitted {
+			d.retry = d.full - (c.burst-1)*c.interval
+		}
+	case c.algorithm == leakyBucket:
+		if d.admitted {
+			d.delay = max(0, d.full-c.undelayed*c.interval)
+		}
+		d.remaining = max(0, d.remaining-(c.burst-c.undelayed))
+	}
+	return d
+}
+
+// addToWindow takes a request's tokens from a window.
+func (c *checker) addToWindow(record []byte) decision {
+	if !c.counters.add(record) {
+		return decision{contended: true, retry: hostFailed}
+	}
+	r := abi.AddRecord(record).Result()
+	d := decision{
+		admitted: r.Added, displaced: r.Crowded, remaining: max(0, c.quota-r.Sums[0]), retry: r.Retry,
+	}
+	if r.Sums[0] > 0 {
+		d.full = c.window * 1e9
+	}
+	return d
+}
+
+// charge takes what a request has cost, which its response has told. record is what was
+// last after its check.
+func (c *checker) charge(record []byte, cost int64) decision {
+	charged := abi.TakeRecord(record[:abi.TakeRecordSize])
+	charged.SetCost(cost)
+	ok := c.counters.charge(record)
+	charged.SetCost(0)
+	if !ok {
+		return decision{contended: true}
+	}
+	r := charged.Result()
+	return decision{admitted: true, displaced: r.Crowded, remaining: r.Remaining, full: r.Full}
+}
+
+// parseCost reads the cost that a response names; what is no number costs 1, and more than maxBurst is that.
+func parseCost(text []byte) int64 {
+	if len(text) == 0 {
+		return 1
+	}
+	var n int64
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 1
+		}
+		if n = 10*n + int64(c-'0'); n > maxBurst {
+			return maxBurst
+		}
+	}
+	return n
 }
 
 // enforce turns a refusal into a report in that mode.

@@ -91,3 +91,13 @@ func TestFields(t *testing.T) {
 		}
 	}
 }
+
+func TestParseCost(t *testing.T) {
+	for text, want := range map[string]int64{
+		"": 1, "0": 0, "7": 7, "007": 7, "-7": 1, "1.5": 1, "7 ": 1, "1000000000": maxBurst, "99999999999999999999999": maxBurst,
+	} {
+		if got := parseCost([]byte(text)); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}

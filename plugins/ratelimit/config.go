@@ -13,6 +13,9 @@ const (
 	maxBurst = 1_000_000_000     // tokens
 	maxFill  = 365 * 24 * 3600e9 // nanoseconds until an empty bucket is full
 	maxBody  = 64 << 10          // bytes
+	maxDelay = 3600e9            // nanoseconds a request waits, far above the time a route gives it
+
+	maxConcurrency = 1_000_000 // requests in flight
 )
 
 // onMissing is what to do with a request that lacks its key.
@@ -24,11 +27,25 @@ const (
 	missingDeny  onMissing = "deny"
 )
 
+// algorithm is how requests are counted.
+type algorithm uint8
+
+const (
+	tokenBucket   algorithm = iota // so many at once, and then at the rate
+	leakyBucket                    // at the rate: what comes too early waits
+	slidingWindow                  // so many in any stretch of time of the rate's unit
+)
+
 // config is the plugin's settings, checked.
 type config struct {
 	limit
-	window      int64 // seconds of the rate's unit
-	quota       int64 // tokens in it
+	algorithm   algorithm
+	undelayed   int64  // leaky-bucket: tokens that are there at once; the rest of burst is waited for
+	costField   string // the response field that names the cost; "": limit.cost
+	concurrency int64  // most in flight; 0: any number
+	unrated     bool   // there is no rate, only concurrency
+	window      int64  // seconds of the rate's unit
+	quota       int64  // tokens in it
 	parts       []part
 	scopePlugin bool // requests of all routes share buckets
 	report      bool // decide, count and say so, but let everything through
@@ -47,8 +64,11 @@ func parseConfig(data []byte) (*config, error) {
 	}
 	c := &config{}
 	readLater(t)
-	readRate(t, c)
-	readCost(t, c)
+	c.concurrency = t.Whole("concurrency", 0, 1, maxConcurrency)
+	if readAlgorithm(t, c) {
+		readRate(t, c)
+		readCost(t, c)
+	}
 	keys := t.Texts("key")
 	if len(keys) == 0 {
 		keys = []string{"client-ip/64"}
@@ -73,29 +93,42 @@ func parseConfig(data []byte) (*config, error) {
 	if err := t.Done(); err != nil {
 		return nil, err
 	}
-	c.policyField = policyField(c)
+	if !c.unrated {
+		c.policyField = policyField(c)
+	}
 	return c, nil
 }
 
 // readLater refuses what later versions have, rather than as unknown.
 func readLater(t *settings.Table) {
-	const later = "not available in this version of the plugin"
-	if v, ok := t.Value("algorithm"); ok && (v.Kind != settings.String || v.Text != "token-bucket") {
-		switch v.Text {
-		case "leaky-bucket", "sliding-window":
-			t.Fail("algorithm", strconv.Quote(v.Text)+" is "+later+"; token-bucket is")
-		default:
-			t.Fail("algorithm", `must be "token-bucket"`)
-		}
-	}
-	for _, key := range []string{"concurrency", "max_delay", "store", "when_store_down"} {
+	for _, key := range []string{"store", "when_store_down"} {
 		if _, ok := t.Value(key); ok {
-			t.Fail(key, later)
+			t.Fail(key, "not available in this version of the plugin")
 		}
 	}
 }
 
-// readRate reads rate and burst.
+// readAlgorithm reads algorithm; false if there is no rate for one.
+func readAlgorithm(t *settings.Table, c *config) (rated bool) {
+	if _, ok := t.Value("rate"); !ok && c.concurrency > 0 {
+		c.unrated = true
+		for _, key := range []string{"algorithm", "burst", "cost", "max_delay"} {
+			if _, ok := t.Value(key); ok {
+				t.Fail(key, "needs a rate")
+			}
+		}
+		return false
+	}
+	switch t.Choice("algorithm", "token-bucket", "token-bucket", "leaky-bucket", "sliding-window") {
+	case "leaky-bucket":
+		c.algorithm = leakyBucket
+	case "sliding-window":
+		c.algorithm = slidingWindow
+	}
+	return true
+}
+
+// readRate reads rate, burst and max_delay.
 func readRate(t *settings.Table, c *config) {
 	text := t.Text("rate", "")
 	if text == "" {
@@ -113,11 +146,43 @@ func readRate(t *settings.Table, c *config) {
 	c.quota, c.window = quota, window
 	// Rounded up: a bucket must never fill faster than the rate.
 	c.interval = (window*1e9 + quota - 1) / quota
-	// Without a burst, a whole unit's worth may come at once.
-	c.burst = t.Whole("burst", min(quota, maxBurst), 1, maxBurst)
-	if c.burst > maxFill/c.interval {
+	delay := readDelay(t, c)
+	switch c.algorithm {
+	case tokenBucket:
+		// Without a burst, a whole unit's worth may come at once.
+		c.burst = t.Whole("burst", min(quota, maxBurst), 1, maxBurst)
+	case leakyBucket:
+		c.undelayed = t.Whole("burst", 1, 1, maxBurst)
+		c.burst = c.undelayed + delay/c.interval
+	case slidingWindow:
+		if _, ok := t.Value("burst"); ok {
+			t.Fail("burst", "is not for sliding-window: the number in rate may come at once")
+		}
+		c.burst = quota
+	}
+	if c.algorithm != slidingWindow && c.burst > maxFill/c.interval {
 		t.Fail("burst", "takes more than a year to fill at this rate")
 	}
+}
+
+// readDelay reads max_delay.
+func readDelay(t *settings.Table, c *config) int64 {
+	text := t.Text("max_delay", "")
+	switch {
+	case c.algorithm != leakyBucket && text != "":
+		t.Fail("max_delay", "is for leaky-bucket only")
+		return 0
+	case text == "":
+		return 1e9
+	}
+	ns, ok := settings.Nanoseconds(text)
+	switch {
+	case !ok:
+		t.Fail("max_delay", strconv.Quote(text)+` is not a length of time such as "500ms" or "2s"`)
+	case ns < 1e6 || ns > maxDelay:
+		t.Fail("max_delay", strconv.Quote(text)+" is not between 1ms and 1h")
+	}
+	return ns
 }
 
 // parseRate reads "N/s", "N/m" or "N/h"; window is the unit in seconds.
@@ -145,7 +210,14 @@ func parseRate(text string) (quota, window int64, ok bool) {
 func readCost(t *settings.Table, c *config) {
 	v, ok := t.Value("cost")
 	if ok && v.Kind == settings.String {
-		t.Fail("cost", "must be a number; a cost that the response names is not available in this version of the plugin")
+		name, header := strings.CutPrefix(v.Text, "header:")
+		switch {
+		case !header || !settings.IsToken(name):
+			t.Fail("cost", `must be a number, or "header:" with the name of a header, not `+strconv.Quote(v.Text))
+		case c.algorithm != tokenBucket:
+			t.Fail("cost", "that the response names is for token-bucket only")
+		}
+		c.costField, c.cost = strings.ToLower(name), 1
 		return
 	}
 	c.cost = t.Whole("cost", 1, 1, maxBurst)

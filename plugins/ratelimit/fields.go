@@ -7,7 +7,7 @@ import "strconv"
 // the draft leaves to servers.
 func policyField(c *config) string {
 	v := `"default";q=` + strconv.FormatInt(c.quota, 10) + ";w=" + strconv.FormatInt(c.window, 10)
-	if c.burst != c.quota {
+	if c.algorithm == tokenBucket && c.burst != c.quota {
 		v += ";burst=" + strconv.FormatInt(c.burst, 10)
 	}
 	return v

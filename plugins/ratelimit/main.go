@@ -77,6 +77,7 @@ type plugin struct {
 	evicted   hostcall.Counter
 	request   currentRequest
 	route     [64]byte // room for the name of the route
+	number    [24]byte // room for the cost that a response names
 	scratch   []byte   // for field values
 	encoded   []byte   // for the fields of a reply
 	free      []*httpContext
@@ -89,6 +90,18 @@ type hostCounters struct{}
 
 func (*hostCounters) take(record []byte) bool {
 	return hostcall.Foreign(abi.ForeignTakeCounter, record) == hostcall.OK
+}
+
+func (*hostCounters) charge(record []byte) bool {
+	return hostcall.Foreign(abi.ForeignChargeCounter, record) == hostcall.OK
+}
+
+func (*hostCounters) add(record []byte) bool {
+	return hostcall.Foreign(abi.ForeignAddCounter, record) == hostcall.OK
+}
+
+func (*hostCounters) acquire(record []byte) bool {
+	return hostcall.Foreign(abi.ForeignAcquireCounter, record) == hostcall.OK
 }
 
 func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
@@ -106,8 +119,11 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		return types.OnPluginStartStatusFailed
 	}
 	p.checker = newChecker(c, newLimiter(c.limit, &p.vm.store, hostcall.Now), &p.vm.seed)
-	if probe := abi.NewTakeRecord(c.interval, c.burst, 0); p.counters().take(probe) {
+	if probe := abi.NewAcquireRecord(0); p.counters().acquire(probe) { // of no places: asks, and takes none
 		p.checker.counters = p.counters()
+	} else if setting := needsCounters(c); setting != "" {
+		proxywasm.LogError("ratelimit: setting " + setting + ": needs a host with wproxy's counters (" + abi.ForeignAcquireCounter + `), which grants "counters"`)
+		return types.OnPluginStartStatusFailed
 	} else if !p.vm.loadSeed() {
 		proxywasm.LogError("ratelimit: the host has neither counters nor shared data for the buckets to live in")
 		return types.OnPluginStartStatusFailed
@@ -117,6 +133,19 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	}
 	p.evicted = hostcall.NewCounter("wproxy_limit_evicted_total")
 	return types.OnPluginStartStatusOK
+}
+
+// needsCounters returns a setting that shared data is not enough for, and "" if there is none.
+func needsCounters(c *config) string {
+	switch {
+	case c.concurrency > 0:
+		return `"concurrency"`
+	case c.algorithm == slidingWindow, c.algorithm == leakyBucket:
+		return `"algorithm"`
+	case c.costField != "":
+		return `"cost"`
+	}
+	return ""
 }
 
 // NewHttpContext returns a context that an earlier exchange has done with, if there is
@@ -142,6 +171,8 @@ type httpContext struct {
 	inUse    bool // not in plugin.free
 	announce bool // the answer gets the fields of decision
 	decision decision
+	charge   bool   // the answer names the cost
+	record   []byte // what it is charged to
 }
 
 func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
@@ -160,8 +191,12 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	if v.displaced {
 		p.evicted.Inc()
 	}
+	if c.charge = v.decided && p.checker.costField != ""; c.charge {
+		c.record = append(c.record[:0], p.checker.last...)
+	}
 	switch {
 	case v.refuse:
+		c.charge = false
 		hostcall.SetProperty(verdictProperty, "limited")
 		p.refuse(v)
 		return types.ActionPause
@@ -170,7 +205,21 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	case v.decided && !p.checker.report:
 		c.announce, c.decision = true, v.decision
 	}
+	if v.delay > 0 && p.resumeAfter(v.delay) {
+		hostcall.SetProperty(verdictProperty, "delayed")
+		return types.ActionPause
+	}
 	return types.ActionContinue
+}
+
+// resumeAfter has the request go on after so many nanoseconds.
+func (p *plugin) resumeAfter(ns int64) bool {
+	p.scratch = abi.AppendResumeAfter(p.scratch[:0], abi.StreamRequest, uint32((ns+1e6-1)/1e6))
+	if hostcall.Foreign(abi.ForeignResumeAfter, p.scratch) == hostcall.OK {
+		return true
+	}
+	proxywasm.LogError("ratelimit: the host cannot delay a request: it goes on at once")
+	return false
 }
 
 // refuse answers the request. It is what a flood is met with: it allocates nothing.
@@ -185,8 +234,13 @@ func (p *plugin) refuse(v verdict) {
 		{Name: limitName, Value: text(p.scratch[n:])},
 	}
 	send, details := fields[:], "rate_limited"
-	if !v.decided {
+	switch {
+	case v.outcome == keyless:
 		send, details = fields[:1], "rate_limit_key_missing" // waiting does not help
+	case v.outcome == crowded:
+		send, details = fields[:2], "concurrency_limited"
+	case !v.decided:
+		send = fields[:2]
 	}
 	p.encoded = abi.AppendPairs(p.encoded[:0], send)
 	hostcall.Reply(p.checker.status, details, p.checker.body, p.encoded)
@@ -200,6 +254,14 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 // exchange that ends without an answer leaves its context to the collector.)
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	p := c.plugin
+	if c.charge {
+		c.charge = false
+		cost, _ := hostcall.ResponseHeader(p.number[:], p.checker.costField)
+		c.decision = p.checker.charge(c.record, parseCost(cost))
+		if c.decision.displaced {
+			p.evicted.Inc()
+		}
+	}
 	if c.announce {
 		c.announce = false
 		p.scratch = appendLimitField(p.scratch[:0], c.decision)

@@ -52,6 +52,7 @@ type decision struct {
 	remaining int64 // tokens left
 	full      int64 // until the bucket is full
 	retry     int64 // until the request would be admitted, if it was not
+	delay     int64 // until it may go on, if it was
 }
 
 // decide takes the cost from the bucket of a key on a page, if it has enough. It

@@ -54,6 +54,7 @@ func TestSchemaKeys(t *testing.T) {
 // pluginOnly are parts of the refusals that a schema cannot express.
 var pluginOnly = []string{
 	"is more than 1000000 a second",
+	"is not between", "needs a rate", "is not for sliding-window", "for token-bucket only", "for leaky-bucket only",
 	"takes more than a year", "is more than burst", "needs a prefix length", `"10.0.0.0/33" is not an address`,
 }
 
@@ -74,6 +75,8 @@ func TestSchemaRefuses(t *testing.T) {
 func FuzzSchemaAgrees(f *testing.F) {
 	for _, doc := range []string{
 		`{"rate":"100/s"}`,
+		`{"rate":"1/s","algorithm":"leaky-bucket","max_delay":"1.5s","burst":3,"concurrency":5}`,
+		`{"concurrency":5}`, `{"rate":"9/m","algorithm":"sliding-window","cost":2}`, `{"rate":"9/m","cost":"header:x-Cost"}`,
 		`{"rate":"7/m","burst":2,"key":["header:X-Key","host"],"scope":"plugin","mode":"report","on_missing_key":"deny","status":503,"body":"no","cost":2,"algorithm":"token-bucket"}`,
 		`{"rate":"001/h","key":["client-ip/+64","query:ä b","cookie:a!","path","method","global"]}`,
 		`{"rate":"1/s","exempt":{"clients":"::1","headers":{"X-Plan":["a",""],"y":true,"z":"b"}}}`,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,9 +93,54 @@ func parseConfig(data []byte) (*policy, error) {
 		addIfMissing: t.Choice("mode", "set", "set", "add-if-missing") == "add-if-missing",
 		remove:       readRemove(t),
 	}
+	types := readTypes(t, values)
 	if err := t.Done(); err != nil {
 		return nil, err
 	}
+	p.setHeaders(values)
+	for _, one := range types {
+		q := &policy{addIfMissing: p.addIfMissing, remove: p.remove}
+		q.setHeaders(one.values)
+		p.types = append(p.types, typePolicy{one.name, q})
+	}
+	return p, nil
+}
+
+// typeValues are the values of the headers for one media type.
+type typeValues struct {
+	name   string
+	values map[string]string
+}
+
+// readTypes reads the table types: headers for answers of a media type, laid over values.
+func readTypes(t *settings.Table, values map[string]string) (types []typeValues) {
+	in := t.Table("types")
+	for _, name := range in.Names() {
+		lower := strings.ToLower(name)
+		kind, sub, ok := strings.Cut(lower, "/")
+		if !ok || !settings.IsToken(kind) || !settings.IsToken(sub) || kind == "*" {
+			in.Fail(name, `is not a media type such as "text/html" or "image/*"`)
+		}
+		if slices.ContainsFunc(types, func(t typeValues) bool { return t.name == lower }) {
+			in.Fail(name, "is there twice")
+		}
+		own := maps.Clone(values)
+		table := in.Table(name)
+		for _, field := range fieldNames() {
+			if field != hsts { // it is about a host, not about an answer
+				readField(table, own, field)
+			}
+		}
+		if err := table.Done(); err != nil {
+			t.Keep(err)
+		}
+		types = append(types, typeValues{lower, own})
+	}
+	return types
+}
+
+// setHeaders makes the headers of the values.
+func (p *policy) setHeaders(values map[string]string) {
 	for _, name := range fieldNames() {
 		value, ok := values[name]
 		if !ok {
@@ -108,7 +154,6 @@ func parseConfig(data []byte) (*policy, error) {
 		p.needsTLS = p.needsTLS || h.tlsOnly
 		p.headers = append(p.headers, h)
 	}
-	return p, nil
 }
 
 // readField lays the setting of one field, if there is one, over the preset's value:

@@ -23,11 +23,14 @@ type plugin struct {
 	types.DefaultPluginContext
 	policy *policy
 	shared httpContext
-	scheme [8]byte // room for the scheme of a request
+	scheme [8]byte  // room for the scheme of a request
+	media  [64]byte // and for the type of a response
 
-	// edits are the policy for a host that makes all edits of a response in one call,
-	// without and with TLS; nil: the policy has a nonce, or the host is another one.
-	edits [2][]byte
+	// edits are the policy, and behind it those of its types, for a host that makes all edits
+	// of a response in one call, without and with TLS; nil: the policy has a nonce, or the
+	// host is another one.
+	edits [][2][]byte
+	nonce bool // some policy has one
 }
 
 func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
@@ -46,18 +49,30 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	}
 	p.policy = policy
 	p.shared.plugin = p
-	if !policy.needsNonce {
-		for tls := range p.edits {
-			p.edits[tls] = abi.AppendFieldEdits(nil, abi.MapResponseHeaders, policy.edits(tls == 1))
-		}
+	p.addEdits(policy)
+	for _, t := range policy.types {
+		p.addEdits(t.policy)
+	}
+	if p.nonce = policy.anyNonce(); !p.nonce {
 		// The request is looked at for the nonce only. Another host calls all the same.
 		hostcall.Foreign(abi.ForeignSkipCallbacks, []byte("proxy_on_request_headers"))
 	}
 	return types.OnPluginStartStatusOK
 }
 
+// addEdits encodes the edits of a policy.
+func (p *plugin) addEdits(policy *policy) {
+	var edits [2][]byte
+	if !policy.needsNonce {
+		for tls := range edits {
+			edits[tls] = abi.AppendFieldEdits(nil, abi.MapResponseHeaders, policy.edits(tls == 1))
+		}
+	}
+	p.edits = append(p.edits, edits)
+}
+
 func (p *plugin) NewHttpContext(uint32) types.HttpContext {
-	if p.policy == nil || !p.policy.needsNonce {
+	if !p.nonce {
 		return &p.shared
 	}
 	return &httpContext{plugin: p}
@@ -71,7 +86,7 @@ type httpContext struct {
 }
 
 func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
-	if c.plugin.policy.needsNonce {
+	if c.plugin.nonce {
 		c.nonce = newNonce()
 		// Also replaces what a client sent: only the real nonce gets into pages.
 		if err := proxywasm.ReplaceHttpRequestHeader(nonceHeader, c.nonce); err != nil {
@@ -84,9 +99,15 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 // OnHttpResponseHeaders is also called for answers that the proxy makes itself, some of
 // which had no OnHttpRequestHeaders.
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
-	policy := c.plugin.policy
+	policy, index := c.plugin.policy, 0
+	if len(policy.types) > 0 {
+		media, _ := hostcall.ResponseHeader(c.plugin.media[:], "content-type")
+		if i := policy.choose(media); i >= 0 {
+			policy, index = policy.types[i].policy, i+1
+		}
+	}
 	overTLS := policy.needsTLS && c.plugin.overTLS()
-	if c.plugin.editAll(overTLS) {
+	if c.plugin.editAll(index, overTLS) {
 		return types.ActionContinue
 	}
 	nonce := c.nonce
@@ -97,11 +118,11 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	return types.ActionContinue
 }
 
-// editAll applies the policy in one call; false if that cannot be done here.
-func (p *plugin) editAll(overTLS bool) bool {
-	args := p.edits[0]
+// editAll applies a policy in one call; false if that cannot be done here.
+func (p *plugin) editAll(index int, overTLS bool) bool {
+	args := p.edits[index][0]
 	if overTLS {
-		args = p.edits[1]
+		args = p.edits[index][1]
 	}
 	if args == nil {
 		return false
@@ -111,7 +132,7 @@ func (p *plugin) editAll(overTLS bool) bool {
 	case hostcall.BadArgument:
 		proxywasm.LogError("securityheaders: the host refuses to set one of the fields")
 	default:
-		p.edits = [2][]byte{}
+		clear(p.edits)
 		return false
 	}
 	return true

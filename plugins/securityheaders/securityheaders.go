@@ -7,6 +7,7 @@ package main
 
 import (
 	"encoding/base64"
+	"slices"
 
 	"wproxy/abi"
 )
@@ -39,6 +40,68 @@ type policy struct {
 	addIfMissing bool // leave fields that the response has
 	needsNonce   bool
 	needsTLS     bool // whether the request came over TLS matters
+
+	// types are the policies of answers of some media types; others have this one.
+	types []typePolicy
+}
+
+// A typePolicy is a policy for one media type, or for all below "type/*".
+type typePolicy struct {
+	name   string // in lower case
+	policy *policy
+}
+
+// anyNonce reports whether some answers need a nonce, which is not known when the request
+// comes.
+func (p *policy) anyNonce() bool {
+	return p.needsNonce || slices.ContainsFunc(p.types, func(t typePolicy) bool { return t.policy.needsNonce })
+}
+
+// choose returns the index in types of the policy for a content-type, or -1 for p itself. The
+// type itself goes before all below "type/*".
+func (p *policy) choose(contentType []byte) int {
+	for i, c := range contentType {
+		if c == ';' || c == ',' {
+			contentType = contentType[:i]
+			break
+		}
+	}
+	for len(contentType) > 0 && isSpace(contentType[0]) {
+		contentType = contentType[1:]
+	}
+	for n := len(contentType); n > 0 && isSpace(contentType[n-1]); n-- {
+		contentType = contentType[:n-1]
+	}
+	group := -1
+	for i := range p.types {
+		name := p.types[i].name
+		if equalFold(contentType, name) {
+			return i
+		}
+		// "image/*" is for what begins with "image/".
+		if n := len(name) - 1; name[n] == '*' && name[n-1] == '/' && len(contentType) > n && equalFold(contentType[:n], name[:n]) {
+			group = i
+		}
+	}
+	return group
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' }
+
+// equalFold reports whether b is lower, which is in lower case, in any case of ASCII.
+func equalFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // A response is what a policy edits.

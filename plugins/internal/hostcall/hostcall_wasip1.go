@@ -62,6 +62,9 @@ func defineMetric(kind uint32, name unsafe.Pointer, nameSize uint32, id unsafe.P
 //go:wasmimport env proxy_increment_metric
 func incrementMetric(id uint32, delta int64) uint32
 
+//go:wasmimport env proxy_record_metric
+func recordMetric(id uint32, value uint64) uint32
+
 //go:wasmimport env proxy_get_current_time_nanoseconds
 //go:noescape
 func currentTime(nanoseconds unsafe.Pointer) uint32
@@ -122,6 +125,22 @@ func RequestHeader(name string) (string, bool) {
 	return unsafe.String(unsafe.SliceData(v), len(v)), true
 }
 
+// ResponseHeader returns the first value of a response header. It is in buf if it fits
+// there, and in memory of its own otherwise.
+func ResponseHeader(buf []byte, name string) ([]byte, bool) {
+	offer(buf)
+	if getHeader(2, textPtr(name), uint32(len(name)), unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
+		room = nil
+		return nil, false
+	}
+	return result(buf), true
+}
+
+// SetRequestHeader leaves exactly one request header called name.
+func SetRequestHeader(name, value string) Status {
+	return Status(replaceHeader(0, textPtr(name), uint32(len(name)), textPtr(value), uint32(len(value))))
+}
+
 // SetResponseHeader leaves exactly one response header called name.
 func SetResponseHeader(name, value string) Status {
 	return Status(replaceHeader(2, textPtr(name), uint32(len(name)), textPtr(value), uint32(len(value))))
@@ -166,6 +185,30 @@ func Foreign(name string, args []byte) Status {
 		unsafe.Pointer(&out), unsafe.Pointer(&outSize)))
 	out, outSize = nil, 0
 	return s
+}
+
+// ForeignText is Foreign for an argument that is text.
+func ForeignText(name, arg string) Status {
+	return Foreign(name, unsafe.Slice(unsafe.StringData(arg), len(arg)))
+}
+
+// A Gauge is a metric with a value. The zero Gauge has none.
+type Gauge struct {
+	id      uint32
+	defined bool
+}
+
+// NewGauge defines a gauge, see NewCounter.
+func NewGauge(name string) Gauge {
+	status := defineMetric(1, textPtr(name), uint32(len(name)), unsafe.Pointer(&outWord))
+	return Gauge{outWord, status == 0}
+}
+
+// Set sets the value.
+func (g Gauge) Set(value uint64) {
+	if g.defined {
+		recordMetric(g.id, value)
+	}
 }
 
 // A Counter is a metric that only grows. The zero Counter counts nothing.

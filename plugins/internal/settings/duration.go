@@ -55,3 +55,88 @@ func unitSeconds(unit byte) (int64, bool) {
 	}
 	return 0, false
 }
+
+// Nanoseconds reads a length of time made of numbers with the units h, m, s, ms, us, such
+// as "500ms", "1.5s" or "1m30s", into nanoseconds. At most 1000 days.
+func Nanoseconds(text string) (int64, bool) {
+	var total int64
+	if text == "" {
+		return 0, false
+	}
+	for text != "" {
+		n := 0
+		for n < len(text) && ('0' <= text[n] && text[n] <= '9' || text[n] == '.') {
+			n++
+		}
+		count, ok := Millionths(text[:n])
+		if text = text[n:]; !ok {
+			return 0, false
+		}
+		n = 0
+		for n < len(text) && 'a' <= text[n] && text[n] <= 'z' {
+			n++
+		}
+		var unit int64 // nanoseconds, a thousand at least
+		switch text[:n] {
+		case "h":
+			unit = 3600e9
+		case "m":
+			unit = 60e9
+		case "s":
+			unit = 1e9
+		case "ms":
+			unit = 1e6
+		case "us":
+			unit = 1e3
+		default:
+			return 0, false
+		}
+		text = text[n:]
+		if count > maxNanoseconds/unit*1e6 {
+			return 0, false
+		}
+		total += count/1e6*unit + count%1e6*(unit/1e3)/1e3
+		if total > maxNanoseconds {
+			return 0, false
+		}
+	}
+	return total, true
+}
+
+// maxNanoseconds is the longest time Nanoseconds returns: 1000 days.
+const maxNanoseconds = 1000 * 86400e9
+
+// Millionths reads a decimal number that is not negative, in millionths: "0.5" is
+// 500,000. What is beyond is refused if it is not 0.
+func Millionths(text string) (int64, bool) {
+	whole, part, point := text, "", false
+	for i := range len(text) {
+		if text[i] == '.' {
+			whole, part, point = text[:i], text[i+1:], true
+			break
+		}
+	}
+	if whole == "" || len(whole) > 12 || point && part == "" {
+		return 0, false
+	}
+	for len(part) > 6 && part[len(part)-1] == '0' {
+		part = part[:len(part)-1]
+	}
+	if len(part) > 6 {
+		return 0, false
+	}
+	var n int64
+	for i := range 6 + len(whole) {
+		var c byte = '0'
+		if i < len(whole) {
+			c = whole[i]
+		} else if i-len(whole) < len(part) {
+			c = part[i-len(whole)]
+		}
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n, true
+}

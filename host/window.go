@@ -1,0 +1,278 @@
+package host
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"wproxy/abi"
+)
+
+// A windowSpace has the sliding windows of one vm_id (abi.ForeignAddCounter). Its lock and
+// those of its tables are below a VM's, and nothing waits under them but for a lock. Who
+// adds holds mu for reading, so that no table goes away meanwhile.
+type windowSpace struct {
+	mu     sync.RWMutex
+	tables map[windowShape]*windowTable // guarded by mu
+	bytes  atomic.Int64                 // of all tables with their pages
+	full   atomic.Int64                 // until then none of them can be given up
+}
+
+// A windowShape is what windows of one table have in common.
+type windowShape struct {
+	slots uint32
+	width int64 // nanoseconds
+}
+
+// span is how long a count stays in a window, at most.
+func (s windowShape) span() int64 { return int64(s.slots) * s.width }
+
+// valid reports whether times of the shape can be counted with.
+func (s windowShape) valid() bool {
+	return s.slots > 0 && s.slots <= maxWindowSlots && s.width > 0 && s.width <= maxCounterCapacity/maxWindowSlots
+}
+
+func (s windowShape) pageBytes() int64 {
+	return windowPageKeys * (windowKeyBytes + 4*abi.WindowColumns*int64(s.slots))
+}
+
+// A windowTable is cut into pages, each with a lock of its own, as a counterTable is. A
+// page has memory once a key is on it.
+type windowTable struct {
+	windowShape
+	pages [windowPages]windowPage
+	rest  atomic.Int64 // when all windows are empty, or a little later
+}
+
+type windowPage struct {
+	mu      sync.Mutex
+	windows []window                    // windowPageKeys, or none yet
+	counts  [][abi.WindowColumns]uint32 // slots of each, in the order of windows
+}
+
+// A window is the counts of one key. They are in the ring counts: a slot of time is where its
+// number, modulo slots, says.
+type window struct {
+	tag    uint64
+	last   int64 // number of the latest slot of time
+	streak uint32
+	used   bool
+}
+
+func newWindowSpace() *windowSpace {
+	s := &windowSpace{tables: map[windowShape]*windowTable{}}
+	s.full.Store(math.MinInt64)
+	return s
+}
+
+// A windowAdd is what is to be added.
+type windowAdd struct {
+	tag    uint64
+	counts [abi.WindowColumns]uint32
+	streak int32
+	limit  int64
+}
+
+// add adds to the window of a tag. It fails when others have all the room. work is how many
+// tables and pages were made or looked at.
+func (s *windowSpace) add(shape windowShape, a *windowAdd, clock func() int64) (r abi.AddResult, work int, ok bool) {
+	for range 2 {
+		s.mu.RLock()
+		if t := s.tables[shape]; t != nil {
+			if r, ok = t.add(s, a, clock); ok {
+				s.mu.RUnlock()
+				return r, work, true
+			}
+		}
+		s.mu.RUnlock()
+		fits, looked := s.make(shape, clock())
+		if work += looked + 1; !fits {
+			break
+		}
+	}
+	return abi.AddResult{}, work, false
+}
+
+// make makes room for a page of a shape, and its table if there is none. Tables whose
+// windows are all empty go.
+func (s *windowSpace) make(shape windowShape, now int64) (fits bool, looked int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	need := shape.pageBytes()
+	if s.tables[shape] == nil {
+		need += windowTableBytes
+	}
+	if s.bytes.Load()+need > maxWindowBytes && now >= s.full.Load() {
+		full := int64(math.MaxInt64)
+		looked = len(s.tables)
+		for other, t := range s.tables {
+			rest := t.rest.Load()
+			if other == shape || rest > now {
+				full = min(full, max(rest, now+1))
+				continue
+			}
+			delete(s.tables, other)
+			s.bytes.Add(-t.size())
+		}
+		s.full.Store(full)
+	}
+	if s.bytes.Load()+need > maxWindowBytes {
+		return false, looked
+	}
+	if s.tables[shape] == nil {
+		t := &windowTable{windowShape: shape}
+		t.rest.Store(math.MinInt64)
+		s.tables[shape] = t
+		s.bytes.Add(windowTableBytes)
+		s.full.Store(math.MinInt64)
+	}
+	return true, looked
+}
+
+// size returns the bytes of a table that nobody uses.
+func (t *windowTable) size() int64 {
+	n := int64(windowTableBytes)
+	for i := range t.pages {
+		if t.pages[i].windows != nil {
+			n += t.pageBytes()
+		}
+	}
+	return n
+}
+
+// owe notes that a window will not be empty before then. It adds an eighth, so that it is
+// not written each time.
+func (t *windowTable) owe(until, now int64) {
+	for {
+		old := t.rest.Load()
+		if until <= old || t.rest.CompareAndSwap(old, until+(until-now)/8) {
+			return
+		}
+	}
+}
+
+// add adds to the window of a tag, see windowSpace.add; false if a page is needed and there
+// is no room for it. The clock is read under the lock: time does not go back for a page, and
+// where it is set back the latest slot is the present one.
+func (t *windowTable) add(s *windowSpace, a *windowAdd, clock func() int64) (abi.AddResult, bool) {
+	p := &t.pages[a.tag%windowPages]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.windows == nil {
+		n := t.pageBytes()
+		if s.bytes.Add(n) > maxWindowBytes {
+			s.bytes.Add(-n)
+			return abi.AddResult{}, false
+		}
+		p.windows = make([]window, windowPageKeys)
+		p.counts = make([][abi.WindowColumns]uint32, windowPageKeys*int(t.slots))
+	}
+	now := clock()
+	slot := now / t.width
+	i, crowded := p.find(a.tag, slot, t.slots)
+	w, counts := &p.windows[i], p.ring(i, t.slots)
+	if !crowded && (!w.used || w.tag != a.tag) {
+		clear(counts)
+		*w = window{tag: a.tag, last: slot, used: true}
+	}
+	w.slide(counts, slot)
+	sums := sumOf(counts)
+	r := abi.AddResult{Sums: sums, Streak: int64(w.streak), Crowded: crowded}
+	if a.limit > 0 && sums[0]+int64(a.counts[0]) > a.limit {
+		r.Crowded = false
+		r.Retry = w.retry(counts, t.width, sums[0]+int64(a.counts[0])-a.limit) - now
+		return r, true
+	}
+	w.tag = a.tag
+	at := &counts[w.last%int64(t.slots)]
+	for c, n := range a.counts {
+		add := min(n, math.MaxUint32-at[c])
+		at[c] += add
+		r.Sums[c] += int64(add)
+	}
+	switch {
+	case a.streak < 0:
+		w.streak = 0
+	case crowded: // somebody else's
+		w.streak = uint32(a.streak)
+	default:
+		w.streak += min(uint32(a.streak), math.MaxUint32-w.streak)
+	}
+	r.Added, r.Streak = true, int64(w.streak)
+	t.owe((w.last+1)*t.width+t.span(), now)
+	return r, true
+}
+
+// ring returns the counts of window i.
+func (p *windowPage) ring(i int, slots uint32) [][abi.WindowColumns]uint32 {
+	return p.counts[i*int(slots) : (i+1)*int(slots)]
+}
+
+// find returns the index of a key's window. A new key takes, in this order, one that is not
+// in use, one that is empty, or the one with the least in its first column, crowded, whose
+// counts it inherits: a key that was displaced and comes back finds no less than it left,
+// as with the buckets of counterPage.find.
+func (p *windowPage) find(tag uint64, slot int64, slots uint32) (i int, crowded bool) {
+	free, least, fewest := -1, 0, int64(math.MaxInt64)
+	for i := range p.windows {
+		w := &p.windows[i]
+		if w.used && w.tag == tag {
+			return i, false
+		}
+		if free >= 0 {
+			continue
+		}
+		if !w.used || w.last+int64(slots) <= slot {
+			free = i
+			continue
+		}
+		w.slide(p.ring(i, slots), slot)
+		sums := sumOf(p.ring(i, slots))
+		if sums == [abi.WindowColumns]int64{} {
+			free = i
+		}
+		if sums[0] < fewest {
+			least, fewest = i, sums[0]
+		}
+	}
+	if free >= 0 {
+		return free, false
+	}
+	return least, true
+}
+
+// slide empties the slots that the time between has passed.
+func (w *window) slide(counts [][abi.WindowColumns]uint32, slot int64) {
+	n := int64(len(counts))
+	if slot <= w.last {
+		return
+	}
+	if slot-w.last >= n {
+		clear(counts)
+	} else {
+		for i := w.last + 1; i <= slot; i++ {
+			counts[i%n] = [abi.WindowColumns]uint32{}
+		}
+	}
+	w.last = slot
+}
+
+// retry returns when that much of the first column has left the window.
+func (w *window) retry(counts [][abi.WindowColumns]uint32, width, excess int64) int64 {
+	n := int64(len(counts))
+	for k := int64(1); k <= n; k++ { // the oldest slot is the one after the latest
+		if excess -= int64(counts[(w.last+k)%n][0]); excess <= 0 {
+			return (w.last + k) * width
+		}
+	}
+	return (w.last + n) * width
+}
+
+func sumOf(counts [][abi.WindowColumns]uint32) (sums [abi.WindowColumns]int64) {
+	for i := range counts {
+		for c, n := range counts[i] {
+			sums[c] += int64(n)
+		}
+	}
+	return sums
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wproxy/host"
+	"wproxy/host/plugintest"
+	"wproxy/plugins/guestbuild"
+)
+
+// build compiles the plugin once for all tests.
+var build = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "breaker-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "plugin.wasm")
+	if _, err := guestbuild.Build(context.Background(), guestbuild.Options{Out: out, Stderr: os.Stderr}); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(out)
+})
+
+var grants = []string{host.GrantLog, host.GrantMetrics, host.GrantSharedData, host.GrantCounters}
+
+func options(config string) plugintest.Options {
+	return plugintest.Options{Config: config, Grants: slices.Clone(grants), LogLevel: 0}
+}
+
+func run(t *testing.T, o plugintest.Options, f func(*testing.T, *plugintest.Plugin)) {
+	t.Helper()
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugintest.Run(t, wasm, o, f)
+}
+
+var (
+	fine  = plugintest.Response{}
+	wrong = plugintest.Response{Status: 503}
+)
+
+func do(t *testing.T, p *plugintest.Plugin, resp plugintest.Response, want int) *plugintest.Stream {
+	t.Helper()
+	s := p.Do(plugintest.Request{}, resp)
+	if got := s.Client().Status; got != want {
+		t.Errorf("got %d, want %d", got, want)
+	}
+	return s
+}
+
+func shows(t *testing.T, p *plugintest.Plugin, want state) {
+	t.Helper()
+	if got, ok := p.Metric("wproxy_breaker_state;upstream=upstream"); !ok || got != int64(want) {
+		t.Errorf("the metric says %d (%t), want %s", got, ok, want)
+	}
+}
+
+// TestWasmCircle goes once around: closed, open, half-open, open for longer, half-open, closed.
+func TestWasmCircle(t *testing.T) {
+	o := options(`{"failures":0.5,"min_requests":4,"window":"10s","open_for":"5s","probes":2}`)
+	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		do(t, p, fine, 200)
+		do(t, p, plugintest.Response{Status: 502, Failure: "connect"}, 502)
+		do(t, p, plugintest.Response{Status: 503, Untried: true}, 503) // says nothing
+		do(t, p, fine, 200)
+		shows(t, p, closed)
+		do(t, p, wrong, 503)
+		shows(t, p, open)
+		s := do(t, p, fine, 503)
+		if c := s.Client(); c.Get("retry-after") != "5" || c.Get("content-type") != "text/plain; charset=utf-8" ||
+			!strings.Contains(string(c.Body), "not available") {
+			t.Errorf("%+v", c)
+		}
+		if v, _ := s.Property("breaker", "state"); s.Reason() != "breaker_open" || s.Verdict("plugin") != "open" || string(v) != "open" ||
+			s.Upstream().Method != "" {
+			t.Errorf("reason %q, verdict %q, property %q", s.Reason(), s.Verdict("plugin"), v)
+		}
+		p.Advance(4999 * time.Millisecond)
+		do(t, p, fine, 503)
+		p.Advance(time.Millisecond)
+		if s := do(t, p, fine, 200); s.Verdict("plugin") != "probe" {
+			t.Errorf("verdict %q", s.Verdict("plugin"))
+		}
+		shows(t, p, halfOpen)
+		do(t, p, wrong, 503)
+		shows(t, p, open)
+		if s := do(t, p, fine, 503); s.Client().Get("retry-after") != "10" {
+			t.Errorf("retry-after %q, want the double", s.Client().Get("retry-after"))
+		}
+		p.Advance(10 * time.Second)
+		do(t, p, fine, 200)
+		do(t, p, fine, 200)
+		shows(t, p, closed)
+		for _, line := range []string{
+			`breaker: route "test", upstream "upstream": closed -> open: 2 of 4 requests failed; open for 5 s`,
+			`open -> half-open: it was open for 5 s`, `half-open -> open: a probe failed; open for 10 s`, `half-open -> closed: 2 probes went well`,
+		} {
+			if !p.Logged(line) {
+				t.Errorf("the log does not have %q", line)
+			}
+		}
+		if n, _ := p.Metric("wproxy_breaker_total;decision=refused"); n != 3 {
+			t.Errorf("%d refused, want 3", n)
+		}
+	})
+}
+
+// TestWasmWindow: what is older than the window does not count.
+func TestWasmWindow(t *testing.T) {
+	run(t, options(`{"failures":1,"min_requests":2,"window":"10s"}`), func(t *testing.T, p *plugintest.Plugin) {
+		do(t, p, wrong, 503)
+		p.Advance(11 * time.Second)
+		do(t, p, wrong, 503)
+		shows(t, p, closed)
+		p.Advance(8 * time.Second)
+		do(t, p, wrong, 503)
+		shows(t, p, open)
+	})
+}
+
+// TestWasmSlow: the time until the head counts.
+func TestWasmSlow(t *testing.T) {
+	run(t, options(`{"failures":false,"slow":1,"slow_call":"2s","min_requests":2}`), func(t *testing.T, p *plugintest.Plugin) {
+		for _, took := range []time.Duration{2 * time.Second, 2 * time.Second} {
+			s := p.Open(plugintest.Request{})
+			p.Advance(took)
+			s.Respond(fine)
+			s.Finish()
+		}
+		shows(t, p, open)
+		if !p.Logged("2 of 2 requests took 2 s or more") {
+			t.Error("the log does not say why")
+		}
+	})
+}
+
+// TestWasmProbesAcrossVMs opens many streams in several VMs while the circuit is half-open:
+// exactly so many get through, also when one's client has left.
+func TestWasmProbesAcrossVMs(t *testing.T) {
+	o := options(`{"failures":false,"consecutive":1,"open_for":"1s","probes":5}`)
+	o.Instances = 4
+	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		do(t, p, wrong, 503)
+		p.Advance(time.Second)
+		enter := func() (through []*plugintest.Stream) {
+			for range 40 {
+				s := p.Open(plugintest.Request{})
+				if s.Upstream().Method != "" {
+					through = append(through, s)
+				} else {
+					s.Finish()
+				}
+			}
+			return through
+		}
+		probes := enter()
+		if len(probes) != 5 {
+			t.Fatalf("%d probes, want 5", len(probes))
+		}
+		probes[0].Leave()
+		probes[0].Finish()
+		probes[1].Respond(plugintest.Response{Status: 503, Untried: true})
+		probes[1].Finish()
+		probes[2].Respond(fine)
+		probes[2].Finish() // its place is used up
+		again := enter()
+		if len(again) != 2 {
+			t.Fatalf("%d probes in place of two that came to nothing, want 2", len(again))
+		}
+		for _, s := range append(probes[3:], again...) {
+			shows(t, p, halfOpen)
+			s.Respond(fine)
+			s.Finish()
+		}
+		shows(t, p, closed)
+		do(t, p, fine, 200)
+	})
+}
+
+// TestWasmFallback: other answers, and another upstream.
+func TestWasmFallback(t *testing.T) {
+	o := options(`{"failures":false,"consecutive":1,"fallback":{"status":200,"headers":{"content-type":"application/json","x-from":"breaker"},"body":"[]"}}`)
+	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		do(t, p, wrong, 503)
+		c := do(t, p, wrong, 200).Client()
+		if string(c.Body) != "[]" || c.Get("x-from") != "breaker" || c.Get("content-type") != "application/json" || c.Get("retry-after") != "" {
+			t.Errorf("%+v", c)
+		}
+	})
+	o = options(`{"failures":false,"consecutive":1,"fallback_upstream":"backup"}`)
+	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		do(t, p, wrong, 503)
+		if s := do(t, p, fine, 503); s.Reason() != "breaker_open" || !p.Logged(`needs the grant "upstream:backup"`) {
+			t.Errorf("without the grant: reason %q", s.Reason())
+		}
+	})
+	o.Grants = append(o.Grants, host.GrantUpstream+"backup")
+	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		if s := do(t, p, wrong, 503); s.Selected() != "" {
+			t.Errorf("closed: sent to %q", s.Selected())
+		}
+		for range 3 { // what comes of them says nothing of the other upstream
+			if s := do(t, p, wrong, 503); s.Selected() != "backup" || s.Verdict("plugin") != "fallback" || s.Reason() != "" {
+				t.Errorf("open: sent to %q, verdict %q, reason %q", s.Selected(), s.Verdict("plugin"), s.Reason())
+			}
+		}
+	})
+}
+
+// TestWasmRoutes: routes have circuits of their own.
+func TestWasmRoutes(t *testing.T) {
+	o := options(`{"failures":false,"consecutive":1}`)
+	o.Route = "a"
+	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		q := p.With("b", o.Config)
+		do(t, p, wrong, 503)
+		do(t, p, fine, 503)
+		do(t, q, fine, 200)
+	})
+}
+
+// TestWasmRefuses: a bad setting, and a host that cannot count.
+func TestWasmRefuses(t *testing.T) {
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		config string
+		grants []string
+		want   string
+	}{
+		{`{"probes":0}`, grants, `breaker: setting "probes": 0 is not a whole number`},
+		{`{}`, host.DefaultGrants(), `breaker: the host does not grant "counters"`},
+	} {
+		err := plugintest.Start(t, wasm, plugintest.Options{Config: tc.config, Grants: tc.grants})
+		var e *host.StartError
+		if !errors.As(err, &e) || !strings.Contains(err.Error()+strings.Join(e.Log, "\n"), tc.want) {
+			t.Errorf("%s: %v, want %s", tc.config, err, tc.want)
+		}
+	}
+}
