@@ -253,6 +253,18 @@ var floods = []struct {
 		}
 		return r.fr.WriteData(1, false, []byte{'x'})
 	}},
+	{"ends of a refused stream", h2.ReasonStreamClosed, 600, func(r *rig, i int) error {
+		if i == 0 {
+			_ = r.open(1, false, r.head("x", "y"))
+		}
+		return r.fr.WriteData(1, true, nil)
+	}},
+	{"trailers of a refused stream", h2.ReasonStreamClosed, 600, func(r *rig, i int) error {
+		if i == 0 {
+			_ = r.open(1, false, r.head("x", "y"))
+		}
+		return r.open(1, true, r.head("x", "y"))
+	}},
 	{"more streams than allowed", h2.ReasonRapidReset, 128 + 250, func(r *rig, i int) error {
 		return r.open(uint32(2*i+1), false, r.request("POST"))
 	}},

@@ -56,20 +56,59 @@ func (c *conn) readHeaders(f *http2.HeadersFrame) error {
 }
 
 // decode decodes a field block, the first part of which is p, and reads the rest.
+// A block of many frames is collected first: the decoder would keep what a frame
+// has of a string in a buffer that it never gives back.
 func (c *conn) decode(p []byte, last bool) error {
+	if !last {
+		var whole pile
+		defer whole.release()
+		if err := c.collect(&whole, p); err != nil {
+			return err
+		}
+		p = whole.bytes()
+	}
+	if len(p) > c.maxBlock() {
+		return calm(ReasonHeadTooLarge)
+	}
+	if _, err := c.dec.Write(p); err != nil {
+		return &connError{http2.ErrCodeCompression, ReasonCompression}
+	}
+	if err := c.dec.Close(); err != nil {
+		return &connError{http2.ErrCodeCompression, ReasonCompression}
+	}
+	return nil
+}
+
+// letGoOfBlock makes the decoder forget the bytes of the last block: it holds on to
+// where it has stopped in them until it gets others. These change nothing in it.
+func (c *conn) letGoOfBlock() {
+	c.dec.SetEmitEnabled(false)
+	_, _ = c.dec.Write(harmless)
+	_ = c.dec.Close()
+}
+
+// harmless is a field block: ":method: GET" of the static table.
+var harmless = []byte{0x82}
+
+// maxBlock is how many bytes of a field block are read.
+func (c *conn) maxBlock() int {
 	// What is compressed is never longer than what it stands for, but for a byte or
 	// two per string: a block beyond this is too large whatever is in it.
-	most := 2 * c.o.MaxHead
+	return 2 * c.o.MaxHead
+}
+
+// collect appends p, the first part of a field block, and the rest to whole.
+func (c *conn) collect(whole *pile, p []byte) error {
 	frames, empty := c.o.MaxHead/maxFrame+maxContinuation, 0
-	for {
-		if most -= len(p); most < 0 {
+	for last := false; ; {
+		if whole.n+len(p) > c.maxBlock() {
 			return calm(ReasonHeadTooLarge)
 		}
-		if _, err := c.dec.Write(p); err != nil {
-			return &connError{http2.ErrCodeCompression, ReasonCompression}
+		if len(p) > 0 {
+			_, _ = whole.Write(p) // never fails
 		}
 		if last {
-			break
+			return nil
 		}
 		f, err := c.fr.ReadFrame()
 		if err != nil {
@@ -87,8 +126,4 @@ func (c *conn) decode(p []byte, last bool) error {
 			return calm(ReasonContinuation)
 		}
 	}
-	if err := c.dec.Close(); err != nil {
-		return &connError{http2.ErrCodeCompression, ReasonCompression}
-	}
-	return nil
 }

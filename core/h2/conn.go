@@ -79,6 +79,7 @@ type conn struct {
 	streams    map[uint32]*stream // that are open
 	busy       int                // exchanges whose Handler has not returned, though their stream is over
 	last       uint32             // the highest stream that was opened, by whichever end
+	ignored    uint32             // the highest that the peer has opened beyond our last GOAWAY
 	remembered [maxRemembered]uint32
 	forget     int // next place in remembered
 
@@ -174,8 +175,11 @@ func (c *conn) find(id uint32) (s *stream, idle, ours bool) {
 	if s = c.streams[id]; s != nil {
 		return s, false, false
 	}
-	if id%2 == 0 || id > c.last {
+	if id%2 == 0 || id > max(c.last, c.ignored) {
 		return nil, true, false // streams have odd ids: nobody pushes
+	}
+	if id > c.last {
+		return nil, false, true // the peer had not heard of our GOAWAY
 	}
 	for _, r := range c.remembered {
 		if r == id|oursBit {

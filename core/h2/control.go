@@ -12,6 +12,9 @@ func (c *conn) readSettings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
 	}
+	if f.NumSettings() > maxSettings {
+		return calm(ReasonControlFlood)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range f.NumSettings() {

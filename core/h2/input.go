@@ -201,6 +201,7 @@ func (c *conn) rest() {
 	c.in.release()
 	c.in.p = c.in.rest[:]
 	c.fr, c.block.fields = c.newFramer(), nil
+	c.letGoOfBlock()
 	c.side.rest()
 }
 

@@ -58,7 +58,7 @@ func TestBucket(t *testing.T) {
 
 // TestRates checks that a minute is enough to forget everything; see bucket.add.
 func TestRates(t *testing.T) {
-	for _, r := range []rate{rateReset, rateControl, ratePriority, rateWindow, rateUnknown, rateEmpty, rateTiny} {
+	for _, r := range []rate{rateReset, rateControl, ratePriority, rateWindow, rateUnknown, rateEmpty, rateTiny, rateLate} {
 		if 60*r.perSecond < r.burst {
 			t.Errorf("%+v", r)
 		}

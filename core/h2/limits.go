@@ -105,13 +105,14 @@ const (
 	flushSize = 16 << 10
 
 	// maxOutput is how many bytes may wait in the output before streams have to
-	// wait with their DATA.
+	// wait with their heads, DATA and trailers.
 	maxOutput = 64 << 10
 
 	// maxBacklog is how many bytes may wait in the output when the reader has
 	// another frame to answer. A peer that makes us answer (PING, SETTINGS, refused
-	// streams) and does not read is cut off there.
-	maxBacklog = 128 << 10
+	// streams) and does not read is cut off there. What streams write alone never gets there:
+	// maxOutput, and one head that found it a byte short of that.
+	maxBacklog = 256 << 10
 
 	// maxTurns is how many writes a goroutine does for others, one after the
 	// other, before it starts a goroutine for it and goes on with its own work.
@@ -182,6 +183,11 @@ var (
 	// rateEmpty is for DATA without a byte that does not end a message.
 	rateEmpty = rate{burst: 100, perSecond: 20}
 
+	// rateLate is for the ends of messages on streams that we have reset, which are
+	// ignored because they may have been on their way. A client that heeds our limits
+	// has one for each such stream.
+	rateLate = rate{burst: 500, perSecond: 100}
+
 	// rateTiny is for DATA of less than tinyData bytes that does not end a
 	// message. gRPC streams of tiny messages are real, so it is generous.
 	rateTiny = rate{burst: 50_000, perSecond: 50_000}
@@ -202,6 +208,11 @@ const (
 
 	// controlsPerData is how many SETTINGS and PING frames a DATA frame may cause.
 	controlsPerData = 1
+
+	// maxSettings is how many settings a SETTINGS frame may have. There are eight known
+	// ones, and a frame of 16 KiB that changes the initial window 2,700 times would have us go
+	// through all streams as often.
+	maxSettings = 64
 
 	// maxContinuation is how many CONTINUATION frames a field block may have
 	// beside those that a block of MaxHead bytes needs (CVE-2024-27316 and

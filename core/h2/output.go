@@ -60,11 +60,12 @@ func (b *pile) release() {
 
 // An output is frames on their way to the socket. Guarded by conn.mu.
 type output struct {
-	pile           // frames that nobody has begun to write
-	writing bool   // a goroutine writes
-	aside   bool   // a goroutine was started to do it
-	armed   moment // what the connection's write deadline is
-	queue   queue  // streams that wait for room, or for the connection's window
+	pile              // frames that nobody has begun to write
+	writing bool      // a goroutine writes
+	aside   bool      // a goroutine was started to do it
+	armed   moment    // what the connection's write deadline is
+	queue   queue     // streams that wait for room, or for the connection's window
+	heads   []*stream // that wait for room to write a head or a trailer
 }
 
 // frame appends a frame. c.mu is held.
@@ -143,6 +144,16 @@ func (c *conn) write() {
 		return
 	}
 	c.grant()
+	c.out.admitHeads()
+}
+
+// admitHeads lets those look again who wait for room for a head. c.mu is held.
+func (o *output) admitHeads() {
+	for _, s := range o.heads {
+		s.inLine = false
+		s.out.wake()
+	}
+	o.heads = nil // rare enough
 }
 
 // writeAll writes p. The caller has set out.writing. c.mu is held, and given up

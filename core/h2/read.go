@@ -225,8 +225,11 @@ func (c *conn) admitData(h http2.FrameHeader, n int, end bool) (refused, failed 
 	switch {
 	case idle:
 		return nil, protocol()
-	case s == nil && ours:
-		return errDropped, nil // on its way when we reset the stream
+	case s == nil && ours: // on its way when we reset the stream
+		if end {
+			return errDropped, c.late()
+		}
+		return errDropped, nil
 	case s == nil || s.ended:
 		return &streamError{h.StreamID, http2.ErrCodeStreamClosed, ReasonStreamClosed}, nil
 	case !s.allow.left.take(whole):
@@ -243,9 +246,21 @@ func (c *conn) admitData(h http2.FrameHeader, n int, end bool) (refused, failed 
 	if s.most > 0 && s.got > s.most {
 		s.tooLarge = true
 		s.in.wake()
+		if end {
+			return errDropped, c.late()
+		}
 		return errDropped, nil
 	}
 	return nil, nil
+}
+
+// late counts the end of a message that is ignored, of which each stream can have one.
+// c.mu is held.
+func (c *conn) late() error {
+	if !c.counts.late.add(c.now(), rateLate) {
+		return calm(ReasonStreamClosed)
+	}
+	return nil
 }
 
 // endOf notes that the peer has ended the message of stream id.

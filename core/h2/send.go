@@ -103,6 +103,45 @@ func (s *stream) awaitTurn(since moment, l limit) error {
 	return errTimeout
 }
 
+// awaitRoom waits until the output has room. Heads and trailers need no window, so they have
+// to wait here: a peer that asks and does not read would otherwise have its answers
+// pile up for as long as a write may take. c.mu is held, and given up meanwhile.
+func (s *stream) awaitRoom(l limit) error {
+	c := s.c
+	since := c.now()
+	for c.out.full() {
+		switch {
+		case s.err != nil:
+			return s.err
+		case !s.open:
+			return errOver
+		case !c.out.writing:
+			c.flush()
+			continue
+		}
+		d, late := l.left(since, c.now())
+		if d <= 0 && late {
+			return errDeadline
+		} else if d <= 0 {
+			return errTimeout
+		}
+		if !s.inLine {
+			s.inLine = true
+			c.out.heads = append(c.out.heads, s)
+		}
+		c.mu.Unlock()
+		s.out.wait(d)
+		c.mu.Lock()
+	}
+	switch {
+	case s.err != nil:
+		return s.err
+	case !s.open:
+		return errOver
+	}
+	return nil
+}
+
 // grant gives the next stream its turn, if there is something to have. It is called
 // whenever room or the connection's window has grown, and by who had a turn.
 // c.mu is held.

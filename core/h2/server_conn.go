@@ -38,10 +38,16 @@ func (c *serverConn) head(id uint32, s *stream, b *block, end bool) error {
 	if s != nil {
 		return c.trailer(s, b, end)
 	}
+	started := time.Now()
 	if skip, err := c.admit(id, b); skip || err != nil {
+		if se, ok := err.(*streamError); ok { //nolint:errorlint // it is never wrapped
+			h := &c.parsed
+			*h = requestHead{}
+			_, _ = h.pseudo(b) // what there is; it is refused anyway
+			c.tell(fault{0, se.reason}, started, h)
+		}
 		return err
 	}
-	started := time.Now()
 	x := c.worker()
 	x.begin(id, started)
 	h := &c.parsed
@@ -97,26 +103,30 @@ func (c *serverConn) admit(id uint32, b *block) (skip bool, err error) {
 	switch {
 	case id%2 == 0:
 		return false, protocol()
-	case !idle && ours:
-		return true, nil // trailers that were on their way when we reset the stream
+	case !idle && ours: // trailers that were on their way when we reset the stream
+		return true, c.late()
 	case !idle && c.closedBefore(id):
 		return false, &connError{http2.ErrCodeStreamClosed, ReasonStreamClosed}
 	case !idle && c.remembered[c.forget] != 0: // it may have been forgotten
 		return false, &streamError{id, http2.ErrCodeStreamClosed, ReasonStreamClosed}
 	case !idle:
 		return false, protocol() // RFC 9113 5.1.1: ids only rise
-	case c.goingAway == goingNow:
-		return true, nil // RFC 9113 6.8: the client knows, or will soon
+	case c.goingAway == goingNow: // RFC 9113 6.8: the client knows, or will soon
+		c.ignored = id
+		return true, c.late()
 	}
 	c.last = id
 	switch {
 	case b.self:
-		return false, &streamError{id, http2.ErrCodeProtocol, ReasonProtocol}
+		err = &streamError{id, http2.ErrCodeProtocol, ReasonProtocol}
 	case len(c.streams) >= c.o.MaxStreams, c.busy >= 2*c.o.MaxStreams:
 		// The second: it cancels faster than exchanges can end.
-		return false, &streamError{id, http2.ErrCodeRefusedStream, ReasonTooMany}
+		err = &streamError{id, http2.ErrCodeRefusedStream, ReasonTooMany}
 	}
-	return false, nil
+	if err != nil {
+		c.remember(id | oursBit) // its body may be on its way
+	}
+	return false, err
 }
 
 // worker returns a stream for an exchange.
@@ -187,7 +197,11 @@ func (c *serverConn) refuse(id uint32, f fault, started time.Time, h *requestHea
 	reset := malformed(f)
 	c.encode(":status", statusText(f.status))
 	c.encode("content-type", "text/plain")
-	c.encodeInt("content-length", int64(len(text)))
+	if body || h.method == http.MethodHead {
+		c.encodeInt("content-length", int64(len(text)))
+	} else {
+		c.encodeInt("content-length", 0) // there is no window for it
+	}
 	c.encode("date", c.s.date.at(started))
 	c.writeBlock(id, !body && !reset)
 	if body {

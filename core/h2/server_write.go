@@ -53,11 +53,19 @@ func (x *serverStream) interim(h *exchange.Response) error {
 	if a.interim++; a.interim > maxInterim {
 		return x.writeError(errInterim)
 	}
+	if err := x.awaitRoom(x.limit()); err != nil {
+		return x.writeError(err)
+	}
 	c.encode(":status", statusText(h.Status))
 	c.encodeFields(&h.Fields)
 	c.writeBlock(x.id, false)
 	c.flush()
 	return nil
+}
+
+// limit bounds the waits of a call that writes.
+func (x *serverStream) limit() limit {
+	return limit{timeout: x.c.o.WriteTimeout, deadline: x.deadline}
 }
 
 var errInterim = errors.New("too many 1xx heads")
@@ -124,10 +132,15 @@ func (x *serverStream) write(p []byte, end bool) error {
 	case a.left >= 0:
 		a.left -= int64(len(p))
 	}
+	if a.head != nil {
+		if err := x.awaitRoom(x.limit()); err != nil {
+			return x.writeError(err)
+		}
+	}
 	if x.writeHead(end && len(p) == 0) {
 		return x.end()
 	}
-	if err := x.sendData(p, end, limit{timeout: c.o.WriteTimeout, deadline: x.deadline}); err != nil {
+	if err := x.sendData(p, end, x.limit()); err != nil {
 		return x.writeError(err)
 	}
 	if end {
@@ -157,6 +170,9 @@ func (x *serverStream) Trailer(f *exchange.Fields) error {
 		return x.writeError(errBadField)
 	case a.left > 0 && !a.noBody:
 		return x.writeError(errWrongLength)
+	}
+	if err := x.awaitRoom(x.limit()); err != nil {
+		return x.writeError(err)
 	}
 	x.writeHead(false)
 	if c.encodeTrailer(f) {

@@ -37,6 +37,7 @@ type stream struct {
 	granted bool    // it is this stream's turn to write DATA
 	queued  bool    // it is in c.out.queue
 	next    *stream // in the queue
+	inLine  bool    // it is in c.out.heads
 }
 
 // begin makes s a stream that is open, with this id. c.mu is held.
@@ -48,7 +49,7 @@ func (c *conn) begin(s *stream, id uint32) {
 		c: c, owner: s.owner, in: s.in, out: s.out, id: id, open: true,
 		recv:  received{list: s.recv.list[:0]},
 		allow: allowance{left: streamWindow, size: streamWindow}, opened: c.now(),
-		length: exchange.LengthUnknown, trailer: s.trailer,
+		length: exchange.LengthUnknown, trailer: s.trailer, inLine: s.inLine,
 		send: window(c.peer.window), err: c.streamErr(),
 	}
 	c.streams[id] = s
