@@ -61,7 +61,7 @@ func TestScale(t *testing.T) {
 	if raceDetector || testing.Short() {
 		t.Skip("the race detector is on, or the test is to be short")
 	}
-	const n, maxStart, maxMemory, maxMatch = 10_000, 2 * time.Second, 80 << 20, 2 * time.Microsecond
+	const n, maxStart, maxMemory, maxMatch = 10_000, 2 * time.Second, 96 << 20, 2 * time.Microsecond
 	for _, perUpstream := range []int{1, 5, 100, n} {
 		t.Run(fmt.Sprintf("%d upstreams", n/perUpstream), func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "wproxy.toml")
