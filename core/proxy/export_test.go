@@ -34,6 +34,7 @@ func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
 
 // CookieValue exposes the search for a cookie for its fuzz target.
 func CookieValue(f *exchange.Fields, name string) string { return cookieValue(f, name) }
+
 // BackoffOf exposes how long a back-off is.
 func BackoffOf(first, longest time.Duration, tries int) time.Duration {
 	r := Retry{Backoff: first, MaxBackoff: longest}

@@ -166,7 +166,11 @@ func (x *state) again(err error) bool {
 	x.mu.Lock()
 	ok := x.retryableLocked(e)
 	x.mu.Unlock()
-	x.drop(exchange.CodeCancel)
+	if o.dropped != 0 && o.droppedWhole {
+		x.closeUpstream()
+	} else {
+		x.drop(exchange.CodeCancel)
+	}
 	if e.Side == exchange.UpstreamSide && e.Op != "pick" {
 		x.failed(e)
 	}

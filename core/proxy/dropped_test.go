@@ -1,0 +1,65 @@
+package proxy_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/proxy"
+)
+
+// TestDroppedWhileTheEndIsSent: an answer that is not passed on, and is read whole
+// just before the last bytes of the request are pushed, leaves the stream of the try to
+// the request's goroutine, which is about to use it.
+func TestDroppedWhileTheEndIsSent(t *testing.T) {
+	t.Parallel()
+	ending := make(chan struct{}) // closed when the request's goroutine has said that the end comes
+	read := make(chan struct{})   // closed when the answer has been read
+	o := &origin{feed: func(n int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+		if n > 0 {
+			<-s.got
+			return answer(dst, 200, "ok")
+		}
+		defer close(read)
+		<-ending
+		return answer(dst, 503, "early")
+	}}
+	e := newEngine(t, o, config{servers: 2, edit: func(r *proxy.Route) {
+		on(0, 1, 503)(r)
+		r.Retry.PerTry = time.Minute // its clock is started between the two
+	}})
+	var armed, over atomic.Bool
+	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics, Now: func() time.Time {
+		if armed.CompareAndSwap(true, false) {
+			close(ending)
+			<-read
+			for range 20 { // who has read the answer now does what is to be done about it
+				time.Sleep(time.Millisecond)
+			}
+			over.Store(true)
+		}
+		return time.Now()
+	}}, e.snapshot)
+	c := newClient("PUT", "/")
+	c.req.Length = exchange.LengthUnknown
+	c.feed = func(c *client, dst exchange.Sink[*exchange.Request]) error {
+		if err := dst.Head(&c.req, false); err != nil {
+			return err
+		}
+		for _, p := range []string{"a", ""} { // a flush: from here on the answer has a goroutine
+			if err := dst.Data([]byte(p), false); err != nil {
+				return err
+			}
+		}
+		armed.Store(true)
+		return dst.Data([]byte("b"), true)
+	}
+	e.do(c)
+	if !over.Load() {
+		t.Fatal("the clock was not asked between the two")
+	}
+	if c.status != 200 || o.streams[1].body.String() != "ab" {
+		t.Errorf("got %d, and the second try had the body %q", c.status, o.streams[1].body.String())
+	}
+}
