@@ -63,3 +63,46 @@ func TestDroppedWhileTheEndIsSent(t *testing.T) {
 		t.Errorf("got %d, and the second try had the body %q", c.status, o.streams[1].body.String())
 	}
 }
+
+// TestNoBudgetAtAll: a route that may not retry does not live on what others pay in.
+func TestNoBudgetAtAll(t *testing.T) {
+	t.Parallel()
+	o := &origin{feed: statusThen(nil, 503)}
+	e := newEngine(t, o, config{servers: 2, edit: func(r *proxy.Route) {
+		on(0, 1, 503)(r)
+		r.Retry.Budget = -1
+	}})
+	for range 100 { // of other routes
+		e.upstream.Cluster.Budget.Pay(20)
+	}
+	if c := e.do(newClient("GET", "/")); c.status != 503 || len(o.streams) != 1 {
+		t.Errorf("got %d after %d tries", c.status, len(o.streams))
+	}
+	if n := e.metric("wproxy_retries_total", "outcome", "budget"); n != 1 {
+		t.Errorf("%v retries were not made for want of a budget", n)
+	}
+}
+
+// TestBudgetOfTriesThatAreMade: a try that is not made, as it would come too late, or
+// there is nobody to ask, takes nothing from the budget.
+func TestBudgetOfTriesThatAreMade(t *testing.T) {
+	t.Parallel()
+	statuses := make([]int, 100)
+	for i := range statuses {
+		statuses[i] = 503
+	}
+	o := &origin{feed: statusThen([]string{"retry-after", "1"}, statuses...)}
+	e := newEngine(t, o, config{servers: 2, edit: func(r *proxy.Route) {
+		on(0, 1, 503)(r)
+		r.Timeout = 900 * time.Millisecond
+	}})
+	for range len(statuses) - 1 {
+		if c := e.do(newClient("GET", "/")); c.status != 503 {
+			t.Fatalf("got %d", c.status)
+		}
+	}
+	e.route.Timeout = 2 * time.Second
+	if c := e.do(newClient("GET", "/")); c.status != 200 {
+		t.Errorf("got %d: what was paid in has gone to tries that nobody made", c.status)
+	}
+}

@@ -198,11 +198,6 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && (full || e.Op == "dial" && e.Status == 504) {
 		return false // one that did not let us in in time would take as long again
 	}
-	now := x.p.now()
-	if !full && !o.to.Cluster.Budget.Take(now, x.route.Retry.least()) {
-		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
-		return false
-	}
 	o.next = nil
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
@@ -218,7 +213,13 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	if nothingDone := stale || o.next != nil && kindOf(e)&(OnConnect|OnRefused) != 0; !nothingDone {
 		wait = max(wait, x.route.Retry.backoff(o.tries-o.free))
 	}
+	now := x.p.now()
 	if !x.deadline.IsZero() && !now.Add(wait).Before(x.deadline) {
+		return false
+	}
+	// Last of all, as a try that is not made takes nothing.
+	if r := &x.route.Retry; !full && (r.Budget < 0 || !o.to.Cluster.Budget.Take(now, r.least())) {
+		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
 		return false
 	}
 	if !o.retried {
