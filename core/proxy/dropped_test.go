@@ -1,12 +1,15 @@
 package proxy_test
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"wproxy/core/exchange"
+	"wproxy/core/pool"
 	"wproxy/core/proxy"
+	"wproxy/core/upstream"
 )
 
 // TestDroppedWhileTheEndIsSent: an answer that is not passed on, and is read whole
@@ -104,5 +107,32 @@ func TestBudgetOfTriesThatAreMade(t *testing.T) {
 	e.route.Timeout = 2 * time.Second
 	if c := e.do(newClient("GET", "/")); c.status != 200 {
 		t.Errorf("got %d: what was paid in has gone to tries that nobody made", c.status)
+	}
+}
+
+// TestAllOfManyAreFull: with every server full a request does not ask them all: the
+// refusal would cost more than the request.
+func TestAllOfManyAreFull(t *testing.T) {
+	t.Parallel()
+	full := &exchange.Error{Op: "get connection", Side: exchange.UpstreamSide, Status: 503, Reason: pool.ReasonFull}
+	o := &origin{dial: func(int) error { return full }}
+	e := newEngine(t, o, config{})
+	var many []*upstream.Endpoint
+	for i := range 1000 {
+		ep, err := upstream.NewEndpoint(fmt.Sprintf("10.0.%d.%d:80", i/250, i%250), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		many = append(many, ep)
+	}
+	c, err := e.upstream.Cluster.With(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.upstream.Replace(&proxy.Upstream{Cluster: c, Picker: roundRobin(t, c), Pool: e.pool, Metrics: e.upstream.Metrics})
+	start := time.Now()
+	e.wantStatus(e.do(newClient("GET", "/")), 503, "queue_full")
+	if o.dialed() > 20 {
+		t.Errorf("%d servers were asked, in %v", o.dialed(), time.Since(start))
 	}
 }

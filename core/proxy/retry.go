@@ -198,6 +198,9 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && (full || e.Op == "dial" && e.Status == 504) {
 		return false // one that did not let us in in time would take as long again
 	}
+	if full && o.free >= maxFull {
+		return false
+	}
 	o.next = nil
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
