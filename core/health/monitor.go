@@ -322,11 +322,11 @@ func (m *Monitor) Panicking() bool {
 func (m *Monitor) eject(s *Server, reason string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	s.tally.reset() // what is counted from here on is another story, if only to come here less
 	j := s.judge.Load()
 	if j == nil || s.ejection.Out || !s.member || m.closed {
 		return // another failure was first, or the rules have changed
 	}
-	s.tally.reset() // what is counted from here on is another story
 	ok := mayEject(m.sumLocked().out, m.members, j.o.Share)
 	if m.o.Hooks.Ejections != nil {
 		m.o.Hooks.Ejections(s.name, ok)
