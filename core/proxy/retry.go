@@ -242,14 +242,15 @@ func (x *state) failed(e *exchange.Error) {
 	o := &x.out
 	o.lastFailure = failureOf(e)
 	o.endpoint.Live.Failures.Add(1)
-	if o.to.Timed && !isFull(e) && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
+	blamed := !x.waitedForClient(e)
+	if o.to.Timed && blamed && !isFull(e) && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
 		now := x.p.now()
 		o.endpoint.ObserveLatency(max(now.Sub(o.began), failedLatency), now)
 	}
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
 	switch ob := o.endpoint.Observer; {
-	case ob == nil:
+	case ob == nil, !blamed:
 	case e.Op == opStatus:
 		ob.Answered(e.Status)
 	case o.reused && e.Retry == exchange.RetryIfReused: // that a connection at rest was closed says nothing about the server
@@ -257,6 +258,18 @@ func (x *state) failed(e *exchange.Error) {
 		ob.Failed(o.lastFailure)
 	}
 	x.showOutcome()
+}
+
+// waitedForClient reports whether e is the end of the request's time while its client
+// was still sending it, or taking the answer. The server may have been waiting too: else
+// who is slow enough could have one ejected after the other.
+func (x *state) waitedForClient(e *exchange.Error) bool {
+	if e.Reason != reasonTimeout {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.out.claimed || !x.out.sentEnd && !x.out.upgrade
 }
 
 // reasonOfTry is what the access log says of a failed try: its status, or failure.
