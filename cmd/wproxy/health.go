@@ -34,7 +34,7 @@ func (p *parts) newMonitor(name string) *health.Monitor {
 // healthSettings returns how to look after the servers of u. Checks connect as requests
 // do, beside the pool.
 func healthSettings(u *config.Upstream, connections *pool.Pool) health.Settings {
-	s := health.Settings{Panic: float64(u.Panic), Connect: connections.Connect}
+	s := health.Settings{Panic: float64(u.Panic), Connect: connections.Connect, Found: u.Discover != nil}
 	if u.Health != nil {
 		s.Check = newCheck(u)
 		s.Key = config.HashOf(struct {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -119,8 +120,10 @@ func madeAsRoot(f *config.File, doors *doorChange) []string {
 			all = append(all, path)
 		}
 	}
-	if to := f.Log.To; to != "stderr" && to != "stdout" {
-		all = append(all, to)
+	for _, to := range []string{f.Log.To, f.Log.Access.To} {
+		if !slices.Contains([]string{"", "none", "stderr", "stdout"}, to) {
+			all = append(all, to)
+		}
 	}
 	if f.Server.PidFile != "" {
 		all = append(all, f.Server.PidFile)

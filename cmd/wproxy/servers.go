@@ -25,7 +25,8 @@ type servers struct {
 	slots    *health.Slots
 	monitors *shared[string, *health.Monitor] // by name of the upstream
 	sources  *shared[sourceKey, *discover.Source]
-	dry      bool // nothing is looked up
+	counts   *shared[string, *upstream.Cluster] // by name: what all its clusters count with
+	dry      bool                               // nothing is looked up
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -53,6 +54,7 @@ func newServers(dry bool) *servers {
 		slots: health.NewSlots(0), dry: dry,
 		monitors:  newShared[string]((*health.Monitor).Close),
 		sources:   newShared[sourceKey]((*discover.Source).Close),
+		counts:    newShared[string](func(*upstream.Cluster) {}),
 		endpoints: map[endpointKey]*sharedEndpoint{},
 		sets:      map[*proxy.Upstream]*serverSet{},
 		serving:   map[string]*serverSet{},
@@ -95,7 +97,13 @@ func (b *builder) newServerSet(ctx context.Context, u *config.Upstream, connecti
 	if err != nil {
 		return nil, err
 	}
-	s := &serverSet{parts: b.parts, config: u, monitor: monitor, settings: healthSettings(u, connections), letGo: []func(){letGo}}
+	// Servers keep their load over a reload. If their upstream did not, all of them would
+	// seem to have more than their share.
+	counts, letGoCounts, _ := b.servers.counts.get(u.Name, func() (*upstream.Cluster, error) { return upstream.NewEmpty(u.Name, ""), nil })
+	s := &serverSet{
+		parts: b.parts, config: u, monitor: monitor, settings: healthSettings(u, connections),
+		cluster: counts.Empty(u.Host), letGo: []func(){func() { letGo(); letGoCounts() }},
+	}
 	if err := s.begin(ctx, b, connections); err != nil {
 		s.close()
 		return nil, err
@@ -112,7 +120,6 @@ func (b *builder) newServerSet(ctx context.Context, u *config.Upstream, connecti
 // begin fills s with the servers that are listed, or starts with what is found.
 func (s *serverSet) begin(ctx context.Context, b *builder, connections *pool.Pool) error {
 	u := s.config
-	s.cluster = upstream.NewEmpty(u.Name, u.Host)
 	if u.Discover == nil {
 		all := make([]wantedServer, 0, len(u.Servers))
 		for _, entry := range u.Servers {
@@ -217,7 +224,7 @@ func (s *serverSet) close() {
 	s.release(s.held)
 	s.held = nil
 	s.mu.Unlock()
-	s.letGo[0]() // the monitor
+	s.letGo[0]() // the monitor and the counts
 }
 
 // endpoint returns the endpoint of w, which may be there already.

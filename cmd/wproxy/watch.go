@@ -65,11 +65,7 @@ func statOf(fi fs.FileInfo) fileState {
 func (a *app) watch(ctx context.Context) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
-	var (
-		seen    map[string]fileState // what the last load, or attempt, was made from
-		of      *generation
-		pending map[string]fileState // another one, seen once
-	)
+	var w watched
 	for {
 		select {
 		case <-ctx.Done():
@@ -80,28 +76,50 @@ func (a *app) watch(ctx context.Context) {
 		g := a.current
 		a.mu.Unlock()
 		if !g.file.Server.Watch {
-			of = nil
+			w.of = nil
 			continue
 		}
-		now := lookAt(g.file)
-		switch {
-		case of != g: // loaded, by whomever, since the last look
-			of, seen, pending = g, maps.Clone(now), nil
-			for name, s := range now {
-				if s.mod.After(g.read.Add(-clockStep)) {
-					delete(seen, name) // perhaps it has changed since it was read
-				}
-			}
-		case sameFiles(seen, now):
-			pending = nil
-		case pending == nil || !sameFiles(pending, now):
-			pending = now
-		default:
-			a.log.Info("files of the configuration have changed", zap.Strings("files", changedFiles(seen, now)))
-			seen, pending = now, nil
+		if changed := w.look(g, lookAt(g.file)); changed != nil {
+			a.log.Info("files of the configuration have changed", zap.Strings("files", changed))
 			_, _ = a.reload(ctx) // has logged both
 		}
 	}
+}
+
+// watched is what is known of the files between two looks.
+type watched struct {
+	of      *generation          // that served at the last look; nil: there is none
+	seen    map[string]fileState // what the last load, or attempt, was made from
+	pending map[string]fileState // another one, seen once
+}
+
+// look takes in the files as they are, while g serves. It returns which have changed if
+// it is time for another load, which it takes for begun.
+func (w *watched) look(g *generation, now map[string]fileState) (changed []string) {
+	switch {
+	case w.of != g: // loaded, by whomever, since the last look
+		known := w.seen
+		w.of, w.seen, w.pending = g, maps.Clone(now), nil
+		for name, s := range now {
+			// It may have changed after it was read, unless it is what it was before
+			// that: a file from the future would be loaded for ever.
+			if s.mod.After(g.read.Add(-clockStep)) && !s.same(known[name]) {
+				delete(w.seen, name)
+			}
+		}
+	case sameFiles(w.seen, now):
+		w.pending = nil
+	case w.pending == nil || !sameFiles(w.pending, now):
+		w.pending = now
+	default:
+		changed = changedFiles(w.seen, now)
+		w.seen, w.pending = now, nil
+	}
+	return changed
+}
+
+func (s fileState) same(t fileState) bool {
+	return s.mod.Equal(t.mod) && s.size == t.size && s.inode == t.inode
 }
 
 func sameFiles(a, b map[string]fileState) bool { return len(changedFiles(a, b)) == 0 }
@@ -110,7 +128,7 @@ func sameFiles(a, b map[string]fileState) bool { return len(changedFiles(a, b)) 
 func changedFiles(a, b map[string]fileState) []string {
 	var all []string
 	for name, s := range a {
-		if t, ok := b[name]; !ok || !s.mod.Equal(t.mod) || s.size != t.size || s.inode != t.inode {
+		if t, ok := b[name]; !ok || !s.same(t) {
 			all = append(all, name)
 		}
 	}

@@ -31,6 +31,10 @@ const (
 	// with none at all it would never be tried, nor warm.
 	minWarmth = 0.1
 
+	// clockSlack is how far ahead of a pick an endpoint may seem to have come up: the time
+	// of the pick may have been read before.
+	clockSlack = time.Second
+
 	// maxPoints is how many points a ring has at most, but one for each endpoint:
 	// 1.5 MiB with what finds them, which still fits a cache.
 	maxPoints = 1 << 17

@@ -128,7 +128,7 @@ type scale struct {
 // time returns the time. Most picks need none, as looking costs as much as they do.
 func (s *scale) time() int64 {
 	if s.read == 0 {
-		s.read = s.now()
+		s.read = now()
 	}
 	return s.read
 }

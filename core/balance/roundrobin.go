@@ -79,6 +79,6 @@ func (t *tier) at(r uint64) *upstream.Endpoint {
 
 // accept throws dice for an endpoint that may be warming up.
 func (m *members) accept(e *upstream.Endpoint) bool {
-	w := m.warmth(e, m.now())
+	w := m.warmth(e, now())
 	return w >= 1 || rand.Float64() < w
 }

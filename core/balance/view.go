@@ -15,7 +15,6 @@ type members struct {
 	cluster   *upstream.Cluster
 	tiers     []rank // best first
 	slowStart time.Duration
-	made      time.Time
 
 	view     atomic.Pointer[view]
 	deriving atomic.Bool // somebody is at it
@@ -44,7 +43,7 @@ type tier struct {
 }
 
 func newMembers(c *upstream.Cluster, slowStart time.Duration) *members {
-	m := &members{cluster: c, slowStart: slowStart, made: time.Now()}
+	m := &members{cluster: c, slowStart: slowStart}
 	sorted := slices.SortedStableFunc(slices.Values(c.Endpoints), func(a, b *upstream.Endpoint) int {
 		return cmp.Compare(a.Tier, b.Tier)
 	})
@@ -72,7 +71,7 @@ func (m *members) current() *view {
 // renew derives a new view if v is out of date. One goroutine does so at a time;
 // the others go on with v, as they would have a moment earlier.
 func (m *members) renew(v *view) *view {
-	if v.changes == m.cluster.Changes().Count() && m.now() < v.warm {
+	if v.changes == m.cluster.Changes().Count() && now() < v.warm {
 		return v
 	}
 	if !m.deriving.CompareAndSwap(false, true) {
@@ -98,7 +97,7 @@ func (m *members) derive() *view {
 
 // fill adds the tiers in which there is somebody.
 func (m *members) fill(v *view) {
-	now := m.now()
+	now := now()
 	for i, r := range m.tiers {
 		t := tier{index: i, rank: rank{endpoints: make([]*upstream.Endpoint, 0, len(r.endpoints))}}
 		for _, e := range r.endpoints {
@@ -107,7 +106,7 @@ func (m *members) fill(v *view) {
 			}
 			t.endpoints = append(t.endpoints, e)
 			t.weight += float64(e.Weight)
-			if until := m.warmUntil(e); until > now {
+			if until := m.warmUntil(e, now); until > now {
 				v.warm = max(v.warm, until)
 			}
 		}
@@ -143,7 +142,8 @@ func (v *view) usable(e *upstream.Endpoint) bool {
 
 // warmUntil returns when the slow start of e ends, in ns since 1970; 0: it needs none.
 // What has been up from the beginning is warm: a start of wproxy is no slow start of all.
-func (m *members) warmUntil(e *upstream.Endpoint) int64 {
+// So is what has come up at a time that is still to come: the clock was set back.
+func (m *members) warmUntil(e *upstream.Endpoint, now int64) int64 {
 	if m.slowStart <= 0 {
 		return 0
 	}
@@ -151,21 +151,25 @@ func (m *members) warmUntil(e *upstream.Endpoint) int64 {
 	if state != upstream.Up || since.IsZero() {
 		return 0
 	}
-	return since.Add(m.slowStart).UnixNano()
+	if at := since.UnixNano(); at-now < int64(clockSlack) {
+		return at + int64(m.slowStart)
+	}
+	return 0
 }
 
 // warmth returns the share of its weight that e has in its slow start, up to 1.
 func (m *members) warmth(e *upstream.Endpoint, now int64) float64 {
-	until := m.warmUntil(e)
+	until := m.warmUntil(e, now)
 	if until == 0 {
 		return 1
 	}
 	return min(1, max(minWarmth, 1-float64(until-now)/float64(m.slowStart)))
 }
 
-// now returns the time in ns since 1970. It looks at one clock, where time.Now looks
-// at two.
-func (m *members) now() int64 { return m.made.UnixNano() + int64(time.Since(m.made)) }
+// now returns the time in ns since 1970, by the clock that states and latencies are
+// written with: one that is counted on from a start goes wrong when that is set, or the
+// machine sleeps.
+func now() int64 { return time.Now().UnixNano() }
 
 // untried returns an endpoint of t that is not in tried, beginning at from; nil: there
 // is none.

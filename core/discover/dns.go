@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -152,9 +153,9 @@ func addressesIn(records []dns.RR) (ips []string, ttl uint32) {
 	for _, rr := range records {
 		switch a := rr.(type) {
 		case *dns.A:
-			ips = append(ips, a.A.String())
+			ips = appendAddress(ips, a.A)
 		case *dns.AAAA:
-			ips = append(ips, a.AAAA.String())
+			ips = appendAddress(ips, a.AAAA)
 		case *dns.CNAME:
 		default:
 			continue
@@ -162,6 +163,16 @@ func addressesIn(records []dns.RR) (ips []string, ttl uint32) {
 		ttl = shorter(ttl, rr.Header().Ttl)
 	}
 	return ips, ttl
+}
+
+// appendAddress appends ip if there can be a server at it. A record may have none, and a
+// DNS server that filters answers 0.0.0.0, to which a connection would be one to ourselves.
+func appendAddress(ips []string, ip net.IP) []string {
+	a, ok := netip.AddrFromSlice(ip)
+	if a = a.Unmap(); !ok || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return ips
+	}
+	return append(ips, a.String())
 }
 
 // shorter returns the shorter of two TTLs in seconds. a 0 is none yet; b 0 is "do not

@@ -149,6 +149,25 @@ func TestName(t *testing.T) {
 	}
 }
 
+// TestUnusableAddresses: what nobody can be at is not found. A filter that answers
+// 0.0.0.0 for names it does not like would have requests sent to wproxy's own machine.
+func TestUnusableAddresses(t *testing.T) {
+	t.Parallel()
+	z := newZone(t)
+	r := &discover.Resolver{Servers: []string{z.address}}
+	z.set("sink.test. A", "sink.test. 60 A 0.0.0.0", "sink.test. 60 A 224.0.0.1", "sink.test. 60 A 255.255.255.255")
+	z.set("sink.test. AAAA", "sink.test. 60 AAAA ::", "sink.test. 60 AAAA ff02::1", "sink.test. 60 AAAA ::ffff:0.0.0.0")
+	a, err := (&discover.Name{Resolver: r, Name: "sink.test", Port: "80"}).Find(t.Context())
+	if err != nil || len(a.Servers) != 0 {
+		t.Errorf("got %q, %v", texts(a), err)
+	}
+	z.set("some.test. A", "some.test. 60 A 10.0.0.1", "some.test. 60 A \\# 0", "some.test. 60 A 0.0.0.0")
+	a, err = (&discover.Name{Resolver: r, Name: "some.test", Port: "80"}).Find(t.Context())
+	if err != nil || len(a.Servers) != 1 || a.Servers[0].Address != "10.0.0.1:80" {
+		t.Errorf("got %q, %v", texts(a), err)
+	}
+}
+
 // TestResolverServers asks the second server when the first says nothing useful.
 func TestResolverServers(t *testing.T) {
 	t.Parallel()

@@ -62,6 +62,7 @@ type Settings struct {
 	Outlier *Outlier      // nil: no ejections
 	Panic   float64       // share of available servers below which all are tried; 0: never
 	Connect pool.DialFunc // makes the connections of checks
+	Found   bool          // the servers are found: see Serve
 	Key     string        // differs for settings whose checks differ; see Serve
 }
 
@@ -87,7 +88,8 @@ type Monitor struct {
 	// Guarded by mu.
 	settings Settings
 	servers  map[string]*Server
-	cluster  *upstream.Cluster // that serves
+	drained  map[string]time.Time // servers that were found and are lost, since when they are drained
+	cluster  *upstream.Cluster    // that serves
 	members  int
 	counts   map[int]count // of members, by tier
 	panicked bool
@@ -100,7 +102,7 @@ type Monitor struct {
 // New makes a Monitor without servers. It holds a goroutine while there is
 // something to check; [Monitor.Close] ends it.
 func New(o Options) *Monitor {
-	m := &Monitor{o: o, now: o.Now, wake: make(chan struct{}, 1), servers: map[string]*Server{}}
+	m := &Monitor{o: o, now: o.Now, wake: make(chan struct{}, 1), servers: map[string]*Server{}, drained: map[string]time.Time{}}
 	if m.now == nil {
 		m.now = time.Now
 	}
@@ -117,6 +119,8 @@ func (m *Monitor) Attach(e *upstream.Endpoint, startUp bool) {
 	s := m.servers[e.Name]
 	if s == nil {
 		s = &Server{name: e.Name, monitor: m, state: Initial(startUp, now), queue: -1}
+		s.drainedAt, s.drained = m.drained[e.Name]
+		delete(m.drained, e.Name)
 		m.servers[e.Name] = s
 	}
 	s.endpoints = append(s.endpoints, e)
@@ -147,17 +151,24 @@ func (m *Monitor) forgetLocked(s *Server) {
 	}
 	m.due.remove(s)
 	delete(m.servers, s.name)
+	if s.drained && m.settings.Found {
+		m.drained[s.name] = s.drainedAt // as many as an operator has named
+	}
 }
 
 // Serve makes the endpoints of c, all of them attached, what is looked after, by
 // settings. What is known of them stays; if the checks are others, by
 // Settings.Key, results start to count anew. Servers that are not in c are not
-// checked any more.
+// checked any more. With Settings.Found they may come back: that they are drained is
+// remembered then, since it was not the operator who has left them out.
 func (m *Monitor) Serve(settings Settings, c *upstream.Cluster) {
 	m.mu.Lock()
 	now := m.now()
 	other := settings.Key != m.settings.Key
 	m.settings, m.cluster = settings, c
+	if !settings.Found {
+		clear(m.drained)
+	}
 	judge := m.newJudge()
 
 	members := make(map[string]*upstream.Endpoint, len(c.Endpoints))
@@ -311,11 +322,11 @@ func (m *Monitor) Panicking() bool {
 func (m *Monitor) eject(s *Server, reason string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	s.tally.reset() // what is counted from here on is another story, if only to come here less
 	j := s.judge.Load()
 	if j == nil || s.ejection.Out || !s.member || m.closed {
 		return // another failure was first, or the rules have changed
 	}
-	s.tally.reset() // what is counted from here on is another story
 	ok := mayEject(m.sumLocked().out, m.members, j.o.Share)
 	if m.o.Hooks.Ejections != nil {
 		m.o.Hooks.Ejections(s.name, ok)
@@ -356,11 +367,11 @@ func (m *Monitor) returnLocked(s *Server, now time.Time) {
 
 // changedLocked tells of a change of s, which was available or not before.
 func (m *Monitor) changedLocked(s *Server, was bool, e Event) {
-	if s.available() != was {
-		m.tellAvailable(s)
-	}
 	if !s.member {
 		return
+	}
+	if s.available() != was {
+		m.tellAvailable(s)
 	}
 	m.recountLocked(s)
 	e.Server = s.name

@@ -104,11 +104,11 @@ func (t *tally) failure(o *Outlier, now time.Time) string {
 func (t *tally) turn(length time.Duration, now time.Time) {
 	began := t.began.Load()
 	age := now.UnixNano() - began
-	if age < int64(length) || !t.began.CompareAndSwap(began, now.UnixNano()) {
+	if age >= 0 && age < int64(length) || !t.began.CompareAndSwap(began, now.UnixNano()) {
 		return
 	}
 	t.old.clear()
-	if age < 2*int64(length) {
+	if age >= 0 && age < 2*int64(length) { // below 0: the clock was set back
 		t.old.tries.Store(t.now.tries.Load())
 		t.old.failures.Store(t.now.failures.Load())
 	}

@@ -162,6 +162,7 @@ type answer struct {
 	keep    bool // the body, up to MaxBody
 	status  int
 	body    []byte
+	seen    int // bytes of the body, up to MaxBody
 	full    bool
 	fields  exchange.Fields // copies, of the head
 	trailer exchange.Fields
@@ -179,10 +180,11 @@ func (a *answer) Head(h *exchange.Response, _ bool) error {
 
 // Data implements exchange.Sink.
 func (a *answer) Data(p []byte, end bool) error {
-	if room := MaxBody - len(a.body); a.keep || len(p) < room {
-		a.body = append(a.body, p[:min(len(p), max(room, 0))]...)
+	if a.keep {
+		a.body = append(a.body, p[:min(len(p), MaxBody-a.seen)]...)
 	}
-	if len(a.body) >= MaxBody && !end {
+	a.seen = min(a.seen+len(p), MaxBody)
+	if a.seen == MaxBody && !end {
 		a.full = true
 		return errEnough
 	}

@@ -92,6 +92,16 @@ func TestHTTPCheck(t *testing.T) {
 		{"the body does not", say("HTTP/1.1 200 OK\ncontent-length: 8\n\nload 123"), func(c *health.Check) { c.Match = regexp.MustCompile(`load \d\d$`) }, "unexpected body"},
 		{"a long body", say("HTTP/1.1 200 OK\n\ngood" + strings.Repeat("x", 1<<20)), func(c *health.Check) { c.Contains = "good" }, ""},
 		{"a long body that is not looked at", say("HTTP/1.1 200 OK\n\n" + strings.Repeat("x", 1<<20)), nil, ""},
+		{"an endless body that is not looked at", func(c net.Conn, _ *http.Request) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+			piece := strings.Repeat("x", 16<<10)
+			for range 10_000 {
+				time.Sleep(time.Millisecond) // of the test's clock
+				if _, err := io.WriteString(c, piece); err != nil {
+					return
+				}
+			}
+		}, nil, ""},
 		{"HEAD", say("HTTP/1.1 200 OK\ncontent-length: 5000\n\n"), func(c *health.Check) { c.Method = "HEAD" }, ""},
 	}
 	for _, tt := range tests {

@@ -106,7 +106,7 @@ func (m *Monitor) startDue(ctx context.Context) time.Duration {
 func (m *Monitor) startOne(ctx context.Context) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.due.wait(m.now()) > 0 || m.settings.Check == nil {
+	if m.due.wait(m.now()) > 0 || m.settings.Check == nil || ctx.Err() != nil { // another scheduler has taken over
 		return false
 	}
 	s := m.due.first()

@@ -36,6 +36,7 @@ func (p *Pool) enter(ctx context.Context, key Key, limit int, deadline time.Time
 		p.gates[key] = g
 	}
 	g.limit = limit
+	g.admit() // the limit may be higher than the one that they have met
 	if g.active < limit {
 		g.active++
 		p.mu.Unlock()
@@ -59,15 +60,20 @@ func (p *Pool) leave(key Key) {
 func (p *Pool) leaveLocked(key Key) {
 	g := p.gates[key]
 	g.active--
+	g.admit()
+	if g.active == 0 && g.queue.n == 0 {
+		delete(p.gates, key)
+	}
+}
+
+// admit lets in who waits, as far as there is room.
+func (g *gate) admit() {
 	for g.active < g.limit {
 		w := g.queue.pop()
 		if w == nil {
-			break
+			return
 		}
 		g.active++
 		w.grant <- grant{} // has room for one
-	}
-	if g.active == 0 && g.queue.n == 0 {
-		delete(p.gates, key)
 	}
 }

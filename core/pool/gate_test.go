@@ -103,6 +103,39 @@ func TestEndpointLimits(t *testing.T) {
 	put(p, limited, get(t, p, pool.Request{Endpoint: limited}))
 }
 
+// TestRaisedLimit: who waits when a reload raises the limit goes before who comes then.
+func TestRaisedLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &dialer{}
+		p := pool.New(pool.Options{Dial: d.dial, QueueTime: time.Minute})
+		defer p.Close()
+		narrow, wide := endpoint(t, "127.0.0.1:1"), endpoint(t, "127.0.0.1:1")
+		narrow.MaxRequests, wide.MaxRequests = 1, 3
+		get(t, p, pool.Request{Endpoint: narrow})
+		var first []string
+		var mu sync.Mutex
+		queue := func(name string, r pool.Request) {
+			go func() {
+				if _, _, err := p.Get(t.Context(), r); err == nil {
+					mu.Lock()
+					first = append(first, name)
+					mu.Unlock()
+				}
+			}()
+			synctest.Wait()
+		}
+		queue("a", pool.Request{Endpoint: narrow})
+		queue("b", pool.Request{Endpoint: narrow})
+		queue("late", pool.Request{Endpoint: wide})
+		mu.Lock()
+		if len(first) != 2 || first[0] == "late" || first[1] == "late" {
+			t.Errorf("%v have a connection, want a and b", first)
+		}
+		mu.Unlock()
+	})
+}
+
 // TestRequestLimitHammer: what many goroutines take, break and give up stays within
 // the limit, and adds up.
 func TestRequestLimitHammer(t *testing.T) {

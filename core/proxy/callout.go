@@ -141,6 +141,7 @@ func (x *state) pushCall(r *Call) error {
 // what has come of the call. err is what pushing it came to.
 func (x *state) endCall(a *answerSink, err error) (*CallAnswer, error) {
 	o := &x.out
+	x.disarm()
 	x.mu.Lock()
 	for x.running || x.pushers > 0 {
 		x.cond.Wait()

@@ -30,6 +30,7 @@ type outgoing struct {
 	// Of an answer that is not passed on: its status, 0: none, and what came of its
 	// body. Owned by who reads the answer.
 	dropped, droppedBytes int
+	droppedWhole          bool // and it was read to its end: the connection is as good as new
 
 	key     uint64             // hash of the upstream's Key; 0: none
 	wanted  *upstream.Endpoint // that the sticky cookie names; nil: none, or it is gone

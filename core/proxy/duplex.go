@@ -65,6 +65,8 @@ func (x *state) respond(up exchange.Upstream) {
 		x.failed(e)
 		err = x.answerFor(e)
 		x.mu.Lock()
+	default:
+		x.guardLocked() // there is no stream now whose deadline would end a call that never comes
 	}
 	o.respDone, o.respErr = true, err
 	x.running = false

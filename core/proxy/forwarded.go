@@ -12,7 +12,8 @@ import (
 // same things in Forwarded, which is kept and continued when a trusted peer sent it).
 //
 //   - A peer that is not in trust_proxy speaks for itself only: every
-//     x-forwarded-*, forwarded and x-real-ip that it sent is dropped.
+//     x-forwarded-*, forwarded and x-real-ip that it sent is dropped. So is the mark of
+//     a mirrored copy: a server that leaves out payments for copies would leave out its.
 //   - A peer in trust_proxy is believed: the client is the last address of
 //     x-forwarded-for (or else of Forwarded) that is not itself trusted.
 //   - Names with "_" for "-" are dropped whoever sent them: many upstreams
@@ -76,7 +77,7 @@ func speaksForOthers(name string) bool {
 	if strings.IndexByte(name, '_') >= 0 {
 		return underscored(name)
 	}
-	return name == "forwarded" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-")
+	return name == "forwarded" || name == "x-real-ip" || name == mirrorHeader || strings.HasPrefix(name, "x-forwarded-")
 }
 
 // underscored reports whether name becomes such a field when "_" is read as "-".
@@ -85,7 +86,7 @@ func underscored(name string) bool {
 	if strings.IndexByte(name, '_') < 0 {
 		return false
 	}
-	if equalDashed(name, "x-real-ip") {
+	if equalDashed(name, "x-real-ip") || equalDashed(name, mirrorHeader) {
 		return true
 	}
 	return len(name) > len(prefix) && equalDashed(name[:len(prefix)], prefix)

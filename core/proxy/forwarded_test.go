@@ -29,13 +29,20 @@ func TestForwarded(t *testing.T) {
 				"x-forwarded-for", "1.1.1.1", "x-forwarded-proto", "https", "x-forwarded-host", "evil", "x-forwarded-port", "1",
 				"x-forwarded-client-cert", "x", "forwarded", "for=1.1.1.1", "x-real-ip", "1.1.1.1",
 				"x_forwarded_for", "1.1.1.1", "x-forwarded_proto", "https", "x_real_ip", "1.1.1.1", "x_real-ip", "1.1.1.1",
+				"x-wproxy-mirror", "r", "x_wproxy-mirror", "r",
 			},
 			"192.0.2.1",
 			map[string]string{
 				"x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "http", "x-forwarded-host": "a.example.com",
 				"x-forwarded-port": "", "x-forwarded-client-cert": "", "forwarded": "", "x-real-ip": "",
 				"x_forwarded_for": "", "x-forwarded_proto": "", "x_real_ip": "", "x_real-ip": "",
+				"x-wproxy-mirror": "", "x_wproxy-mirror": "",
 			},
+		},
+		{
+			"a copy that a trusted wproxy sends", "10.0.0.1",
+			[]string{"x-wproxy-mirror", "r", "x_wproxy_mirror", "r"}, "10.0.0.1",
+			map[string]string{"x-wproxy-mirror": "r", "x_wproxy_mirror": ""},
 		},
 		{
 			"others are left alone", "192.0.2.1",

@@ -50,6 +50,11 @@ const (
 	// read, if they are there already, so that its connection can be used again.
 	maxDropped = 64 << 10
 
+	// maxFull is how many servers that are full a request leaves for another one. If one in
+	// ten has room, two requests of three find it; with all of 1,000 full, asking each would
+	// cost 10 ms of CPU time to say no.
+	maxFull = 10
+
 	// fullRetryAfter is the retry-after, in seconds, of the 503 for a full upstream:
 	// its queue is over by then.
 	fullRetryAfter = "1"

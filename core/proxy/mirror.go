@@ -12,7 +12,7 @@ import (
 )
 
 // mirrorHeader marks a copy, so that its receiver can leave out what must happen once.
-// The value is the route's name.
+// The value is the route's name. It is believed of trusted peers only (forwarded.go).
 const mirrorHeader = "x-wproxy-mirror"
 
 // A Mirror sends copies of a route's requests to another upstream and drops the

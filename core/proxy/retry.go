@@ -167,7 +167,11 @@ func (x *state) again(err error) bool {
 	x.mu.Lock()
 	ok := x.retryableLocked(e)
 	x.mu.Unlock()
-	x.drop(exchange.CodeCancel)
+	if o.dropped != 0 && o.droppedWhole {
+		x.closeUpstream()
+	} else {
+		x.drop(exchange.CodeCancel)
+	}
 	if e.Side == exchange.UpstreamSide && e.Op != "pick" {
 		x.failed(e)
 	}
@@ -195,9 +199,7 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && (full || e.Op == "dial" && e.Status == 504) {
 		return false // one that did not let us in in time would take as long again
 	}
-	now := x.p.now()
-	if !full && !o.to.Cluster.Budget.Take(now, x.route.Retry.least()) {
-		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
+	if full && o.free >= maxFull {
 		return false
 	}
 	o.next = nil
@@ -215,7 +217,13 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	if nothingDone := stale || o.next != nil && kindOf(e)&(OnConnect|OnRefused) != 0; !nothingDone {
 		wait = max(wait, x.route.Retry.backoff(o.tries-o.free))
 	}
+	now := x.p.now()
 	if !x.deadline.IsZero() && !now.Add(wait).Before(x.deadline) {
+		return false
+	}
+	// Last of all, as a try that is not made takes nothing.
+	if r := &x.route.Retry; !full && (r.Budget < 0 || !o.to.Cluster.Budget.Take(now, r.least())) {
+		o.to.Metrics.Retried(failureOf(e), metrics.RetryNoBudget)
 		return false
 	}
 	if !o.retried {
@@ -235,14 +243,15 @@ func (x *state) failed(e *exchange.Error) {
 	o := &x.out
 	o.lastFailure = failureOf(e)
 	o.endpoint.Live.Failures.Add(1)
-	if o.to.Timed && !isFull(e) && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
+	blamed := !x.waitedForClient(e)
+	if o.to.Timed && blamed && !isFull(e) && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing
 		now := x.p.now()
 		o.endpoint.ObserveLatency(max(now.Sub(o.began), failedLatency), now)
 	}
 	o.to.Cluster.Live.Failures.Add(1)
 	o.to.Metrics.Failed(o.lastFailure)
 	switch ob := o.endpoint.Observer; {
-	case ob == nil:
+	case ob == nil, !blamed:
 	case e.Op == opStatus:
 		ob.Answered(e.Status)
 	case o.reused && e.Retry == exchange.RetryIfReused: // that a connection at rest was closed says nothing about the server
@@ -250,6 +259,18 @@ func (x *state) failed(e *exchange.Error) {
 		ob.Failed(o.lastFailure)
 	}
 	x.showOutcome()
+}
+
+// waitedForClient reports whether e is the end of the request's time while its client
+// was still sending it, or taking the answer. The server may have been waiting too: else
+// who is slow enough could have one ejected after the other.
+func (x *state) waitedForClient(e *exchange.Error) bool {
+	if e.Reason != reasonTimeout {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.out.claimed || !x.out.sentEnd && !x.out.upgrade
 }
 
 // reasonOfTry is what the access log says of a failed try: its status, or failure.

@@ -226,6 +226,11 @@ func (s inlet) Trailer(f *exchange.Fields) error {
 func (x *state) guard() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.guardLocked()
+}
+
+// guardLocked is guard with mu held.
+func (x *state) guardLocked() {
 	x.guarded = true
 	x.armLocked()
 }

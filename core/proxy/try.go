@@ -15,12 +15,12 @@ const opStatus = "answer"
 // waited for.
 var errDropped = errors.New("proxy: the answer is not passed on")
 
-// feedFrom reads the answer of the current try; the error is what became of the try.
+// feedFrom reads the answer of the current try; the error is what became of the try. The
+// stream stays where it is: on the response's goroutine, the request's may be about to
+// push its end into it.
 func (x *state) feedFrom(up exchange.Upstream) error {
 	err := up.Feed(incoming{x})
-	if err == nil && x.out.dropped != 0 { // read whole: the connection is as good as new
-		x.closeUpstream()
-	}
+	x.out.droppedWhole = err == nil && x.out.dropped != 0
 	return x.tryError(err)
 }
 
@@ -66,7 +66,7 @@ func (x *state) dropAnswer(h *exchange.Response) bool {
 	if !ok || !x.prepareTry(e, wait) {
 		return false
 	}
-	o.dropped, o.droppedBytes = h.Status, 0
+	o.dropped, o.droppedBytes, o.droppedWhole = h.Status, 0, false
 	return true
 }
 

@@ -35,9 +35,9 @@ type Cluster struct {
 	panic   atomic.Bool
 
 	// Live counts exchanges on the whole cluster.
-	// Clusters made by With share it. It is not nil.
+	// Clusters made by With and Empty share it. It is not nil.
 	Live *Live
-	// Budget bounds the retries of everybody who uses the cluster, or one made by With.
+	// Budget bounds the retries of everybody who uses the cluster, or one made from it.
 	Budget *Budget
 }
 
@@ -57,7 +57,13 @@ func NewCluster(name string, endpoints []*Endpoint, host string) (*Cluster, erro
 
 // NewEmpty makes a cluster without servers: one whose servers are still to be found.
 func NewEmpty(name, host string) *Cluster {
-	c := &Cluster{Name: name, changes: &Changes{}, Live: &Live{}, Budget: &Budget{at: time.Now()}}
+	return (&Cluster{Name: name, Live: &Live{}, Budget: &Budget{at: time.Now()}}).Empty(host)
+}
+
+// Empty returns a cluster without servers that is another configuration of c's
+// upstream: it has the same live counters and budget.
+func (c *Cluster) Empty(host string) *Cluster {
+	c = &Cluster{Name: c.Name, changes: &Changes{}, Live: c.Live, Budget: c.Budget}
 	switch host {
 	case "":
 	case "server":

@@ -29,7 +29,7 @@ func (e *Endpoint) Latency(now time.Time) time.Duration {
 	return time.Duration(e.latency.value(now.UnixNano()))
 }
 
-// LatencyAt is Latency in ns, for a time in ns since 1970.
+// LatencyAt is Latency in ns, for a time in ns since 1970; 0: as it was last written.
 func (e *Endpoint) LatencyAt(now int64) float64 { return e.latency.value(now) }
 
 func (l *latency) observe(took time.Duration, now time.Time) {
@@ -49,12 +49,17 @@ func (l *latency) observe(took time.Duration, now time.Time) {
 }
 
 // value halves the average for each half-life without an answer; between two
-// of them the line is straight, which costs no call of Exp.
+// of them the line is straight, which costs no call of Exp. An answer of the future has
+// come before the clock was set back: it is taken for as old, since a server that was
+// slow must not wait for that time. With 0 for now nothing fades.
 func (l *latency) value(now int64) float64 {
 	v := math.Float64frombits(l.nanos.Load())
-	idle := now - l.at.Load()
-	if v == 0 || idle <= 0 {
+	if v == 0 || now == 0 {
 		return v
+	}
+	idle := now - l.at.Load()
+	if idle < 0 {
+		idle = -idle
 	}
 	halves := float64(idle) * (1 / float64(latencyHalfLife))
 	whole := uint64(min(halves, 60))
