@@ -91,6 +91,7 @@ func (c *conn) fill() error {
 		n, err := c.nc.Read(in.p)
 		if n > 0 {
 			in.w, in.last = n, c.now()
+			c.heard.Store(int64(in.last))
 			return nil
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {

@@ -226,6 +226,9 @@ func (c *conn) admitData(h http2.FrameHeader, n int, end bool) (refused, failed 
 	case idle:
 		return nil, protocol()
 	case s == nil && ours:
+		if !c.counts.lateData.add(c.now(), rateLateData) {
+			return nil, calm(ReasonLateFlood)
+		}
 		return errDropped, nil // on its way when we reset the stream
 	case s == nil || s.ended:
 		return &streamError{h.StreamID, http2.ErrCodeStreamClosed, ReasonStreamClosed}, nil
