@@ -135,6 +135,7 @@ func New(o Options) *Pool {
 func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) {
 	key := KeyOf(r.Endpoint)
 	r.Upgrade = r.Upgrade && p.o.Multiplex == Maybe // elsewhere all connections are alike
+	var awaited *dialing                            // has ended, or nil
 	p.mu.Lock()
 	for {
 		if p.closed {
@@ -143,10 +144,15 @@ func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) 
 		}
 		s := p.serverLocked(key)
 		if p.o.Multiplex != Never && !r.Upgrade {
-			if c := p.shareLocked(key, s); c != nil {
+			c := p.shareLocked(key, s)
+			if awaited != nil && awaited.waiting == 0 {
+				p.offerAllLocked(key)
+			}
+			if c != nil {
 				p.mu.Unlock()
 				return c, 0, nil
 			}
+			awaited = nil
 			s = p.serverLocked(key) // those that were of no use may have been the last
 		}
 		if n := len(s.idle); n > 0 && !r.Fresh {
@@ -162,10 +168,11 @@ func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) 
 			continue
 		}
 		if d := s.dialing; d != nil && !r.Upgrade && !p.single && d.waiting < p.o.Streams-1 {
-			if err := p.await(ctx, d, r.Deadline); err != nil { // unlocks
+			if err := p.await(ctx, key, d, r.Deadline); err != nil { // unlocks meanwhile
+				p.mu.Unlock()
 				return nil, 0, err
 			}
-			p.mu.Lock()
+			awaited = d
 			continue
 		}
 		if p.o.PerServer <= 0 || s.open < p.o.PerServer {
@@ -177,6 +184,10 @@ func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) 
 			c := p.popLocked(s, 0)
 			p.mu.Unlock()
 			_ = c.Close()
+			return p.dial(ctx, key, r) // in its place
+		}
+		if r.Upgrade && p.yieldLocked(s) {
+			p.mu.Unlock()
 			return p.dial(ctx, key, r) // in its place
 		}
 		g, err := p.wait(ctx, s, key, &r) // unlocks
