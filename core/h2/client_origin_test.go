@@ -22,7 +22,9 @@ func TestClientSilentConnection(t *testing.T) {
 	giveUp := map[string]func(s exchange.Upstream){
 		"read timeout": func(exchange.Upstream) {},
 		"deadline":     func(s exchange.Upstream) { s.(exchange.Deadliner).SetDeadline(time.Now().Add(wait)) },
-		"reset":        func(s exchange.Upstream) { time.AfterFunc(wait-time.Millisecond, func() { s.Reset(exchange.CodeCancel) }) },
+		"reset": func(s exchange.Upstream) {
+			time.AfterFunc(wait-time.Millisecond, func() { s.Reset(exchange.CodeCancel) })
+		},
 	}
 	for name, f := range giveUp {
 		for _, silent := range []bool{true, false} {
