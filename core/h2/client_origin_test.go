@@ -21,7 +21,7 @@ func TestClientSilentConnection(t *testing.T) {
 	const wait = 3 * time.Second
 	giveUp := map[string]func(s exchange.Upstream){
 		"read timeout": func(exchange.Upstream) {},
-		"deadline":     func(s exchange.Upstream) { s.(exchange.Deadliner).SetDeadline(time.Now().Add(wait)) },
+		"deadline":     func(s exchange.Upstream) { setDeadline(s, wait) },
 		"reset": func(s exchange.Upstream) {
 			time.AfterFunc(wait-time.Millisecond, func() { s.Reset(exchange.CodeCancel) })
 		},
@@ -267,4 +267,63 @@ func TestClientContradiction(t *testing.T) {
 		}
 		release(s)
 	})
+}
+
+// TestClientBlockedWrite: an upstream that opens its windows and does not read holds
+// nobody beyond deadline, Reset or write timeout.
+func TestClientBlockedWrite(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		how    func(s exchange.Upstream)
+		after  time.Duration
+		status int
+		reason string
+	}{
+		{"deadline", func(s exchange.Upstream) { setDeadline(s, time.Second) }, time.Second, 504, h2.ReasonDeadline},
+		{"reset", func(s exchange.Upstream) { time.AfterFunc(time.Second, func() { s.Reset(exchange.CodeCancel) }) }, time.Second, 0, h2.ReasonReset},
+		{"timeout", func(exchange.Upstream) {}, 3 * time.Second, 504, h2.ReasonWriteTimeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				stop := make(chan struct{})
+				settings := []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 1 << 30}}
+				c, _ := scripted(t, &h2.ClientOptions{WriteTimeout: 3 * time.Second}, settings, func(o *origin) {
+					_ = o.fr.WriteWindowUpdate(0, 1<<30)
+					<-stop
+				})
+				synctest.Wait()
+				s, late := open(t, c), open(t, c)
+				tt.how(s)
+				start := time.Now()
+				if err := s.Head(newRequest("POST", "/", exchange.LengthUnknown), false); err != nil {
+					t.Fatal(err)
+				}
+				var err error
+				for p := make([]byte, 10_000); err == nil; {
+					err = s.Data(p, false)
+				}
+				var e *exchange.Error
+				if took := time.Since(start); !errors.As(err, &e) || e.Status != tt.status || e.Reason != tt.reason || took != tt.after {
+					t.Errorf("got %v after %v, want %d %s after %v", err, took, tt.status, tt.reason, tt.after)
+				}
+				s.Reset(exchange.CodeCancel)
+				start = time.Now()
+				_ = late.Head(newRequest("GET", "/", 0), true) // it may be too late for it
+				if took := time.Since(start); took > 0 {
+					t.Errorf("another one's head was held up for %v", took)
+				}
+				close(stop)
+				release(late)
+				release(s)
+			})
+		})
+	}
+}
+
+func setDeadline(s exchange.Upstream, d time.Duration) {
+	if x, ok := s.(exchange.Deadliner); ok {
+		x.SetDeadline(time.Now().Add(d))
+	}
 }

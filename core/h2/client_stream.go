@@ -332,6 +332,9 @@ func (x *clientStream) streamError(op string, err error) *exchange.Error {
 		return of
 	case of != nil: // what the upstream broke, or the end of its connection
 		e.Reason, e.Err = of.Reason, of.Err
+		if of.Reason == ReasonWriteTimeout { // of the connection
+			e.Status = http.StatusGatewayTimeout
+		}
 		if of.Reason == ReasonClosed && x.reused {
 			e.Retry = exchange.RetryIfReused
 		}

@@ -113,6 +113,10 @@ const (
 	// streams) and does not read is cut off there.
 	maxBacklog = 128 << 10
 
+	// slowTime is how long a write may take so that the next one may be expected not to
+	// block: copying to the kernel takes microseconds.
+	slowTime = 10 * time.Millisecond
+
 	// maxTurns is how many writes a goroutine does for others, one after the
 	// other, before it starts a goroutine for it and goes on with its own work.
 	maxTurns = 4
