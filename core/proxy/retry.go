@@ -11,6 +11,7 @@ import (
 const (
 	reasonTimeout       = "timeout"        // the route's timeout
 	reasonUpstreamReset = "upstream_reset" // where a codec gives no name
+	reasonRefused       = "refused_stream" // a codec's: the server itself, not its connection, takes no more
 )
 
 // tryFacts are what decides whether a request may be tried again.
@@ -84,15 +85,16 @@ func (x *state) again(err error) bool {
 	if !ok || !x.deadline.IsZero() && !x.p.now().Before(x.deadline) {
 		return false
 	}
-	stale := o.reused && e.Op != "dial"
+	stale := o.reused && e.Op != "dial" && e.Reason != reasonRefused
 	if !stale {
 		o.tried = append(o.tried, o.endpoint)
 		if o.to.Picker.Pick(0, o.tried) == nil { // nowhere else to go
-			if e.Op != "dial" || e.Status == 504 {
+			if e.Retry != exchange.RetryAlways || e.Status == 504 {
 				return false
 			}
-			// One that refused may be restarting, and asking again is cheap;
-			// one that did not answer in time would take as long again.
+			// One that refused may be restarting, or have been full for a moment, and
+			// asking again is cheap; one that did not answer in time would take as
+			// long again.
 			o.tried = o.tried[:0]
 		}
 	}
