@@ -327,3 +327,46 @@ func setDeadline(s exchange.Upstream, d time.Duration) {
 		x.SetDeadline(time.Now().Add(d))
 	}
 }
+
+// TestClientRefusesItsAnswer: an upstream that has begun to answer has looked at the
+// request, whatever it says afterwards: nothing that fails then may be sent again, also
+// when it is the writer who hears of it.
+func TestClientRefusesItsAnswer(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(o *origin){
+		"refused": func(o *origin) { _ = o.fr.WriteRSTStream(1, http2.ErrCodeRefusedStream) },
+		"goaway":  func(o *origin) { _ = o.fr.WriteGoAway(0, http2.ErrCodeNo, nil) },
+		"closed":  func(o *origin) { _ = o.nc.Close() },
+	} {
+		for _, status := range []string{"103", "200"} {
+			t.Run(name+" behind "+status, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					c, _ := scripted(t, nil, nil, func(o *origin) {
+						o.await(http2.FrameData)
+						o.head(1, false, ":status", status)
+						time.Sleep(time.Second)
+						end(o)
+						o.drain()
+					})
+					s := open(t, c)
+					if err := s.Head(newRequest("POST", "/", exchange.LengthUnknown), false); err != nil {
+						t.Fatal(err)
+					}
+					if err := errors.Join(s.Data([]byte("x"), false), s.Data(nil, false)); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(2 * time.Second)
+					var e *exchange.Error
+					if err := s.Data([]byte("x"), true); !errors.As(err, &e) || e.Retry != exchange.RetryNever {
+						t.Errorf("Data: got %v", err)
+					}
+					if err := s.Feed(new(response)); !errors.As(err, &e) || e.Retry != exchange.RetryNever {
+						t.Errorf("Feed: got %v", err)
+					}
+					release(s)
+				})
+			})
+		}
+	}
+}

@@ -92,13 +92,7 @@ func (x *clientStream) readError(err error) error {
 	}
 	e := x.streamError(op, err)
 	x.c.mu.Lock()
-	begun := x.final || x.interims > 0
-	x.c.mu.Unlock()
-	if begun && e.Side == exchange.UpstreamSide {
-		e.Retry = exchange.RetryNever
-		if e.Reason == ReasonClosed || e.Reason == ReasonGoAway || e.Reason == ReasonRefused {
-			e.Reason = ReasonTruncated
-		}
-	}
+	defer x.c.mu.Unlock()
+	x.judgeRetry(e)
 	return e
 }

@@ -294,7 +294,7 @@ func (x *clientStream) unsent() error {
 	return e
 }
 
-// writeError says what an error while writing the request means.
+// writeError says what an error while writing the request means. c.mu is held.
 func (x *clientStream) writeError(err error) error {
 	const op = "write request"
 	switch {
@@ -307,7 +307,21 @@ func (x *clientStream) writeError(err error) error {
 	case errors.Is(err, errTimeout):
 		return &exchange.Error{Op: op, Side: exchange.UpstreamSide, Status: http.StatusGatewayTimeout, Reason: ReasonWriteTimeout, Err: err}
 	}
-	return x.streamError(op, err)
+	e := x.streamError(op, err)
+	x.judgeRetry(e)
+	return e
+}
+
+// judgeRetry takes back what e says of sending the request again if the upstream has
+// begun to answer: it has looked at the request, whatever it says of that. c.mu is held.
+func (x *clientStream) judgeRetry(e *exchange.Error) {
+	if !x.final && x.interims == 0 || e.Side != exchange.UpstreamSide {
+		return
+	}
+	e.Retry = exchange.RetryNever
+	if e.Reason == ReasonClosed || e.Reason == ReasonGoAway || e.Reason == ReasonRefused {
+		e.Reason = ReasonTruncated
+	}
 }
 
 // streamError says what it means that the stream was reset, or its connection lost.
