@@ -86,7 +86,6 @@ type Pool struct {
 	idle    int    // connections at rest, over all servers
 	tick    uint64 // sweeps so far: the clock by which connections age
 	closed  bool
-	single  bool        // the connection that was made last is no Multiplexer: others will be like it
 	sweeper *time.Timer // the one sweeper; armed while something rests
 	armed   bool
 }
@@ -100,6 +99,7 @@ type server struct {
 	shared  []*shared // in the order in which they were made
 	leaving []*shared // that take no more exchanges, and have some; not counted in open
 	dialing *dialing  // the dial that was begun last; nil: it is over
+	single  bool      // the connection that was made last is no Multiplexer: others will be like it
 }
 
 type resting struct {
@@ -167,7 +167,7 @@ func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) 
 			p.freeLocked(key)
 			continue
 		}
-		if d := s.dialing; d != nil && !r.Upgrade && !p.single && d.waiting < p.o.Streams-1 {
+		if d := s.dialing; d != nil && !r.Upgrade && !s.single && d.waiting < p.o.Streams-1 {
 			if err := p.await(ctx, key, d, r.Deadline); err != nil { // unlocks meanwhile
 				p.mu.Unlock()
 				return nil, 0, err

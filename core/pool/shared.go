@@ -183,7 +183,7 @@ func (p *Pool) endDial(ctx context.Context, key Key, d *dialing, c Conn, err err
 		return
 	}
 	m, ok := c.(Multiplexer)
-	if p.single = !ok; p.single {
+	if s.single = !ok; s.single {
 		return
 	}
 	h := &shared{c: m, users: 1}

@@ -2,11 +2,13 @@ package pool_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"wproxy/core/pool"
+	"wproxy/core/upstream"
 )
 
 // TestSlotsOfWhoHasLeft: slots that are free because those who waited for the dial have
@@ -178,6 +180,37 @@ func TestClosedWhileDialling(t *testing.T) {
 		}
 		if st := p.Stats(); st.Open != 0 || st.Idle != 0 || d.open.Load() != 0 {
 			t.Errorf("got %+v, %d open", st, d.open.Load())
+		}
+	})
+}
+
+// TestMixedServers: that one server of an upstream has only connections for one exchange
+// says nothing of another.
+func TestMixedServers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		plain := &muxDialer{plain: true, takes: time.Second}
+		many := &muxDialer{slots: 100, takes: time.Second}
+		one, other := endpoint(t, "127.0.0.1:1"), endpoint(t, "127.0.0.1:2")
+		p := pool.New(pool.Options{Multiplex: pool.Maybe, Dial: func(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
+			if e == one {
+				return plain.dial(ctx, e)
+			}
+			return many.dial(ctx, e)
+		}})
+		defer p.Close()
+		get(t, p, pool.Request{Endpoint: one})
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if _, _, err := p.Get(t.Context(), pool.Request{Endpoint: other}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := many.n.Load(); n != 1 {
+			t.Errorf("%d dials, want 1", n)
 		}
 	})
 }
