@@ -117,6 +117,24 @@ func (p *Pool) offerAllLocked(key Key) {
 	}
 }
 
+// lookAgain gives what has come free at a server, without anybody's giving it back, to
+// those who wait: it has allowed more streams, or a connection takes none any more.
+func (p *Pool) lookAgain(key Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.servers[key]
+	if s == nil {
+		return
+	}
+	for _, h := range slices.Clone(s.shared) {
+		if h.c.Usable() {
+			p.offerLocked(s, h)
+		} else {
+			p.retireLocked(key, s, h)
+		}
+	}
+}
+
 // yieldLocked closes a connection that nobody uses: another one takes its place. False:
 // there is none.
 func (p *Pool) yieldLocked(s *server) bool {

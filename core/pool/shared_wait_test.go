@@ -214,3 +214,38 @@ func TestMixedServers(t *testing.T) {
 		}
 	})
 }
+
+// TestNews: who waits hears of it, soon, when a server allows more streams, or says that it
+// leaves, although nobody gives anything back.
+func TestNews(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]func(m *mux){
+		"more": func(m *mux) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.slots = 2
+		},
+		"leaves": func(m *mux) { m.goAway() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &muxDialer{slots: 1}
+			p := pool.New(pool.Options{Dial: d.dial, Multiplex: pool.Always, PerServer: 1, QueueTime: time.Second})
+			e := endpoint(t, "127.0.0.1:1")
+			m := getMux(t, p, e)
+			time.AfterFunc(300*time.Millisecond, func() { f(m) })
+			start := time.Now()
+			c, _, err := p.Get(t.Context(), pool.Request{Endpoint: e})
+			if took := time.Since(start); err != nil || took > 400*time.Millisecond {
+				t.Errorf("%s: got %v after %v", name, err, took)
+			}
+			if x, ok := c.(*mux); ok {
+				putMux(p, e, x)
+			}
+			putMux(p, e, m)
+			p.Close()
+			if st := p.Stats(); st.Open != 0 || st.Idle != 0 || d.open.Load() != 0 {
+				t.Errorf("%s: got %+v, %d open", name, st, d.open.Load())
+			}
+		})
+	}
+}

@@ -78,17 +78,27 @@ func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant,
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+	var news <-chan time.Time
+	if p.o.Multiplex != Never {
+		t := time.NewTicker(newsTime)
+		defer t.Stop()
+		news = t.C
+	}
 	var err error
-	select {
-	case g, ok := <-w.grant:
-		if !ok {
-			return grant{}, unavailable("pool_closed")
+	for err == nil {
+		select {
+		case g, ok := <-w.grant:
+			if !ok {
+				return grant{}, unavailable("pool_closed")
+			}
+			return g, nil
+		case <-news:
+			p.lookAgain(key)
+		case <-timer.C:
+			err = unavailable("queue_timeout")
+		case <-ctx.Done():
+			err = ctx.Err()
 		}
-		return g, nil
-	case <-timer.C:
-		err = unavailable("queue_timeout")
-	case <-ctx.Done():
-		err = ctx.Err()
 	}
 
 	p.mu.Lock()
