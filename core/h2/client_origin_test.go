@@ -370,3 +370,37 @@ func TestClientRefusesItsAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestClientHalfData: an answer that stops within a DATA frame has stopped, and is no slow
+// head; an answer that is cut so never looks complete.
+func TestClientHalfData(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := scripted(t, &h2.ClientOptions{ReadTimeout: 3 * time.Second}, nil, func(o *origin) {
+			o.await(http2.FrameHeaders)
+			o.await(http2.FrameHeaders)
+			o.head(1, false, ":status", "200")
+			_, _ = o.nc.Write([]byte{0, 0, 100, 0, 1, 0, 0, 0, 1, 'x', 'x'})
+			o.drain()
+		})
+		s, other := open(t, c), open(t, c)
+		for _, x := range []exchange.Upstream{s, other} {
+			if err := x.Head(newRequest("GET", "/", 0), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		failed := make(chan error, 1)
+		go func() { failed <- other.Feed(new(response)) }()
+		var r response
+		var e *exchange.Error
+		if err := s.Feed(&r); !errors.As(err, &e) || e.Reason != h2.ReasonReadTimeout || e.Retry != exchange.RetryNever {
+			t.Errorf("got %v", err)
+		}
+		if _, data, _, ended := r.Message(); data != "xx" || ended {
+			t.Errorf("got %q, ended: %v", data, ended)
+		}
+		wantError(t, <-failed, 504, h2.ReasonReadTimeout, exchange.RetryNever)
+		release(s)
+		release(other)
+	})
+}

@@ -346,7 +346,7 @@ func (x *clientStream) streamError(op string, err error) *exchange.Error {
 		return of
 	case of != nil: // what the upstream broke, or the end of its connection
 		e.Reason, e.Err = of.Reason, of.Err
-		if of.Reason == ReasonWriteTimeout { // of the connection
+		if of.Reason == ReasonWriteTimeout || of.Reason == ReasonReadTimeout { // of the connection
 			e.Status = http.StatusGatewayTimeout
 		}
 		if of.Reason == ReasonClosed && x.reused {

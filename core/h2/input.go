@@ -141,12 +141,15 @@ func (c *conn) patience(now moment) (moment, error) {
 		return 0, c.err
 	}
 	if in.frame != 0 {
-		until := in.frame + o.HeaderTime
+		until, reason := in.frame+o.HeaderTime, ReasonHeadTimeout
 		if in.body {
 			until = max(in.last, in.frame) + o.ReadTimeout
 		}
+		if in.body && c.client {
+			reason = ReasonReadTimeout // as Feed would say, at the same moment
+		}
 		if now >= until {
-			return 0, &connError{http2.ErrCodeEnhanceYourCalm, ReasonHeadTimeout}
+			return 0, &connError{http2.ErrCodeEnhanceYourCalm, reason}
 		}
 		return until, nil
 	}
