@@ -146,12 +146,17 @@ func relay(c exchange.Client, up exchange.Upstream) {
 	}()
 	select {
 	case <-begun:
+	case err := <-fed: // a short request may be over before this is looked at
+		fed <- err
+	}
+	select {
+	case <-begun:
 		if err := up.Feed(answer{c}); err != nil {
 			c.Reset(exchange.CodeInternal)
 			up.Reset(exchange.CodeCancel)
 		}
 		<-fed
-	case <-fed:
+	default: // it has no head
 		c.Reset(exchange.CodeInternal)
 	}
 	if r, ok := up.(exchange.Releaser); ok {

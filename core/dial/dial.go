@@ -62,7 +62,8 @@ func New(o Options) *Dialer {
 // upstream_connect_timeout, upstream_unresolved, and of TLS upstream_tls_verify (the
 // certificate is not believed), upstream_tls_timeout, upstream_alpn (no protocol in
 // common) and upstream_tls_handshake (anything else), of HTTP/2 upstream_no_http2 (the
-// server does not speak it), or ctx's error when that was done first.
+// server does not speak it) and upstream_tls_alert (it has ended TLS behind the handshake),
+// or ctx's error when that was done first.
 func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
 	total, cancel := context.WithTimeout(ctx, d.o.Total)
 	defer cancel()
@@ -111,7 +112,10 @@ func (d *Dialer) ready(ctx context.Context, c pool.Conn) error {
 		return nil
 	}
 	e := tlsError("upstream_no_http2", err)
-	if ctx.Err() != nil {
+	switch op, ok := errors.AsType[*net.OpError](err); {
+	case ok && op.Op == "remote error": // an alert; crypto/tls does not export its type
+		e.Reason = "upstream_tls_alert"
+	case ctx.Err() != nil:
 		e.Status = 504
 	}
 	return e

@@ -32,6 +32,7 @@ type files struct {
 	// Guarded by mu.
 	held   *material
 	stamps [3]stamp
+	told   [3]stamp // of the files that Reloaded was told of last
 	looked time.Time
 }
 
@@ -54,6 +55,8 @@ func (s stamp) same(t stamp) bool {
 		(s.info == nil || os.SameFile(s.info, t.info))
 }
 
+func same(a, b *[3]stamp) bool { return a[0].same(b[0]) && a[1].same(b[1]) && a[2].same(b[2]) }
+
 func openFiles(o *TLSOptions) (*files, error) {
 	f := &files{o: o, looked: time.Now()}
 	f.stamps = f.look()
@@ -74,7 +77,7 @@ func (f *files) current() *material {
 	}
 	f.looked = time.Now()
 	now := f.look()
-	if now[0].same(f.stamps[0]) && now[1].same(f.stamps[1]) && now[2].same(f.stamps[2]) {
+	if same(&now, &f.stamps) {
 		return f.held
 	}
 	held, err := f.read()
@@ -84,7 +87,8 @@ func (f *files) current() *material {
 	if err == nil {
 		f.held = held
 	}
-	if f.o.Reloaded != nil {
+	if again := err != nil && same(&now, &f.told); f.o.Reloaded != nil && !again {
+		f.told = now
 		f.o.Reloaded(err)
 	}
 	return f.held

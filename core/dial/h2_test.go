@@ -149,3 +149,33 @@ func TestNoHTTP2(t *testing.T) {
 		wantTLSError(t, err, tt.status, "upstream_no_http2")
 	}
 }
+
+// TestHTTP2Alert: a TLS 1.3 server that does not like the certificate that it is shown,
+// or misses one, says so behind the handshake. That is no server without HTTP/2.
+func TestHTTP2Alert(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t)
+	cfg := &tls.Config{
+		Certificates: []tls.Certificate{server(ca, "127.0.0.1")}, NextProtos: []string{"h2"},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
+	}
+	address := serve(t, func(nc net.Conn) {
+		if tls.Server(nc, cfg).HandshakeContext(t.Context()) == nil {
+			t.Error("the server wants no certificate")
+		}
+		_, _ = io.Copy(io.Discard, nc) // a reset would outrun the alert
+	})
+	for _, p := range []dial.Protocol{dial.Auto, dial.HTTP2} {
+		o := dial.Options{
+			Protocol: p, TLS: newTLS(t, dial.TLSOptions{CA: caFile(t, ca), MinVersion: tls.VersionTLS13}),
+			NewConn:  func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, nil) },
+			NewHTTP2: func(nc net.Conn) pool.Conn { return h2.NewClientConn(nc, nil) },
+		}
+		e, err := upstream.NewEndpoint("https://"+address, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = dial.New(o).Dial(t.Context(), e)
+		wantTLSError(t, err, 502, "upstream_tls_alert")
+	}
+}

@@ -345,6 +345,11 @@ func TestTLSClientCertificate(t *testing.T) {
 	if err := <-reloads; !errors.As(err, &fe) || !strings.Contains(err.Error(), cert) {
 		t.Errorf("bad file: told %v", err)
 	}
+	dial.Expire(s)
+	shows("two")
+	if len(reloads) > 0 {
+		t.Errorf("told again although nothing has changed: %v", <-reloads)
+	}
 	write("three")
 	dial.Expire(s)
 	shows("three")

@@ -76,7 +76,8 @@ type ClientConn struct {
 	// Guarded by conn.mu.
 	reserved int    // slots that are taken, and no stream yet
 	next     uint32 // id of the next stream
-	leaving  bool   // the upstream takes no more
+	leaving  bool   // no more are opened
+	asked    moment // when the first request was complete behind which nothing has come
 	free     []*clientStream
 }
 
@@ -133,12 +134,15 @@ func (c *ClientConn) Ready(ctx context.Context) error {
 func (c *ClientConn) Reserve() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.usableLocked() || c.reserved+len(c.streams) >= min(c.max, int(min(c.peer.streams, maxWindow))) {
+	if !c.usableLocked() || c.reserved+len(c.streams) >= c.most() {
 		return false
 	}
 	c.reserved++
 	return true
 }
+
+// most returns how many streams there may be now. c.mu is held.
+func (c *ClientConn) most() int { return min(c.max, int(min(c.peer.streams, maxWindow))) }
 
 // Open returns the stream of the exchange that Reserve has taken the slot for. It never
 // blocks and does not look at ctx: who wants the stream to end calls Reset.
@@ -205,15 +209,34 @@ func (c *ClientConn) rest() { c.free = nil }
 func (c *ClientConn) away(last uint32, code http2.ErrCode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leaving = true
 	err := &unprocessedError{code}
 	for id, s := range c.streams {
-		if id > last {
+		switch {
+		case id <= last:
+		case s.ended: // it has been answered, whatever is said of it now
+			s.shut(nil, false)
+		default:
 			s.shut(err, false)
 		}
 	}
-	c.goingAway = goingNow
+	c.leave()
+}
+
+// leave makes c take no more exchanges. It ends with those that are under way. c.mu is held.
+func (c *ClientConn) leave() {
+	c.leaving, c.goingAway = true, goingNow
 	c.kick()
+}
+
+// judge is called when an exchange is given up. If c has been silent since a request was
+// sent, its other end may have vanished: TCP would find that out in a quarter of an hour, a
+// keep-alive in minutes, and every request until then would wait as long as this one.
+// Like a connection of HTTP/1.1, it is not used again. c.mu is held.
+func (c *ClientConn) judge() {
+	if c.leaving || c.err != nil || c.asked <= moment(c.heard.Load()) || c.now() < c.asked+silentTime {
+		return
+	}
+	c.leave()
 }
 
 // An unprocessedError is why calls fail on a stream that the upstream has not looked at.
@@ -228,6 +251,9 @@ func (c *ClientConn) head(id uint32, s *stream, b *block, end bool) error {
 	if s == nil || c.streams[id] != s {
 		if _, idle, _ := c.find(id); idle {
 			return protocol()
+		}
+		if !c.counts.lateHeads.add(c.now(), rateLateHeads) {
+			return calm(ReasonLateFlood)
 		}
 		return nil // on its way when the stream was closed
 	}
@@ -260,6 +286,9 @@ func (x *clientStream) received(b *block, end bool) error {
 			return &streamError{x.id, http2.ErrCodeEnhanceYourCalm, ReasonInterim}
 		}
 		if h.Status != 100 { // rule 7: wproxy has told its client so itself
+			if x.waiting += interimSize(h); x.waiting > x.c.o.MaxHead {
+				return &streamError{x.id, http2.ErrCodeEnhanceYourCalm, ReasonInterim}
+			}
 			next := new(exchange.Response)
 			*next, x.resp = x.resp, *next
 			x.interim = append(x.interim, next)
@@ -278,6 +307,9 @@ func (x *clientStream) received(b *block, end bool) error {
 	x.over()
 	return nil
 }
+
+// interimSize is the size of a 1xx head, as in DefaultMaxHead.
+func interimSize(h *exchange.Response) int { return h.Fields.Size() + (h.Fields.Len()+1)*32 }
 
 // trailers takes the field section behind the body. c.mu is held.
 func (x *clientStream) trailers(b *block, end bool) error {

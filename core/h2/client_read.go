@@ -24,7 +24,7 @@ func (x *clientStream) Feed(dst exchange.Sink[*exchange.Response]) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		x.reset(errorCode(exchange.CodeCancel), exchange.ErrReset)
+		x.giveUp(errorCode(exchange.CodeCancel))
 		c.flushAside()
 		return err
 	}
@@ -50,6 +50,7 @@ func (x *clientStream) feedHeads(dst exchange.Sink[*exchange.Response], l limit)
 		case len(x.interim) > 0:
 			h := x.interim[0]
 			x.interim = append(x.interim[:0], x.interim[1:]...)
+			x.waiting -= interimSize(h)
 			c.mu.Unlock()
 			if err := dst.Head(h, false); err != nil {
 				return false, err
@@ -91,13 +92,7 @@ func (x *clientStream) readError(err error) error {
 	}
 	e := x.streamError(op, err)
 	x.c.mu.Lock()
-	begun := x.final || x.interims > 0
-	x.c.mu.Unlock()
-	if begun && e.Side == exchange.UpstreamSide {
-		e.Retry = exchange.RetryNever
-		if e.Reason == ReasonClosed || e.Reason == ReasonGoAway || e.Reason == ReasonRefused {
-			e.Reason = ReasonTruncated
-		}
-	}
+	defer x.c.mu.Unlock()
+	x.judgeRetry(e)
 	return e
 }

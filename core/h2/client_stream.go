@@ -30,6 +30,7 @@ type clientStream struct {
 	final    bool                 // resp is the final head
 	interim  []*exchange.Response // that Feed has not taken
 	interims int                  // 1xx heads so far
+	waiting  int                  // size of those in interim
 }
 
 var (
@@ -101,8 +102,17 @@ func (x *clientStream) Reset(code exchange.Code) {
 	if wire == http2.ErrCodeRefusedStream { // is for servers to say
 		wire = http2.ErrCodeCancel
 	}
-	x.reset(wire, exchange.ErrReset)
+	x.giveUp(wire)
 	c.flushAside()
+}
+
+// giveUp resets x, which has not come to its end. c.mu is held; somebody has to flush.
+func (x *clientStream) giveUp(code http2.ErrCode) {
+	if !x.open {
+		return
+	}
+	x.conn.judge()
+	x.reset(code, exchange.ErrReset)
 }
 
 // Head implements exchange.Sink. A head waits for the first bytes of its body, or a
@@ -120,7 +130,7 @@ func (x *clientStream) Head(h *exchange.Request, end bool) error {
 		return x.refuse(&exchange.Error{Op: "write head", Side: exchange.UpstreamSide, Status: http.StatusNotImplemented, Reason: ReasonUpgrade})
 	case !writable(&h.Fields) || !isMethod(h.Method) || !isText(h.Target) || !isText(h.Authority):
 		return x.refuse(x.writeError(errBadField))
-	case !c.usableLocked():
+	case !c.usableLocked(), len(c.streams) >= c.most():
 		return x.refuse(x.unsent())
 	case listSize(h) > int64(c.peer.head):
 		return x.refuse(&exchange.Error{
@@ -207,6 +217,9 @@ func (x *clientStream) Data(p []byte, end bool) error {
 		x.left -= int64(len(p))
 	}
 	if err := x.sendData(p, end, limit{timeout: c.o.WriteTimeout, deadline: x.deadline}); err != nil {
+		if errors.Is(err, errTimeout) && c.send <= 0 && !c.leaving {
+			c.leave() // its own window is shut: what has a body would run into that too
+		}
 		return x.writeError(err)
 	}
 	if end {
@@ -246,6 +259,9 @@ func (x *clientStream) Trailer(f *exchange.Fields) error {
 // end notes that the request is in the output. c.mu is held.
 func (x *clientStream) end() {
 	x.finished, x.sent = true, x.c.now()
+	if x.conn.asked <= moment(x.c.heard.Load()) {
+		x.conn.asked = x.sent
+	}
 	x.in.wake() // the read timeout counts from here
 	x.over()
 }
@@ -263,18 +279,22 @@ func (x *clientStream) order(op string) error {
 }
 
 // unsent is the error of a request of which the upstream has not seen a byte, because
-// the connection has come to its end since the slot was taken. c.mu is held.
+// the connection has come to its end, or takes fewer, since the slot was taken. c.mu is
+// held.
 func (x *clientStream) unsent() error {
 	e := &exchange.Error{
 		Op: "write request", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: http.StatusBadGateway, Reason: ReasonClosed, Err: x.c.err,
 	}
-	if x.conn.leaving {
+	switch {
+	case x.conn.leaving:
 		e.Reason = ReasonGoAway
+	case x.conn.usableLocked(): // but its limit was lowered meanwhile
+		e.Reason = ReasonRefused
 	}
 	return e
 }
 
-// writeError says what an error while writing the request means.
+// writeError says what an error while writing the request means. c.mu is held.
 func (x *clientStream) writeError(err error) error {
 	const op = "write request"
 	switch {
@@ -287,7 +307,21 @@ func (x *clientStream) writeError(err error) error {
 	case errors.Is(err, errTimeout):
 		return &exchange.Error{Op: op, Side: exchange.UpstreamSide, Status: http.StatusGatewayTimeout, Reason: ReasonWriteTimeout, Err: err}
 	}
-	return x.streamError(op, err)
+	e := x.streamError(op, err)
+	x.judgeRetry(e)
+	return e
+}
+
+// judgeRetry takes back what e says of sending the request again if the upstream has
+// begun to answer: it has looked at the request, whatever it says of that. c.mu is held.
+func (x *clientStream) judgeRetry(e *exchange.Error) {
+	if !x.final && x.interims == 0 || e.Side != exchange.UpstreamSide {
+		return
+	}
+	e.Retry = exchange.RetryNever
+	if e.Reason == ReasonClosed || e.Reason == ReasonGoAway || e.Reason == ReasonRefused {
+		e.Reason = ReasonTruncated
+	}
 }
 
 // streamError says what it means that the stream was reset, or its connection lost.
@@ -312,6 +346,9 @@ func (x *clientStream) streamError(op string, err error) *exchange.Error {
 		return of
 	case of != nil: // what the upstream broke, or the end of its connection
 		e.Reason, e.Err = of.Reason, of.Err
+		if of.Reason == ReasonWriteTimeout || of.Reason == ReasonReadTimeout { // of the connection
+			e.Status = http.StatusGatewayTimeout
+		}
 		if of.Reason == ReasonClosed && x.reused {
 			e.Retry = exchange.RetryIfReused
 		}

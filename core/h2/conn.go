@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -65,6 +66,7 @@ type conn struct {
 	block block
 
 	goroutines sync.WaitGroup // that write aside
+	heard      atomic.Int64   // input.last, for everybody: a moment
 
 	mu sync.Mutex
 	// Guarded by mu, and reading by the reader.
@@ -139,6 +141,7 @@ func (c *conn) attach(nc net.Conn, o *options, s side, early []byte) {
 	c.dec.SetMaxStringLength(2 * o.MaxHead)
 	c.idleSince = c.now()
 	c.in.last = c.idleSince
+	c.heard.Store(int64(c.in.last))
 	c.in.prime(early)
 }
 

@@ -91,6 +91,7 @@ func (c *conn) fill() error {
 		n, err := c.nc.Read(in.p)
 		if n > 0 {
 			in.w, in.last = n, c.now()
+			c.heard.Store(int64(in.last))
 			return nil
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -140,12 +141,15 @@ func (c *conn) patience(now moment) (moment, error) {
 		return 0, c.err
 	}
 	if in.frame != 0 {
-		until := in.frame + o.HeaderTime
+		until, reason := in.frame+o.HeaderTime, ReasonHeadTimeout
 		if in.body {
 			until = max(in.last, in.frame) + o.ReadTimeout
 		}
+		if in.body && c.client {
+			reason = ReasonReadTimeout // as Feed would say, at the same moment
+		}
 		if now >= until {
-			return 0, &connError{http2.ErrCodeEnhanceYourCalm, ReasonHeadTimeout}
+			return 0, &connError{http2.ErrCodeEnhanceYourCalm, reason}
 		}
 		return until, nil
 	}

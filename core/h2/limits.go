@@ -114,6 +114,10 @@ const (
 	// maxOutput, and one head that found it a byte short of that.
 	maxBacklog = 256 << 10
 
+	// slowTime is how long a write may take so that the next one may be expected not to
+	// block: copying to the kernel takes microseconds.
+	slowTime = 10 * time.Millisecond
+
 	// maxTurns is how many writes a goroutine does for others, one after the
 	// other, before it starts a goroutine for it and goes on with its own work.
 	maxTurns = 4
@@ -149,8 +153,15 @@ const (
 	// for MaxHead.
 	maxTrailer = 16 << 10
 
-	// maxInterim is the most 1xx heads before a final one; as in package h1.
+	// maxInterim is the most 1xx heads before a final one; as in package h1. Those that
+	// wait for Feed may not be larger in sum than one head may be: they are not under
+	// flow control, and a hundred streams would hold 200 MiB of them.
 	maxInterim = 32
+
+	// silentTime is how long an upstream may leave a request without a byte of any kind
+	// on its connection, so that the connection is believed to be good when the request
+	// is given up. Servers that are merely slow are not judged by what is given up sooner.
+	silentTime = time.Second
 )
 
 // What a peer may do that costs us more than it costs the peer: a rate is so
@@ -191,6 +202,15 @@ var (
 	// rateTiny is for DATA of less than tinyData bytes that does not end a
 	// message. gRPC streams of tiny messages are real, so it is generous.
 	rateTiny = rate{burst: 50_000, perSecond: 50_000}
+
+	// rateLateData is for DATA of streams that we have reset, which nothing else bounds:
+	// their windows are gone. A hundred streams that are reset at once may have sent
+	// 64 KiB each in small frames by then.
+	rateLateData = rate{burst: 20_000, perSecond: 4_000}
+
+	// rateLateHeads is for an upstream's field sections of streams that are over. Each
+	// may have sent a head and trailers before it heard that it was reset.
+	rateLateHeads = rate{burst: 2_000, perSecond: 400}
 )
 
 const (

@@ -63,6 +63,7 @@ type output struct {
 	pile              // frames that nobody has begun to write
 	writing bool      // a goroutine writes
 	aside   bool      // a goroutine was started to do it
+	slow    bool      // the last write aside had to wait for the peer
 	armed   moment    // what the connection's write deadline is
 	queue   queue     // streams that wait for room, or for the connection's window
 	heads   []*stream // that wait for room to write a head or a trailer
@@ -96,7 +97,15 @@ func (o *output) full() bool { return o.n >= maxOutput }
 
 // flush writes the output, unless another goroutine is about it, which then also
 // writes what was appended meanwhile. c.mu is held, and given up meanwhile.
+//
+// A client's call must not be held up by the socket: exchanges have deadlines and are
+// reset, and the connection is not theirs alone, so that nothing would end such a write
+// but the write timeout. What may fill the socket's buffer is written aside.
 func (c *conn) flush() {
+	if c.client && (c.out.n >= flushSize || c.out.slow) {
+		c.flushAside()
+		return
+	}
 	for turn := 0; !c.out.writing && c.out.n > 0 && !c.dead; turn++ {
 		if turn == maxTurns {
 			c.flushAside() // others keep us from our own work
@@ -117,7 +126,9 @@ func (c *conn) flushAside() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for !o.writing && o.n > 0 && !c.dead {
+			since := c.now()
 			c.write()
+			o.slow = c.now()-since > slowTime
 		}
 		o.aside = false
 	})
@@ -135,6 +146,7 @@ func (c *conn) write() {
 	}
 	p := o.pile
 	o.pile = pile{}
+	c.grant() // there is room again
 	err := c.writeAll(p.bytes())
 	p.release()
 	o.writing = false

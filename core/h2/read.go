@@ -226,6 +226,9 @@ func (c *conn) admitData(h http2.FrameHeader, n int, end bool) (refused, failed 
 	case idle:
 		return nil, protocol()
 	case s == nil && ours: // on its way when we reset the stream
+		if !c.counts.lateData.add(c.now(), rateLateData) {
+			return nil, calm(ReasonLateFlood)
+		}
 		if end {
 			return errDropped, c.late()
 		}

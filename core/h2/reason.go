@@ -57,8 +57,9 @@ const (
 	ReasonUnknownFlood  = "unknown_frame_flood"
 	ReasonEmptyData     = "empty_data_flood"
 	ReasonTinyData      = "tiny_data_flood"
-	ReasonBacklog       = "output_backlog" // it makes us answer, and does not read
-	ReasonDead          = "ping_timeout"   // no answer to a keep-alive ping
+	ReasonLateFlood     = "late_frame_flood" // DATA or HEADERS of streams that are over, without end
+	ReasonBacklog       = "output_backlog"   // it makes us answer, and does not read
+	ReasonDead          = "ping_timeout"     // no answer to a keep-alive ping
 
 	ReasonTruncated = "truncated"           // an upstream's message ended too early
 	ReasonRefused   = "refused_stream"      // the upstream has not processed the request

@@ -79,7 +79,7 @@ func (s *stream) awaitTurn(since moment, l limit) error {
 		s.granted = false
 		c.grant()
 	}
-	if c.out.n > 0 && !c.out.writing {
+	if c.out.n > 0 && !c.out.writing && !c.out.aside {
 		c.flush() // what we wait for may be behind it; look again
 		return nil
 	}

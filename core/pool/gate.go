@@ -43,7 +43,7 @@ func (p *Pool) enter(ctx context.Context, key Key, limit int, deadline time.Time
 		return nil
 	}
 	// The turn of who leaves goes to who waits, so that active stays as it is.
-	_, granted, err := p.line(ctx, &g.queue, &waiter{grant: make(chan grant, 1)}, deadline, func() {})
+	_, granted, err := p.line(ctx, &g.queue, &waiter{grant: make(chan grant, 1)}, deadline, nil, func() {})
 	if err != nil && granted {
 		p.leave(key)
 	}

@@ -25,6 +25,10 @@ const (
 	// DefaultQueueTime is how long one of them waits.
 	DefaultQueueTime = time.Second
 
+	// newsTime is how often who waits looks whether a Multiplexer has more slots, or none
+	// any more, because its peer has said so: nobody tells the pool.
+	newsTime = 50 * time.Millisecond
+
 	// DefaultStreams is about how many exchanges one Multiplexer carries.
 	DefaultStreams = 100
 

@@ -88,7 +88,6 @@ type Pool struct {
 	idle    int           // connections at rest, over all servers
 	tick    uint64        // sweeps so far: the clock by which connections age
 	closed  bool
-	single  bool        // the connection that was made last is no Multiplexer: others will be like it
 	sweeper *time.Timer // the one sweeper; armed while something rests
 	armed   bool
 }
@@ -102,6 +101,7 @@ type server struct {
 	shared  []*shared // in the order in which they were made
 	leaving []*shared // that take no more exchanges, and have some; not counted in open
 	dialing *dialing  // the dial that was begun last; nil: it is over
+	single  bool      // the connection that was made last is no Multiplexer: others will be like it
 }
 
 type resting struct {
@@ -157,6 +157,7 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 	if most <= 0 {
 		most = p.o.PerServer
 	}
+	var awaited *dialing // has ended, or nil
 	p.mu.Lock()
 	for {
 		if p.closed {
@@ -165,10 +166,15 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 		}
 		s := p.serverLocked(key)
 		if p.o.Multiplex != Never && !r.Upgrade {
-			if c := p.shareLocked(key, s); c != nil {
+			c := p.shareLocked(key, s)
+			if awaited != nil && awaited.waiting == 0 {
+				p.offerAllLocked(key)
+			}
+			if c != nil {
 				p.mu.Unlock()
 				return c, 0, nil
 			}
+			awaited = nil
 			s = p.serverLocked(key) // those that were of no use may have been the last
 		}
 		if n := len(s.idle); n > 0 && !r.Fresh {
@@ -183,11 +189,12 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			p.freeLocked(key)
 			continue
 		}
-		if d := s.dialing; d != nil && !r.Upgrade && !p.single && d.waiting < p.o.Streams-1 {
-			if err := p.await(ctx, d, r.Deadline); err != nil { // unlocks
+		if d := s.dialing; d != nil && !r.Upgrade && !s.single && d.waiting < p.o.Streams-1 {
+			if err := p.await(ctx, key, d, r.Deadline); err != nil { // unlocks meanwhile
+				p.mu.Unlock()
 				return nil, 0, err
 			}
-			p.mu.Lock()
+			awaited = d
 			continue
 		}
 		if most <= 0 || s.open < most {
@@ -199,6 +206,10 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			c := p.popLocked(s, 0)
 			p.mu.Unlock()
 			_ = c.Close()
+			return p.dial(ctx, key, r) // in its place
+		}
+		if r.Upgrade && p.yieldLocked(s) {
+			p.mu.Unlock()
 			return p.dial(ctx, key, r) // in its place
 		}
 		g, err := p.wait(ctx, s, key, &r) // unlocks

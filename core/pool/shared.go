@@ -26,9 +26,9 @@ func (p *Pool) shareLocked(key Key, s *server) Conn {
 		case h.c.Reserve():
 			p.useLocked(h)
 			return h.c
-		case h.c.Usable():
+		case h.users > 0 && h.c.Usable():
 			i++ // all its slots are taken
-		default:
+		default: // or nobody has one, and there is none: the server takes nothing on it
 			p.retireLocked(key, s, h)
 		}
 	}
@@ -82,18 +82,70 @@ func (p *Pool) putShared(key Key, c Multiplexer) {
 		p.retireLocked(key, s, h)
 		return
 	}
+	if h.users == 0 && s.queue.first != nil && s.queue.first.upgrade {
+		p.retireLocked(key, s, h) // its place goes to who waits longest
+		return
+	}
 	p.offerLocked(s, h)
 	if h.users == 0 {
 		p.armLocked()
 	}
 }
 
-// offerLocked gives free slots of h to those who wait longest.
+// offerLocked gives free slots of h to those who wait longest and have a use for one.
 func (p *Pool) offerLocked(s *server, h *shared) {
-	for s.queue.first != nil && !s.queue.first.upgrade && h.c.Reserve() {
+	for {
+		w := s.queue.first
+		for w != nil && w.upgrade {
+			w = w.next
+		}
+		if w == nil || !h.c.Reserve() {
+			return
+		}
 		p.useLocked(h)
-		s.queue.pop().grant <- grant{h.c, true} // has room for one
+		s.queue.remove(w)
+		w.grant <- grant{h.c, true} // has room for one
 	}
+}
+
+// offerAllLocked is offerLocked for all connections to a server.
+func (p *Pool) offerAllLocked(key Key) {
+	if s := p.servers[key]; s != nil {
+		for _, h := range s.shared {
+			p.offerLocked(s, h)
+		}
+	}
+}
+
+// lookAgain gives what has come free at a server, without anybody's giving it back, to
+// those who wait: it has allowed more streams, or a connection takes none any more.
+func (p *Pool) lookAgain(key Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.servers[key]
+	if s == nil {
+		return
+	}
+	for _, h := range slices.Clone(s.shared) {
+		if h.c.Usable() {
+			p.offerLocked(s, h)
+		} else {
+			p.retireLocked(key, s, h)
+		}
+	}
+}
+
+// yieldLocked closes a connection that nobody uses: another one takes its place. False:
+// there is none.
+func (p *Pool) yieldLocked(s *server) bool {
+	i := slices.IndexFunc(s.shared, func(h *shared) bool { return h.users == 0 })
+	if i < 0 {
+		return false
+	}
+	_ = s.shared[i].c.Close() // nobody is left to tell
+	s.shared = slices.Delete(s.shared, i, i+1)
+	p.idle--
+	return true
 }
 
 // unshare gives back a slot that was reserved and is not needed.
@@ -116,6 +168,7 @@ type dialing struct {
 
 	// Guarded by Pool.mu.
 	waiting int
+	over    bool
 	err     error // why those who wait must give up too; nil: they look again
 }
 
@@ -140,6 +193,7 @@ func (p *Pool) endDial(ctx context.Context, key Key, d *dialing, c Conn, err err
 		s.dialing = nil
 	}
 	defer close(d.done)
+	d.over = true
 	if err != nil {
 		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) { // else it is the dialler's own end
 			d.err = err
@@ -147,19 +201,20 @@ func (p *Pool) endDial(ctx context.Context, key Key, d *dialing, c Conn, err err
 		return
 	}
 	m, ok := c.(Multiplexer)
-	if p.single = !ok; p.single {
+	if s.single = !ok; s.single {
 		return
 	}
 	h := &shared{c: m, users: 1}
 	s.shared = append(s.shared, h)
-	if d.waiting == 0 { // who waits for d came first, as a rule
+	if d.waiting == 0 { // else who waits for d, and came first as a rule, sees to it
 		p.offerLocked(s, h)
 	}
 }
 
-// await waits for the end of d. It is called with p.mu held and returns without. The
-// error is that of the dial, or of ctx, or that the deadline has passed.
-func (p *Pool) await(ctx context.Context, d *dialing, deadline time.Time) error {
+// await waits for the end of d. It is called with p.mu held, and returns with it. The
+// error is that of the dial, or of ctx, or that the deadline has passed. Who is the last
+// to return, and has taken a slot or has no use for one, offers the others.
+func (p *Pool) await(ctx context.Context, key Key, d *dialing, deadline time.Time) error {
 	d.waiting++
 	p.mu.Unlock()
 	var late <-chan time.Time
@@ -168,34 +223,35 @@ func (p *Pool) await(ctx context.Context, d *dialing, deadline time.Time) error 
 		defer t.Stop()
 		late = t.C
 	}
+	var err error
 	select {
 	case <-d.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	case <-late:
-		return context.DeadlineExceeded
+		err = context.DeadlineExceeded
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return d.err
+	d.waiting--
+	if err == nil {
+		return d.err
+	}
+	if d.over && d.waiting == 0 {
+		p.offerAllLocked(key)
+	}
+	return err
 }
 
-// sweepShared drops connections of s that nobody uses and that are dead or too old. It
-// returns those that are to be closed. p.mu is held.
-func (p *Pool) sweepShared(key Key, s *server) (drop []Conn) {
+// sweepShared drops connections of s that are dead, or that nobody uses and are too
+// old. p.mu is held.
+func (p *Pool) sweepShared(key Key, s *server) {
 	for _, h := range slices.Clone(s.shared) {
 		switch {
 		case h.users > 0 && h.c.Usable():
-		case h.users > 0:
+		case h.users > 0, time.Duration(p.tick-h.since)*p.period > p.o.IdleTime, !h.c.Idle(): //nolint:gosec // a small difference
 			p.retireLocked(key, s, h)
-		case time.Duration(p.tick-h.since)*p.period > p.o.IdleTime, !h.c.Idle(): //nolint:gosec // a small difference
-			drop = append(drop, h.c)
-			s.shared = slices.DeleteFunc(s.shared, func(x *shared) bool { return x == h })
-			s.open--
-			p.idle--
 		}
 	}
-	return drop
 }
 
 // closeShared takes out those that nobody uses, to be closed. p.mu is held.

@@ -39,7 +39,7 @@ func (p *Pool) sweep() {
 		s.idle = kept
 		s.open -= gone
 		p.idle -= gone
-		drop = append(drop, p.sweepShared(key, s)...)
+		p.sweepShared(key, s)
 		p.forgetLocked(key, s)
 	}
 	p.armed = false

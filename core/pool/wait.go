@@ -65,7 +65,11 @@ func (q *queue) remove(w *waiter) {
 // held and returns without.
 func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant, error) {
 	w := &waiter{grant: make(chan grant, 1), upgrade: r.Upgrade}
-	g, granted, err := p.line(ctx, &s.queue, w, r.Deadline, func() { p.forgetLocked(key, s) })
+	var look func()
+	if p.o.Multiplex != Never {
+		look = func() { p.lookAgain(key) }
+	}
+	g, granted, err := p.line(ctx, &s.queue, w, r.Deadline, look, func() { p.forgetLocked(key, s) })
 	switch {
 	case err == nil:
 		return g, nil
@@ -85,8 +89,9 @@ func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant,
 
 // line has w wait in q for what is granted. It is called with p.mu held and returns without.
 // If it returns an error and granted, what was granted is the caller's to pass on.
-// left is called, with p.mu held, when w has left q by itself.
-func (p *Pool) line(ctx context.Context, q *queue, w *waiter, deadline time.Time, left func()) (g grant, granted bool, err error) {
+// look, if there is one, is called now and then, without the lock; left, with p.mu held,
+// when w has left q by itself.
+func (p *Pool) line(ctx context.Context, q *queue, w *waiter, deadline time.Time, look, left func()) (g grant, granted bool, err error) {
 	if p.o.Queue < 0 || q.n >= p.o.Queue {
 		p.mu.Unlock()
 		return grant{}, false, unavailable(ReasonFull)
@@ -100,16 +105,26 @@ func (p *Pool) line(ctx context.Context, q *queue, w *waiter, deadline time.Time
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	select {
-	case g, ok := <-w.grant:
-		if !ok {
-			return grant{}, false, unavailable("pool_closed")
+	var news <-chan time.Time
+	if look != nil {
+		t := time.NewTicker(newsTime)
+		defer t.Stop()
+		news = t.C
+	}
+	for err == nil {
+		select {
+		case g, ok := <-w.grant:
+			if !ok {
+				return grant{}, false, unavailable("pool_closed")
+			}
+			return g, true, nil
+		case <-news:
+			look()
+		case <-timer.C:
+			err = unavailable(ReasonQueueTime)
+		case <-ctx.Done():
+			err = ctx.Err()
 		}
-		return g, true, nil
-	case <-timer.C:
-		err = unavailable(ReasonQueueTime)
-	case <-ctx.Done():
-		err = ctx.Err()
 	}
 
 	p.mu.Lock()

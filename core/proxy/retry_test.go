@@ -350,3 +350,41 @@ func TestConnectionThatLeaves(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedStream: what a server has not looked at is sent again, to another server if
+// there is one, and else to the same, whatever the method and however new the connection.
+func TestRefusedStream(t *testing.T) {
+	t.Parallel()
+	for _, servers := range []int{1, 2} {
+		for _, used := range []bool{false, true} {
+			t.Run(strings.Repeat("s", servers), func(t *testing.T) {
+				t.Parallel()
+				first := true
+				o := &origin{feed: func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+					if s.head.Method == "POST" {
+						<-s.got
+						if first {
+							first = false
+							return upstreamError("read answer", exchange.RetryAlways, "refused_stream")
+						}
+					}
+					return answer(dst, 200, "ok")
+				}}
+				e := newEngine(t, o, config{servers: servers})
+				if used {
+					for range servers {
+						e.do(newClient("GET", "/"))
+					}
+				}
+				c := newClient("POST", "/").sending("body")
+				e.do(c)
+				if c.status != 200 {
+					t.Errorf("used: %v: got %d", used, c.status)
+				}
+				if got := e.line()["tries"]; got != 2.0 {
+					t.Errorf("tries: got %v, want 2", got)
+				}
+			})
+		}
+	}
+}
