@@ -19,6 +19,7 @@ const (
 	GrantQueue      = "queue"       // shared queues
 	GrantEnv        = "env"         // PluginOptions.Env
 	GrantCounters   = "counters"    // the counters of its vm_id (abi.ForeignTakeCounter)
+	GrantObjects    = "objects"     // messages stored for its vm_id, and exchanges without a client (abi.ForeignObjectStore and so on)
 
 	// GrantCall in front of the name of an upstream: calls to that upstream.
 	GrantCall = "call:"
@@ -31,13 +32,13 @@ func DefaultGrants() []string { return []string{GrantLog, GrantMetrics, GrantSha
 // checkGrant says what is wrong with a grant.
 func checkGrant(g string) error {
 	switch g {
-	case GrantLog, GrantMetrics, GrantSharedData, GrantQueue, GrantEnv, GrantCounters:
+	case GrantLog, GrantMetrics, GrantSharedData, GrantQueue, GrantEnv, GrantCounters, GrantObjects:
 		return nil
 	}
 	if name, ok := strings.CutPrefix(g, GrantCall); ok && name != "" {
 		return nil
 	}
-	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, counters, or call: with the name of an upstream", g)
+	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, counters, objects, or call: with the name of an upstream", g)
 }
 
 // envNeeds says which grant a function of module env needs; one that is not listed is
@@ -68,7 +69,16 @@ var envNeeds = map[string]string{
 }
 
 // foreignNeeds is envNeeds for foreign functions, by their names.
-var foreignNeeds = map[string]string{abi.ForeignTakeCounter: GrantCounters}
+var foreignNeeds = map[string]string{
+	abi.ForeignTakeCounter:  GrantCounters,
+	abi.ForeignObjectLookup: GrantObjects,
+	abi.ForeignObjectServe:  GrantObjects,
+	abi.ForeignObjectStore:  GrantObjects,
+	abi.ForeignObjectUpdate: GrantObjects,
+	abi.ForeignObjectDelete: GrantObjects,
+	abi.ForeignObjectJoin:   GrantObjects,
+	abi.ForeignRefresh:      GrantObjects,
+}
 
 // wasiNeeds is envNeeds for functions of WASI. The environment is not in it: without
 // the grant it is empty, as guests in Go do not even start when they are told that

@@ -19,6 +19,7 @@ import (
 	"wproxy/core/filter"
 	"wproxy/core/h1"
 	"wproxy/core/metrics"
+	"wproxy/core/objects"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/route"
@@ -41,6 +42,7 @@ type parts struct {
 
 	builtins *builtinSet
 	callouts *callouts
+	objects  *objects.Store
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
@@ -72,7 +74,7 @@ type upstreamKey struct {
 
 func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher) *parts {
 	return &parts{
-		log: log, metrics: m, host: h, watcher: w,
+		log: log, metrics: m, host: h, watcher: w, objects: objects.New(objects.Options{}),
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](func(*proxy.Upstream) {}),
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
@@ -402,7 +404,9 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 	case broken != nil:
 		return newFailedFactory(use.Plugin, broken), nil // not kept: the next route says so too
 	}
-	f := wasmfilter.New(root, filterOptions(b.file.Plugins[use.Plugin]))
+	o := filterOptions(b.file.Plugins[use.Plugin])
+	o.Objects = b.objects
+	f := wasmfilter.New(root, o)
 	p.factories[sum] = f
 	return f, nil
 }

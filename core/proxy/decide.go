@@ -120,6 +120,9 @@ func (x *state) repick(h *exchange.Request) error {
 	if err := x.canonicalise(h); err != nil {
 		return x.refuseEdit(err)
 	}
+	if x.fx.Refresh { // its route is that of the exchange that it was begun by
+		return nil
+	}
 	r := x.route
 	if again {
 		var ok bool

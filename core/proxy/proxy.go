@@ -12,7 +12,8 @@
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
 // upstream, duplex.go the second goroutine of a streaming body, retry.go says when
 // to try again, response.go is the way back, reply.go makes answers, record.go
-// accounts. callout.go makes requests that no client has asked for.
+// accounts. stream.go lets filters keep answers, callout.go makes requests that no
+// client has asked for.
 package proxy
 
 import (
@@ -40,6 +41,8 @@ type Proxy struct {
 
 	current atomic.Pointer[Snapshot]
 	states  sync.Pool // of *state
+
+	refreshes atomic.Int32 // exchanges without a client that are under way
 }
 
 // New makes an engine that serves s.
