@@ -39,7 +39,11 @@ var objectFuncs = map[string]ObjectCall{
 
 // objectFunc calls the stream of the current callback, and hands the result over.
 func objectFunc(v *vm, call ObjectCall, a []uint64) abi.Status {
-	s, ok := v.current().stream.(ObjectStream)
+	c := v.current()
+	if c.stream == nil { // a root context: there is no exchange that it could be about
+		return abi.StatusBadArgument
+	}
+	s, ok := c.stream.(ObjectStream)
 	if !ok {
 		return abi.StatusNotFound
 	}

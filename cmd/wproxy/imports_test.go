@@ -61,6 +61,7 @@ var importRules = []struct {
 	{"plugins/manifest", nil, "builders and hosts both read it"},
 	{"plugins/internal/...", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 	{"plugins/securityheaders", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
+	{"plugins/cache", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 	{"plugins/ratelimit", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 }
 

@@ -58,6 +58,7 @@ type Object struct {
 	prev, next *Object // in its queue
 	queue      *queue  // nil: in none
 	weight     int64   // what the queue has counted for it
+	kin, elder *Object // the neighbours among those whose keys have the same first line
 
 	mu       sync.Mutex
 	room     sync.Cond     // on mu: told when a window may go on

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,7 @@ func (s *Store) Space(name string) *Space {
 	defer s.mu.Unlock()
 	p := s.spaces[name]
 	if p == nil {
-		p = &Space{store: s, index: map[string]*Object{}, tagged: map[string]map[*Object]struct{}{}, flights: map[string]*Flight{}}
+		p = &Space{store: s, index: map[string]*Object{}, tagged: map[string]map[*Object]struct{}{}, lines: map[string]*Object{}, flights: map[string]*Flight{}}
 		p.max.Store(min(DefaultSpaceBytes, s.max))
 		s.spaces[name] = p
 	}
@@ -72,6 +73,7 @@ type Space struct {
 	mu     sync.RWMutex
 	index  map[string]*Object              // guarded by mu
 	tagged map[string]map[*Object]struct{} // guarded by mu
+	lines  map[string]*Object              // lists of objects by the first line of their keys; guarded by mu
 	small  queue                           // guarded by mu
 	main   queue                           // guarded by mu
 	ghosts ghosts                          // guarded by mu
@@ -160,11 +162,18 @@ func (s *Space) Delete(key string) bool {
 }
 
 // DeletePrefix removes all whose keys begin with prefix, and returns how many. It looks at
-// every key.
+// every key, unless prefix is a line with the line feed at its end.
 func (s *Space) DeletePrefix(prefix string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
+	if prefix != "" && firstLine(prefix) == prefix {
+		for o := s.lines[prefix]; o != nil; o = s.lines[prefix] {
+			s.removeLocked(o)
+			n++
+		}
+		return n
+	}
 	for key, o := range s.index {
 		if len(key) >= len(prefix) && key[:len(prefix)] == prefix {
 			s.removeLocked(o)
@@ -205,6 +214,12 @@ func (s *Space) insert(o *Object) {
 		s.removeLocked(old)
 	}
 	s.index[o.key] = o
+	if line := firstLine(o.key); line != "" {
+		if o.kin = s.lines[line]; o.kin != nil {
+			o.kin.elder = o
+		}
+		s.lines[line] = o
+	}
 	for _, t := range o.tags {
 		if s.tagged[t] == nil {
 			s.tagged[t] = map[*Object]struct{}{}
@@ -224,6 +239,7 @@ func (s *Space) remove(o *Object) {
 
 func (s *Space) removeLocked(o *Object) {
 	delete(s.index, o.key)
+	s.removeLineLocked(o)
 	for _, t := range o.tags {
 		delete(s.tagged[t], o)
 		if len(s.tagged[t]) == 0 {
@@ -234,6 +250,28 @@ func (s *Space) removeLocked(o *Object) {
 		o.queue.remove(o)
 	}
 	o.Release()
+}
+
+// firstLine returns key up to its first line feed, with that; "" if it has none.
+func firstLine(key string) string { return key[:strings.IndexByte(key, '\n')+1] }
+
+func (s *Space) removeLineLocked(o *Object) {
+	line := firstLine(o.key)
+	if line == "" {
+		return
+	}
+	if o.kin != nil {
+		o.kin.elder = o.elder
+	}
+	switch {
+	case o.elder != nil:
+		o.elder.kin = o.kin
+	case o.kin != nil:
+		s.lines[line] = o.kin
+	default:
+		delete(s.lines, line)
+	}
+	o.kin, o.elder = nil, nil
 }
 
 // filled makes o, which is whole, one that may be evicted.

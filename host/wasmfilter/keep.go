@@ -134,6 +134,9 @@ func (f *Filter) readingOf(v *serving) *reading {
 		}
 	}
 	h.Length = r.left
+	if v.HeadOnly && !noBody(h.Status) && f.x.Request.Method != "HEAD" {
+		h.Length = 0
+	}
 	r.end = v.HeadOnly || r.left == 0 || f.x.Request.Method == "HEAD" || noBody(h.Status)
 	if h.Length >= 0 && !noBody(h.Status) {
 		h.Fields.Add(contentLength, strconv.FormatInt(h.Length, 10))
