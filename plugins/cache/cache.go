@@ -170,6 +170,7 @@ func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
 		if x.meta.kind == kindMessage {
 			return info, ok
 		}
+		x.found = ""
 		return info, false
 	}
 	for _, names := range x.meta.vary {
@@ -325,7 +326,7 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	}
 	value := x.c.name + "; fwd=uri-miss"
 	switch {
-	case x.validate:
+	case x.validate && x.found != "":
 		value = x.c.name + "; fwd=stale; fwd-status=" + decimal(int64(status))
 	case x.found != "":
 		value = x.c.name + "; fwd=stale"
@@ -396,9 +397,9 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 	v := verdict{meta: x.meta}
 	v.status = x.meta.status
 	cc := resp.control("cache-control")
-	targeted := x.c.cdn && resp.has("cdn-cache-control")
+	targeted := x.c.isTargeted(resp)
 	if targeted {
-		cc = resp.control("cdn-cache-control")
+		cc = resp.control(cdnControl)
 	}
 	if cc.present || resp.has("expires") {
 		v.flags &^= flagMustRevalidate | flagNoCache | flagHeuristic

@@ -77,7 +77,7 @@ func parseDate(s string, now int64) (int64, bool) {
 	switch {
 	case len(s) == 29 && s[3] == ',': // Sun, 06 Nov 1994 08:49:37 GMT
 		y, ok1 := number(s[12:16])
-		return date(y, month(s[8:11]), s[5:7], s[17:25], ok1 && s[4] == ' ' && s[7] == ' ' && s[11] == ' ' && s[16] == ' ' && s[25:] == " GMT")
+		return date(y, month(s[8:11]), s[5:7], s[17:25], ok1 && s[4] == ' ' && s[7] == ' ' && s[11] == ' ' && s[16] == ' ' && equalFold(s[25:], " GMT"))
 	case len(s) == 24 && s[3] == ' ': // Sun Nov  6 08:49:37 1994
 		y, ok1 := number(s[20:24])
 		day := s[8:10]
@@ -90,7 +90,7 @@ func parseDate(s string, now int64) (int64, bool) {
 		if s[i] != ',' {
 			continue
 		}
-		if s = s[i:]; len(s) != 24 || s[1] != ' ' || s[4] != '-' || s[8] != '-' || s[11] != ' ' || s[20:] != " GMT" {
+		if s = s[i:]; len(s) != 24 || s[1] != ' ' || s[4] != '-' || s[8] != '-' || s[11] != ' ' || !equalFold(s[20:], " GMT") {
 			return 0, false
 		}
 		y, ok := number(s[9:11])

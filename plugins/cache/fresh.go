@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // understood are the statuses that the plugin knows the meaning of, for must-understand
 // (RFC 9111, 3).
@@ -24,8 +27,8 @@ func (c *config) judge(req, resp *head, asked, now int64) verdict {
 	v.kind, v.status = kindMessage, resp.status()
 	cc := resp.control("cache-control")
 	targeted := false
-	if c.cdn && resp.has("cdn-cache-control") { // RFC 9213: it is for us, and the other is not
-		cc, targeted = resp.control("cdn-cache-control"), true
+	if c.isTargeted(resp) {
+		cc, targeted = resp.control(cdnControl), true
 	}
 	switch {
 	case v.status < 200 || v.status == 206 || v.status == 304:
@@ -59,6 +62,16 @@ func (c *config) judge(req, resp *head, asked, now int64) verdict {
 	return v
 }
 
+// cdnControl is the field that takes the place of Cache-Control and Expires for caches
+// like this one (RFC 9213).
+const cdnControl = "cdn-cache-control"
+
+// isTargeted reports whether a response has it. One that is malformed counts as not
+// there (RFC 9213, 2.1).
+func (c *config) isTargeted(resp *head) bool {
+	return c.cdn && resp.has(cdnControl) && isDictionary(joined(resp, cdnControl))
+}
+
 // times notes everything about freshness (RFC 9111, 4.2).
 func (v *verdict) times(c *config, resp *head, cc *control, targeted bool, asked, now int64) {
 	v.stored, v.date = now, now
@@ -77,7 +90,8 @@ func (v *verdict) times(c *config, resp *head, cc *control, targeted bool, asked
 	v.stale, v.onError = cc.staleRevalidate, cc.staleError
 	// s-maxage has the meaning of proxy-revalidate (RFC 9111, 5.2.2.10), which the settings
 	// do not get around; a response that says both means what it says (RFC 5861).
-	bare := cc.sMaxAge < 0
+	// Nor is an error kept for the time of errors.
+	bare := cc.sMaxAge < 0 && v.status < 500
 	if v.stale < 0 && bare {
 		v.stale = c.stale
 	}
@@ -87,21 +101,15 @@ func (v *verdict) times(c *config, resp *head, cc *control, targeted bool, asked
 	v.stale, v.onError = max(v.stale, 0), max(v.onError, 0)
 }
 
-// initialAge is the corrected initial age (RFC 9111, 4.2.3). An Age that is none makes the message
-// older than any lifetime.
+// initialAge is the corrected initial age (RFC 9111, 4.2.3). Of several values of Age the
+// first counts, and one that is no number is none (5.1).
 func initialAge(resp *head, date, asked, now int64) int64 {
-	age := int64(0)
-	switch n := resp.count("age"); {
-	case n > 1:
-		return maxSeconds
-	case n == 1:
-		var ok bool
-		if age, ok = number(resp.get("age")); !ok {
-			return maxSeconds
-		}
-		age = min(age, maxSeconds)
+	first, _, _ := strings.Cut(resp.get("age"), ",")
+	age, ok := number(strings.Trim(first, " \t"))
+	if !ok {
+		age = 0
 	}
-	return max(now-date, age+max(now-asked, 0), 0)
+	return max(now-date, min(age, maxSeconds)+max(now-asked, 0), 0)
 }
 
 // lifetime is the freshness lifetime (RFC 9111, 4.2.1).
