@@ -119,9 +119,6 @@ func (o *Object) recycleLocked() {
 	o.base += int64(len(c))
 	o.dropped++
 	o.chunks[0] = c[:0]
-	for r := o.readers; r != nil; r = r.next {
-		r.chunk, r.start = o.dropped, o.base
-	}
 }
 
 // class returns the size of the next chunk: what is known to come, or else a part of

@@ -189,6 +189,10 @@ func (r *Reader) Next() (p []byte, wait <-chan struct{}, err error) {
 	r.done = r.pos
 	if o.window {
 		o.trimLocked()
+		o.room.Broadcast() // also if nothing was freed: the last chunk may be used again
+	}
+	if r.chunk < o.dropped { // its chunk has gone: all of that was read
+		r.chunk, r.start = o.dropped, o.base
 	}
 	if r.end >= 0 && r.pos >= r.end {
 		return nil, nil, nil
