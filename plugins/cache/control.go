@@ -6,6 +6,7 @@ import "strings"
 // seconds; -1: not said.
 type control struct {
 	present bool // there is a field at all
+	strict  bool // numbers in quotes are none, as in structured fields
 
 	noStore, noCache, private, public               bool
 	mustRevalidate, proxyRevalidate, mustUnderstand bool
@@ -50,29 +51,29 @@ func (c *control) add(line string) {
 		case equalFold(name, "only-if-cached"):
 			c.onlyIfCached = true
 		case equalFold(name, "max-age"):
-			least(&c.maxAge, value, quoted)
+			least(&c.maxAge, value, quoted && c.strict)
 		case equalFold(name, "s-maxage"):
-			least(&c.sMaxAge, value, quoted)
+			least(&c.sMaxAge, value, quoted && c.strict)
 		case equalFold(name, "stale-while-revalidate"):
-			least(&c.staleRevalidate, value, quoted)
+			least(&c.staleRevalidate, value, quoted && c.strict)
 		case equalFold(name, "stale-if-error"):
-			least(&c.staleError, value, quoted)
+			least(&c.staleError, value, quoted && c.strict)
 		case equalFold(name, "max-stale") && !has:
 			c.maxStale = maxSeconds
 		case equalFold(name, "max-stale"):
-			least(&c.maxStale, value, quoted)
+			least(&c.maxStale, value, quoted && c.strict)
 		case equalFold(name, "min-fresh"):
-			least(&c.minFresh, value, quoted)
+			least(&c.minFresh, value, quoted && c.strict)
 		}
 	}
 }
 
 // least sets to to the seconds in value unless it is less already. What is no number is
-// 0: a time that cannot be read must not make anything fresh (RFC 9111, 4.2.1). So is one in
-// quotes, which senders must not send (5.2).
-func least(to *int64, value string, quoted bool) {
+// 0: a time that cannot be read must not make anything fresh (RFC 9111, 4.2.1). Quotes are
+// accepted, as recipients ought to (5.2), unless the field is strict.
+func least(to *int64, value string, bad bool) {
 	n, ok := number(value)
-	if !ok || quoted {
+	if !ok || bad {
 		n = 0
 	}
 	n = min(n, maxSeconds)

@@ -39,6 +39,7 @@ func (h *head) count(name string) int {
 // control reads the lines of a field such as Cache-Control.
 func (h *head) control(name string) control {
 	c := newControl()
+	c.strict = name == cdnControl
 	for i := range h.pairs {
 		if h.pairs[i].Name == name {
 			c.add(h.pairs[i].Value)
