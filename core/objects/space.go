@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,10 +55,7 @@ func (s *Store) Space(name string) *Space {
 // Each calls f for every space.
 func (s *Store) Each(f func(name string, p *Space)) {
 	s.mu.Lock()
-	all := make(map[string]*Space, len(s.spaces))
-	for name, p := range s.spaces {
-		all[name] = p
-	}
+	all := maps.Clone(s.spaces)
 	s.mu.Unlock()
 	for name, p := range all {
 		f(name, p)

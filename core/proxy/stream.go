@@ -83,7 +83,7 @@ func (p *Proxy) refresh(c *refresher, s *Snapshot) {
 	x.generation++
 	x.live = true
 	x.mu.Unlock()
-	x.fx.Context, x.fx.Start, x.fx.Engine, x.fx.Refresh = x.ctx, x.start, x, true
+	x.fx.Context, x.fx.Start, x.fx.Engine, x.fx.Refresh = x.ctx, x.start, x, true //nolint:fatcontext // replaced for each exchange, never nested
 	over := false
 	defer func() {
 		if !over { // a filter's panic, which nobody else is there to hear of

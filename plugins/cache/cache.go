@@ -305,7 +305,7 @@ func (x *exchange) onFetched(resp *head) bool {
 		stored = x.keep(resp, &v, names, now)
 	}
 	switch {
-	case v.refused:
+	case v.refused && status < 500: // an error is no reason to forget what is stored
 		m := meta{kind: kindRefused}
 		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.append(nil)), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
 	case !v.store && status < 500 && status != 304 && status != 206 && x.found != "":
@@ -476,7 +476,7 @@ func (x *exchange) purge() bool {
 		return false
 	}
 	if tags := x.request.get("surrogate-key"); tags != "" {
-		for _, t := range strings.Fields(tags) {
+		for t := range strings.FieldsSeq(tags) {
 			x.host.remove(abi.ObjectTag, t)
 		}
 	} else {

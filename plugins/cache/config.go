@@ -55,11 +55,11 @@ func parseConfig(data []byte) (*config, error) {
 	c.bypass = names(t, "bypass_headers", defaultBypass)
 	c.maxObject = size(t, "max_object", 16<<20)
 	c.maxSize = size(t, "max_size", 256<<20)
-	c.defaultTTL = seconds(t, "default_ttl", 0)
-	c.maxTTL = seconds(t, "max_ttl", 0)
-	c.negative = seconds(t, "negative_ttl", 0)
-	c.stale = seconds(t, "stale_while_revalidate", 0)
-	c.onError = seconds(t, "stale_if_error", 0)
+	c.defaultTTL = seconds(t, "default_ttl")
+	c.maxTTL = seconds(t, "max_ttl")
+	c.negative = seconds(t, "negative_ttl")
+	c.stale = seconds(t, "stale_while_revalidate")
+	c.onError = seconds(t, "stale_if_error")
 	c.heuristic = t.Flag("heuristic", true)
 	c.cdn = t.Flag("cdn_cache_control", true)
 	c.honour = t.Choice("client_cache_control", "ignore", "ignore", "honour") == "honour"
@@ -102,13 +102,10 @@ func names(t *settings.Table, key string, missing []string) []string {
 	return out
 }
 
-// seconds reads a length of time.
-func seconds(t *settings.Table, key string, missing int64) int64 {
+// seconds reads a length of time; 0 if it is not there.
+func seconds(t *settings.Table, key string) int64 {
 	text := t.Text(key, "")
-	if text == "" {
-		return missing
-	}
-	if text == "0" {
+	if text == "" || text == "0" {
 		return 0
 	}
 	n, ok := settings.Seconds(text)

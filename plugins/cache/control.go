@@ -118,7 +118,7 @@ func cutDirective(line string) (name, value string, has, quoted bool, rest strin
 // fieldNames returns the names in a list, in lower case.
 func fieldNames(list string) []string {
 	var out []string
-	for _, name := range strings.Split(list, ",") {
+	for name := range strings.SplitSeq(list, ",") {
 		if name = strings.Trim(name, " \t\""); name != "" {
 			out = append(out, strings.ToLower(name))
 		}

@@ -106,12 +106,12 @@ func parseDate(s string, now int64) (int64, bool) {
 func date(y, m int64, day, clock string, ok bool) (int64, bool) {
 	d, ok1 := number(day)
 	h, ok2 := number(clock[:2])
-	min, ok3 := number(clock[3:5])
+	minute, ok3 := number(clock[3:5])
 	sec, ok4 := number(clock[6:])
-	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || m == 0 || d < 1 || d > 31 || h > 23 || min > 59 || sec > 60 || clock[2] != ':' || clock[5] != ':' {
+	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || m == 0 || d < 1 || d > 31 || h > 23 || minute > 59 || sec > 60 || clock[2] != ':' || clock[5] != ':' {
 		return 0, false
 	}
-	return dayOf(y, m, d)*86400 + h*3600 + min*60 + sec, true
+	return dayOf(y, m, d)*86400 + h*3600 + minute*60 + sec, true
 }
 
 func month(s string) int64 {

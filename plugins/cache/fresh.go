@@ -116,7 +116,7 @@ func initialAge(resp *head, date, asked, now int64) int64 {
 func (c *config) lifetime(v *verdict, resp *head, cc *control, targeted bool, now int64) int64 {
 	n := c.explicit(v, resp, cc, targeted, now)
 	if n < 0 {
-		n = c.implied(v, resp, cc)
+		n = c.implied(v, cc)
 	}
 	if c.maxTTL > 0 {
 		n = min(n, c.maxTTL)
@@ -144,7 +144,7 @@ func (c *config) explicit(v *verdict, resp *head, cc *control, targeted bool, no
 }
 
 // implied is what is assumed of a response that says nothing.
-func (c *config) implied(v *verdict, resp *head, cc *control) int64 {
+func (c *config) implied(v *verdict, cc *control) int64 {
 	known := slices.Contains(heuristic[:], v.status)
 	switch {
 	case !known && !cc.public:

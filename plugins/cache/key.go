@@ -48,7 +48,7 @@ func cookie(r *head, name string) (string, bool) {
 		if r.pairs[i].Name != "cookie" {
 			continue
 		}
-		for _, pair := range strings.Split(r.pairs[i].Value, ";") {
+		for pair := range strings.SplitSeq(r.pairs[i].Value, ";") {
 			if k, v, ok := strings.Cut(strings.Trim(pair, " "), "="); ok && k == name {
 				return v, true
 			}

@@ -51,7 +51,7 @@ func appendNormal(dst []byte, name string, h *head) []byte {
 			continue
 		}
 		there = true
-		for _, m := range strings.Split(h.pairs[i].Value, ",") {
+		for m := range strings.SplitSeq(h.pairs[i].Value, ",") {
 			if m = strings.Trim(m, " \t"); m != "" {
 				members = append(members, m)
 			}
