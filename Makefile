@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 FUZZ     ?= .
 
 # The plugins that are embedded in the binary as builtin:NAME.
-PLUGINS := securityheaders ratelimit breaker
+PLUGINS := securityheaders ratelimit breaker cache
 WASM    := $(PLUGINS:%=plugins/builtin/%.wasm)
 
 # What every plugin is built from besides its own directory. The version of the

@@ -63,6 +63,10 @@ const fieldEditHead = 12
 // and for each edit its op, the lengths of name and value, and their bytes.
 func AppendFieldEdits(dst []byte, kind MapType, edits []FieldEdit) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(kind))
+	return appendEdits(dst, edits)
+}
+
+func appendEdits(dst []byte, edits []FieldEdit) []byte {
 	for i := range edits {
 		e := &edits[i]
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(e.Op))
@@ -79,20 +83,27 @@ func ParseFieldEdits(dst []FieldEdit, args string) (kind MapType, edits []FieldE
 	if len(args) < 4 {
 		return 0, dst, ErrFieldEdits
 	}
-	kind = MapType(le32(args))
-	for n, rest := 0, args[4:]; rest != ""; n++ {
+	edits, err = parseEdits(dst, args[4:])
+	if err != nil {
+		return 0, dst, err
+	}
+	return MapType(le32(args)), edits, nil
+}
+
+func parseEdits(dst []FieldEdit, rest string) ([]FieldEdit, error) {
+	for n := 0; rest != ""; n++ {
 		if len(rest) < fieldEditHead || n == MaxFieldEdits {
-			return 0, dst, ErrFieldEdits
+			return dst, ErrFieldEdits
 		}
 		op, name, value := FieldOp(le32(rest)), uint64(le32(rest[4:])), uint64(le32(rest[8:]))
 		rest = rest[fieldEditHead:]
 		if op > FieldRemove || name+value > uint64(len(rest)) {
-			return 0, dst, ErrFieldEdits
+			return dst, ErrFieldEdits
 		}
 		dst = append(dst, FieldEdit{op, rest[:name], rest[name : name+value]})
 		rest = rest[name+value:]
 	}
-	return kind, dst, nil
+	return dst, nil
 }
 
 func le32(s string) uint32 {

@@ -19,6 +19,7 @@ const (
 	GrantQueue      = "queue"       // shared queues
 	GrantEnv        = "env"         // PluginOptions.Env
 	GrantCounters   = "counters"    // the counters of its vm_id (abi.ForeignTakeCounter)
+	GrantObjects    = "objects"     // messages stored for its vm_id, and exchanges without a client (abi.ForeignObjectStore and so on)
 
 	// GrantCall in front of the name of an upstream: calls to that upstream.
 	GrantCall = "call:"
@@ -35,7 +36,7 @@ func DefaultGrants() []string { return []string{GrantLog, GrantMetrics, GrantSha
 // checkGrant says what is wrong with a grant.
 func checkGrant(g string) error {
 	switch g {
-	case GrantLog, GrantMetrics, GrantSharedData, GrantQueue, GrantEnv, GrantCounters:
+	case GrantLog, GrantMetrics, GrantSharedData, GrantQueue, GrantEnv, GrantCounters, GrantObjects:
 		return nil
 	}
 	for _, prefix := range [...]string{GrantCall, GrantUpstream} {
@@ -43,7 +44,7 @@ func checkGrant(g string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, counters, or call: or upstream: with the name of an upstream", g)
+	return fmt.Errorf("grant %q: want log, metrics, shared-data, queue, env, counters, objects, or call: or upstream: with the name of an upstream", g)
 }
 
 // envNeeds says which grant a function of module env needs; one that is not listed is
@@ -80,6 +81,13 @@ var foreignNeeds = map[string]string{
 	abi.ForeignChargeCounter:  GrantCounters,
 	abi.ForeignLeaseCounter:   GrantCounters,
 	abi.ForeignTakeCounter:    GrantCounters,
+	abi.ForeignObjectLookup:   GrantObjects,
+	abi.ForeignObjectServe:    GrantObjects,
+	abi.ForeignObjectStore:    GrantObjects,
+	abi.ForeignObjectUpdate:   GrantObjects,
+	abi.ForeignObjectDelete:   GrantObjects,
+	abi.ForeignObjectJoin:     GrantObjects,
+	abi.ForeignRefresh:        GrantObjects,
 }
 
 // wasiNeeds is envNeeds for functions of WASI. The environment is not in it: without

@@ -152,7 +152,7 @@ func TestGrantNames(t *testing.T) {
 	t.Parallel()
 	for g, ok := range map[string]bool{
 		"log": true, "metrics": true, "shared-data": true, "queue": true, "env": true, "call:x": true, "call:a|80||b:c": true,
-		"": false, "call:": false, "call": false, "logs": false, "objects": false, "upstream:x": true, "upstream:": false,
+		"": false, "call:": false, "call": false, "logs": false, "objects": true, "upstream:x": true, "upstream:": false,
 	} {
 		o := host.PluginOptions{Name: "p", Grants: []string{g}}
 		if err := o.Validate(); (err == nil) != ok {

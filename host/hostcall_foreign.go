@@ -62,6 +62,9 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 		}
 		return v.give(nil, a[4], a[5])
 	}
+	if call, ok := objectFuncs[name]; ok {
+		return objectFunc(v, call, a)
+	}
 	f := foreignFuncs[name]
 	if f == nil {
 		return abi.StatusNotFound

@@ -199,6 +199,13 @@ const (
 	counterPageBytes   = 32 + 16*counterPageBuckets
 	counterTableBytes  = 256
 	maxCounterBytes    = 20 << 20
+	// objectUnits are for a look into the objects of a vm_id, half a microsecond with its locks.
+	objectUnits = unitsPerMicro / 2
+
+	// keepObjectResult is the most room for results of object functions that a VM keeps,
+	// in bytes: metadata are a few hundred.
+	keepObjectResult = 16 << 10
+
 	// counterTableUnits are for a table that is made, and counterPageUnits for a page that is
 	// copied, or a table that is looked at.
 	counterTableUnits = 2 * unitsPerMicro

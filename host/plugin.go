@@ -119,6 +119,9 @@ func newPlugin(h *Host, o PluginOptions) *Plugin {
 // Name returns PluginOptions.Name.
 func (p *Plugin) Name() string { return p.o.Name }
 
+// VMID returns the namespace of what the plugin shares, as its options have it.
+func (p *Plugin) VMID() string { return p.o.VMID }
+
 // Version returns the ABI version that the module's marker announces.
 func (p *Plugin) Version() abi.Version { return p.version }
 

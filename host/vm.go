@@ -71,6 +71,8 @@ type vm struct {
 	ended []*Context
 	after []func()
 
+	objects []byte // room for a result of objectFunc
+
 	calls    map[uint32]*httpCall // under way, by id
 	lastCall uint32
 

@@ -19,7 +19,7 @@ import (
 var files embed.FS
 
 // names lists what belongs into builtin.
-var names = [...]string{"breaker", "ratelimit", "securityheaders"}
+var names = [...]string{"breaker", "cache", "ratelimit", "securityheaders"}
 
 // Grants returns what the plugin called name asks to be granted (the key grant), which its
 // manifest says; nil if it is not built.

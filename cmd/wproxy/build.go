@@ -20,6 +20,7 @@ import (
 	"wproxy/core/filter"
 	"wproxy/core/h1"
 	"wproxy/core/metrics"
+	"wproxy/core/objects"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
 	"wproxy/core/route"
@@ -43,6 +44,7 @@ type parts struct {
 
 	builtins *builtinSet
 	callouts *callouts
+	objects  *objects.Store
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
@@ -71,6 +73,7 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, 
 	return &parts{
 		challenges: acme.NewPending(), stickySecret: []byte(rand.Text()),
 		log: log, metrics: m, host: h, watcher: w, dry: dry,
+		objects:   objects.New(objects.Options{}),
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](servers.closeSet),
 		servers:   servers,
@@ -322,7 +325,9 @@ func (b *builder) factory(ctx context.Context, routeName string, use config.Use)
 	case broken != nil:
 		return newFailedFactory(use.Plugin, broken), nil // not kept: the next route says so too
 	}
-	f := wasmfilter.New(root, filterOptions(b.file.Plugins[use.Plugin]))
+	o := filterOptions(b.file.Plugins[use.Plugin])
+	o.Objects = b.objects
+	f := wasmfilter.New(root, o)
 	p.factories[sum] = f
 	return f, nil
 }

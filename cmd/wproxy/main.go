@@ -41,6 +41,7 @@ func commands() []command {
 		{"run", "serve a configuration", runServe},
 		{"check", "say what is wrong with a configuration", runCheck},
 		{"explain", "say what would become of a request", runExplain},
+		{"cache", "remove what is cached from the running wproxy", runCache},
 		{"reload", "make the running wproxy read its configuration again", runReload},
 		{"stop", "make the running wproxy drain and end", runStop},
 		{"server", "take a server out of traffic, or back into it", runServer},

@@ -186,6 +186,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 	a.admin = admin.New(admin.Options{
 		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
 		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
+		Purge: a.purge,
 	})
 	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
 	// First of all sockets: it notices another wproxy with this configuration.

@@ -45,6 +45,10 @@ type Options struct {
 
 	// Stop asks for an end: graceful, or now. It does not wait.
 	Stop func(now bool)
+
+	// Purge removes what plugins have stored, and returns how much that was. how is
+	// "url", "prefix" or "tag". nil: there is nothing to purge.
+	Purge func(how, what string) (removed int, err error)
 }
 
 // A Reply is the JSON answer to a POST.
@@ -52,6 +56,7 @@ type Reply struct {
 	OK      bool     `json:"ok"`
 	Error   string   `json:"error,omitempty"`
 	Changes []string `json:"changes,omitempty"`
+	Removed int      `json:"removed,omitempty"` // by a purge
 }
 
 // Door describes a socket that a Server answers on.
@@ -167,6 +172,7 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("POST /stop", s.stop)
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/drain", s.drain(true))
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/ready", s.drain(false))
+	m.HandleFunc("POST /purge", s.purge)
 	m.HandleFunc("GET /{$}", index)
 	m.HandleFunc("GET /debug/pprof/", pprof.Index)
 	m.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -186,6 +192,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 POST /reload   read the configuration again
 POST /stop     drain and end; ?now=1: end
 POST /upstreams/NAME/servers/ADDRESS/drain  (or ready) keep requests from a server
+POST /purge    remove from caches: ?url=, ?prefix= or ?tag=
 `)
 }
 
@@ -224,6 +231,31 @@ func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
 	// The answer is on its way before the doors close.
 	_ = http.NewResponseController(w).Flush() // a caller that left needs none
 	s.o.Stop(r.URL.Query().Get("now") == "1")
+}
+
+// purge removes from caches what the query names: exactly one of url, prefix and tag.
+func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	how := ""
+	for _, name := range []string{"url", "prefix", "tag"} {
+		if q.Has(name) && how != "" || len(q[name]) > 1 {
+			how = ""
+			break
+		}
+		if q.Has(name) {
+			how = name
+		}
+	}
+	if how == "" || q.Get(how) == "" || s.o.Purge == nil {
+		reply(w, http.StatusBadRequest, Reply{Error: "want exactly one of ?url=, ?prefix= and ?tag="})
+		return
+	}
+	n, err := s.o.Purge(how, q.Get(how))
+	if err != nil {
+		reply(w, http.StatusBadRequest, Reply{Error: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, Reply{OK: true, Removed: n})
 }
 
 // guard refuses what a door does not allow.

@@ -39,7 +39,7 @@ type Plugin struct {
 	Kind string `toml:"kind" default:"http" oneof:"http|service" later:"tcp"`
 	// Grant is what the guest may use beyond its own stream. nil (absent): log,
 	// metrics and shared-data, what a built-in needs, and env if Env is set.
-	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|queue|env|counters|call:UPSTREAM|upstream:UPSTREAM" later:"objects"`
+	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|queue|env|counters|objects|call:UPSTREAM|upstream:UPSTREAM"`
 	// Sandbox is its sandbox, over the defaults of [sandbox].
 	Sandbox Sandbox `toml:"sandbox"`
 }

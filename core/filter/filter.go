@@ -81,6 +81,9 @@ type Exchange struct {
 
 	Engine Engine
 
+	// Refresh is set in an exchange without a client, which a filter asked for (Streamer).
+	Refresh bool
+
 	// Mu guards what guests may touch from outside their own direction (a
 	// tick, the other half of the exchange): edits of Request and Response by
 	// filters, the bags below, and who is parked. It is a leaf, taken for single

@@ -125,6 +125,9 @@ func (x *state) repick(h *exchange.Request) error {
 	if x.listener >= 0 && x.snap.Listeners[x.listener].stricter(h) {
 		return x.answer(421, reasonMisdirected)
 	}
+	if x.fx.Refresh { // its route is that of the exchange that it was begun by
+		return nil
+	}
 	r := x.route
 	if again {
 		var ok bool

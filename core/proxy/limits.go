@@ -76,6 +76,10 @@ const (
 	// maxRequestID is the longest x-request-id that is passed on, in bytes. A UUID has 36.
 	maxRequestID = 128
 
+	// maxRefreshes is how many exchanges without a client there may be at the same time.
+	// What is not refreshed now is by the next request for it.
+	maxRefreshes = 256
+
 	// maxForwarded is how many addresses of a forwarding chain are looked at.
 	maxForwarded = 32
 

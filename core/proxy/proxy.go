@@ -15,7 +15,7 @@
 // that, try.go bounds a try and drops an answer that is not passed on, response.go is the
 // way back, reply.go makes answers, challenge.go those to ACME servers, record.go
 // accounts. pick.go chooses upstream and server, sticky.go keeps clients on theirs.
-// callout.go makes requests that no client has asked for, mirror.go copies of those that
+// stream.go lets filters keep answers, callout.go makes requests that no client has asked for, mirror.go copies of those that
 // one has; fault.go makes a route fail on purpose. secure.go is what is looked at before a
 // route is found, grpc.go what is different for a client that speaks gRPC, tunnel.go what
 // becomes of an exchange after a 101.
@@ -51,9 +51,10 @@ type Proxy struct {
 
 	challengeOf func(authority, path string) (body string, ok bool) // nil: none is pending
 
-	current atomic.Pointer[Snapshot]
-	states  sync.Pool // of *state
-	tunnels tunnels
+	current   atomic.Pointer[Snapshot]
+	states    sync.Pool // of *state
+	tunnels   tunnels
+	refreshes atomic.Int32 // exchanges without a client that are under way
 }
 
 // New makes an engine that serves s.

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
@@ -15,7 +17,6 @@ const statusGone = 499
 // metrics and a line of the log. It is the one place that watches.
 func (x *state) account(err error) {
 	now := x.p.now()
-	o := &x.out
 	x.uncount()
 	x.mu.Lock()
 	gone, reason := x.gone && !x.aborted, x.reason
@@ -31,6 +32,10 @@ func (x *state) account(err error) {
 		x.closeFilters(err)
 	}
 
+	if x.fx.Refresh { // no client has asked
+		x.accountUpstream(now)
+		return
+	}
 	m := x.snap.NoRoute
 	if x.route != nil {
 		m = x.route.Metrics
@@ -42,17 +47,24 @@ func (x *state) account(err error) {
 	if x.ours && reason != "" {
 		x.p.metrics.Refused(reason)
 	}
-	if o.tries > 0 {
-		if o.claimed {
-			o.to.Metrics.Done(o.firstByte, now.Sub(o.began))
-		}
-		if o.retryReason != "" {
-			o.to.Metrics.Retried(o.retryReason, metrics.RetryOutcome(o.claimed))
-		}
-	}
+	x.accountUpstream(now)
 	if x.snap.Access != nil {
 		x.tellPlugins()
 		x.snap.Access.Log(&x.rec)
+	}
+}
+
+// accountUpstream counts what the upstream has done.
+func (x *state) accountUpstream(now time.Time) {
+	o := &x.out
+	if o.tries == 0 {
+		return
+	}
+	if o.claimed {
+		o.to.Metrics.Done(o.firstByte, now.Sub(o.began))
+	}
+	if o.retryReason != "" {
+		o.to.Metrics.Retried(o.retryReason, metrics.RetryOutcome(o.claimed))
 	}
 }
 

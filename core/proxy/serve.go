@@ -72,6 +72,7 @@ type state struct {
 	aborted    bool              // a filter has reset both sides
 	panicked   any               // what the response's goroutine panicked with
 	pushers    int               // answers being passed on by other goroutines
+	filling    filter.Filling    // who has the response, whether or not the client stays; nil: the client
 	running    bool              // the response's goroutine is
 	guarded    bool              // see guard
 	timer      *time.Timer       // of guard; nil: none
@@ -153,11 +154,10 @@ func (x *state) clientGone(generation uint64) {
 		return
 	}
 	x.gone = true
-	x.cond.Broadcast() // delay
-	if x.up != nil {
+	if x.up != nil && x.filling == nil {
 		x.up.Reset(exchange.CodeCancel)
 	}
-	x.cond.Broadcast() // a try may be waiting for its turn
+	x.cond.Broadcast() // a try may be waiting for its turn, a request be delayed
 	x.fx.AnswerEnded()
 }
 
@@ -291,6 +291,7 @@ func (x *state) expire(generation uint64) {
 // finish ends the exchange after Feed has returned err: it answers if nobody
 // has, waits for whoever is still at work, and gives everything back.
 func (x *state) finish(err error) {
+	x.cutFilling(err)
 	if errors.Is(err, exchange.ErrAnswered) && x.cutShort() {
 		err = &exchange.Error{Op: "read body", Side: exchange.ClientSide, Status: 400, Reason: "incomplete_request"}
 	}
@@ -498,4 +499,5 @@ func (x *state) reset() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.up, x.answered, x.interim, x.gone, x.cut, x.aborted, x.reason, x.failure = nil, false, false, false, false, false, "", nil
+	x.filling = nil
 }

@@ -51,6 +51,7 @@ func (d *direction[H]) Head(h H, end bool) error {
 	headers, body, _ := d.wants()
 	skip := d.side == abi.StreamResponse && (!f.factory.wantsResponse() || !f.seen())
 	x.Mu.Lock()
+	skip = skip || d.side == abi.StreamResponse && f.served
 	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
 	d.skip = skip || f.gaveUp
 	if d.side == abi.StreamResponse {
@@ -111,6 +112,9 @@ func (d *direction[H]) Data(p []byte, end bool) error {
 	defer d.mu.Unlock()
 	if err := d.enter(); err != nil {
 		return err
+	}
+	if d.side == abi.StreamResponse && d.f.fill != nil {
+		return d.f.fillData(p, end)
 	}
 	_, wanted, _ := d.wants()
 	if d.skip || !wanted {
@@ -179,6 +183,10 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
+	if d.side == abi.StreamResponse && d.f.fill != nil {
+		d.f.fillTrailer(t)
+		return nil
+	}
 	_, body, trailers := d.wants()
 	if d.skip || !body && !trailers {
 		if d.drop {
@@ -219,7 +227,7 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 func (d *direction[H]) Detached() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.drop || d.declared >= 0 {
+	if d.drop || d.declared >= 0 || d.side == abi.StreamResponse && d.f.fill != nil {
 		return false
 	}
 	x := d.f.x

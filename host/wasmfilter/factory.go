@@ -6,6 +6,7 @@ import (
 
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
+	"wproxy/core/objects"
 	"wproxy/host"
 )
 
@@ -40,6 +41,9 @@ type Options struct {
 	// matched again once the last filter has let go of it. The property
 	// clear_route_cache does the same for one exchange.
 	NoReroute bool
+
+	// Objects is where the plugin may store messages; nil: nowhere.
+	Objects *objects.Store
 }
 
 // A Factory makes the filters of one plugin with one configuration.
@@ -51,6 +55,9 @@ type Factory struct {
 	open  func(f *Filter) error // binds f.guest; replaced in tests
 	warn  func(message string)  // Plugin.Warn; replaced in tests
 	pool  sync.Pool             // *Filter
+
+	space *objects.Space // nil: none
+	now   func() time.Time
 }
 
 var _ filter.Factory = (*Factory)(nil)
@@ -61,6 +68,9 @@ func New(r *host.Root, o Options) *Factory {
 	p := r.Plugin()
 	x := newFactory(p.Name(), r.Callbacks(), o)
 	x.warn = p.Warn
+	if o.Objects != nil {
+		x.space = o.Objects.Space(p.VMID())
+	}
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {
 		f.guest = &f.context
@@ -73,7 +83,7 @@ func newFactory(name string, calls host.Callbacks, o Options) *Factory {
 	if o.BodyBuffer <= 0 {
 		o.BodyBuffer = defaultBodyBuffer
 	}
-	x := &Factory{name: name, calls: calls, o: o}
+	x := &Factory{name: name, calls: calls, o: o, now: time.Now}
 	x.pool.New = func() any { return x.newFilter() }
 	return x
 }

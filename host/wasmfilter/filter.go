@@ -7,6 +7,7 @@ import (
 	"wproxy/abi"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
+	"wproxy/core/objects"
 	"wproxy/host"
 )
 
@@ -45,7 +46,13 @@ type Filter struct {
 	resp   direction[*exchange.Response]
 	maps   headerMaps
 
+	// Of stored messages (objects.go, keep.go).
+	fill      *objects.Fill  // of the response; guarded by resp.mu
+	reading   reading        // owned by who passes the answer on
+	ownReader objects.Reader // of the response that is being stored
+
 	marks
+	stored
 }
 
 // marks is what a guest has asked for and what has become of the plugin. Guarded
@@ -86,6 +93,7 @@ func (x *Factory) newFilter() *Filter {
 	f.req.init(f, abi.StreamRequest)
 	f.resp.init(f, abi.StreamResponse)
 	f.maps.init(f)
+	f.reading.wake = make(chan struct{}, 1)
 	return f
 }
 
@@ -167,6 +175,7 @@ func (f *Filter) onlyEnd() bool {
 // Close implements filter.Filter: on_done, on_log, on_delete.
 func (f *Filter) Close(error) {
 	x := f.x
+	f.closeObjects()
 	x.Quiesce()
 	if f.onlyEnd() {
 		_ = f.openGuest() // one that is closed is not told
@@ -191,7 +200,8 @@ func (f *Filter) Close(error) {
 		x.Mu.Unlock()
 	}
 	f.x, f.guest = nil, nil
-	f.marks = marks{}
+	f.marks, f.stored = marks{}, stored{}
+	f.reading.reset()
 	f.req.reset()
 	f.resp.reset()
 	f.maps.reset()

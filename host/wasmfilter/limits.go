@@ -47,6 +47,13 @@ const (
 	// large body must not pin its size for ever.
 	keepBuffer = 64 << 10
 
+	// maxGone is the longest time after which a stored message is gone, in seconds: 250
+	// years, as durations end at 292.
+	maxGone = 250 * 365 * 86400
+
+	// maxDeletes is how many deletes of a prefix or a tag one callback may ask for.
+	maxDeletes = 256
+
 	// maxMetadataDepth bounds how deep a path into route metadata is followed
 	// and how deep a value of it is encoded.
 	maxMetadataDepth = 8

@@ -32,6 +32,11 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 		}
 	case abi.PropertyClientAddress:
 		return clientAddress(dst, x)
+	case abi.PropertyRefresh:
+		if x.Refresh {
+			return append(dst, '1'), true
+		}
+		return dst, false
 	case "request\x00scheme":
 		return append(dst, x.Request.Scheme...), true
 	}

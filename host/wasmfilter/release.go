@@ -5,6 +5,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
+	"wproxy/core/objects"
 )
 
 // releaseLocked lets go of the message: the head, if it is still here, what is held of
@@ -22,6 +23,10 @@ func (d *direction[H]) releaseLocked() error {
 	if head && d.side == abi.StreamRequest {
 		says, reroute = f.reroute || f.dirty, f.reroute || f.dirty && !f.noReroute && !f.factory.o.NoReroute
 	}
+	var storing *storing
+	if head && d.side == abi.StreamResponse {
+		storing, f.storing = f.storing, nil
+	}
 	kept, visible := d.body.take()
 	trailer, ended := d.trailer, d.ended && !d.endHead && !d.sent
 	d.sent = d.sent || ended
@@ -31,6 +36,12 @@ func (d *direction[H]) releaseLocked() error {
 
 	if says {
 		x.Engine.Reroute(reroute)
+	}
+	if head && d.side == abi.StreamResponse {
+		if h, ok := any(d.head).(*exchange.Response); ok && storing != nil && !d.drop && f.beginFill(storing, h, d.endHead) {
+			return nil
+		}
+		f.land(objects.Unstored)
 	}
 	if head {
 		// A status without a body ends with its head, whatever follows here.

@@ -7,6 +7,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
+	"wproxy/core/filter"
 	"wproxy/host"
 )
 
@@ -18,12 +19,25 @@ func (d *direction[H]) settle(wait bool) error {
 	f, x := d.f, d.f.x
 	for {
 		x.Mu.Lock()
+		if d.objectsLocked() {
+			continue
+		}
 		switch {
 		case f.abort != "":
 			return d.abortLocked()
 		case f.failed != nil && !d.skip:
 			x.Mu.Unlock()
 			return d.trapped(f.failed)
+		case f.serving != nil && d.stage == stageHere && d.side == abi.StreamRequest == (f.resp.stage == stageNone):
+			return d.serveLocked()
+		case f.landed && d.held && d.side == abi.StreamRequest:
+			how := f.how
+			f.landed = false
+			x.Mu.Unlock()
+			if err := f.tellLanded(how); err != nil {
+				return d.trapped(err)
+			}
+			continue
 		case f.reply != nil && d.side == abi.StreamRequest:
 			return d.replyLocked()
 		case f.reply != nil && d.stage == stageHere:
@@ -59,6 +73,45 @@ func (d *direction[H]) settle(wait bool) error {
 			return d.unheld(err)
 		}
 	}
+}
+
+// objectsLocked does what is marked to be done beside the message; true: it has, and
+// Exchange.Mu is unlocked.
+func (d *direction[H]) objectsLocked() bool {
+	f, x := d.f, d.f.x
+	switch {
+	case len(f.deletes) > 0:
+		list := f.deletes
+		f.deletes = nil
+		x.Mu.Unlock()
+		f.doDeletes(list)
+		return true
+	case f.refresh && d.side == abi.StreamRequest:
+		f.refresh = false
+		x.Mu.Unlock()
+		if s, ok := x.Engine.(filter.Streamer); ok {
+			s.Refresh(f) // what is not refreshed now is by a later request
+		}
+		return true
+	}
+	return false
+}
+
+// serveLocked answers with a stored message, as the guest has asked for.
+func (d *direction[H]) serveLocked() error {
+	f := d.f
+	v := f.serving
+	f.serving = nil
+	instead := d.side == abi.StreamResponse
+	if instead {
+		d.stage = stagePassed
+	}
+	d.giveUpLocked()
+	f.x.Mu.Unlock()
+	if instead {
+		return d.stop(f.serveInstead(v))
+	}
+	return d.stop(f.serveAnswer(v))
 }
 
 // replyLocked sends the local reply that was asked for, as the request direction.

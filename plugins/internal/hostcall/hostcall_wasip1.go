@@ -43,6 +43,17 @@ func replaceHeader(kind uint32, key unsafe.Pointer, keySize uint32, value unsafe
 //go:noescape
 func addHeader(kind uint32, key unsafe.Pointer, keySize uint32, value unsafe.Pointer, valueSize uint32) uint32
 
+//go:wasmimport env proxy_get_header_map_pairs
+//go:noescape
+func getPairs(kind uint32, value, valueSize unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_get_buffer_bytes
+//go:noescape
+func getBuffer(kind, start, size uint32, value, valueSize unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_continue_stream
+func continueStream(stream uint32) uint32
+
 //go:wasmimport env proxy_get_shared_data
 //go:noescape
 func getSharedData(key unsafe.Pointer, keySize uint32, value, valueSize, cas unsafe.Pointer) uint32
@@ -136,10 +147,34 @@ func ResponseHeader(buf []byte, name string) ([]byte, bool) {
 	return result(buf), true
 }
 
+// Pairs returns all fields of a header map as abi.AppendPairs encodes them. They are in buf
+// if they fit there, and in memory of their own otherwise.
+func Pairs(buf []byte, kind uint32) ([]byte, bool) {
+	offer(buf)
+	if getPairs(kind, unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
+		room = nil
+		return nil, false
+	}
+	return result(buf), true
+}
+
 // SetRequestHeader leaves exactly one request header called name.
 func SetRequestHeader(name, value string) Status {
 	return Status(replaceHeader(0, textPtr(name), uint32(len(name)), textPtr(value), uint32(len(value))))
 }
+
+// CallData returns size bytes of the argument of on_foreign_function.
+func CallData(buf []byte, size int) ([]byte, bool) {
+	offer(buf)
+	if getBuffer(8, 0, uint32(size), unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
+		room = nil
+		return nil, false
+	}
+	return result(buf), true
+}
+
+// ContinueRequest lets go of the request that the current stream holds.
+func ContinueRequest() { continueStream(0) }
 
 // SetResponseHeader leaves exactly one response header called name.
 func SetResponseHeader(name, value string) Status {
@@ -209,6 +244,20 @@ func (g Gauge) Set(value uint64) {
 	if g.defined {
 		recordMetric(g.id, value)
 	}
+}
+
+// ForeignResult is Foreign for a function that has a result, which is in buf if it fits
+// there, and in memory of its own otherwise.
+func ForeignResult(buf []byte, name string, args []byte) ([]byte, Status) {
+	offer(buf)
+	s := Status(callForeign(textPtr(name), uint32(len(name)), bytesPtr(args), uint32(len(args)),
+		unsafe.Pointer(&out), unsafe.Pointer(&outSize)))
+	if s != OK {
+		room = nil
+		out, outSize = nil, 0
+		return nil, s
+	}
+	return result(buf), OK
 }
 
 // A Counter is a metric that only grows. The zero Counter counts nothing.

@@ -1,0 +1,267 @@
+package abi
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// Functions that store messages, and answer with what is stored. They take the grant
+// "objects". Keys are the guest's to choose and belong to its vm_id; by convention a key begins
+// with the URL and a line feed, by which an operator can name it.
+const (
+	// ForeignObjectLookup finds what is stored under the key that is its argument. The
+	// result is what [AppendObjectInfo] makes; the status is NotFound if there is nothing.
+	ForeignObjectLookup = "wproxy.objects.v1.lookup"
+
+	// ForeignObjectServe answers the exchange of the current callback, a headers callback
+	// or the end of a join, with a stored object. Its argument is what [ObjectServe.Append] makes. The guest
+	// returns Pause.
+	ForeignObjectServe = "wproxy.objects.v1.serve"
+
+	// ForeignObjectStore stores the response whose headers callback is running, or a
+	// record without one. Its argument is what [ObjectStore.Append] makes. The guest returns
+	// Continue.
+	ForeignObjectStore = "wproxy.objects.v1.store"
+
+	// ForeignObjectUpdate changes the head and the metadata of a stored object. Its argument is what
+	// [ObjectUpdate.Append] makes.
+	ForeignObjectUpdate = "wproxy.objects.v1.update"
+
+	// ForeignObjectDelete removes objects. Its argument is a u32, an [ObjectDelete], and a
+	// key, prefix or tag.
+	ForeignObjectDelete = "wproxy.objects.v1.delete"
+
+	// ForeignObjectJoin waits for what another exchange is getting. Its argument is a u32
+	// that the host writes to, [ObjectLeads] or [ObjectWaits], and a key. Who waits
+	// returns Pause, and is called back by proxy_on_foreign_function with
+	// [ObjectJoined] and one of the outcomes as a u32.
+	ForeignObjectJoin = "wproxy.objects.v1.join"
+
+	// ForeignRefresh begins an exchange without a client: a copy of the request that is
+	// in its headers callback, from this plugin on. It has no argument. The property
+	// [PropertyRefresh] tells it apart.
+	ForeignRefresh = "wproxy.exchange.v1.refresh"
+)
+
+// PropertyRefresh is a property of wproxy's host, as a path: "1" in an exchange without
+// a client, which ForeignRefresh has begun, and not there otherwise.
+const PropertyRefresh = "wproxy\x00refresh"
+
+// ObjectJoined is the id with which proxy_on_foreign_function tells the end of a join.
+const ObjectJoined = 1
+
+// What a join comes to at once.
+const (
+	ObjectLeads uint32 = iota // nobody else is getting it: the guest goes on to the upstream
+	ObjectWaits
+)
+
+// How a join ends.
+const (
+	ObjectStored   uint32 = iota // something was stored for the key: look it up
+	ObjectUnstored               // there was an answer that was not stored
+	ObjectFailed                 // there was none: who led is gone
+)
+
+// An ObjectDelete says what the argument of a delete names.
+type ObjectDelete uint32
+
+// What a delete may name.
+const (
+	ObjectKey ObjectDelete = iota
+	ObjectPrefix
+	ObjectTag
+)
+
+// ErrObjects is the error of an argument that is malformed.
+var ErrObjects = errors.New("malformed argument of an object function")
+
+// An ObjectInfo is the result of a lookup.
+type ObjectInfo struct {
+	Status int   // of the stored head; 0: a record without one
+	Whole  bool  // all bytes are there; else they are still coming
+	Flying bool  // an exchange that has joined with this key is getting another one
+	Length int64 // bytes; -1: not known yet
+	Meta   []byte
+}
+
+const (
+	infoWhole  = 1
+	infoFlying = 2
+	infoSize   = 16
+)
+
+// AppendObjectInfo appends the result of a lookup: status and flags as u32, the length as
+// i64, and the metadata.
+func AppendObjectInfo(dst []byte, o *ObjectInfo) []byte {
+	var flags uint32
+	if o.Whole {
+		flags |= infoWhole
+	}
+	if o.Flying {
+		flags |= infoFlying
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(o.Status))
+	dst = binary.LittleEndian.AppendUint32(dst, flags)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Length))
+	return append(dst, o.Meta...)
+}
+
+// ParseObjectInfo reads the result of a lookup; Meta is a part of b.
+func ParseObjectInfo(b []byte) (ObjectInfo, error) {
+	if len(b) < infoSize {
+		return ObjectInfo{}, ErrObjects
+	}
+	flags := binary.LittleEndian.Uint32(b[4:])
+	return ObjectInfo{
+		Status: int(binary.LittleEndian.Uint32(b)), Whole: flags&infoWhole != 0, Flying: flags&infoFlying != 0,
+		Length: int64(binary.LittleEndian.Uint64(b[8:])), Meta: b[infoSize:],
+	}, nil
+}
+
+// An ObjectServe is the argument of [ForeignObjectServe].
+type ObjectServe struct {
+	Key      string
+	Status   int   // instead of the stored one; 0: that
+	HeadOnly bool  // no body: a 304, or a HEAD request, which is answered without one anyway
+	Offset   int64 // of the first byte
+	Length   int64 // bytes; -1: all that follow
+	Edits    []FieldEdit
+}
+
+const (
+	serveHeadOnly = 1
+	serveSize     = 28
+)
+
+// Append appends the argument: status, flags and the length of the key as u32, offset
+// and length as i64, the key, and the edits as [AppendFieldEdits] has them after the kind.
+func (o *ObjectServe) Append(dst []byte) []byte {
+	var flags uint32
+	if o.HeadOnly {
+		flags |= serveHeadOnly
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(o.Status))
+	dst = binary.LittleEndian.AppendUint32(dst, flags)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Offset))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Length))
+	dst = append(dst, o.Key...)
+	return appendEdits(dst, o.Edits)
+}
+
+// Parse reads the argument. Strings are parts of s; edits are appended to o.Edits[:0].
+func (o *ObjectServe) Parse(s string) error {
+	if len(s) < serveSize || uint64(le32(s[8:])) > uint64(len(s)-serveSize) {
+		return ErrObjects
+	}
+	n := int(le32(s[8:]))
+	edits := o.Edits[:0]
+	*o = ObjectServe{
+		Key: s[serveSize : serveSize+n], Status: int(le32(s)), HeadOnly: le32(s[4:])&serveHeadOnly != 0,
+		Offset: le64(s[12:]), Length: le64(s[20:]),
+	}
+	if o.Offset < 0 || o.Length < -1 || o.Status != 0 && (o.Status < 200 || o.Status > 599) {
+		return ErrObjects
+	}
+	var err error
+	o.Edits, err = parseEdits(edits, s[serveSize+n:])
+	return err
+}
+
+// An ObjectStore is the argument of [ForeignObjectStore].
+type ObjectStore struct {
+	Key  string
+	Meta string
+	Tags string // joined by NUL
+
+	Record    bool  // there is no message, only Meta
+	MaxObject int64 // most bytes that are kept; 0: no bound but MaxSize
+	MaxSize   int64 // what all objects of the vm_id take in memory; 0: as the host has it
+	Gone      int64 // seconds from now after which nobody finds it; 0: never
+}
+
+const (
+	storeRecord = 1
+	storeSize   = 40
+)
+
+// Append appends the argument: flags and the lengths of key, metadata and tags as u32,
+// MaxObject, MaxSize and Gone as i64, and then key, metadata and tags.
+func (o *ObjectStore) Append(dst []byte) []byte {
+	var flags uint32
+	if o.Record {
+		flags |= storeRecord
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, flags)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Meta)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Tags)))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.MaxObject))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.MaxSize))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Gone))
+	dst = append(dst, o.Key...)
+	dst = append(dst, o.Meta...)
+	return append(dst, o.Tags...)
+}
+
+// Parse reads the argument, of which the strings are parts.
+func (o *ObjectStore) Parse(s string) error {
+	if len(s) < storeSize {
+		return ErrObjects
+	}
+	key, meta, tags, rest := uint64(le32(s[4:])), uint64(le32(s[8:])), uint64(le32(s[12:])), s[storeSize:]
+	if key+meta+tags != uint64(len(rest)) {
+		return ErrObjects
+	}
+	*o = ObjectStore{
+		Record: le32(s)&storeRecord != 0, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
+		Key: rest[:key], Meta: rest[key : key+meta], Tags: rest[key+meta:],
+	}
+	if o.MaxObject < 0 || o.MaxSize < 0 || o.Gone < 0 {
+		return ErrObjects
+	}
+	return nil
+}
+
+// An ObjectUpdate is the argument of [ForeignObjectUpdate].
+type ObjectUpdate struct {
+	Key   string
+	Meta  string
+	Gone  int64 // as in ObjectStore
+	Edits []FieldEdit
+}
+
+const updateSize = 16
+
+// Append appends the argument: the lengths of key and metadata as u32, Gone as i64, key,
+// metadata, and the edits of the head.
+func (o *ObjectUpdate) Append(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Meta)))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Gone))
+	dst = append(dst, o.Key...)
+	dst = append(dst, o.Meta...)
+	return appendEdits(dst, o.Edits)
+}
+
+// Parse reads the argument. Strings are parts of s; edits are appended to o.Edits[:0].
+func (o *ObjectUpdate) Parse(s string) error {
+	if len(s) < updateSize {
+		return ErrObjects
+	}
+	key, meta, rest := uint64(le32(s)), uint64(le32(s[4:])), s[updateSize:]
+	if key+meta > uint64(len(rest)) {
+		return ErrObjects
+	}
+	edits := o.Edits[:0]
+	*o = ObjectUpdate{Key: rest[:key], Meta: rest[key : key+meta], Gone: le64(s[8:])}
+	if o.Gone < 0 {
+		return ErrObjects
+	}
+	var err error
+	o.Edits, err = parseEdits(edits, rest[key+meta:])
+	return err
+}
+
+func le64(s string) int64 { return int64(uint64(le32(s)) | uint64(le32(s[4:]))<<32) }

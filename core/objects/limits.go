@@ -1,0 +1,38 @@
+package objects
+
+const (
+	// DefaultBytes is what a Store holds if nobody says otherwise.
+	DefaultBytes = 1 << 30
+	// DefaultSpaceBytes is what a Space holds if its owner does not say how much.
+	DefaultSpaceBytes = 256 << 20
+
+	// minChunk and maxChunk are the sizes of the smallest and the largest piece of memory
+	// that bytes are kept in. Larger ones would waste more on an end that is not used,
+	// smaller ones cost a write call each when they are sent.
+	minChunk = 512
+	maxChunk = 64 << 10
+
+	// firstChunk is what an object of unknown length begins with.
+	firstChunk = 4 << 10
+
+	// windowBytes is how far the fill of a window may be ahead of its slowest reader.
+	windowBytes = 256 << 10
+
+	// objectOverhead is what an object costs beside the bytes in it: the object, its
+	// place in the maps and queues.
+	objectOverhead = 512
+	// fieldOverhead is the same for a field of a head.
+	fieldOverhead = 32
+
+	// maxFrequency is up to how many reads an object is told apart by (S3-FIFO, 4.1).
+	maxFrequency = 3
+	// smallPart is the part of a space that is for objects not read again so far: one
+	// in so many bytes (S3-FIFO, 4.1).
+	smallPart = 10
+	// maxGhosts is how many evicted keys a space remembers. They are hashes: 16 bytes each
+	// with their place in the map.
+	maxGhosts = 1 << 16
+
+	// maxTags is the most tags that an object may have; further ones are left out.
+	maxTags = 64
+)

@@ -1,0 +1,337 @@
+package objects
+
+import (
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options say what a Store is. The zero value works.
+type Options struct {
+	Bytes int64            // what all spaces hold together; 0: DefaultBytes
+	Now   func() time.Time // nil: time.Now
+}
+
+// A Store holds the objects of a process. It is safe for concurrent use, as its spaces are.
+type Store struct {
+	max  int64
+	now  func() time.Time
+	used atomic.Int64
+
+	mu     sync.Mutex
+	spaces map[string]*Space
+}
+
+// New returns an empty Store.
+func New(o Options) *Store {
+	s := &Store{max: o.Bytes, now: o.Now, spaces: map[string]*Space{}}
+	if s.max <= 0 {
+		s.max = DefaultBytes
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s
+}
+
+// Used returns the bytes that are held.
+func (s *Store) Used() int64 { return s.used.Load() }
+
+// Space returns the space called name, which it makes if there is none.
+func (s *Store) Space(name string) *Space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.spaces[name]
+	if p == nil {
+		p = &Space{store: s, index: map[string]*Object{}, tagged: map[string]map[*Object]struct{}{}, lines: map[string]*Object{}, flights: map[string]*Flight{}}
+		p.max.Store(min(DefaultSpaceBytes, s.max))
+		s.spaces[name] = p
+	}
+	return p
+}
+
+// Each calls f for every space.
+func (s *Store) Each(f func(name string, p *Space)) {
+	s.mu.Lock()
+	all := maps.Clone(s.spaces)
+	s.mu.Unlock()
+	for name, p := range all {
+		f(name, p)
+	}
+}
+
+// A Space is the objects of one owner.
+type Space struct {
+	store *Store
+	max   atomic.Int64
+	used  atomic.Int64
+
+	mu     sync.RWMutex
+	index  map[string]*Object              // guarded by mu
+	tagged map[string]map[*Object]struct{} // guarded by mu
+	lines  map[string]*Object              // lists of objects by the first line of their keys; guarded by mu
+	small  queue                           // guarded by mu
+	main   queue                           // guarded by mu
+	ghosts ghosts                          // guarded by mu
+
+	flightMu sync.Mutex
+	flights  map[string]*Flight // guarded by flightMu
+}
+
+// Limit sets what the space holds; no more than its store does.
+func (s *Space) Limit(bytes int64) {
+	bytes = min(max(bytes, 0), s.store.max)
+	if s.max.Swap(bytes) > bytes {
+		s.mu.Lock()
+		s.evictLocked(s.used.Load() - bytes)
+		s.mu.Unlock()
+	}
+}
+
+// Used returns the bytes that the space holds, and how many objects are found there.
+func (s *Space) Used() (bytes int64, objects int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.used.Load(), len(s.index)
+}
+
+// Get returns what is stored under key, with a reference for the caller, or nil. An object
+// that is not whole yet is found too.
+func (s *Space) Get(key string) *Object {
+	s.mu.RLock()
+	o := s.index[key]
+	ok := o != nil && o.acquire()
+	s.mu.RUnlock()
+	if !ok {
+		return nil
+	}
+	if gone := o.Record().Gone; !gone.IsZero() && !s.store.now().Before(gone) {
+		s.remove(o)
+		o.Release()
+		return nil
+	}
+	if n := o.hits.Load(); n < maxFrequency {
+		o.hits.CompareAndSwap(n, n+1) // one that is lost does not matter
+	}
+	return o
+}
+
+// Put stores an object without bytes. It reports whether there was memory for it.
+func (s *Space) Put(key string, r Record, tags []string) bool {
+	f := s.Fill(key, FillOptions{Record: r, Tags: tags, Length: 0})
+	if f == nil {
+		return false
+	}
+	f.End(nil)
+	return true
+}
+
+// Update replaces the record of an object by what edit makes of it, and reports whether it is
+// still what is stored under its key and there is memory for it.
+func (s *Space) Update(o *Object, r Record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.index[o.key] != o {
+		return false
+	}
+	more := r.size() - o.Record().size()
+	if more > 0 && !s.reserveLocked(more) {
+		return false
+	}
+	if more < 0 {
+		s.give(-more)
+	}
+	o.record.Store(&r)
+	return true
+}
+
+// Delete removes what is stored under key, and reports whether there was something.
+func (s *Space) Delete(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.index[key]
+	if o == nil {
+		return false
+	}
+	s.removeLocked(o)
+	return true
+}
+
+// DeletePrefix removes all whose keys begin with prefix, and returns how many. It looks at
+// every key, unless prefix is a line with the line feed at its end.
+func (s *Space) DeletePrefix(prefix string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	if prefix != "" && firstLine(prefix) == prefix {
+		for o := s.lines[prefix]; o != nil; o = s.lines[prefix] {
+			s.removeLocked(o)
+			n++
+		}
+		return n
+	}
+	for key, o := range s.index {
+		if len(key) >= len(prefix) && key[:len(prefix)] == prefix {
+			s.removeLocked(o)
+			n++
+		}
+	}
+	return n
+}
+
+// DeleteTag removes all that have the tag, and returns how many.
+func (s *Space) DeleteTag(tag string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for o := range s.tagged[tag] {
+		s.removeLocked(o)
+		n++
+	}
+	return n
+}
+
+// newObject returns an object that is not found yet, nil without memory for it.
+func (s *Space) newObject(key string, r *Record, tags []string) *Object {
+	o := &Object{space: s, key: key, tags: tags[:min(len(tags), maxTags)], length: LengthUnknown}
+	o.room.L = &o.mu
+	o.record.Store(r)
+	if !s.reserve(o.fixed()) {
+		return nil
+	}
+	return o
+}
+
+// insert has o found under its key.
+func (s *Space) insert(o *Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.index[o.key]; old != nil {
+		s.removeLocked(old)
+	}
+	s.index[o.key] = o
+	if line := firstLine(o.key); line != "" {
+		if o.kin = s.lines[line]; o.kin != nil {
+			o.kin.elder = o
+		}
+		s.lines[line] = o
+	}
+	for _, t := range o.tags {
+		if s.tagged[t] == nil {
+			s.tagged[t] = map[*Object]struct{}{}
+		}
+		s.tagged[t][o] = struct{}{}
+	}
+}
+
+// remove has o not be found any more, if it is.
+func (s *Space) remove(o *Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.index[o.key] == o {
+		s.removeLocked(o)
+	}
+}
+
+func (s *Space) removeLocked(o *Object) {
+	delete(s.index, o.key)
+	s.removeLineLocked(o)
+	for _, t := range o.tags {
+		delete(s.tagged[t], o)
+		if len(s.tagged[t]) == 0 {
+			delete(s.tagged, t)
+		}
+	}
+	if o.queue != nil {
+		o.queue.remove(o)
+	}
+	o.Release()
+}
+
+// firstLine returns key up to its first line feed, with that; "" if it has none.
+func firstLine(key string) string { return key[:strings.IndexByte(key, '\n')+1] }
+
+func (s *Space) removeLineLocked(o *Object) {
+	line := firstLine(o.key)
+	if line == "" {
+		return
+	}
+	if o.kin != nil {
+		o.kin.elder = o.elder
+	}
+	switch {
+	case o.elder != nil:
+		o.elder.kin = o.kin
+	case o.kin != nil:
+		s.lines[line] = o.kin
+	default:
+		delete(s.lines, line)
+	}
+	o.kin, o.elder = nil, nil
+}
+
+// filled makes o, which is whole, one that may be evicted.
+func (s *Space) filled(o *Object) {
+	o.mu.Lock()
+	weight := o.held
+	o.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.index[o.key] != o || o.queue != nil {
+		return
+	}
+	o.weight = weight + o.fixed()
+	if s.ghosts.take(o.key) {
+		s.main.push(o)
+		return
+	}
+	s.small.push(o)
+}
+
+// reserve counts n bytes, for which it may evict; false: there is no room.
+func (s *Space) reserve(n int64) bool {
+	if s.add(n) {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reserveLocked(n)
+}
+
+func (s *Space) reserveLocked(n int64) bool {
+	if s.add(n) {
+		return true
+	}
+	over := max(s.used.Load()+n-s.max.Load(), s.store.used.Load()+n-s.store.max)
+	s.evictLocked(over)
+	return s.add(n)
+}
+
+// add counts n bytes if they are within both bounds.
+func (s *Space) add(n int64) bool {
+	if s.used.Add(n) > s.max.Load() {
+		s.used.Add(-n)
+		return false
+	}
+	if s.store.used.Add(n) > s.store.max {
+		s.give(n)
+		return false
+	}
+	return true
+}
+
+// overdraw counts n bytes whatever the bounds: a window has to have something. There are
+// at most as many as exchanges, each of which holds as much in its codec.
+func (s *Space) overdraw(n int64) bool {
+	s.used.Add(n)
+	s.store.used.Add(n)
+	return true
+}
+
+// give takes n bytes out of the count.
+func (s *Space) give(n int64) {
+	s.used.Add(-n)
+	s.store.used.Add(-n)
+}

@@ -1,0 +1,287 @@
+package wasmfilter
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/objects"
+)
+
+// A reading passes a stored message on, at the speed of who takes it.
+type reading struct {
+	f      *Filter
+	head   exchange.Response
+	reader *objects.Reader
+	object *objects.Object
+	left   int64 // bytes; -1: until the object ends
+	end    bool  // the message ends with its head
+	wake   chan struct{}
+}
+
+// Wake implements filter.Waker.
+func (r *reading) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reset forgets an exchange.
+func (r *reading) reset() {
+	r.head.Reset()
+	*r = reading{head: r.head, wake: r.wake}
+	select {
+	case <-r.wake:
+	default:
+	}
+}
+
+// Push implements filter.Pusher.
+func (r *reading) Push(to exchange.Sink[*exchange.Response]) error {
+	if err := to.Head(&r.head, r.end); err != nil || r.end {
+		return err
+	}
+	return r.pushBody(to)
+}
+
+func (r *reading) pushBody(to exchange.Sink[*exchange.Response]) error {
+	for {
+		p, wait, err := r.reader.Next()
+		switch {
+		case err != nil:
+			return &exchange.Error{Op: "read object", Side: exchange.UpstreamSide, Reason: "fill_failed", Err: err}
+		case len(p) > 0:
+			if r.left >= 0 {
+				r.left -= int64(len(p))
+			}
+			last := r.left == 0
+			if err := to.Data(p, last); err != nil || last {
+				return err
+			}
+		case wait == nil:
+			return r.pushEnd(to)
+		default:
+			if err := to.Data(nil, false); err != nil {
+				return err
+			}
+			if err := r.await(wait); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// pushEnd ends a message whose length was not known.
+func (r *reading) pushEnd(to exchange.Sink[*exchange.Response]) error {
+	if r.left > 0 {
+		return &exchange.Error{Op: "read object", Side: exchange.Internal, Reason: "fill_failed", Err: objects.ErrCut}
+	}
+	list := r.object.Trailers()
+	if len(list) == 0 {
+		return to.Data(nil, true)
+	}
+	var t exchange.Fields
+	for _, x := range list {
+		t.Add(x.Name, x.Value)
+	}
+	return to.Trailer(&t)
+}
+
+// await waits for more, or for the end of the exchange.
+func (r *reading) await(wait <-chan struct{}) error {
+	x := r.f.x
+	if !x.Park(r) {
+		return exchange.ErrAnswered
+	}
+	defer x.Unpark(r)
+	var done <-chan struct{}
+	if x.Context != nil {
+		done = x.Context.Done()
+	}
+	select {
+	case <-wait:
+		return nil
+	case <-r.wake:
+		return nil // whether it is over, Park says
+	case <-done:
+		return x.Context.Err()
+	}
+}
+
+// readingOf makes the answer that v asks for.
+func (f *Filter) readingOf(v *serving) *reading {
+	r := &f.reading
+	r.f, r.object, r.reader = f, v.object, &v.reader
+	h := &r.head
+	h.Reset()
+	h.Status = v.record.Status
+	if v.Status != 0 {
+		h.Status = v.Status
+	}
+	for _, x := range v.record.Fields {
+		h.Fields.Add(x.Name, x.Value)
+	}
+	editFields(&h.Fields, v.Edits)
+	total, _ := v.object.Length()
+	r.left = -1
+	if total >= 0 {
+		r.left = max(total-v.Offset, 0)
+		if v.Length >= 0 {
+			r.left = min(r.left, v.Length)
+		}
+	}
+	h.Length = r.left
+	if v.HeadOnly && !noBody(h.Status) && f.x.Request.Method != "HEAD" {
+		h.Length = 0
+	}
+	r.end = v.HeadOnly || r.left == 0 || f.x.Request.Method == "HEAD" || noBody(h.Status)
+	if h.Length >= 0 && !noBody(h.Status) {
+		h.Fields.Add(contentLength, strconv.FormatInt(h.Length, 10))
+	}
+	return r
+}
+
+// serveAnswer answers a request with a stored message.
+func (f *Filter) serveAnswer(v *serving) error {
+	defer v.release()
+	f.x.Mu.Lock()
+	f.served = true // the response callbacks of this plugin have nothing to see
+	f.x.Mu.Unlock()
+	r := f.readingOf(v)
+	s, _ := f.x.Engine.(filter.Streamer)
+	err := s.Stream(f, &r.head, "", r)
+	if err == nil {
+		err = exchange.ErrAnswered
+	}
+	return err
+}
+
+// serveInstead puts a stored message in the place of the response that is held.
+func (f *Filter) serveInstead(v *serving) error {
+	defer v.release()
+	f.land(objects.Stored)
+	r := f.readingOf(v)
+	x := f.x
+	x.Mu.Lock()
+	f.resp.skip = true
+	f.resp.head, x.Response = &r.head, &r.head
+	f.status = r.head.Status
+	x.Mu.Unlock()
+	if err := r.Push(f.resp.next); err != nil {
+		return err
+	}
+	if f.resp.endHead {
+		f.resp.drop = true
+		return nil // the upstream's message has ended, and its connection is as good as before
+	}
+	return exchange.ErrAnswered
+}
+
+// beginFill stores the response whose head the guest has let go of: from here on what
+// feeds the direction fills the object, and the client reads it on a goroutine of its
+// own. False: it is not stored, and goes its way.
+func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
+	x, space := f.x, f.factory.space
+	o := objects.FillOptions{Tags: s.tags, Max: s.max, Length: h.Length}
+	if end {
+		o.Length = 0
+	}
+	o.Record = objects.Record{Status: h.Status, Meta: []byte(s.meta), Gone: f.goneAt(s.gone)}
+	for _, x := range h.Fields.List() {
+		if x.Name != contentLength {
+			o.Record.Fields = append(o.Record.Fields, objects.Field{Name: strings.Clone(x.Name), Value: strings.Clone(x.Value)})
+		}
+	}
+	streamer, ok := x.Engine.(filter.Streamer)
+	if !ok {
+		return false
+	}
+	fill := space.Fill(s.key, o)
+	if fill == nil {
+		return false
+	}
+	if end {
+		fill.End(nil)
+		f.land(objects.Stored)
+		return false // there is nothing to wait for
+	}
+	r := &f.reading
+	r.f, r.object, r.reader, r.left = f, fill.Object(), &f.ownReader, h.Length
+	_ = r.object.Read(r.reader, 0, -1) // nothing of it is gone yet
+	if !streamer.Fill(f) {
+		r.reader.Close()
+		fill.Fail(objects.ErrCut)
+		return false
+	}
+	x.Mu.Lock()
+	started := x.StartLocked()
+	x.Mu.Unlock()
+	if !started {
+		r.reader.Close()
+		fill.Fail(objects.ErrCut)
+		streamer.Filled()
+		return false
+	}
+	f.fill = fill
+	f.land(objects.Stored)
+	go f.passFill(r, h, streamer) // ends with the object, or with the client; Close waits
+	return true
+}
+
+// passFill passes what is being stored to the client.
+func (f *Filter) passFill(r *reading, h *exchange.Response, s filter.Streamer) {
+	defer f.x.Pushed()
+	defer s.Filled()
+	defer r.reader.Close()
+	if f.resp.next.Head(h, false) == nil {
+		// What has gone wrong, the engine finds: the answer has not ended.
+		_ = r.pushBody(f.resp.next)
+	}
+}
+
+// fillData adds to the object.
+func (f *Filter) fillData(p []byte, end bool) error {
+	if len(p) > 0 {
+		if err := f.fill.Write(p); err != nil {
+			f.endFill(err)
+			return f.resp.stop(&exchange.Error{Op: "fill object", Side: exchange.Internal, Reason: "abandoned", Err: err})
+		}
+	}
+	if end {
+		f.fill.End(nil)
+		f.fill = nil
+		f.resp.drop = true
+	}
+	return nil
+}
+
+// fillTrailer ends the object.
+func (f *Filter) fillTrailer(t *exchange.Fields) {
+	var list []objects.Field
+	for _, x := range t.List() {
+		list = append(list, objects.Field{Name: strings.Clone(x.Name), Value: strings.Clone(x.Value)})
+	}
+	f.fill.End(list)
+	f.fill = nil
+}
+
+// Cut implements filter.Filling.
+func (f *Filter) Cut(err error) {
+	f.resp.mu.Lock()
+	defer f.resp.mu.Unlock()
+	if err == nil {
+		err = errors.New("the response did not end")
+	}
+	f.endFill(err)
+}
+
+// endFill ends a fill that has not come to its end.
+func (f *Filter) endFill(err error) {
+	if f.fill != nil {
+		f.fill.Fail(err)
+		f.fill = nil
+	}
+}

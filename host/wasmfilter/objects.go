@@ -1,0 +1,406 @@
+package wasmfilter
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/objects"
+	"wproxy/host"
+)
+
+var _ host.ObjectStream = (*stream)(nil)
+
+// stored is what a guest has to do with stored messages in one exchange. Guarded by
+// Exchange.Mu, but for what says otherwise.
+type stored struct {
+	pinned  *objects.Object // that lookup has found last
+	serving *serving        // mark: the exchange is to be answered with it
+	storing *storing        // mark: the response is to be stored
+	refresh bool            // mark: a refresh is to be begun
+	deletes []deletion      // marks: to be deleted
+
+	flight *objects.Flight // that it leads
+	join   *joining        // that it waits for
+	landed bool            // mark: it has ended
+	how    objects.Outcome
+
+	served bool // response callbacks are not made: the answer is this plugin's own
+}
+
+// A serving is an answer with a stored message.
+type serving struct {
+	abi.ObjectServe
+	object *objects.Object
+	record *objects.Record
+	reader objects.Reader
+}
+
+// A storing is the wish to store a response.
+type storing struct {
+	key, meta string
+	tags      []string
+	max, gone int64
+}
+
+type deletion struct {
+	how  abi.ObjectDelete
+	what string
+}
+
+// A joining waits for a flight. It outlives the exchange for as long as somebody may be
+// about to tell it.
+type joining struct {
+	flight *objects.Flight
+
+	mu sync.Mutex
+	f  *Filter // nil: nobody waits any more
+}
+
+// Landed implements objects.Waiter.
+func (j *joining) Landed(_ *objects.Flight, o objects.Outcome) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.f == nil {
+		return
+	}
+	x := j.f.x
+	x.Mu.Lock()
+	j.f.landed, j.f.how = true, o
+	j.f.req.markLocked()
+	x.Mu.Unlock()
+}
+
+// leave ends the waiting.
+func (j *joining) leave() {
+	j.flight.Leave(j)
+	j.mu.Lock()
+	j.f = nil
+	j.mu.Unlock()
+}
+
+// Object implements host.ObjectStream.
+func (s *stream) Object(call host.ObjectCall, dst, args []byte) ([]byte, abi.Status) {
+	f := s.f
+	if f.factory.space == nil {
+		return dst, abi.StatusNotFound
+	}
+	text := unsafe.String(unsafe.SliceData(args), len(args)) // borrowed, as args are
+	switch call {
+	case host.ObjectLookup:
+		return f.lookup(dst, text)
+	case host.ObjectServe:
+		return dst, f.askServe(text)
+	case host.ObjectStore:
+		return dst, f.askStore(text)
+	case host.ObjectUpdate:
+		return dst, f.update(text)
+	case host.ObjectDelete:
+		return dst, f.askDelete(text)
+	case host.ObjectJoin:
+		return dst, f.askJoin(args, text)
+	case host.ObjectRefresh:
+		f.x.Mu.Lock()
+		defer f.x.Mu.Unlock()
+		if _, ok := f.x.Engine.(filter.Streamer); !ok || !f.req.inside {
+			return dst, abi.StatusBadArgument
+		}
+		f.refresh = true
+		return dst, abi.StatusOK
+	}
+	return dst, abi.StatusNotFound
+}
+
+// find returns what is stored under key, which is borrowed, with a reference.
+func (f *Filter) find(key string) *objects.Object {
+	f.x.Mu.Lock()
+	o := f.pinned
+	if o != nil && o.Key() == key {
+		f.pinned = nil
+		f.x.Mu.Unlock()
+		return o
+	}
+	f.x.Mu.Unlock()
+	return f.factory.space.Get(key)
+}
+
+// lookup finds an object, and keeps it for serve: what the guest has judged is what is
+// served.
+func (f *Filter) lookup(dst []byte, key string) ([]byte, abi.Status) {
+	o := f.factory.space.Get(key)
+	f.x.Mu.Lock()
+	old := f.pinned
+	f.pinned = o
+	f.x.Mu.Unlock()
+	if old != nil {
+		old.Release()
+	}
+	if o == nil {
+		return dst, abi.StatusNotFound
+	}
+	r := o.Record()
+	length, whole := o.Length()
+	info := abi.ObjectInfo{
+		Status: r.Status, Whole: whole, Flying: f.factory.space.Flying(key), Length: length, Meta: r.Meta,
+	}
+	return abi.AppendObjectInfo(dst, &info), abi.StatusOK
+}
+
+// askServe marks the exchange to be answered.
+func (f *Filter) askServe(args string) abi.Status {
+	v := &serving{}
+	if v.Parse(args) != nil {
+		return abi.StatusBadArgument
+	}
+	o := f.find(v.Key)
+	if o == nil {
+		return abi.StatusNotFound
+	}
+	v.object, v.record = o, o.Record()
+	if v.record.Status == 0 || !v.HeadOnly && o.Read(&v.reader, v.Offset, v.Length) != nil {
+		o.Release()
+		return abi.StatusNotFound
+	}
+	v.Key = o.Key()
+	for i := range v.Edits {
+		e := &v.Edits[i]
+		e.Name, e.Value = strings.ToLower(strings.Clone(e.Name)), strings.Clone(e.Value)
+	}
+	x := f.x
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	_, able := x.Engine.(filter.Streamer)
+	d := &f.req.half
+	if f.resp.stage != stageNone {
+		d = &f.resp.half
+	}
+	if !able || f.repliedLocked() || d.stage != stageHere || !d.markLocked() {
+		v.release()
+		return abi.StatusBadArgument
+	}
+	f.replied, f.serving = true, v
+	return abi.StatusOK
+}
+
+// release gives back what a serving holds.
+func (v *serving) release() {
+	v.reader.Close()
+	v.object.Release()
+}
+
+// askStore marks the response to be stored, or stores a record.
+func (f *Filter) askStore(args string) abi.Status {
+	var a abi.ObjectStore
+	if a.Parse(args) != nil {
+		return abi.StatusBadArgument
+	}
+	space := f.factory.space
+	if a.MaxSize > 0 {
+		space.Limit(a.MaxSize)
+	}
+	s := &storing{key: strings.Clone(a.Key), meta: strings.Clone(a.Meta), max: a.MaxObject, gone: a.Gone}
+	if a.Tags != "" {
+		s.tags = strings.Split(strings.Clone(a.Tags), "\x00")
+	}
+	if a.Record {
+		if !space.Put(s.key, objects.Record{Meta: []byte(s.meta), Gone: f.goneAt(s.gone)}, s.tags) {
+			return abi.StatusInternalFailure
+		}
+		return abi.StatusOK
+	}
+	x := f.x
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	if f.resp.stage != stageHere || !f.resp.inside {
+		return abi.StatusBadArgument
+	}
+	f.storing = s
+	return abi.StatusOK
+}
+
+func (f *Filter) goneAt(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return f.factory.now().Add(time.Duration(min(seconds, maxGone)) * time.Second)
+}
+
+// update changes the record of an object.
+func (f *Filter) update(args string) abi.Status {
+	var a abi.ObjectUpdate
+	if a.Parse(args) != nil {
+		return abi.StatusBadArgument
+	}
+	o := f.factory.space.Get(a.Key)
+	if o == nil {
+		return abi.StatusNotFound
+	}
+	defer o.Release()
+	old := o.Record()
+	r := objects.Record{Status: old.Status, Meta: []byte(a.Meta), Gone: f.goneAt(a.Gone)}
+	var h exchange.Fields
+	for _, x := range old.Fields {
+		h.Add(x.Name, x.Value)
+	}
+	for i := range a.Edits {
+		e := &a.Edits[i]
+		e.Name, e.Value = strings.ToLower(strings.Clone(e.Name)), strings.Clone(e.Value)
+	}
+	editFields(&h, a.Edits)
+	for _, x := range h.List() {
+		r.Fields = append(r.Fields, objects.Field{Name: x.Name, Value: x.Value})
+	}
+	if !f.factory.space.Update(o, r) {
+		return abi.StatusInternalFailure
+	}
+	return abi.StatusOK
+}
+
+// editFields makes edits of a stored head; those that would be framing are left out.
+func editFields(h *exchange.Fields, edits []abi.FieldEdit) {
+	for i := range edits {
+		e := &edits[i]
+		if e.Op == abi.FieldRemove {
+			h.Remove(e.Name)
+			continue
+		}
+		name, value, ok := host.CleanField(e.Name, e.Value)
+		if !ok || hopByHop(name) || name == contentLength || h.Len() >= maxHeadFields {
+			continue
+		}
+		switch {
+		case e.Op == abi.FieldSet:
+			h.Set(name, value)
+		case e.Op == abi.FieldAdd || !h.Has(name):
+			h.Add(name, value)
+		}
+	}
+}
+
+// askDelete removes an object, or marks many to be removed: that takes a look at all.
+func (f *Filter) askDelete(args string) abi.Status {
+	if len(args) < 4 {
+		return abi.StatusBadArgument
+	}
+	how, what := abi.ObjectDelete(binary.LittleEndian.Uint32([]byte(args[:4]))), args[4:]
+	switch how {
+	case abi.ObjectKey:
+		if !f.factory.space.Delete(what) {
+			return abi.StatusNotFound
+		}
+		return abi.StatusOK
+	case abi.ObjectPrefix, abi.ObjectTag:
+		x := f.x
+		x.Mu.Lock()
+		defer x.Mu.Unlock()
+		if !f.req.inside && !f.resp.inside || len(f.deletes) == maxDeletes {
+			return abi.StatusBadArgument
+		}
+		f.deletes = append(f.deletes, deletion{how, strings.Clone(what)})
+		return abi.StatusOK
+	}
+	return abi.StatusBadArgument
+}
+
+// askJoin joins a flight; the outcome is written to args.
+func (f *Filter) askJoin(args []byte, text string) abi.Status {
+	if len(args) < 4 {
+		return abi.StatusBadArgument
+	}
+	x := f.x
+	x.Mu.Lock()
+	fit := f.req.stage == stageHere && f.req.inside
+	leads := f.flight != nil
+	waits := f.join
+	f.join, f.landed = nil, false
+	x.Mu.Unlock()
+	if waits != nil {
+		waits.leave()
+	}
+	if !fit {
+		return abi.StatusBadArgument
+	}
+	if leads {
+		binary.LittleEndian.PutUint32(args, abi.ObjectLeads)
+		return abi.StatusOK
+	}
+	j := &joining{f: f}
+	// Told under j.mu, which is held until j is known: the flight may end at once.
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	flight, leads := f.factory.space.Join(strings.Clone(text[4:]), j)
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	if leads {
+		f.flight = flight
+		binary.LittleEndian.PutUint32(args, abi.ObjectLeads)
+		return abi.StatusOK
+	}
+	j.flight, f.join = flight, j
+	binary.LittleEndian.PutUint32(args, abi.ObjectWaits)
+	return abi.StatusOK
+}
+
+// land ends the flight that the exchange leads, if there is one.
+func (f *Filter) land(o objects.Outcome) {
+	f.x.Mu.Lock()
+	flight := f.flight
+	f.flight = nil
+	f.x.Mu.Unlock()
+	if flight != nil {
+		flight.Land(o)
+	}
+}
+
+// tellLanded calls the guest back that waits for a flight, as the request direction.
+func (f *Filter) tellLanded(o objects.Outcome) error {
+	g, ok := f.guest.(interface {
+		ForeignFunction(id uint32, args []byte) error
+	})
+	if !ok {
+		return nil
+	}
+	var arg [4]byte
+	binary.LittleEndian.PutUint32(arg[:], outcomes[o])
+	f.calls.Lock()
+	defer f.calls.Unlock()
+	return g.ForeignFunction(abi.ObjectJoined, arg[:])
+}
+
+var outcomes = [...]uint32{
+	objects.Stored: abi.ObjectStored, objects.Unstored: abi.ObjectUnstored, objects.Failed: abi.ObjectFailed,
+}
+
+// doDeletes removes what is marked to be.
+func (f *Filter) doDeletes(list []deletion) {
+	for _, d := range list {
+		if d.how == abi.ObjectTag {
+			f.factory.space.DeleteTag(d.what)
+		} else {
+			f.factory.space.DeletePrefix(d.what)
+		}
+	}
+}
+
+// closeObjects gives back what is held, when the exchange is over.
+func (f *Filter) closeObjects() {
+	f.Cut(exchange.ErrReset) // does nothing to one that has ended
+	f.land(objects.Failed)
+	f.x.Mu.Lock()
+	pinned, serving, join := f.pinned, f.serving, f.join
+	f.x.Mu.Unlock()
+	if join != nil {
+		join.leave()
+	}
+	if serving != nil {
+		serving.release()
+	}
+	if pinned != nil {
+		pinned.Release()
+	}
+}

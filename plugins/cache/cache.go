@@ -1,0 +1,487 @@
+// Cache is a Proxy-Wasm plugin: a shared HTTP cache (RFC 9111). It decides what is
+// stored, under which key, for how long and for whom; the bytes stay in the host, which
+// answers with them. README.md has the settings.
+//
+// main.go is what speaks to the SDK and exists in the guest only; everything else is plain
+// Go, tested on any platform.
+package main
+
+import (
+	"strings"
+
+	"wproxy/abi"
+)
+
+// A backend is what the host does for the plugin; see package abi for what its functions mean.
+type backend interface {
+	lookup(key string) (abi.ObjectInfo, bool)
+	serve(s *abi.ObjectServe) bool
+	store(s *abi.ObjectStore) bool
+	update(u *abi.ObjectUpdate) bool
+	remove(how abi.ObjectDelete, what string)
+	join(key string) (leads, ok bool)
+	refresh()
+
+	now() int64 // seconds since 1970
+	edit(kind abi.MapType, edits ...abi.FieldEdit)
+	reply(status uint32, details, body string)
+	resume()
+}
+
+// A result is what became of a request, for the log, the metric and Cache-Status.
+type result uint8
+
+const (
+	bypass result = iota
+	hit
+	stale
+	revalidated
+	miss
+	collapsed
+
+	results // how many there are
+)
+
+// String returns the result as the log and the metric have it.
+func (r result) String() string {
+	return [results]string{"bypass", "hit", "stale", "revalidated", "miss", "collapsed"}[r]
+}
+
+// An exchange is the cache's part in one. Its strings are its own: they outlive callbacks.
+type exchange struct {
+	c       *config
+	host    backend
+	told    func(result) // once
+	cleaned bool
+
+	url     string // scheme, host and target
+	route   string
+	request head // a copy
+	refresh bool // there is no client
+	client  bool // purges are allowed
+
+	key      string // under which the response is stored, without the variant
+	found    string // under which something was found; ""
+	meta     meta   // of that
+	asked    int64  // when the request was sent on
+	mode     mode
+	why      string // for Cache-Status
+	tries    int    // joins that came to nothing
+	waited   bool   // it has
+	joined   bool   // it does
+	validate bool   // the request was made conditional
+}
+
+// A mode is what the response callback has to do.
+type mode uint8
+
+const (
+	modeNone       mode = iota
+	modeStore           // a response to a GET that may be stored
+	modeInvalidate      // a response to an unsafe method
+)
+
+// maxJoins is how often a request waits for others whose exchange comes to nothing, before it
+// goes by itself.
+const maxJoins = 2
+
+// onRequest handles the request's head; end says that it has no body. It reports whether the
+// request goes on.
+func (x *exchange) onRequest(end bool) bool {
+	r := &x.request
+	method := r.get(":method")
+	switch {
+	case method == "PURGE" && x.c.purges():
+		return x.purge()
+	case method != "GET" && method != "HEAD":
+		if !safe(method) {
+			x.mode = modeInvalidate
+		}
+		return x.pass("method")
+	case !end || x.c.bypasses(r): // a body that is not in the key, or a field that may change the answer
+		return x.pass("request")
+	}
+	x.key = string(x.c.appendKey(nil, x.url, x.route, r))
+	return x.decide()
+}
+
+// pass lets the request by.
+func (x *exchange) pass(why string) bool {
+	x.why = why
+	x.told(bypass)
+	return true
+}
+
+// safe methods change nothing (RFC 9110, 9.2.1).
+func safe(method string) bool {
+	switch method {
+	case "OPTIONS", "TRACE", "QUERY", "PROPFIND", "SEARCH", "REPORT":
+		return true
+	}
+	return false
+}
+
+// decide looks at what is stored and answers, waits, or sends the request on. It reports
+// whether that goes on.
+func (x *exchange) decide() bool {
+	now := x.host.now()
+	info, ok := x.find()
+	want := newControl()
+	if x.c.honour {
+		want = x.request.control("cache-control")
+		if !want.present && hasToken(&x.request, "pragma", "no-cache") {
+			want.noCache = true
+		}
+	}
+	if ok && !x.refresh {
+		fits := x.meta.fresh(now) && !want.noCache && !(want.maxAge >= 0 && x.meta.currentAge(now) > want.maxAge) &&
+			!(want.minFresh >= 0 && -x.meta.staleFor(now) < want.minFresh)
+		switch {
+		case fits:
+			how := hit
+			if x.waited || !info.Whole {
+				how = collapsed
+			}
+			if x.serve(info, how, now) {
+				return false
+			}
+		case !want.noCache && want.maxAge < 0 && want.minFresh < 0 && x.meta.mayBeStale(now, max(x.meta.stale, want.maxStale)):
+			if x.serve(info, stale, now) {
+				if !info.Flying {
+					x.host.refresh()
+				}
+				return false
+			}
+		}
+	}
+	if want.onlyIfCached {
+		x.told(miss)
+		x.host.reply(504, "only_if_cached", "")
+		return false
+	}
+	return x.send(now)
+}
+
+// find looks for what is stored for the request, among variants too.
+func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
+	x.found, x.meta = "", meta{}
+	info, ok = x.look(x.key)
+	if !ok || x.meta.kind != kindIndex {
+		if x.meta.kind == kindMessage {
+			return info, ok
+		}
+		x.found = ""
+		return info, false
+	}
+	for _, names := range x.meta.vary {
+		key := string(appendVariant([]byte(x.key), names, &x.request))
+		if info, ok = x.look(key); ok && x.meta.kind == kindMessage {
+			return info, true
+		}
+	}
+	x.found, x.meta = "", meta{}
+	return info, false
+}
+
+// look looks a key up.
+func (x *exchange) look(key string) (abi.ObjectInfo, bool) {
+	info, ok := x.host.lookup(key)
+	if !ok {
+		return info, false
+	}
+	m, ok := parseMeta(info.Meta)
+	if !ok {
+		return info, false
+	}
+	x.found, x.meta = key, m
+	return info, true
+}
+
+// send has the request go to the upstream, unless another is on its way that will do.
+func (x *exchange) send(now int64) bool {
+	r := &x.request
+	x.mode, x.asked = modeStore, now
+	if r.get(":method") != "GET" {
+		x.mode = modeNone
+		x.told(miss)
+		return true
+	}
+	lone := x.meta.kind == kindRefused || r.has("authorization") || r.has("range") || x.tries > maxJoins || !x.c.collapse
+	if x.meta.kind != kindMessage {
+		lone = lone || conditional(r) // it may be answered with a 304, which is of no use to others
+	}
+	if !lone || x.refresh {
+		key := x.key
+		if x.found != "" {
+			key = x.found
+		}
+		leads, ok := x.host.join(key)
+		switch {
+		case ok && !leads && x.refresh: // it is being done
+			x.told(bypass)
+			x.host.reply(504, "refreshing", "")
+			return false
+		case ok && !leads:
+			x.waited, x.joined = true, true
+			return false
+		}
+	}
+	if x.meta.kind == kindMessage && !r.has("range") {
+		x.makeConditional()
+	}
+	return true
+}
+
+// conditional reports whether the request is.
+func conditional(r *head) bool {
+	return r.has("if-none-match") || r.has("if-modified-since") || r.has("if-match") || r.has("if-unmodified-since")
+}
+
+// makeConditional asks the upstream whether what is stored is still what it would answer
+// with (RFC 9111, 4.3.1), instead of what the client asks, which is answered afterwards.
+func (x *exchange) makeConditional() {
+	if x.meta.etag == "" && x.meta.modified == "" || x.request.has("if-match") || x.request.has("if-unmodified-since") {
+		return
+	}
+	x.validate = true
+	set := func(name, value string) abi.FieldEdit {
+		if value == "" {
+			return abi.FieldEdit{Op: abi.FieldRemove, Name: name}
+		}
+		return abi.FieldEdit{Op: abi.FieldSet, Name: name, Value: value}
+	}
+	x.host.edit(abi.MapRequestHeaders, set("if-none-match", x.meta.etag), set("if-modified-since", x.meta.modified))
+}
+
+// onJoined goes on after another exchange has ended that this one has waited for.
+func (x *exchange) onJoined(outcome uint32) {
+	x.joined = false
+	switch outcome {
+	case abi.ObjectUnstored:
+		x.tries = maxJoins + 1
+	case abi.ObjectFailed:
+		x.tries++
+	default:
+		x.tries++ // what is stored may be another variant
+	}
+	if x.decide() {
+		x.host.resume()
+	}
+}
+
+// onResponse handles the response's head.
+func (x *exchange) onResponse(resp *head) (goesOn bool) {
+	switch x.mode {
+	case modeInvalidate:
+		x.invalidate(resp)
+	case modeStore:
+		return x.onFetched(resp)
+	case modeNone:
+	}
+	return true
+}
+
+// onFetched handles the response to a GET.
+func (x *exchange) onFetched(resp *head) bool {
+	now, status := x.host.now(), resp.status()
+	x.mode = modeNone
+	if x.validate && status == 304 {
+		return x.onValidated(resp, now)
+	}
+	if status >= 500 && x.found != "" && x.meta.mayBeStale(now, x.meta.onError) && !x.refresh {
+		x.why = "upstream-error"
+		if x.serve(abi.ObjectInfo{Length: -1, Whole: true}, stale, now) {
+			return false
+		}
+	}
+	x.told(miss)
+	v := x.c.judge(&x.request, resp, x.asked, now)
+	stored := false
+	names, known := varyNames(resp)
+	switch {
+	case v.store && !known:
+		v.store, v.refused = false, true
+	case v.store:
+		stored = x.keep(resp, &v, names, now)
+	}
+	switch {
+	case v.refused && status < 500: // an error is no reason to forget what is stored
+		m := meta{kind: kindRefused}
+		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.append(nil)), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
+	case !v.store && status < 500 && status != 304 && status != 206 && x.found != "":
+		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
+	}
+	x.tellFetched(resp, stored, status)
+	return true
+}
+
+// refusedFor is for how many seconds nobody waits for others, after an answer that was
+// not stored.
+const refusedFor = 30
+
+// tellFetched adds Cache-Status to a response from the upstream.
+func (x *exchange) tellFetched(resp *head, stored bool, status int) {
+	if !x.c.status {
+		return
+	}
+	value := x.c.name + "; fwd=uri-miss"
+	switch {
+	case x.validate && x.found != "":
+		value = x.c.name + "; fwd=stale; fwd-status=" + decimal(int64(status))
+	case x.found != "":
+		value = x.c.name + "; fwd=stale"
+	}
+	if stored {
+		value += "; stored"
+	}
+	if old := joined(resp, "cache-status"); old != "" {
+		value = old + ", " + value
+	}
+	x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: value})
+}
+
+// keep stores a response.
+func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool {
+	if !resp.has("date") { // RFC 9110, 6.6.1
+		x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "date", Value: string(appendDate(nil, now))})
+	}
+	key := x.key
+	if len(names) > 0 {
+		key = string(appendVariant([]byte(x.key), names, &x.request))
+		x.index(names)
+	}
+	return x.host.store(&abi.ObjectStore{
+		Key: key, Meta: string(v.append(nil)), Tags: x.c.tagsOf(resp),
+		MaxObject: x.c.maxObject, MaxSize: x.c.maxSize, Gone: gone(&v.meta),
+	})
+}
+
+// gone is when a message is of no use any more: with a validator it is for a week longer.
+func gone(m *meta) int64 {
+	n := max(m.lifetime-m.age, 0) + max(m.stale, m.onError) + 1
+	if m.etag != "" || m.modified != "" {
+		n += 7 * 86400
+	}
+	return n
+}
+
+// maxIndex is how many lists of names an index has: responses of one URL rarely vary in
+// different ways.
+const maxIndex = 4
+
+// index notes that there are variants, by names.
+func (x *exchange) index(names []string) {
+	m := meta{kind: kindIndex, vary: [][]string{names}}
+	if info, ok := x.host.lookup(x.key); ok {
+		if old, ok := parseMeta(info.Meta); ok && old.kind == kindIndex {
+			for _, v := range old.vary {
+				if !same(v, names) && len(m.vary) < maxIndex {
+					m.vary = append(m.vary, v)
+				}
+			}
+			if len(m.vary) == len(old.vary) && same(old.vary[0], names) {
+				return
+			}
+		}
+	}
+	x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.append(nil)), Record: true, MaxSize: x.c.maxSize})
+}
+
+func same(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }
+
+// onValidated answers with what is stored, of which the upstream has said that it is
+// still right, and updates it (RFC 9111, 4.3.4).
+func (x *exchange) onValidated(resp *head, now int64) bool {
+	// What is stored is judged anew by the fields that it has from now on. A field that the 304
+	// does not have stays as it is, and so do the times that come from it.
+	v := verdict{meta: x.meta}
+	v.status = x.meta.status
+	cc := resp.control("cache-control")
+	targeted := x.c.isTargeted(resp)
+	if targeted {
+		cc = resp.control(cdnControl)
+	}
+	if cc.present || resp.has("expires") {
+		v.flags &^= flagMustRevalidate | flagNoCache | flagHeuristic
+		v.times(x.c, resp, &cc, targeted, x.asked, now)
+		v.withhold = cc.noCacheFields
+	} else {
+		v.stored, v.age = now, 0
+		if t, ok := parseDate(resp.get("date"), now); ok {
+			v.date = t
+		}
+	}
+	edits := merge(resp)
+	updated := x.host.update(&abi.ObjectUpdate{Key: x.found, Meta: string(v.append(nil)), Gone: gone(&v.meta), Edits: edits})
+	x.meta = v.meta
+	x.why = "validated"
+	more := edits
+	if updated {
+		more = nil
+	}
+	if x.serveWith(abi.ObjectInfo{Length: -1, Whole: true}, revalidated, now, more) {
+		return false
+	}
+	x.told(revalidated) // it is gone, and there is nothing to answer with
+	x.host.reply(502, "cache_lost", "")
+	return false
+}
+
+// merge returns what a 304 changes about a stored head: everything but what describes the
+// bytes, which are those that were stored (RFC 9111, 3.2).
+func merge(resp *head) []abi.FieldEdit {
+	var edits []abi.FieldEdit
+	done := map[string]bool{}
+	for _, p := range resp.pairs {
+		if p.Name == "" || p.Name[0] == ':' || keeps(p.Name) {
+			continue
+		}
+		op := abi.FieldSet
+		if done[p.Name] {
+			op = abi.FieldAdd
+		}
+		done[p.Name] = true
+		edits = append(edits, abi.FieldEdit{Op: op, Name: p.Name, Value: p.Value})
+	}
+	return edits
+}
+
+func keeps(name string) bool {
+	switch name {
+	case "content-length", "content-encoding", "content-range", "content-md5", "etag", "cache-status", "vary", "transfer-encoding":
+		return true
+	}
+	return false
+}
+
+// invalidate removes what an unsafe request has made wrong (RFC 9111, 4.4): of the same host
+// only, as others could be emptied otherwise.
+func (x *exchange) invalidate(resp *head) {
+	if s := resp.status(); s < 200 || s > 399 {
+		return
+	}
+	x.host.remove(abi.ObjectPrefix, x.url+"\n")
+	for _, name := range [...]string{"location", "content-location"} {
+		if u, ok := resolve(x.url, resp.get(name)); ok {
+			x.host.remove(abi.ObjectPrefix, u+"\n")
+		}
+	}
+}
+
+// purge answers a PURGE.
+func (x *exchange) purge() bool {
+	x.told(bypass)
+	if !x.client {
+		x.host.reply(403, "purge_denied", "This client may not purge.\n")
+		return false
+	}
+	if tags := x.request.get("surrogate-key"); tags != "" {
+		for t := range strings.FieldsSeq(tags) {
+			x.host.remove(abi.ObjectTag, t)
+		}
+	} else {
+		x.host.remove(abi.ObjectPrefix, x.url+"\n")
+	}
+	x.host.reply(200, "purged", "Purged.\n")
+	return false
+}

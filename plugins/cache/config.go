@@ -1,0 +1,165 @@
+package main
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"wproxy/plugins/internal/settings"
+)
+
+// config is the plugin's settings, checked. Times are in seconds.
+type config struct {
+	key          []keyPart
+	bypass       []string // request fields with which nothing is cached
+	maxObject    int64    // bytes
+	maxSize      int64    // bytes
+	defaultTTL   int64
+	maxTTL       int64 // 0: none
+	negative     int64
+	stale        int64
+	onError      int64
+	heuristic    bool
+	cdn          bool
+	honour       bool // the client's Cache-Control
+	collapse     bool
+	storeCookies bool
+	tags         []string
+	status       bool
+	name         string // in Cache-Status
+	purgers      []netip.Prefix
+}
+
+// defaultBypass are fields by which known frameworks take another path, host, scheme or
+// method than the one that was asked for: an answer to them must not be stored for those
+// who do not send them.
+var defaultBypass = []string{
+	"x-original-url", "x-rewrite-url", "x-original-host", "x-host", "x-forwarded-server", "x-forwarded-scheme",
+	"x-forwarded-prefix", "x-forwarded-path", "x-http-method-override", "x-http-method", "x-method-override",
+}
+
+// parseConfig checks the plugin's settings, a JSON object. The error names the key.
+func parseConfig(data []byte) (*config, error) {
+	t, err := settings.New(data)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{}
+	for _, text := range t.Texts("key") {
+		p, ok := parsePart(text)
+		if !ok {
+			t.Fail("key", strconv.Quote(text)+" is neither header:NAME nor cookie:NAME")
+		}
+		c.key = append(c.key, p)
+	}
+	c.bypass = names(t, "bypass_headers", defaultBypass)
+	c.maxObject = size(t, "max_object", 16<<20)
+	c.maxSize = size(t, "max_size", 256<<20)
+	c.defaultTTL = seconds(t, "default_ttl")
+	c.maxTTL = seconds(t, "max_ttl")
+	c.negative = seconds(t, "negative_ttl")
+	c.stale = seconds(t, "stale_while_revalidate")
+	c.onError = seconds(t, "stale_if_error")
+	c.heuristic = t.Flag("heuristic", true)
+	c.cdn = t.Flag("cdn_cache_control", true)
+	c.honour = t.Choice("client_cache_control", "ignore", "ignore", "honour") == "honour"
+	c.collapse = t.Flag("collapse", true)
+	c.storeCookies = t.Flag("store_set_cookie", false)
+	c.tags = names(t, "tag_headers", []string{"cache-tag", "surrogate-key"})
+	c.status = t.Flag("cache_status", true)
+	c.name = t.Text("name", "wproxy")
+	if !settings.IsToken(c.name) {
+		t.Fail("name", strconv.Quote(c.name)+" is not a token, as Cache-Status needs it")
+	}
+	for _, text := range t.Texts("purge_clients") {
+		p, ok := parsePrefix(text)
+		if !ok {
+			t.Fail("purge_clients", strconv.Quote(text)+" is not an address or a network such as 10.0.0.0/8")
+		}
+		c.purgers = append(c.purgers, p)
+	}
+	if c.maxObject > c.maxSize {
+		t.Fail("max_object", "is more than max_size")
+	}
+	if err := t.Done(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// names reads a list of field names.
+func names(t *settings.Table, key string, missing []string) []string {
+	if v, ok := t.Value(key); !ok || v.Kind == settings.Null {
+		return missing
+	}
+	var out []string
+	for _, text := range t.Texts(key) {
+		if !settings.IsToken(text) {
+			t.Fail(key, strconv.Quote(text)+" is not the name of a header")
+		}
+		out = append(out, strings.ToLower(text))
+	}
+	return out
+}
+
+// seconds reads a length of time; 0 if it is not there.
+func seconds(t *settings.Table, key string) int64 {
+	text := t.Text(key, "")
+	if text == "" || text == "0" {
+		return 0
+	}
+	n, ok := settings.Seconds(text)
+	if !ok {
+		t.Fail(key, strconv.Quote(text)+` is not a time such as "30s", "10m" or "1d"`)
+	}
+	return min(n, maxSeconds)
+}
+
+// size reads a number of bytes, such as 1048576, "64KiB", "16MiB" or "1GiB".
+func size(t *settings.Table, key string, missing int64) int64 {
+	v, ok := t.Value(key)
+	if !ok {
+		return missing
+	}
+	text, unit := v.Text, int64(1)
+	if v.Kind == settings.String {
+		for suffix, n := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+			if rest, ok := strings.CutSuffix(text, suffix); ok {
+				text, unit = rest, n
+				break
+			}
+		}
+	}
+	n, ok := number(text)
+	if !ok || n == 0 || n > (1<<40)/unit {
+		t.Fail(key, `must be a number of bytes such as 65536, "64KiB" or "16MiB", at most 1 TiB`)
+		return missing
+	}
+	return n * unit
+}
+
+// purges reports whether anybody may purge by request.
+func (c *config) purges() bool { return len(c.purgers) > 0 }
+
+// mayPurge reports whether a client may.
+func (c *config) mayPurge(a netip.Addr) bool {
+	for _, p := range c.purgers {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// parsePrefix reads an address or a network.
+func parsePrefix(text string) (netip.Prefix, bool) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), true
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, false
+	}
+	return p.Masked(), true
+}

@@ -1,0 +1,238 @@
+//go:build wasip1
+
+package main
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"unsafe"
+
+	"wproxy/abi"
+	"wproxy/plugins/internal/hostcall"
+
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
+	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
+)
+
+const (
+	routeProperty = "route_name"
+	logProperty   = "wproxy\x00log\x00cache"
+)
+
+func main() { proxywasm.SetVMContext(&vm{}) }
+
+type vm struct{ types.DefaultVMContext }
+
+func (*vm) NewPluginContext(uint32) types.PluginContext { return &plugin{} }
+
+// plugin is the context of one set of settings.
+type plugin struct {
+	types.DefaultPluginContext
+	config  *config
+	counted map[string]*[results]hostcall.Counter // by route
+}
+
+func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
+	var data []byte
+	if size > 0 {
+		var err error
+		if data, err = proxywasm.GetPluginConfiguration(); err != nil {
+			proxywasm.LogError("cache: cannot read the settings: " + err.Error())
+			return types.OnPluginStartStatusFailed
+		}
+	}
+	c, err := parseConfig(data)
+	if err != nil {
+		proxywasm.LogError("cache: " + err.Error())
+		return types.OnPluginStartStatusFailed
+	}
+	// Outside of an exchange that is a bad argument, to a host that has objects.
+	if s := hostcall.Foreign(abi.ForeignObjectLookup, nil); s != hostcall.BadArgument {
+		why := "the host does not store objects"
+		if s != hostcall.NotFound {
+			why = `it takes "objects" in the plugin's grant`
+		}
+		proxywasm.LogError("cache: nothing can be cached here: " + why)
+		return types.OnPluginStartStatusFailed
+	}
+	p.config, p.counted = c, map[string]*[results]hostcall.Counter{}
+	return types.OnPluginStartStatusOK
+}
+
+// count counts a result on a route.
+func (p *plugin) count(route string, r result) {
+	c := p.counted[route]
+	if c == nil {
+		c = &[results]hostcall.Counter{}
+		for i := range results {
+			c[i] = hostcall.NewCounter("wproxy_cache_requests_total;route=" + route + ";result=" + i.String())
+		}
+		p.counted[route] = c
+	}
+	c[r].Inc()
+}
+
+func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
+	return &httpContext{plugin: p, id: id}
+}
+
+// httpContext is the context of one exchange.
+type httpContext struct {
+	types.DefaultHttpContext
+	plugin *plugin
+	id     uint32
+	exchange
+}
+
+// Memory that every callback uses anew: nothing of it outlives one.
+var (
+	pairBytes  = make([]byte, 0, 8<<10)
+	pairs      = make([]abi.Pair, 0, 64)
+	argument   = make([]byte, 0, 4<<10)
+	answer     = make([]byte, 0, 4<<10)
+	shortValue [64]byte
+)
+
+// readHead reads a header map; its strings are valid until the next one is read.
+func readHead(kind abi.MapType) head {
+	b, ok := hostcall.Pairs(pairBytes[:0:cap(pairBytes)], uint32(kind))
+	if !ok {
+		return head{}
+	}
+	if cap(b) > cap(pairBytes) && cap(b) <= 64<<10 {
+		pairBytes = b[:0]
+	}
+	list, err := abi.ParsePairs(pairs[:0], unsafe.String(unsafe.SliceData(b), len(b)))
+	if err != nil {
+		return head{}
+	}
+	pairs = list[:0]
+	return head{list}
+}
+
+func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
+	r := readHead(abi.MapRequestHeaders)
+	x := &c.exchange
+	x.c, x.host = c.plugin.config, hostBackend{}
+	x.request = clone(&r)
+	x.url = x.request.get(":scheme") + "://" + x.request.get(":authority") + x.request.get(":path")
+	name, _ := hostcall.Property(shortValue[:], routeProperty)
+	x.route = string(name)
+	_, x.refresh = hostcall.Property(shortValue[:], abi.PropertyRefresh)
+	if x.request.get(":method") == "PURGE" && x.c.purges() {
+		if b, ok := hostcall.Property(shortValue[:], abi.PropertyClientAddress); ok {
+			a, _ := netip.AddrFromSlice(b)
+			x.client = x.c.mayPurge(a.Unmap())
+		}
+	}
+	x.told = c.tell
+	if x.onRequest(end) {
+		return types.ActionContinue
+	}
+	if x.joined {
+		waiting[c.id&slots] = c
+	}
+	return types.ActionPause
+}
+
+// tell counts and logs what became of the request, once.
+func (c *httpContext) tell(r result) {
+	if c.cleaned || c.refresh {
+		return
+	}
+	c.cleaned = true
+	hostcall.SetProperty(logProperty, r.String())
+	c.plugin.count(c.route, r)
+}
+
+func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
+	if c.mode == modeNone {
+		return types.ActionContinue
+	}
+	resp := readHead(abi.MapResponseHeaders)
+	if c.onResponse(&resp) {
+		return types.ActionContinue
+	}
+	return types.ActionPause
+}
+
+// waiting are the exchanges that wait for others, by the slots of their ids: one that
+// is not told of the end, as its client has left, makes room for the next in its slot.
+var waiting = map[uint32]*httpContext{}
+
+const slots = 1<<abi.StreamSlotBits - 1
+
+//go:wasmexport proxy_on_foreign_function
+func onForeignFunction(id, function, size uint32) {
+	c := waiting[id&slots]
+	if function != abi.ObjectJoined || c == nil || c.id != id || size != 4 {
+		return
+	}
+	b, ok := hostcall.CallData(shortValue[:], 4)
+	if !ok || len(b) != 4 {
+		return
+	}
+	outcome := binary.LittleEndian.Uint32(b)
+	delete(waiting, id&slots)
+	c.onJoined(outcome)
+	if c.joined {
+		waiting[id&slots] = c
+	}
+}
+
+// hostBackend is the host.
+type hostBackend struct{}
+
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+func (hostBackend) lookup(key string) (abi.ObjectInfo, bool) {
+	b, s := hostcall.ForeignResult(answer[:0:cap(answer)], abi.ForeignObjectLookup, bytesOf(key))
+	if s != hostcall.OK {
+		return abi.ObjectInfo{}, false
+	}
+	info, err := abi.ParseObjectInfo(b)
+	return info, err == nil
+}
+
+// call calls a function whose argument f appends.
+func call(name string, f func([]byte) []byte) bool {
+	args := f(argument[:0])
+	if cap(args) <= 64<<10 {
+		argument = args[:0]
+	}
+	return hostcall.Foreign(name, args) == hostcall.OK
+}
+
+func (hostBackend) serve(s *abi.ObjectServe) bool   { return call(abi.ForeignObjectServe, s.Append) }
+func (hostBackend) store(s *abi.ObjectStore) bool   { return call(abi.ForeignObjectStore, s.Append) }
+func (hostBackend) update(u *abi.ObjectUpdate) bool { return call(abi.ForeignObjectUpdate, u.Append) }
+
+func (hostBackend) remove(how abi.ObjectDelete, what string) {
+	call(abi.ForeignObjectDelete, func(b []byte) []byte {
+		return append(binary.LittleEndian.AppendUint32(b, uint32(how)), what...)
+	})
+}
+
+func (hostBackend) join(key string) (leads, ok bool) {
+	args := append(append(argument[:0], 0, 0, 0, 0), key...)
+	ok = hostcall.Foreign(abi.ForeignObjectJoin, args) == hostcall.OK
+	return binary.LittleEndian.Uint32(args) == abi.ObjectLeads, ok
+}
+
+func (hostBackend) refresh() { hostcall.Foreign(abi.ForeignRefresh, nil) }
+
+func (hostBackend) now() int64 { return hostcall.Now() / 1e9 }
+
+func (hostBackend) edit(kind abi.MapType, edits ...abi.FieldEdit) {
+	if !call(abi.ForeignEditFields, func(b []byte) []byte { return abi.AppendFieldEdits(b, kind, edits) }) {
+		proxywasm.LogError("cache: the host refuses to change a header")
+	}
+}
+
+var noFields = []byte{0, 0, 0, 0}
+
+func (hostBackend) reply(status uint32, details, body string) {
+	hostcall.Reply(status, details, body, noFields)
+}
+
+func (hostBackend) resume() { hostcall.ContinueRequest() }

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"slices"
+	"strings"
+)
+
+// maxVary is the most fields that a response may vary by and be stored.
+const maxVary = 32
+
+// varyNames returns the names in Vary, sorted; ok is false if it says that nothing
+// can be known (RFC 9111, 4.1), or too much.
+func varyNames(h *head) (names []string, ok bool) {
+	for i := range h.pairs {
+		if h.pairs[i].Name != "vary" {
+			continue
+		}
+		for _, name := range fieldNames(h.pairs[i].Value) {
+			if name == "*" || len(names) == maxVary {
+				return nil, false
+			}
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, true
+}
+
+// appendVariant appends what tells the variants of a key apart: the names and what the request
+// says of each, normalised.
+func appendVariant(dst []byte, names []string, h *head) []byte {
+	dst = append(dst, "\nvary"...)
+	for _, name := range names {
+		dst = append(dst, 0)
+		dst = append(dst, name...)
+		dst = append(dst, '=')
+		dst = appendNormal(dst, name, h)
+	}
+	return dst
+}
+
+// appendNormal appends the value of a field in a form that does not depend on how it is
+// split into lines, on white space, and, where they mean nothing, on order and case.
+func appendNormal(dst []byte, name string, h *head) []byte {
+	var members []string
+	there := false
+	for i := range h.pairs {
+		if h.pairs[i].Name != name {
+			continue
+		}
+		there = true
+		for m := range strings.SplitSeq(h.pairs[i].Value, ",") {
+			if m = strings.Trim(m, " \t"); m != "" {
+				members = append(members, m)
+			}
+		}
+	}
+	if !there {
+		return dst
+	}
+	if name == "accept-language" || name == "accept-encoding" {
+		for i, m := range members {
+			members[i] = strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(m, " ", ""), "\t", ""))
+		}
+		slices.Sort(members)
+	}
+	dst = append(dst, ':') // an empty field is another thing than none
+	for i, m := range members {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, m...)
+	}
+	return dst
+}
