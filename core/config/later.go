@@ -17,8 +17,6 @@ func later(table string) []string {
 		return []string{"protocol"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
-	case "Admin":
-		return []string{"page"}
 	case "Access":
 		return []string{"sample", "hide"}
 	default:
