@@ -44,6 +44,7 @@ type Recorder struct {
 	seq     uint64
 	enc     encoder
 	scratch []byte
+	short   Record // scratch, too: what is kept of a record
 	pending [pendingTraps]string // ids of requests for which a plugin has trapped; a ring
 	next    int
 }
@@ -138,16 +139,18 @@ func (r *Recorder) Keep(k Kind, rec *Record) {
 		return
 	}
 	defer r.mu.Unlock()
-	short := *rec
+	short := &r.short
+	*short = *rec
+	defer func() { *short = Record{} }() // its strings are borrowed
 	short.Fields = nil
 	short.Plugins = short.Plugins[:min(len(short.Plugins), keptPlugins)]
 	short.Host, short.Path = cutTo(short.Host, keptHost), RedactQuery(cutTo(short.Path, keptPath))
-	line := r.enc.appendJSON(r.scratch[:0], &short)
+	line := r.enc.appendJSON(r.scratch[:0], short)
 	if len(line) > keptLine { // much of it has to be escaped
 		short.Plugins = nil
 		short.Host, short.Path, short.Reason = cutTo(short.Host, 64), cutTo(short.Path, 256), cutTo(short.Reason, 64)
 		short.Method, short.RequestID, short.Client = cutTo(short.Method, 32), cutTo(short.RequestID, 64), cutTo(short.Client, 64)
-		line = r.enc.appendJSON(line[:0], &short)
+		line = r.enc.appendJSON(line[:0], short)
 	}
 	r.scratch = line
 	e := &r.entries[k][r.counts[k]%perKind]
@@ -193,41 +196,29 @@ func cutTo(s string, n int) string {
 var secretNames = [...]string{"token", "secret", "passw", "pwd", "auth", "key", "sig", "session", "code", "credential", "jwt", "otp"}
 
 // RedactQuery returns target with "***" for the values of query parameters whose names
-// have a part that says that they are secret.
+// have a part that says that they are secret. Without any it does not allocate.
 func RedactQuery(target string) string {
-	path, query, ok := strings.Cut(target, "?")
-	if !ok {
+	at := strings.IndexByte(target, '?') + 1
+	if at == 0 {
 		return target
 	}
-	var b strings.Builder
-	changed := false
-	b.WriteString(path)
-	sep := byte('?')
-	for query != "" || sep == '?' {
-		end := strings.IndexAny(query, "&;")
-		pair, after := query, ""
-		if end >= 0 {
-			pair, after = query[:end], query[end+1:]
+	var b []byte // what has been taken over, if anything has changed
+	taken := 0
+	for at <= len(target) {
+		end := len(target)
+		if n := strings.IndexAny(target[at:], "&;"); n >= 0 {
+			end = at + n
 		}
-		b.WriteByte(sep)
-		if name, _, ok := strings.Cut(pair, "="); ok && isSecret(name) {
-			changed = true
-			pair = name + "=***"
+		if name, _, ok := strings.Cut(target[at:end], "="); ok && isSecret(name) {
+			b = append(append(b, target[taken:at+len(name)]...), "=***"...)
+			taken = end
 		}
-		b.WriteString(pair)
-		if end < 0 {
-			break
-		}
-		sep, query = query[end], after
-		if query == "" {
-			b.WriteByte(sep)
-			break
-		}
+		at = end + 1
 	}
-	if !changed {
+	if b == nil {
 		return target
 	}
-	return b.String()
+	return string(append(b, target[taken:]...))
 }
 
 func isSecret(name string) bool {

@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"time"
 
+	"wproxy/core/access"
 	"wproxy/core/exchange"
+	"wproxy/core/metrics"
 )
 
 // Retryable exposes the pure rule for its table test.
@@ -34,8 +36,12 @@ func ClientOf(list string, trust []netip.Prefix, element bool) netip.Addr {
 
 // CookieValue exposes the search for a cookie for its fuzz target.
 func CookieValue(f *exchange.Fields, name string) string { return cookieValue(f, name) }
+
 // BackoffOf exposes how long a back-off is.
 func BackoffOf(first, longest time.Duration, tries int) time.Duration {
 	r := Retry{Backoff: first, MaxBackoff: longest}
 	return r.backoff(tries)
 }
+
+// OutcomeOf exposes whose doing an exchange's end was for its table test.
+func OutcomeOf(r *access.Record) metrics.Outcome { return outcomeOf(r) }

@@ -261,8 +261,8 @@ function line(ps, x, y, key) {
   let d = "", on = false, before = 0;
   for (const p of ps) {
     if (!p.requests) { on = false; continue; }
-    const joined = on && p.t - before <= STEP;
-    d += (joined ? "L" : "M") + x(p.t + STEP / 2).toFixed(1) + " " + y(p[key]).toFixed(1) + (joined ? "" : "h0.1");
+    const joined = on && p.t - before <= STEP, v = y(p[key]).toFixed(1);
+    d += (joined ? "V" + v : "M" + x(p.t).toFixed(1) + " " + v) + "H" + x(p.t + STEP).toFixed(1);
     on = true;
     before = p.t;
   }
