@@ -21,6 +21,9 @@ type recordedLine struct {
 // plainHost is a host that may stand in a URL as it is.
 var plainHost = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
 
+// plainWord is a word that no shell looks into.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
+
 // plainMethod is a method (RFC 9110 5.6.2).
 var plainMethod = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
@@ -100,14 +103,7 @@ func urlText(target string) string {
 
 // shellQuote returns s as one word of a POSIX shell (XCU 2.2.2).
 func shellQuote(s string) string {
-	plain := s != ""
-	for i := range len(s) {
-		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-_./:@%+=,", c) >= 0) {
-			plain = false
-		}
-	}
-	if plain {
+	if plainWord.MatchString(s) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

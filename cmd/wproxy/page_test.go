@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,7 +74,6 @@ const hostileText = `/x"><img/src=x/onerror=window.pwned=1><script>window.pwned=
 type pageRig struct {
 	*instance
 	one, two *httptest.Server
-	slow     atomic.Bool
 }
 
 func newPageRig(t *testing.T) *pageRig {

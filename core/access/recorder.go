@@ -44,7 +44,7 @@ type Recorder struct {
 	seq     uint64
 	enc     encoder
 	scratch []byte
-	short   Record // scratch, too: what is kept of a record
+	short   Record               // scratch, too: what is kept of a record
 	pending [pendingTraps]string // ids of requests for which a plugin has trapped; a ring
 	next    int
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -97,7 +96,6 @@ func TestHubSlow(t *testing.T) {
 // stuckWriter takes the head and no more, as a client that does not read.
 type stuckWriter struct {
 	httptest.ResponseRecorder
-	mu       sync.Mutex
 	deadline time.Time
 	written  bytes.Buffer
 }

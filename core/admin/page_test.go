@@ -18,20 +18,21 @@ func TestPage(t *testing.T) {
 	with, without := "http://"+r.open(t, admin.Door{Page: true}), "http://"+r.open(t, admin.Door{})
 	private := "http://" + r.open(t, admin.Door{Private: true})
 	c := client(t)
-	get := func(url, accept, host string) *http.Response {
+	get := func(url, accept, host, tag string) (int, http.Header) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Accept", accept)
+		req.Header.Set("If-None-Match", tag)
 		req.Host = host
 		resp, err := c.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = resp.Body.Close() })
-		return resp
+		_ = resp.Body.Close()
+		return resp.StatusCode, resp.Header
 	}
 	const html, js = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
 	const list = "text/plain; charset=utf-8"
@@ -56,9 +57,9 @@ func TestPage(t *testing.T) {
 		{without + "/live", "*/*", "", 404, list},
 		{private + "/", "text/html", "", 200, html},
 	} {
-		resp := get(tt.url, tt.accept, tt.host)
-		if resp.StatusCode != tt.status || resp.Header.Get("Content-Type") != tt.kind {
-			t.Errorf("%s as %s: got %d %s, want %d %s", tt.url, tt.accept, resp.StatusCode, resp.Header.Get("Content-Type"), tt.status, tt.kind)
+		status, head := get(tt.url, tt.accept, tt.host, "")
+		if status != tt.status || head.Get("Content-Type") != tt.kind {
+			t.Errorf("%s as %s: got %d %s, want %d %s", tt.url, tt.accept, status, head.Get("Content-Type"), tt.status, tt.kind)
 		}
 		if tt.kind != html && tt.kind != js {
 			continue
@@ -67,57 +68,40 @@ func TestPage(t *testing.T) {
 			"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
 			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer",
 		} {
-			if got := resp.Header.Get(name); !strings.Contains(got, want) {
+			if got := head.Get(name); !strings.Contains(got, want) {
 				t.Errorf("%s: %s is %q, want %q", tt.url, name, got, want)
 			}
 		}
-		if got := resp.Header.Get("Content-Security-Policy"); strings.Contains(got, "unsafe") {
+		if got := head.Get("Content-Security-Policy"); strings.Contains(got, "unsafe") {
 			t.Errorf("%s: the policy %q allows what is unsafe", tt.url, got)
 		}
 		if tt.kind == js {
 			continue
 		}
-		if resp.Header.Get("Vary") != "Accept" {
+		if head.Get("Vary") != "Accept" {
 			t.Errorf("%s: there is no vary", tt.url)
 		}
 	}
-	first := get(with+"/page/page.css", "*/*", "")
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, with+"/page/page.css", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
+	_, first := get(with+"/page/page.css", "*/*", "", "")
+	if status, _ := get(with+"/page/page.css", "*/*", "", first.Get("ETag")); status != http.StatusNotModified {
+		t.Errorf("the same file again: got %d, want 304", status)
 	}
-	req.Header.Set("If-None-Match", first.Header.Get("ETag"))
-	again, err := c.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Body.Close()
-	if again.StatusCode != http.StatusNotModified {
-		t.Errorf("the same file again: got %d, want 304", again.StatusCode)
-	}
-}
-
-// watch opens /events and returns its lines.
-func watch(t *testing.T, ctx context.Context, base string) (*http.Response, *bufio.Reader) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/events", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr := &http.Transport{DisableKeepAlives: true}
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp, bufio.NewReader(resp.Body)
 }
 
 // TestEventsEnd: those who watch do not hold up the end.
 func TestEventsEnd(t *testing.T) {
 	r := newRig(t)
 	base := "http://" + r.open(t, admin.Door{Page: true})
-	resp, lines := watch(t, t.Context(), base)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("got %d %s", resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
