@@ -402,8 +402,8 @@ func TestBill(t *testing.T) {
 	}
 	after := s.plugin.Stats()
 	req, resp := after.Work[host.CallRequestHeaders], after.Work[host.CallResponseHeaders]
-	if req < 10_000 || resp == 0 || resp > req {
-		t.Errorf("10,000 rounds are %d units of on_request_headers, one growth %d of on_response_headers", req, resp)
+	if req.Calls != 1 || resp.Calls != 1 || req.Fuel < 10_000 || resp.Fuel == 0 || resp.Fuel > req.Fuel {
+		t.Errorf("10,000 rounds are %v of on_request_headers, one growth %v of on_response_headers", req, resp)
 	}
 	if grown := after.MemoryHigh - before.MemoryHigh; grown != 8<<16 || after.MemoryHigh != after.MemoryBytes {
 		t.Errorf("memory: %d and before %d, now %d", after.MemoryHigh, before.MemoryHigh, after.MemoryBytes)

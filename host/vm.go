@@ -304,7 +304,8 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 	err := f.CallWithStack(v.ctx, v.stack[:max(e.params, e.results)])
 	v.active, v.effective = nil, nil
 	err = v.endCall(err)
-	v.p.work[cb].Add(uint64(v.meter.used)) //nolint:gosec // not negative
+	v.p.work[cb].calls.Add(1)
+	v.p.work[cb].fuel.Add(uint64(v.meter.used)) //nolint:gosec // not negative
 	v.spend(c, cb)
 	if v.meter.deep && err == nil {
 		v.shallow()

@@ -94,7 +94,7 @@ type LiveCallback struct {
 	Calls uint64  `json:"calls"`
 	P50   float64 `json:"p50"` // seconds
 	P99   float64 `json:"p99"`
-	Fuel  float64 `json:"fuel"` // units of work of one call, the mean since the start
+	Fuel  float64 `json:"fuel"` // units of work of one call, the mean since the module was loaded
 }
 
 // A LiveRequest is a request that was notable.
@@ -170,7 +170,9 @@ func (a *app) sample(g *generation, st *Status, now time.Time) *sample {
 	}
 	for _, u := range st.Upstreams {
 		for _, e := range u.Servers {
-			s.failures[u.Name+"/"+e.Address] = e.Failures
+			if e.Failures > 0 { // few are not 0
+				s.failures[u.Name+"/"+e.Address] = e.Failures
+			}
 		}
 	}
 	return s
@@ -178,10 +180,11 @@ func (a *app) sample(g *generation, st *Status, now time.Time) *sample {
 
 // window takes s in and returns what it is to be compared with.
 func (v *view) window(s *sample) *sample {
-	if s.at.Sub(v.asked) > unwatched {
-		v.samples = nil
+	if v.forgets == nil {
+		v.forgets = time.AfterFunc(unwatched, v.dropSamples)
+	} else {
+		v.forgets.Reset(unwatched)
 	}
-	v.asked = s.at
 	if n := len(v.samples); n == 0 || s.at.Sub(v.samples[n-1].at) >= sampleTime {
 		v.samples = append(v.samples, s)
 	}
@@ -189,6 +192,13 @@ func (v *view) window(s *sample) *sample {
 		v.samples = slices.Delete(v.samples, 0, 1)
 	}
 	return v.samples[0]
+}
+
+// dropSamples is called when nobody has looked for a while.
+func (v *view) dropSamples() {
+	v.liveMu.Lock()
+	defer v.liveMu.Unlock()
+	v.samples = nil
 }
 
 // rate returns how many a second n are.
@@ -243,8 +253,8 @@ func (l *Live) servers(s, old *sample) {
 				l.Servers.Down++
 			}
 			key := u.Name + "/" + e.Address
-			if was, ok := old.failures[key]; ok && s.failures[key] > was {
-				l.Failing[key] = uint64(s.failures[key] - was) //nolint:gosec // not negative
+			if n := s.failures[key] - old.failures[key]; n > 0 {
+				l.Failing[key] = uint64(n)
 			}
 		}
 	}
@@ -322,7 +332,9 @@ func (lp *LivePlugin) callbacks(st host.Stats, now, was map[string]metrics.Total
 		}
 		d := t.Since(was[cb.String()])
 		c := LiveCallback{Name: cb.String(), Calls: t.Count, P50: d.Quantile(.5), P99: d.Quantile(.99)}
-		c.Fuel = float64(st.Work[cb]) / float64(max(t.Count, 1))
+		if w := st.Work[cb]; w.Calls > 0 {
+			c.Fuel = float64(w.Fuel) / float64(w.Calls)
+		}
 		lp.Callbacks = append(lp.Callbacks, c)
 		if cb >= host.CallRequestHeaders {
 			inside += d.Sum

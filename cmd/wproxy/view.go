@@ -24,9 +24,9 @@ type view struct {
 
 	liveMu sync.Mutex
 	// Guarded by liveMu.
-	samples   []*sample // oldest first; at most one in sampleTime, but for the first two
-	asked     time.Time // when live was called last
-	lastMark  uint64    // that a call for what is new has returned
+	samples   []*sample   // oldest first, sampleTime apart
+	forgets   *time.Timer // drops them; nil: live was not called yet
+	lastMark  uint64      // that a call for what is new has returned
 	lastEntry uint64
 }
 
