@@ -125,8 +125,8 @@ type generation struct {
 	upstreams map[string]*proxy.Upstream
 	callable  map[string]upstreamKey // the same for callouts
 	plugins   map[string]*loadedPlugin
-	acme      map[string]*acme.Manager // by listener
-	routes    map[string]*metrics.Route
+	acme      map[string]*acme.Manager  // by listener
+	routes    map[string]*metrics.Route // that the page shows: the first by name
 }
 
 type brokenPlugin struct {
@@ -458,7 +458,9 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		return nil, err
 	}
 	p.Metrics = b.metrics.Route(r.Name, b.listeners)
-	b.gen.routes[r.Name] = p.Metrics
+	if len(b.gen.routes) < shownRows {
+		b.gen.routes[r.Name] = p.Metrics
+	}
 	if len(b.file.Routes) <= metrics.AnnounceBelow {
 		p.Metrics.Announce()
 	}

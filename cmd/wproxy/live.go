@@ -156,11 +156,8 @@ func (a *app) sample(g *generation, st *Status, now time.Time) *sample {
 		at: now, routes: map[string]metrics.RouteTotals{}, calls: map[string]map[string]metrics.Totals{}, failures: map[string]int64{},
 	}
 	s.routes[""] = g.Snapshot.NoRoute.Read()
-	for i, name := range slices.Sorted(maps.Keys(g.routes)) {
-		if i == shownRows {
-			break
-		}
-		s.routes[name] = g.routes[name].Read()
+	for name, r := range g.routes {
+		s.routes[name] = r.Read()
 	}
 	for name, p := range g.plugins {
 		s.calls[name] = map[string]metrics.Totals{}

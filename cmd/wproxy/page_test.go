@@ -368,6 +368,7 @@ func keyboard(t *testing.T, b *browser) {
 			t.Errorf("Tab does not come to %q; it comes to %v", want, seen)
 		}
 	}
+	b.until("there are two points", `state.points.length > 1`, 8*time.Second)
 	b.eval(nil, `document.getElementById("charts").focus()`)
 	b.key("ArrowLeft", 37)
 	latest := b.text(`document.getElementById("readout").textContent`)

@@ -109,12 +109,14 @@ function take(live) {
   lostAt = null;
   document.body.className = "";
   state.live = live;
+  const at = state.points[state.at]?.t; // that is being read: it moves
   for (const p of live.points) {
     const i = state.points.findIndex(q => q.t === p.t);
     if (i >= 0) state.points[i] = p; else state.points.push(p);
   }
   state.points.sort((a, b) => a.t - b.t);
   state.points = state.points.slice(-POINTS);
+  if (at !== undefined) state.at = state.points.findIndex(p => p.t === at);
   for (const m of live.marks) if (!state.marks.some(o => o.seq === m.seq)) state.marks.push(m);
   state.marks = state.marks.slice(-MARKS);
   for (const r of live.requests) if (!state.requests.some(o => o.seq === r.seq)) state.requests.unshift(r);
