@@ -384,3 +384,28 @@ func TestBudgetRange(t *testing.T) {
 		}
 	}
 }
+
+// TestBill: the work of a plugin is booked by callback, and the most memory that an
+// instance has had is known when that instance is gone.
+func TestBill(t *testing.T) {
+	m := wasmtest.NewGuest()
+	m.Headers("request", wasmtest.Loop(wasmtest.Local(1), wasmtest.SetLocal(1, wasmtest.Sub(wasmtest.Local(1), i32(1)))), i32(0))
+	m.Headers("response", wasmtest.MemoryGrow(i32(8)), drop(), i32(0))
+	s := start(t, m, options{})
+	before := s.plugin.Stats()
+	c := s.open(newStream())
+	if _, err := c.RequestHeaders(10_000, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ResponseHeaders(1, true); err != nil {
+		t.Fatal(err)
+	}
+	after := s.plugin.Stats()
+	req, resp := after.Work[host.CallRequestHeaders], after.Work[host.CallResponseHeaders]
+	if req.Calls != 1 || resp.Calls != 1 || req.Fuel < 10_000 || resp.Fuel == 0 || resp.Fuel > req.Fuel {
+		t.Errorf("10,000 rounds are %v of on_request_headers, one growth %v of on_response_headers", req, resp)
+	}
+	if grown := after.MemoryHigh - before.MemoryHigh; grown != 8<<16 || after.MemoryHigh != after.MemoryBytes {
+		t.Errorf("memory: %d and before %d, now %d", after.MemoryHigh, before.MemoryHigh, after.MemoryBytes)
+	}
+}

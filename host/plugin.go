@@ -38,6 +38,8 @@ type Plugin struct {
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64
 	recycled, fuel                   atomic.Uint64
+	work                             [callbacks]workCount
+	memoryHigh                       atomic.Int64 // of one VM
 
 	calls     atomic.Int64 // HTTP calls under way
 	callBytes atomic.Int64 // that they hold
@@ -80,22 +82,32 @@ type Callbacks struct {
 
 // A Stats is a reading of a plugin's counters.
 type Stats struct {
-	Instances   int              // VMs alive, with those that serve out their streams
-	MemoryBytes int64            // linear memory of all of them
-	Streams     int              // contexts bound to a VM
-	Fuel        uint64           // units of work of all calls; 6,000 are a microsecond of PluginOptions.CPU
-	Traps       map[Cause]uint64 // VMs that died, by cause
-	Restarts    uint64           // VMs started after the first crash
-	Recycled    uint64           // VMs replaced while they were alive
-	Waits       uint64           // streams that found all VMs busy when they were bound
-	Misuse      uint64           // host calls answered with BadArgument or InvalidMemoryAccess
-	LogDropped  uint64           // log lines over the rate
-	Calls       int              // HTTP calls under way
-	SharedBytes int64            // shared data of the plugin's vm_id
-	Evicted     uint64           // entries of it that had to go for others
-	QueueBytes  int64            // in shared queues of the plugin's vm_id
-	QueueFull   uint64           // items that found no room in them
+	Instances   int               // VMs alive, with those that serve out their streams
+	MemoryBytes int64             // linear memory of all of them
+	MemoryHigh  int64             // the most that one of them, or of those before, had
+	Streams     int               // contexts bound to a VM
+	Fuel        uint64            // units of work of all calls; 6,000 are a microsecond of PluginOptions.CPU
+	Work        map[Callback]Work // what the calls of each callback have done; those that there were none of are not there
+	Traps       map[Cause]uint64  // VMs that died, by cause
+	Restarts    uint64            // VMs started after the first crash
+	Recycled    uint64            // VMs replaced while they were alive
+	Waits       uint64            // streams that found all VMs busy when they were bound
+	Misuse      uint64            // host calls answered with BadArgument or InvalidMemoryAccess
+	LogDropped  uint64            // log lines over the rate
+	Calls       int               // HTTP calls under way
+	SharedBytes int64             // shared data of the plugin's vm_id
+	Evicted     uint64            // entries of it that had to go for others
+	QueueBytes  int64             // in shared queues of the plugin's vm_id
+	QueueFull   uint64            // items that found no room in them
 }
+
+// Work is what the calls of one callback have done.
+type Work struct {
+	Calls uint64 // that have ended
+	Fuel  uint64 // their units of work, as in Stats.Fuel
+}
+
+type workCount struct{ calls, fuel atomic.Uint64 }
 
 func newPlugin(h *Host, o PluginOptions) *Plugin {
 	p := &Plugin{
@@ -156,6 +168,13 @@ func (p *Plugin) Stats() Stats {
 	s := Stats{
 		Calls: int(p.calls.Load()), Waits: p.waits.Load(), Misuse: p.misuse.Load(), LogDropped: p.dropped.Load(),
 		Restarts: p.restarts.Load(), Recycled: p.recycled.Load(), Fuel: p.fuel.Load(),
+	}
+	s.MemoryHigh = p.memoryHigh.Load()
+	s.Work = map[Callback]Work{}
+	for cb := range p.work {
+		if n := p.work[cb].calls.Load(); n > 0 {
+			s.Work[Callback(cb)] = Work{n, p.work[cb].fuel.Load()}
+		}
 	}
 	for _, v := range p.all() {
 		s.Instances++

@@ -159,7 +159,7 @@ func (p *Plugin) newVM() (*vm, error) {
 		}
 	}
 	v.starting = false
-	v.bytes.Store(int64(v.mem.Size()))
+	v.setBytes(int64(v.mem.Size()))
 	return v, nil
 }
 
@@ -258,7 +258,7 @@ func (v *vm) unlock() {
 	}
 	if v.mem != nil {
 		if n := int64(v.mem.Size()); n != v.bytes.Load() {
-			v.bytes.Store(n)
+			v.setBytes(n)
 		}
 	}
 	if v.meter.bill > leastBill {
@@ -272,6 +272,17 @@ func (v *vm) unlock() {
 	v.mu.Unlock()
 	for _, f := range after {
 		f()
+	}
+}
+
+// setBytes notes how much linear memory v has.
+func (v *vm) setBytes(n int64) {
+	v.bytes.Store(n)
+	for {
+		high := v.p.memoryHigh.Load()
+		if n <= high || v.p.memoryHigh.CompareAndSwap(high, n) {
+			return
+		}
 	}
 }
 
@@ -295,6 +306,8 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 	err := f.CallWithStack(v.ctx, v.stack[:max(e.params, e.results)])
 	v.active, v.effective = nil, nil
 	err = v.endCall(err)
+	v.p.work[cb].calls.Add(1)
+	v.p.work[cb].fuel.Add(uint64(v.meter.used)) //nolint:gosec // not negative
 	v.spend(c, cb)
 	if v.meter.deep && err == nil {
 		v.shallow()

@@ -45,6 +45,7 @@ type parts struct {
 	builtins *builtinSet
 	callouts *callouts
 	objects  *objects.Store
+	view     *view
 
 	pools     *shared[poolKey, *pool.Pool]
 	upstreams *shared[upstreamKey, *proxy.Upstream]
@@ -106,6 +107,7 @@ type generation struct {
 	server.Generation
 	file *config.File
 	read time.Time // when it was begun to be read
+	hash string    // of file
 
 	// broken is why plugins of this generation did not start, by route and
 	// plugin; only the first generation of a process may have some.
@@ -122,7 +124,8 @@ type generation struct {
 	upstreams map[string]*proxy.Upstream
 	callable  map[string]upstreamKey // the same for callouts
 	plugins   map[string]*loadedPlugin
-	acme      map[string]*acme.Manager // by listener
+	acme      map[string]*acme.Manager  // by listener
+	routes    map[string]*metrics.Route // that the page shows: the first by name
 }
 
 type brokenPlugin struct {
@@ -160,12 +163,14 @@ type builder struct {
 type loadedModule struct {
 	*host.Plugin
 	manifest *manifest.Manifest
+	sum      [sha256.Size]byte // of the module
 }
 
 // A loadedPlugin is a plugin of the generation being built.
 type loadedPlugin struct {
 	*loadedModule
 	key       moduleKey
+	counts    *metrics.Plugin
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
 }
 
@@ -178,8 +183,9 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	b := &builder{
 		parts: p, file: f, tolerant: tolerant,
 		gen: &generation{
-			file: f, modules: map[string]moduleKey{},
+			file: f, hash: f.Sum().String(), modules: map[string]moduleKey{},
 			upstreams: map[string]*proxy.Upstream{}, callable: map[string]upstreamKey{}, plugins: map[string]*loadedPlugin{},
+			routes: map[string]*metrics.Route{},
 		},
 		listeners: slices.Sorted(maps.Keys(f.Listeners)),
 	}
@@ -281,7 +287,7 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 		return err
 	}
 	b.hold(letGo)
-	b.gen.plugins[p.Name] = &loadedPlugin{loaded, key, map[[sha256.Size]byte]filter.Factory{}}
+	b.gen.plugins[p.Name] = &loadedPlugin{loaded, key, counts, map[[sha256.Size]byte]filter.Factory{}}
 	b.gen.modules[p.Name] = key
 	return nil
 }
@@ -380,6 +386,9 @@ func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route
 		return nil, err
 	}
 	p.Metrics = b.metrics.Route(r.Name, b.listeners)
+	if len(b.gen.routes) < shownRows {
+		b.gen.routes[r.Name] = p.Metrics
+	}
 	if len(b.file.Routes) <= metrics.AnnounceBelow {
 		p.Metrics.Announce()
 	}

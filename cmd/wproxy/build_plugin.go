@@ -79,7 +79,7 @@ func (b *builder) loadModule(ctx context.Context, p *config.Plugin, m wasmModule
 		plugin.Close()
 		return nil, err
 	}
-	return &loadedModule{plugin, says}, nil
+	return &loadedModule{plugin, says, m.sum}, nil
 }
 
 // readModule returns the bytes of p's module. The error is a config.Problem.

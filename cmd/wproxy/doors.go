@@ -56,7 +56,7 @@ func (a *adminDoors) prepare(ctx context.Context, c config.Admin) (*doorChange, 
 				return nil, err
 			}
 		}
-		d := admin.Door{Listener: l, Private: strings.HasPrefix(address, "unix:"), Write: c.Write, Token: c.Token.Reveal()}
+		d := admin.Door{Listener: l, Private: strings.HasPrefix(address, "unix:"), Write: c.Write, Token: c.Token.Reveal(), Page: c.Page}
 		if host, _, err := net.SplitHostPort(address); err == nil {
 			d.Host = host
 		}

@@ -22,6 +22,7 @@ func (p *parts) newMonitor(name string) *health.Monitor {
 				m.SetPanic(e.Kind == health.Panic)
 			default: // of one server
 			}
+			p.view.markHealth(e)
 			logHealth(p.log, e)
 		},
 		Available: m.SetUp,

@@ -46,6 +46,7 @@ func commands() []command {
 		{"stop", "make the running wproxy drain and end", runStop},
 		{"server", "take a server out of traffic, or back into it", runServer},
 		{"status", "show what the running wproxy is doing", runStatus},
+		{"top", "show it live, on a terminal", runTop},
 		{"schema", "print a JSON Schema of wproxy.toml, for editors", runSchema},
 		{"plugin", "make, build, test, inspect and measure plugins", plugincmd.Run},
 		{"version", "print the version", runVersion},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,6 +43,7 @@ func (a *app) reload(ctx context.Context) ([]string, error) {
 		a.log.Info("reloaded", zap.Strings("changes", changes))
 	}
 	a.parts.metrics.SetReload(err == nil)
+	a.parts.view.markReload(changes, err)
 	a.mu.Lock()
 	a.lastReload = st
 	a.mu.Unlock()
@@ -94,6 +96,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	doors.commit()
 	a.mu.Unlock()
 	a.parts.metrics.SetGeneration(g.Snapshot.Generation)
+	a.parts.view.forget(g)
 	a.logWarnings(g)
 	return whatChanged(old, g), nil
 }
@@ -144,6 +147,9 @@ func whatChanged(old, next *generation) []string {
 	}
 	return all
 }
+
+// isPluginChange tells whether a line of whatChanged is about what a plugin runs.
+func isPluginChange(line string) bool { return strings.HasPrefix(line, "plugin ") }
 
 // compare describes the difference of two tables of named objects.
 func compare[T any](noun string, old, next map[string]T, hash func(T) any) []string {

@@ -187,6 +187,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
 		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
 		Purge: a.purge,
+		Live:  func(all bool) any { return a.live(all) },
 	})
 	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
 	// First of all sockets: it notices another wproxy with this configuration.
@@ -234,11 +235,13 @@ func (a *app) makeParts(undo *cleanup) error {
 	m := metrics.New()
 	builtins, live := &builtinSet{}, &liveNames{}
 	calls := newCallouts(a.log, m, a.dry)
+	view := newView(m, &live.secrets)
 	h, err := host.NewHost(host.HostOptions{
 		CacheDir: compileCache(),
 		Log: func(e host.LogEntry) {
 			if e.Trap != nil {
 				m.Plugin(e.Plugin).Trapped(string(e.Trap.Cause))
+				view.trapped(e.Trap)
 			}
 			logGuest(a.log, &live.secrets, e)
 		},
@@ -256,7 +259,7 @@ func (a *app) makeParts(undo *cleanup) error {
 		a.logFile.countTo(m.LogDropped)
 	}
 	a.parts = newParts(a.log, m, h, w, a.dry)
-	a.parts.builtins, a.parts.callouts, a.parts.live = builtins, calls, live
+	a.parts.builtins, a.parts.callouts, a.parts.live, a.parts.view = builtins, calls, live, view
 	calls.pools, calls.upstreams = a.parts.pools, a.parts.upstreams
 	undo.add(func() { _ = a.parts.close() }) // the error that led here is told
 	return nil
@@ -286,7 +289,7 @@ func setThreads(f *config.File) {
 func (a *app) serverOptions() server.Options {
 	m := a.parts.metrics
 	return server.Options{
-		Proxy:       proxy.Options{Metrics: m, Challenge: a.parts.challenges.HTTPChallenge},
+		Proxy:       proxy.Options{Metrics: m, Recorder: a.parts.view.recorder, Challenge: a.parts.challenges.HTTPChallenge},
 		Connections: func(listener string) server.Gauge { return m.Connections(listener) },
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))
@@ -363,7 +366,8 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 		cut = true
 		now() // asked for at once, or twice
 	}
-	go a.watch(ctx) // ends soon after cancel; a reload that it has begun is waited for like others
+	go a.parts.view.timeline.Run(ctx) // ends soon after cancel
+	go a.watch(ctx)                   // ends soon after cancel; a reload that it has begun is waited for like others
 	done := ctx.Done()
 	for running := true; running; {
 		select {

@@ -26,8 +26,9 @@ type Status struct {
 	PID        int              `json:"pid"`
 	Started    time.Time        `json:"started"`
 	Config     string           `json:"config"`
-	Generation uint64           `json:"generation"` // of the configuration; 1 is the one it started with
-	Loaded     time.Time        `json:"loaded"`     // when that was
+	ConfigHash string           `json:"config_hash"` // of all settings, to compare machines with
+	Generation uint64           `json:"generation"`  // of the configuration; 1 is the one it started with
+	Loaded     time.Time        `json:"loaded"`      // when that was
 	LastReload *reloadStatus    `json:"last_reload,omitempty"`
 	Ready      bool             `json:"ready"`
 	NotReady   []string         `json:"not_ready,omitempty"` // why
@@ -133,7 +134,7 @@ func (a *app) status() *Status {
 	why := a.notReady()
 	st := &Status{
 		Version: versionString(), Go: runtime.Version(), PID: os.Getpid(), Started: a.started,
-		Config: a.source.String(), Generation: g.Snapshot.Generation, Loaded: loaded,
+		Config: a.source.String(), ConfigHash: g.hash, Generation: g.Snapshot.Generation, Loaded: loaded,
 		Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(),
 		// Lists are never null, whoever reads them.
 		Admin: append([]string{}, addresses...), Listeners: []ListenerStatus{}, Routes: []RouteStatus{},

@@ -22,6 +22,13 @@ type terminal struct {
 
 func newTerminal(w io.Writer) *terminal { return &terminal{w: w} }
 
+// clear empties a screen (ECMA-48, CUP and ED): the one thing that the terminal is told.
+func (t *terminal) clear() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, _ = io.WriteString(t.w, "\x1b[H\x1b[2J") // nobody left to tell
+}
+
 // Write implements io.Writer. It escapes as in JSON, which stays JSON so.
 func (t *terminal) Write(p []byte) (int, error) {
 	t.mu.Lock()

@@ -25,3 +25,24 @@ func TestLogDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// TestRecorderDoesNotAllocate: what is not notable costs nothing, and what is has its
+// memory already when its like has been kept before.
+func TestRecorderDoesNotAllocate(t *testing.T) {
+	r := access.NewRecorder()
+	plain, refused := record(), record()
+	plain.Status, plain.Reason, plain.Retried, plain.FirstByte = 200, "", nil, 1
+	refused.Status, refused.Reason, refused.Path = 404, "no_route", "/a?b=c"
+	if r.Wants(plain) != access.Ordinary {
+		t.Fatalf("the plain record is %v", r.Wants(plain))
+	}
+	if n := testing.AllocsPerRun(1000, func() { r.Keep(r.Wants(plain), plain) }); n != 0 {
+		t.Errorf("ordinary: got %v allocations, want 0", n)
+	}
+	for range 100 {
+		r.Keep(r.Wants(refused), refused)
+	}
+	if n := testing.AllocsPerRun(1000, func() { r.Keep(r.Wants(refused), refused) }); n != 0 {
+		t.Errorf("refused: got %v allocations, want 0", n)
+	}
+}

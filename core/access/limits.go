@@ -26,6 +26,20 @@ const (
 	// maxFields is how many fields of plugins a line may have.
 	maxFields = 32
 
+	// perKind is how many exchanges of each of the five kinds a Recorder keeps: 200.
+	perKind = 40
+
+	// keptLine, keptHost, keptPath and keptPlugins bound what it keeps of one: in bytes,
+	// and entries.
+	keptLine    = 8 << 10
+	keptHost    = 255
+	keptPath    = 1024
+	keptPlugins = 8
+
+	// pendingTraps is how many requests at a time it knows to have had a trap: more
+	// than plugins have instances.
+	pendingTraps = 64
+
 	// maxPlugins is how many plugins a line tells of.
 	maxPlugins = 32
 )

@@ -35,6 +35,10 @@ type Options struct {
 	// Status returns what /status shows as JSON.
 	Status func() any
 
+	// Live returns what the page shows, as JSON has it. With all set it is for somebody
+	// who has seen nothing yet; else it says what is new since the last call without.
+	Live func(all bool) any
+
 	// Reload loads the configuration anew and returns what changed, one
 	// change a line, or why it was refused and everything stays as it was.
 	Reload func(ctx context.Context) (changes []string, err error)
@@ -71,6 +75,9 @@ type Door struct {
 	// may; any other name is a web page that rebinds DNS.
 	Host string
 
+	// Page serves the page for people, and its events; private doors always do.
+	Page bool
+
 	// Token, with Write, allows POST and profiles to those who send
 	// "authorization: Bearer TOKEN". An empty Token allows nobody.
 	Write bool
@@ -79,7 +86,8 @@ type Door struct {
 
 // A Server answers on any number of doors, which may come and go.
 type Server struct {
-	o Options
+	o   Options
+	hub *hub
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -96,7 +104,7 @@ type door struct {
 
 // New makes a Server without a door. Every function of o is required.
 func New(o Options) *Server {
-	return &Server{o: o, doors: map[net.Listener]*door{}}
+	return &Server{o: o, hub: newHub(o.Live), doors: map[net.Listener]*door{}}
 }
 
 // Open starts answering on d, whose Listener belongs to the Server from now
@@ -105,7 +113,7 @@ func (s *Server) Open(d Door) {
 	o := &door{}
 	o.settings.Store(&d)
 	o.server = &http.Server{
-		Handler:           o.guard(s.routes()),
+		Handler:           o.guard(s.routes(o)),
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headerBytes,
@@ -150,6 +158,7 @@ func (s *Server) Shut(l net.Listener) {
 func (s *Server) Close(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
+	s.hub.close() // those who watch would never leave
 	doors := s.doors
 	s.doors = nil
 	s.mu.Unlock()
@@ -162,7 +171,7 @@ func (s *Server) Close(ctx context.Context) {
 }
 
 // routes lists every path.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(o *door) http.Handler {
 	m := http.NewServeMux()
 	m.Handle("GET /metrics", s.o.Metrics)
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
@@ -173,7 +182,10 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/drain", s.drain(true))
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/ready", s.drain(false))
 	m.HandleFunc("POST /purge", s.purge)
-	m.HandleFunc("GET /{$}", index)
+	m.HandleFunc("GET /{$}", o.root)
+	m.HandleFunc("GET /page/{file}", o.paged(serveFile))
+	m.HandleFunc("GET /events", o.paged(s.hub.serve))
+	m.HandleFunc("GET /live", o.paged(func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.o.Live(true)) }))
 	m.HandleFunc("GET /debug/pprof/", pprof.Index)
 	m.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	m.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -188,6 +200,8 @@ func index(w http.ResponseWriter, _ *http.Request) {
 /healthz       200: the process is up
 /readyz        200: wants traffic; 503: does not, and why
 /status        what it is doing, as JSON
+/              with a browser: the page
+/live, /events what the page shows, as JSON, once or each second
 /debug/pprof/  profiles (as POST: on the unix socket, or with a token)
 POST /reload   read the configuration again
 POST /stop     drain and end; ?now=1: end

@@ -39,6 +39,7 @@ func newRig(t *testing.T) *rig {
 			return nil
 		},
 		Status: func() any { return map[string]int{"generation": 7} },
+		Live:   func(all bool) any { return map[string]any{"all": all, "text": "</script>\n\ndata: x"} },
 		Reload: func(context.Context) ([]string, error) {
 			if p := r.reloadErr.Load(); p != nil {
 				return nil, *p

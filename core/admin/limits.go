@@ -13,6 +13,14 @@ const (
 	idleTime    = 2 * time.Minute
 	headerBytes = 16 << 10
 
+	// maxWatchers is how many may watch events at a time: they leave room for scrapers
+	// and commands on a door. eventTime is how often they are told, eventQueue how many
+	// events may wait for one of them and eventWrite how long one may take to be written.
+	maxWatchers = 16
+	eventTime   = time.Second
+	eventQueue  = 4
+	eventWrite  = 5 * time.Second
+
 	// bodyBytes bounds the body of a POST, which says nothing that is read.
 	bodyBytes = 4 << 10
 )

@@ -124,6 +124,8 @@ type Admin struct {
 	Write bool `toml:"write"`
 	// Token is what writers over TCP send as "authorization: Bearer TOKEN".
 	Token Value `toml:"token"`
+	// Page serves the page for people at / of the TCP address. Default true.
+	Page bool `toml:"page" default:"true"`
 }
 
 // Log says what is logged and where.

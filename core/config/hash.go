@@ -45,6 +45,30 @@ func (f *File) hash() {
 	}
 }
 
+// Sum identifies all settings of f, which has been loaded: equal on machines that are
+// configured alike.
+func (f *File) Sum() Hash {
+	all := struct {
+		Objects map[string]string
+		Server  Server
+		Admin   Admin
+		Log     Log
+	}{map[string]string{}, f.Server, f.Admin, f.Log}
+	for name, o := range f.Listeners {
+		all.Objects["listeners."+name] = o.Hash.String()
+	}
+	for name, o := range f.Routes {
+		all.Objects["routes."+name] = o.Hash.String()
+	}
+	for name, o := range f.Upstreams {
+		all.Objects["upstreams."+name] = o.Hash.String()
+	}
+	for name, o := range f.Plugins {
+		all.Objects["plugins."+name] = o.Hash.String()
+	}
+	return HashOf(all)
+}
+
 // hashValue writes v in a form that differs for different values: every part
 // carries its kind and, if it varies, its length.
 func hashValue(h hash.Hash, v reflect.Value) {

@@ -13,8 +13,6 @@ func later(table string) []string {
 		return []string{"send_proxy"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
-	case "Admin":
-		return []string{"page"}
 	case "Access":
 		return []string{"sample", "hide"}
 	default:

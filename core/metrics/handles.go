@@ -250,6 +250,13 @@ type Plugin struct {
 	memory    prometheus.Gauge
 	instances prometheus.Gauge
 	seconds   prometheus.ObserverVec // curried with the plugin
+
+	calls []callObserver // that Call has returned
+}
+
+type callObserver struct {
+	callback string
+	observer prometheus.Observer
 }
 
 // Plugin resolves the handles of a plugin.
@@ -276,9 +283,11 @@ func (p *Plugin) SetInstances(n int, memory int64) {
 	p.memory.Set(float64(memory))
 }
 
-// Call resolves the observer of one callback's times.
+// Call resolves the observer of one callback's times. It is not for concurrent use.
 func (p *Plugin) Call(callback string) prometheus.Observer {
-	return p.seconds.WithLabelValues(callback)
+	o := p.seconds.WithLabelValues(callback)
+	p.calls = append(p.calls, callObserver{callback, o})
+	return o
 }
 
 // Callout counts an HTTP call of a plugin. outcome is one of the host's few names. It

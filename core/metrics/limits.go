@@ -1,6 +1,21 @@
 package metrics
 
+import "time"
+
+// PointTime is how long a point of the time line is: short enough to see what a reload
+// did, and long enough for a 99th percentile.
+const PointTime = 5 * time.Second
+
 const (
+	// timelinePoints is how many points that are over a time line has: 15 minutes.
+	timelinePoints = int(15 * time.Minute / PointTime)
+
+	// timelineMarks is how many marks a time line has: more cannot be told apart in a chart.
+	timelineMarks = 128
+
+	// markText is how long the text of one is, in bytes.
+	markText = 300
+
 	// MaxReasons is how many different reasons of refusals are counted by
 	// name. There are some dozens in the code, and one per plugin.
 	MaxReasons = 256

@@ -48,6 +48,8 @@ type Metrics struct {
 	logDropped       prometheus.Counter
 	guests           *guests
 	servers          *serverVecs
+	traffic          Traffic
+	timeline         Timeline
 
 	mu      sync.Mutex
 	reasons map[string]prometheus.Counter // guarded by mu; see Refused
@@ -142,6 +144,7 @@ func New() *Metrics {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.registry.MustRegister(m.servers.all()...)
+	m.timeline.traffic = &m.traffic
 	return m
 }
 
@@ -155,6 +158,12 @@ func (m *Metrics) Handler() http.Handler {
 
 // Gatherer returns the registry for reading.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// Traffic returns the counts for the time line.
+func (m *Metrics) Traffic() *Traffic { return &m.traffic }
+
+// Timeline returns what is remembered of them. Somebody has to [Timeline.Run] it.
+func (m *Metrics) Timeline() *Timeline { return &m.timeline }
 
 // SetGeneration says which configuration serves.
 func (m *Metrics) SetGeneration(n uint64) { m.generation.Set(float64(n)) }

@@ -60,7 +60,8 @@ func newQuiet(tb testing.TB) (*engine, *quiet, func()) {
 	tb.Cleanup(func() { logger.Close() })
 	c := &quietConn{}
 	e.upstream.Pool = pool.New(pool.Options{Dial: func(context.Context, *upstream.Endpoint) (pool.Conn, error) { return c, nil }})
-	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics}, &proxy.Snapshot{
+	e.recorder = access.NewRecorder()
+	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics, Recorder: e.recorder}, &proxy.Snapshot{
 		Table: e.snapshot.Table, Listeners: e.snapshot.Listeners, NoRoute: e.snapshot.NoRoute, Access: logger,
 	})
 	proto := newClient("GET", "/some/path?x=y").with(
@@ -88,6 +89,9 @@ func TestExchangeAllocations(t *testing.T) {
 	}
 	if q.status != 200 {
 		t.Errorf("got %d", q.status)
+	}
+	if kept := e.recorder.Since(0); len(kept) != 0 {
+		t.Errorf("plain exchanges were kept: %s", kept[0].Line)
 	}
 }
 

@@ -30,6 +30,7 @@ type engine struct {
 	metrics  *metrics.Metrics
 	log      *bytes.Buffer
 	logger   *access.Logger
+	recorder *access.Recorder
 }
 
 type config struct {
@@ -104,7 +105,8 @@ func newEngine(tb testing.TB, o *origin, cfg config) *engine {
 		Table: table, Listeners: []*proxy.Listener{{Name: "http", TrustProxy: cfg.trust}},
 		NoRoute: e.metrics.Route("", []string{"http"}), Access: e.logger,
 	}
-	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics}, e.snapshot)
+	e.recorder = access.NewRecorder()
+	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics, Recorder: e.recorder}, e.snapshot)
 	tb.Cleanup(func() { e.logger.Close(); e.pool.Close() })
 	return e
 }

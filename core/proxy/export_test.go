@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"time"
 
+	"wproxy/core/access"
 	"wproxy/core/exchange"
+	"wproxy/core/metrics"
 )
 
 // Retryable exposes the pure rule for its table test.
@@ -46,3 +48,6 @@ var (
 	ParseGRPCTimeout  = parseGRPCTimeout
 	FormatGRPCTimeout = formatGRPCTimeout
 )
+
+// OutcomeOf exposes whose doing an exchange's end was for its table test.
+func OutcomeOf(r *access.Record) metrics.Outcome { return outcomeOf(r) }

@@ -37,6 +37,9 @@ type Options struct {
 	Metrics *metrics.Metrics // required
 	Now     func() time.Time // nil: time.Now
 
+	// Recorder keeps notable exchanges; nil: nobody does.
+	Recorder *access.Recorder
+
 	// Challenge returns the body that answers an ACME challenge of type http-01 at an
 	// authority and a path, if one is pending there. It is asked for paths below
 	// /.well-known/acme-challenge/ only, from many goroutines, and must not block. nil: none is.
@@ -48,6 +51,8 @@ type Proxy struct {
 	// Immutable.
 	metrics *metrics.Metrics
 	now     func() time.Time
+	traffic *metrics.Traffic
+	records *access.Recorder // may be nil
 
 	challengeOf func(authority, path string) (body string, ok bool) // nil: none is pending
 
@@ -59,7 +64,7 @@ type Proxy struct {
 
 // New makes an engine that serves s.
 func New(o Options, s *Snapshot) *Proxy {
-	p := &Proxy{metrics: o.Metrics, now: o.Now, challengeOf: o.Challenge}
+	p := &Proxy{metrics: o.Metrics, traffic: o.Metrics.Traffic(), records: o.Recorder, now: o.Now, challengeOf: o.Challenge}
 	if p.now == nil {
 		p.now = time.Now
 	}
@@ -120,5 +125,7 @@ func (p *Proxy) Refused(r *access.Record) {
 	defer s.release()
 	p.metrics.Refused(r.Reason)
 	s.NoRoute.Done(s.listener(r.Listener), r.Status, r.Total)
+	p.traffic.Done(outcomeOf(r), r.Total)
+	p.records.Keep(p.records.Wants(r), r)
 	s.Access.Log(r)
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"time"
 
 	"wproxy/core/access"
@@ -48,9 +49,36 @@ func (x *state) account(err error) {
 		x.p.metrics.Refused(reason)
 	}
 	x.accountUpstream(now)
-	if x.snap.Access != nil {
-		x.tellPlugins()
-		x.snap.Access.Log(&x.rec)
+	x.p.traffic.Done(outcomeOf(&x.rec), x.rec.Total)
+	kind := x.p.records.Wants(&x.rec)
+	if x.snap.Access == nil && kind == access.Ordinary {
+		return
+	}
+	x.tellPlugins()
+	x.p.records.Keep(kind, &x.rec)
+	x.snap.Access.Log(&x.rec)
+}
+
+// outcomeOf tells whose doing it was if an exchange did not end well.
+func outcomeOf(r *access.Record) metrics.Outcome {
+	switch reason := r.Reason; {
+	case r.Status == statusGone || reason == "client_gone" || reason == "incomplete_request":
+		return metrics.ClientError
+	case r.Status >= 400 && r.Status < 500:
+		return metrics.ClientError
+	case strings.HasPrefix(reason, "plugin_") && (r.Status >= 500 || !strings.HasPrefix(reason, "plugin_reply:")):
+		return metrics.ProxyError
+	case strings.HasPrefix(reason, "upstream_"):
+		return metrics.UpstreamError
+	case r.Status >= 500:
+		if r.Tries > 0 || reason == "no_server" || reason == "no_upstream" || strings.HasPrefix(reason, "queue_") {
+			return metrics.UpstreamError
+		}
+		return metrics.ProxyError
+	case reason == "truncated" || reason == "reset" || reason == "read_timeout" || reason == "timeout":
+		return metrics.UpstreamError // it broke off
+	default:
+		return metrics.Fine
 	}
 }
 
