@@ -20,18 +20,22 @@ func TestWindow(t *testing.T) {
 		begin := time.Now()
 		for range 300 {
 			s := &sample{at: time.Now()}
-			old := v.window(s)
+			v.liveMu.Lock()
+			old, kept := v.window(s), len(v.samples)
+			v.liveMu.Unlock()
 			got, watched := s.at.Sub(old.at), s.at.Sub(begin)
 			if watched < windowTime && got != watched || watched >= windowTime && (got < windowTime || got >= windowTime+sampleTime) {
 				t.Fatalf("after %v: compared with what was %v before", watched, got)
 			}
-			if len(v.samples) > int(windowTime/sampleTime)+2 {
-				t.Fatalf("%d samples are kept", len(v.samples))
+			if kept > int(windowTime/sampleTime)+2 {
+				t.Fatalf("%d samples are kept", kept)
 			}
 			time.Sleep(time.Second)
 		}
 		time.Sleep(unwatched)
 		synctest.Wait()
+		v.liveMu.Lock()
+		defer v.liveMu.Unlock()
 		if v.samples != nil {
 			t.Errorf("nobody looks, and %d samples are kept", len(v.samples))
 		}
