@@ -41,7 +41,8 @@ func TestForwarded(t *testing.T) {
 		},
 		{
 			"a copy that a trusted wproxy sends", "10.0.0.1",
-			[]string{"x-wproxy-mirror", "r", "x_wproxy_mirror", "r"}, "10.0.0.1",
+			[]string{"x-wproxy-mirror", "r", "x_wproxy_mirror", "r"},
+			"10.0.0.1",
 			map[string]string{"x-wproxy-mirror": "r", "x_wproxy_mirror": ""},
 		},
 		{

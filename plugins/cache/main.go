@@ -203,8 +203,10 @@ func call(name string, f func([]byte) []byte) bool {
 	return hostcall.Foreign(name, args) == hostcall.OK
 }
 
-func (hostBackend) serve(s *abi.ObjectServe) bool   { return call(abi.ForeignObjectServe, s.Append) }
-func (hostBackend) store(s *abi.ObjectStore) bool   { return call(abi.ForeignObjectStore, s.Append) }
+func (hostBackend) serve(s *abi.ObjectServe) bool { return call(abi.ForeignObjectServe, s.Append) }
+
+func (hostBackend) store(s *abi.ObjectStore) bool { return call(abi.ForeignObjectStore, s.Append) }
+
 func (hostBackend) update(u *abi.ObjectUpdate) bool { return call(abi.ForeignObjectUpdate, u.Append) }
 
 func (hostBackend) remove(how abi.ObjectDelete, what string) {
