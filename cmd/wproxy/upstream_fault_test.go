@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"runtime"
@@ -18,6 +17,8 @@ import (
 
 	"wproxy/cmd/wproxy/internal/strict"
 	"wproxy/core/certs/certstest"
+
+	"go.uber.org/zap"
 )
 
 // upstreamKinds are the ways to speak to an upstream beside HTTP/1.1 in clear.
@@ -37,7 +38,7 @@ func (o *goOrigin) startOver(t *testing.T, overTLS, overHTTP2 bool) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: o.Config.Handler, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+	s := &http.Server{Handler: o.Config.Handler, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute, ErrorLog: zap.NewStdLog(zap.NewNop())}
 	s.Protocols.SetHTTP1(!overHTTP2)
 	s.Protocols.SetHTTP2(overHTTP2 && overTLS)
 	s.Protocols.SetUnencryptedHTTP2(overHTTP2 && !overTLS)

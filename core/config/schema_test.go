@@ -105,7 +105,7 @@ func TestSchemaRefuses(t *testing.T) {
 	s := compileSchema(t)
 	for _, text := range []string{
 		`listener = 1`,
-		"[listeners.a]\nadress = \":80\"",
+		"[listeners.a]\nadddress = \":80\"",
 		"[listeners.a]\nlimits = { header = \"64XB\" }",
 		"[listeners.a]\nlimits = { fields = 0 }",
 		"[routes.a]\ntimeout = 30",
@@ -346,8 +346,7 @@ func (w *schemaWriter) value(f reflect.StructField, path string) object {
 // TestSchemaHasAll is that of every key something is said.
 func TestSchemaHasAll(t *testing.T) {
 	var missing []string
-	var visit func(name string, v any)
-	visit = func(name string, v any) {
+	visit := func(name string, v any) {
 		m, _ := v.(map[string]any)
 		props, _ := m["properties"].(map[string]any)
 		for key, p := range props {

@@ -52,7 +52,7 @@ type exchange struct {
 	c       *config
 	host    backend
 	told    func(result) // once
-	cleaned bool
+	cleaned bool         //nolint:unused // by main.go, which is for guests
 
 	url     string // scheme, host and target
 	route   string
@@ -134,8 +134,8 @@ func (x *exchange) decide() bool {
 		}
 	}
 	if ok && !x.refresh {
-		fits := x.meta.fresh(now) && !want.noCache && !(want.maxAge >= 0 && x.meta.currentAge(now) > want.maxAge) &&
-			!(want.minFresh >= 0 && -x.meta.staleFor(now) < want.minFresh)
+		fits := x.meta.fresh(now) && !want.noCache && (want.maxAge < 0 || x.meta.currentAge(now) <= want.maxAge) &&
+			(want.minFresh < 0 || -x.meta.staleFor(now) >= want.minFresh)
 		switch {
 		case fits:
 			how := hit
@@ -307,7 +307,7 @@ func (x *exchange) onFetched(resp *head) bool {
 	switch {
 	case v.refused && status < 500: // an error is no reason to forget what is stored
 		m := meta{kind: kindRefused}
-		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.append(nil)), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
+		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
 	case !v.store && status < 500 && status != 304 && status != 206 && x.found != "":
 		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
 	}
@@ -343,7 +343,7 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 // keep stores a response.
 func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool {
 	if !resp.has("date") { // RFC 9110, 6.6.1
-		x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "date", Value: string(appendDate(nil, now))})
+		x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "date", Value: formatDate(now)})
 	}
 	key := x.key
 	if len(names) > 0 {
@@ -351,7 +351,7 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 		x.index(names)
 	}
 	return x.host.store(&abi.ObjectStore{
-		Key: key, Meta: string(v.append(nil)), Tags: x.c.tagsOf(resp),
+		Key: key, Meta: string(v.encode()), Tags: x.c.tagsOf(resp),
 		MaxObject: x.c.maxObject, MaxSize: x.c.maxSize, Gone: gone(&v.meta),
 	})
 }
@@ -384,7 +384,7 @@ func (x *exchange) index(names []string) {
 			}
 		}
 	}
-	x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.append(nil)), Record: true, MaxSize: x.c.maxSize})
+	x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, MaxSize: x.c.maxSize})
 }
 
 func same(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }
@@ -412,7 +412,7 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 		}
 	}
 	edits := merge(resp)
-	updated := x.host.update(&abi.ObjectUpdate{Key: x.found, Meta: string(v.append(nil)), Gone: gone(&v.meta), Edits: edits})
+	updated := x.host.update(&abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits})
 	x.meta = v.meta
 	x.why = "validated"
 	more := edits

@@ -20,7 +20,7 @@ func headOf(pairs ...string) *head {
 // noon is the time at which tests are, in seconds since 1970.
 var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC).Unix()
 
-func at(offset int64) string { return string(appendDate(nil, noon+offset)) }
+func at(offset int64) string { return formatDate(noon + offset) }
 
 func TestControl(t *testing.T) {
 	for _, tc := range []struct {
@@ -82,14 +82,14 @@ func FuzzDate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n int64, s string) {
 		n = ((n % 253402300800) + 253402300800) % 253402300800 // to the year 9999
 		want := time.Unix(n, 0).UTC().Format(http.TimeFormat)
-		if got := string(appendDate(nil, n)); got != want {
+		if got := formatDate(n); got != want {
 			t.Errorf("%d: got %q, want %q", n, got, want)
 		}
 		if got, ok := parseDate(want, noon); !ok || got != n {
 			t.Errorf("%q: got %d, %v", want, got, ok)
 		}
 		if got, ok := parseDate(s, noon); ok && got >= 0 {
-			if again, ok := parseDate(string(appendDate(nil, got)), noon); !ok || again != got {
+			if again, ok := parseDate(formatDate(got), noon); !ok || again != got {
 				t.Errorf("%q: %d became %d", s, got, again)
 			}
 		}
@@ -110,8 +110,8 @@ func FuzzHead(f *testing.F) {
 		if v.lifetime < 0 || v.age < 0 {
 			t.Errorf("lifetime %d, age %d", v.lifetime, v.age)
 		}
-		b := v.append(nil)
-		if got, ok := parseMeta(b); !ok || !reflect.DeepEqual(got.append(nil), b) {
+		b := v.encode()
+		if got, ok := parseMeta(b); !ok || !reflect.DeepEqual(got.encode(), b) {
 			t.Error("the metadata do not come back")
 		}
 		for n := range b {

@@ -50,8 +50,9 @@ func dayOf(y, m, d int64) int64 {
 	return era*146097 + yoe*365 + yoe/4 - yoe/100 + doy - 719468
 }
 
-// appendDate appends a time, in seconds since 1970, as an IMF-fixdate.
-func appendDate(dst []byte, t int64) []byte {
+// formatDate writes a time, in seconds since 1970, as an IMF-fixdate (RFC 9110 5.6.7).
+func formatDate(t int64) string {
+	dst := make([]byte, 0, len("Sun, 06 Nov 1994 08:49:37 GMT"))
 	days, left := t/86400, t%86400
 	y, m, d := civil(days)
 	w := (days + 4) % 7
@@ -66,7 +67,7 @@ func appendDate(dst []byte, t int64) []byte {
 	dst = append(append2(dst, left/3600), ':')
 	dst = append(append2(dst, left/60%60), ':')
 	dst = append2(dst, left%60)
-	return append(dst, " GMT"...)
+	return string(append(dst, " GMT"...))
 }
 
 func append2(dst []byte, n int64) []byte { return append(dst, byte('0'+n/10%10), byte('0'+n%10)) }

@@ -124,7 +124,7 @@ func resolve(base, ref string) (string, bool) {
 }
 
 // clone copies a head whose strings are borrowed.
-func clone(h *head) head {
+func clone(h *head) head { //nolint:unused // by main.go, which is for guests
 	n := 0
 	for _, p := range h.pairs {
 		n += len(p.Name) + len(p.Value)

@@ -38,8 +38,9 @@ const (
 // metaVersion begins the encoding.
 const metaVersion = 1
 
-func (m *meta) append(dst []byte) []byte {
-	dst = append(dst, metaVersion, byte(m.kind), m.flags)
+// encode returns m for the host to keep; see parseMeta.
+func (m *meta) encode() []byte {
+	dst := append([]byte(nil), metaVersion, byte(m.kind), m.flags)
 	for _, n := range [...]int64{int64(m.status), m.stored, m.age, m.lifetime, m.date, m.stale, m.onError} {
 		dst = binary.AppendVarint(dst, n)
 	}
