@@ -80,6 +80,8 @@ address = "@ADMIN"
 access = { to = "@ACCESS" }
 [routes.all]
 upstream = "u"
+# It begins to flap at once, when there is no history that would pay for so many retries.
+retry    = { budget = "100%%" }
 [upstreams.u]
 servers = [%q, %q, %q]
 health  = { path = "/", every = "100ms", timeout = "100ms", up = 1, down = 2 }

@@ -71,9 +71,8 @@ func TestEverySettingIsUsed(t *testing.T) {
 // resolved tells the settings that package config itself turns into others.
 func resolved(table, key string) bool {
 	switch table + "." + key {
-	case "File.version", "File.include", "File.sandbox", "Route.to", "Route.with", "Plugin.wasm":
-		return true
-	case "Upstream.balance": // one value is allowed so far
+	case "File.version", "File.include", "File.sandbox", "Route.to", "Route.with", "Plugin.wasm",
+		"ACME.storage", "ACME.ca_roots":
 		return true
 	default:
 		return false
