@@ -213,7 +213,7 @@ func (h *requestHead) setFraming(r *exchange.Request, end bool) fault {
 func joinCookies(f *exchange.Fields, n int) {
 	all := make([]string, 0, n)
 	for name, value := range f.All() {
-		if name == "cookie" {
+		if name == "cookie" && value != "" { // or a space would be left at an end
 			all = append(all, value)
 		}
 	}
