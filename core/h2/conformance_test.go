@@ -33,7 +33,12 @@ func (p *pair) Open(t *testing.T) exchange.Upstream {
 		}
 	}
 	client, server := p.connect(t)
-	p.servers.Go(func() { p.s.ServeConn(context.Background(), server, nil, nil) }) // ends when the connection does
+	p.servers.Go(func() { // ends when the connection does
+		p.s.ServeConn(context.Background(), server, nil, nil)
+		if d, ok := server.(interface{ Drop() }); ok { // as whoever serves TLS does
+			d.Drop()
+		}
+	})
 	p.conn = dialTest(t, client)
 	p.conns = append(p.conns, p.conn)
 	// The first answer to our settings tells the windows.

@@ -13,7 +13,7 @@ import (
 // invariants; otherwise nothing is counted).
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for start := time.Now(); buf.Live() > 0 && time.Since(start) < time.Second; { // goroutines that are just ending
+	for start := time.Now(); buf.Live() > 0 && time.Since(start) < 10*time.Second; { // goroutines that are just ending
 		time.Sleep(time.Millisecond)
 	}
 	if n := buf.Live(); n > 0 && code == 0 {

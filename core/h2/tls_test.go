@@ -20,6 +20,7 @@ import (
 	"wproxy/core/internal/tlsconn"
 )
 
+// tlsPair is a connection with TLS, in memory or over a socket, after its handshake.
 func tlsPair(t testing.TB, memory bool) (net.Conn, *tlsconn.Conn) {
 	t.Helper()
 	ca := certstest.New(t, "ca")
@@ -40,6 +41,7 @@ func tlsPair(t testing.TB, memory bool) (net.Conn, *tlsconn.Conn) {
 	return c, s
 }
 
+// TestConformanceTLS is the suite over TLS as listeners serve it.
 func TestConformanceTLS(t *testing.T) {
 	for name, memory := range map[string]bool{"memory": true, "socket": false} {
 		t.Run(name, func(t *testing.T) {
@@ -53,7 +55,10 @@ func TestConformanceTLS(t *testing.T) {
 	}
 }
 
-// idle, rest, drain, big bodies, write stall
+// patienceTLS is many times what TestTLSLife's connections may take to end.
+const patienceTLS = 10 * time.Second
+
+// TestTLSLife: over TLS, too, connections end that rest, or whose client does not read.
 func TestTLSLife(t *testing.T) {
 	s := h2.NewServer(h2.ServerOptions{Idle: 300 * time.Millisecond, WriteTimeout: 400 * time.Millisecond}, func(_ context.Context, c exchange.Client) {
 		if c.Feed(new(request)) != nil {
@@ -73,7 +78,9 @@ func TestTLSLife(t *testing.T) {
 	}
 	start := time.Now()
 	wg.Wait()
-	t.Log("idle end", time.Since(start))
+	if took := time.Since(start); took > patienceTLS {
+		t.Errorf("a connection without a request ended after %v", took)
+	}
 	tc.do(func() {
 		if tc.goAway == nil {
 			t.Error("no GOAWAY")
@@ -92,8 +99,10 @@ func TestTLSLife(t *testing.T) {
 	_ = x.headers(1, true, get...)
 	start = time.Now()
 	wg.Wait()
-	t.Log("stall end", time.Since(start))
-	c.Close()
+	if took := time.Since(start); took > patienceTLS {
+		t.Errorf("a connection whose client does not read ended after %v", took)
+	}
+	_ = c.Close() // it has ended
 }
 
 func newEnc(c *testConn) *hpack.Encoder { return hpack.NewEncoder(&c.block) }
