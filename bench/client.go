@@ -147,7 +147,11 @@ func (l *idlers) alive() int {
 		var one [1]byte
 		var peek error
 		err = raw.Read(func(fd uintptr) bool {
-			_, _, peek = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			var got int
+			got, _, peek = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			if got > 0 { // TLS: a ticket that nobody has read
+				peek = syscall.EAGAIN
+			}
 			return true
 		})
 		if err == nil && errors.Is(peek, syscall.EAGAIN) {
