@@ -140,6 +140,9 @@ func (l *idlers) alive() int {
 		if !ok {
 			continue
 		}
+		if err := c.SetDeadline(time.Time{}); err != nil { // that of its exchange has passed
+			continue
+		}
 		raw, err := sc.SyscallConn()
 		if err != nil {
 			continue
