@@ -70,6 +70,7 @@ var importRules = []struct {
 	{"plugins", []string{"plugins/manifest"}, "it embeds files"},
 	{"plugins/guestbuild", []string{"plugins/internal/adapter", "plugins/manifest"}, "it runs the go command"},
 	{"plugins/manifest", nil, "builders and hosts both read it"},
+	{"plugins/manifest/manifesttest", []string{"plugins/manifest"}, "it is for the tests of plugins"},
 	{"plugins/internal/...", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 	{"plugins/securityheaders", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},
 	{"plugins/cache", []string{"abi", "plugins/internal/..."}, "guests run anywhere"},

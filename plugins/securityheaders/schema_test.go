@@ -2,69 +2,24 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 
-	"wproxy/plugins/manifest"
+	"wproxy/plugins/manifest/manifesttest"
 )
 
-func schema(tb testing.TB) *manifest.Schema {
-	tb.Helper()
-	text, err := os.ReadFile("schema.json")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s, err := manifest.Compile(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return s
-}
-
 // TestSchemaKeys: what README.md documents is what the schema has.
-func TestSchemaKeys(t *testing.T) {
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var documented []string
-	inTable := false
-	for line := range strings.Lines(string(text)) {
-		first, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
-		switch {
-		case strings.HasPrefix(line, "| setting |"):
-			inTable = true
-		case !strings.HasPrefix(line, "|"):
-			inTable = false
-		case inTable:
-			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(first, -1) {
-				documented = append(documented, m[1])
-			}
-		}
-	}
-	slices.Sort(documented)
-	if got := schema(t).Keys(); !slices.Equal(got, documented) {
-		t.Errorf("the schema has %v\nREADME.md has  %v", got, documented)
-	}
-}
+func TestSchemaKeys(t *testing.T) { manifesttest.Documented(t) }
 
 // pluginOnly are parts of the refusals that a schema cannot express.
 var pluginOnly = []string{"is the same setting as", "needs max-age", "is there twice"}
 
 // TestSchemaRefuses: what the plugin refuses, the schema refuses, where it can tell.
 func TestSchemaRefuses(t *testing.T) {
-	s := schema(t)
+	all := make([]manifesttest.Refusal, 0, len(refused))
 	for _, tc := range refused {
-		only := slices.ContainsFunc(pluginOnly, func(p string) bool { return strings.Contains(tc.want, p) })
-		if problems := s.Check([]byte(tc.settings)); len(problems) == 0 && !only {
-			t.Errorf("%.80s: the plugin says %s; the schema says nothing", tc.settings, tc.want)
-		} else if len(problems) > 0 && only {
-			t.Errorf("%.80s: the schema tells after all: %v", tc.settings, problems)
-		}
+		all = append(all, manifesttest.Refusal{Settings: tc.settings, Says: tc.want})
 	}
+	manifesttest.Refuses(t, all, pluginOnly)
 }
 
 // FuzzSchemaAgrees: the schema takes whatever the plugin takes. (TOML has no null.)
@@ -86,7 +41,7 @@ func FuzzSchemaAgrees(f *testing.F) {
 	for _, tc := range refused {
 		f.Add([]byte(tc.settings))
 	}
-	s := schema(f)
+	s := manifesttest.Schema(f)
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		if _, err := parseConfig(doc); err != nil || bytes.Contains(doc, []byte("null")) {
 			return
