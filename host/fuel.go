@@ -102,7 +102,7 @@ func (v *vm) endRow() {
 	m.row.ran = m.ran + min(now-m.since, slowest)
 	if m.row.ran >= slowAfter {
 		if m.slot {
-			time.Sleep(slowSleep)
+			makeWay()
 			now = v.p.h.elapsed()
 		}
 		m.row.ran, m.row.slow = 0, true
@@ -249,7 +249,7 @@ func (v *vm) yield() {
 	}
 	m.ran = 0
 	if m.slot {
-		time.Sleep(slowSleep)
+		makeWay()
 		v.p.h.slow.release() // whoever waits is next
 		m.slot = false
 	}
@@ -258,6 +258,15 @@ func (v *vm) yield() {
 	}
 	m.slot = true
 	m.since = v.p.h.elapsed()
+}
+
+// makeWay sleeps, so that a processor can get at the network.
+func makeWay() {
+	if runtime.GOMAXPROCS(0) > 1 {
+		time.Sleep(slowSleep)
+	} else {
+		time.Sleep(slowSleepAlone)
+	}
 }
 
 // slowSlots are what calls that take long need to go on, first come first served. There

@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -35,34 +36,45 @@ func (p *Plugin) logLevel() abi.LogLevel {
 // hostGetLogLevel is proxy_get_log_level(*out).
 func hostGetLogLevel(v *vm, a []uint64) abi.Status { return v.put32(a[0], uint32(v.p.logLevel())) }
 
-// logState bounds what a VM logs and keeps its last lines.
-type logState struct {
+// A lineRate bounds what the VMs of a plugin log together: a guest that ends its VM with
+// each call would have a fresh burst each time.
+type lineRate struct {
+	mu sync.Mutex // a leaf lock
+	// Guarded by mu.
 	tokens  float64 // lines that may be logged now
 	refill  time.Time
-	dropped uint64               // since the last line that got through
-	ring    [keptLogLines][]byte // reused; empty: none
-	next    int                  // where in ring the next line goes
+	dropped uint64 // since the last line that got through
+}
+
+// allow takes a token out of the bucket. dropped is how many lines had none since the
+// last that had one; those are told once.
+func (l *lineRate) allow(now time.Time) (dropped uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refill.IsZero() {
+		l.tokens, l.refill = logBurst, now
+	} else if past := now.Sub(l.refill); past > 0 { // each VM has the time at which its call began
+		l.tokens = min(l.tokens+past.Seconds()*logRate, logBurst)
+		l.refill = now
+	}
+	if l.tokens < 1 {
+		l.dropped++
+		return 0, false
+	}
+	l.tokens--
+	dropped, l.dropped = l.dropped, 0
+	return dropped, true
+}
+
+// logState keeps a VM's last lines.
+type logState struct {
+	ring [keptLogLines][]byte // reused; empty: none
+	next int                  // where in ring the next line goes
 
 	// Of a Go guest that panics: what it panics with, which is written to fd 2 in
 	// the call in progress, and whether the stacks of its goroutines follow.
 	panic string
 	stack bool
-}
-
-// allow takes a token out of the bucket.
-func (l *logState) allow(now time.Time) bool {
-	if l.refill.IsZero() {
-		l.tokens = logBurst
-	} else {
-		l.tokens = min(l.tokens+now.Sub(l.refill).Seconds()*logRate, logBurst)
-	}
-	l.refill = now
-	if l.tokens < 1 {
-		l.dropped++
-		return false
-	}
-	l.tokens--
-	return true
 }
 
 // keep remembers a line, which is borrowed, whether or not it is logged: the next thing
@@ -123,13 +135,13 @@ func (v *vm) logLine(level abi.LogLevel, msg string) {
 	if level < v.p.logLevel() {
 		return
 	}
-	if !v.logs.allow(v.time()) {
+	dropped, ok := v.p.lines.allow(v.time())
+	if !ok {
 		v.p.dropped.Add(1)
 		return
 	}
-	if n := v.logs.dropped; n > 0 {
-		v.logs.dropped = 0
-		v.p.warnf("%d log lines of the plugin were dropped: more than %d a second", n, logRate)
+	if dropped > 0 {
+		v.p.warnf("%d log lines of the plugin were dropped: more than %d a second", dropped, logRate)
 	}
 	msg = cutLine(msg, maxLogLine)
 	e := LogEntry{Plugin: v.p.o.Name, Level: level, Guest: true, Message: msg}

@@ -34,6 +34,7 @@ type Plugin struct {
 	metrics   *metricSet
 	kinds     metricKinds
 	shared    *sharedSpace
+	lines     lineRate
 
 	vms                              atomic.Pointer[[]*vm] // replaced as a whole under mu
 	waits, misuse, dropped, restarts atomic.Uint64

@@ -477,3 +477,30 @@ func TestLogs(t *testing.T) {
 		t.Errorf("entry %+v", e)
 	}
 }
+
+// A guest that floods the log and ends its VM has no fresh burst in the next one.
+func TestLogsOfNextVM(t *testing.T) {
+	m := wasmtest.NewGuest()
+	count := m.Global(0)
+	m.Headers("request",
+		wasmtest.Loop(wasmtest.LtU(wasmtest.Get(count), i32(2*host.LogBurst)),
+			wasmtest.Set(count, wasmtest.Add(wasmtest.Get(count), i32(1))), say(m, "spam")),
+		wasmtest.Unreachable())
+	s := start(t, m, options{plugin: host.PluginOptions{Instances: 4}})
+	for range 3 {
+		c := s.open(newStream())
+		if _, err := c.RequestHeaders(1, true); err == nil {
+			t.Fatal("the guest has not trapped")
+		}
+		_ = c.Finish(nil)
+	}
+	spam := 0
+	for _, line := range s.log.lines(true) {
+		if line == "spam" {
+			spam++
+		}
+	}
+	if spam < host.LogBurst || spam > host.LogBurst+host.LogBurst/2 {
+		t.Errorf("%d lines got through, want about %d", spam, host.LogBurst)
+	}
+}

@@ -43,55 +43,67 @@ type codec struct {
 	open  atomic.Int64 // connections
 }
 
-// serve is a connection's goroutine.
+// serve is a connection's goroutine. An idle connection waits in it: the frames from
+// here to the wait are kept small (TestIdleStack).
 func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 	c := d.codec.Load()
-	c.open.Add(1)
-	defer c.open.Add(-1)
-	facts.Listener = c.name // a reload may have renamed it
-	c.gauge.Inc()
-	defer c.gauge.Dec()
+	c.enter(facts)
+	defer c.leave()
 	defer d.server.recovered()
-	switch {
-	case c.tls != nil:
-		sc := d.secure(ctx, c, nc, facts)
-		if sc == nil {
+	if c.tls != nil {
+		if nc = d.secure(ctx, c, nc, facts); nc == nil {
 			return
 		}
-		defer sc.Drop()
-		nc = sc
-		switch facts.TLS.NegotiatedProtocol {
-		case "h2":
-			c.serveH2(ctx, nc, facts)
-			return
-		case "", "http/1.1":
-		default: // the handshake was all (RFC 8737 3: acme-tls/1)
-			_ = nc.Close() // nobody is waiting for anything
-			return
-		}
-	case c.only2:
-		c.serveH2(ctx, nc, facts)
-		return
 	}
-	c.h1.ServeConn(ctx, nc, facts)
+	if c.speaksH2(facts) {
+		c.h2.ServeConn(ctx, nc, facts, nil)
+	} else {
+		c.h1.ServeConn(ctx, nc, facts)
+	}
+	if sc, ok := nc.(*tlsconn.Conn); ok {
+		sc.Drop()
+	}
+}
+
+// enter counts a connection. Its listener has the name of c: a reload may have renamed it.
+func (c *codec) enter(facts *exchange.Conn) {
+	c.open.Add(1)
+	facts.Listener = c.name
+	c.gauge.Inc()
+}
+
+// leave is the end of what enter began.
+func (c *codec) leave() {
+	c.gauge.Dec()
+	c.open.Add(-1)
+}
+
+// speaksH2 reports whether a connection, of which nothing was read beyond the handshake,
+// is HTTP/2.
+func (c *codec) speaksH2(facts *exchange.Conn) bool {
+	if c.tls != nil {
+		return facts.TLS.NegotiatedProtocol == "h2"
+	}
+	return c.only2
 }
 
 // secure does the handshake of a connection; nil: it has failed, and that was told, or it
 // was all that was wanted.
-func (d *door) secure(ctx context.Context, c *codec, nc net.Conn, facts *exchange.Conn) *tlsconn.Conn {
+func (d *door) secure(ctx context.Context, c *codec, nc net.Conn, facts *exchange.Conn) net.Conn {
 	sc, err := c.tls.Handshake(ctx, nc, facts)
-	if err == nil {
+	if err != nil {
+		if he, ok := errors.AsType[*listen.HandshakeError](err); ok && d.server.o.HandshakeFailed != nil {
+			d.server.o.HandshakeFailed(facts, he)
+		}
+		return nil
+	}
+	switch facts.TLS.NegotiatedProtocol {
+	case "", "h2", "http/1.1":
 		return sc
 	}
-	if he, ok := errors.AsType[*listen.HandshakeError](err); ok && d.server.o.HandshakeFailed != nil {
-		d.server.o.HandshakeFailed(facts, he)
-	}
+	_ = sc.Close() // the handshake was all (RFC 8737 3: acme-tls/1); nobody is waiting for anything
+	sc.Drop()
 	return nil
-}
-
-// serveH2 serves a connection that speaks HTTP/2, and of which nothing was read.
-func (c *codec) serveH2(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
-	c.h2.ServeConn(ctx, nc, facts, nil)
 }
 
 // drain tells c's connections to finish.
