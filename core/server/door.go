@@ -87,9 +87,24 @@ func (c *codec) speaksH2(facts *exchange.Conn) bool {
 	return c.only2
 }
 
-// secure does the handshake of a connection; nil: it has failed, and that was told, or it
-// was all that was wanted.
+// secure does the handshake of a connection on a goroutine of its own; nil: it has failed,
+// and that was told, or it was all that was wanted. A handshake needs a stack of 16 KiB or
+// more, which the next one gets when the goroutine has ended. The connection's own
+// goroutine would have it until a collection shrinks it.
 func (d *door) secure(ctx context.Context, c *codec, nc net.Conn, facts *exchange.Conn) net.Conn {
+	secured := make(chan net.Conn, 1)
+	go func() { // ends with the handshake, which has a deadline
+		defer close(secured)
+		defer d.server.recovered()
+		if sc := d.handshake(ctx, c, nc, facts); sc != nil {
+			secured <- sc
+		}
+	}()
+	return <-secured
+}
+
+// handshake does the handshake of a connection; nil: as secure.
+func (d *door) handshake(ctx context.Context, c *codec, nc net.Conn, facts *exchange.Conn) *tlsconn.Conn {
 	sc, err := c.tls.Handshake(ctx, nc, facts)
 	if err != nil {
 		if he, ok := errors.AsType[*listen.HandshakeError](err); ok && d.server.o.HandshakeFailed != nil {
@@ -101,7 +116,7 @@ func (d *door) secure(ctx context.Context, c *codec, nc net.Conn, facts *exchang
 	case "", "h2", "http/1.1":
 		return sc
 	}
-	_ = sc.Close() // the handshake was all (RFC 8737 3: acme-tls/1); nobody is waiting for anything
+	_ = sc.Close() // what was negotiated is nothing that requests come on; nobody is waiting
 	sc.Drop()
 	return nil
 }
