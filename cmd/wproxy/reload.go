@@ -134,6 +134,7 @@ func whatChanged(old, next *generation) []string {
 		old, new any
 	}{
 		{"server", o.Server, n.Server}, {"admin", o.Admin, n.Admin}, {"log", o.Log, n.Log},
+		{"tracing", o.Tracing, n.Tracing},
 	} {
 		if !reflect.DeepEqual(s.old, s.new) {
 			all = append(all, fmt.Sprintf("[%s]: changed", s.name))

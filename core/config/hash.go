@@ -53,7 +53,8 @@ func (f *File) Sum() Hash {
 		Server  Server
 		Admin   Admin
 		Log     Log
-	}{map[string]string{}, f.Server, f.Admin, f.Log}
+		Tracing Tracing
+	}{map[string]string{}, f.Server, f.Admin, f.Log, f.Tracing}
 	for name, o := range f.Listeners {
 		all.Objects["listeners."+name] = o.Hash.String()
 	}

@@ -33,6 +33,7 @@ func (x *state) account(err error) {
 		x.closeFilters(err)
 	}
 
+	x.sendTrace(now)
 	if x.fx.Refresh { // no client has asked
 		x.accountUpstream(now)
 		return
@@ -54,6 +55,7 @@ func (x *state) account(err error) {
 	if x.snap.Access == nil && kind == access.Ordinary {
 		return
 	}
+	x.rec.Trapped, x.rec.Request = kind == access.Trapped, &x.req.Fields
 	x.tellPlugins()
 	x.p.records.Keep(kind, &x.rec)
 	x.snap.Access.Log(&x.rec)

@@ -56,7 +56,8 @@ type state struct {
 	ended    atomic.Bool       // the response message has, whole
 	reached  atomic.Int32      // filters whose request head was called
 
-	rec access.Record
+	rec   access.Record
+	trace traced
 
 	noted string // what the engine wrote to fx.Reason. Guarded by fx.Mu
 
@@ -498,6 +499,10 @@ func (x *state) reset() {
 
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.trace.tracer != nil || x.trace.timing {
+		clear(x.trace.tries)
+		x.trace = traced{tries: x.trace.tries[:0]}
+	}
 	x.up, x.answered, x.interim, x.gone, x.cut, x.aborted, x.reason, x.failure = nil, false, false, false, false, false, "", nil
 	x.filling = nil
 }
