@@ -133,7 +133,9 @@ func whatChanged(old, next *generation) []string {
 		name     string
 		old, new any
 	}{
-		{"server", o.Server, n.Server}, {"admin", o.Admin, n.Admin}, {"log", o.Log, n.Log},
+		{"server", o.Server, n.Server},
+		{"admin", o.Admin, n.Admin},
+		{"log", o.Log, n.Log},
 		{"tracing", o.Tracing, n.Tracing},
 	} {
 		if !reflect.DeepEqual(s.old, s.new) {

@@ -20,7 +20,7 @@ const (
 
 // A Span is one step of a request, without its attributes.
 type Span struct {
-	Trace  TraceID
+	Trace  ID
 	ID     SpanID
 	Parent SpanID // zero: none
 	Remote bool   // the parent is another process's

@@ -5,15 +5,15 @@ import (
 	"math/rand/v2"
 )
 
-// A TraceID names a trace: all spans that one request has caused. Zero is none.
-type TraceID [16]byte
+// An ID names a trace: all spans that one request has caused. Zero is none.
+type ID [16]byte
 
 // A SpanID names a span of a trace. Zero is none.
 type SpanID [8]byte
 
 // A Context is the place of a span: its trace, its id, and whether it is recorded.
 type Context struct {
-	Trace   TraceID
+	Trace   ID
 	Span    SpanID
 	Sampled bool
 }
@@ -35,7 +35,7 @@ func Parse(s string) (c Context, ok bool) {
 	if len(s) > headerSize && (s[:2] == "00" || s[headerSize] != '-') {
 		return Context{}, false
 	}
-	if !decode(c.Trace[:], s[3:35]) || !decode(c.Span[:], s[36:52]) || c.Trace == (TraceID{}) || c.Span == (SpanID{}) {
+	if !decode(c.Trace[:], s[3:35]) || !decode(c.Span[:], s[36:52]) || c.Trace == (ID{}) || c.Span == (SpanID{}) {
 		return Context{}, false
 	}
 	c.Sampled = f2&1 != 0
@@ -80,10 +80,10 @@ func (c Context) Header() string {
 	return string(b[:])
 }
 
-// newTraceID and newSpanID make ids at random. They are not secret, but not to be
+// newID and newSpanID make ids at random. They are not secret, but not to be
 // guessed either: math/rand/v2's top-level functions are ChaCha8 with a random seed.
-func newTraceID() (id TraceID) {
-	for id == (TraceID{}) {
+func newID() (id ID) {
+	for id == (ID{}) {
 		put(id[:8], rand.Uint64())
 		put(id[8:], rand.Uint64())
 	}

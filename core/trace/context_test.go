@@ -108,7 +108,7 @@ func TestBegin(t *testing.T) {
 		if c.Sampled != tt.sampled || (c.Trace == in.Trace) != tt.goesOn || (p == in.Span) != tt.goesOn {
 			t.Errorf("%s: got %v below %v", tt.name, c, p)
 		}
-		if c.Span == in.Span || c.Span == (trace.SpanID{}) || c.Trace == (trace.TraceID{}) || !tt.goesOn && p != (trace.SpanID{}) {
+		if c.Span == in.Span || c.Span == (trace.SpanID{}) || c.Trace == (trace.ID{}) || !tt.goesOn && p != (trace.SpanID{}) {
 			t.Errorf("%s: got ids %v below %v", tt.name, c, p)
 		}
 	}

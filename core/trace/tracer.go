@@ -126,7 +126,7 @@ func (t *Tracer) Begin(traceparent string, trusted, wanted bool) (c Context, par
 			return Context{p.Trace, newSpanID(), sampled || wanted}, p.Span
 		}
 	}
-	return Context{newTraceID(), newSpanID(), wanted || t.sample()}, SpanID{}
+	return Context{newID(), newSpanID(), wanted || t.sample()}, SpanID{}
 }
 
 // sample decides by the share. It does not look at the trace's id: who has chosen that
