@@ -194,6 +194,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	if p.built == 0 { // a reload sets it when it is through
 		p.host.SetLogLevel(guestLevel(f.Log.Level))
+		p.metrics.SetGuestLimit(f.Metrics.Limit)
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles

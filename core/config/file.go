@@ -40,6 +40,8 @@ type File struct {
 	Admin Admin `toml:"admin"`
 	// Log says what is logged and where.
 	Log Log `toml:"log"`
+	// Metrics bounds what plugins can make of them.
+	Metrics Metrics `toml:"metrics"`
 	// Tracing sends traces to a receiver of OpenTelemetry. Without OTLP there are none.
 	Tracing Tracing `toml:"tracing"`
 	// Tests are checked by `wproxy check`, in the order of the files.
@@ -167,6 +169,13 @@ type Access struct {
 // credentials, should somebody choose these fields.
 func DefaultHide() []string {
 	return []string{"authorization", "proxy-authorization", "cookie", "set-cookie"}
+}
+
+// Metrics says what there may be of them.
+type Metrics struct {
+	// Limit is the most series that plugins' own metrics may have, all plugins together;
+	// what is beyond is counted as "other". Default 20000.
+	Limit int `toml:"limit" default:"20000" range:"100..10000000"`
 }
 
 // Tracing says which requests are traced, and where traces go.
