@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -60,6 +61,7 @@ type Logger struct {
 	// Immutable.
 	format Format
 	leave  float64
+	reads  bool   // see ReadsResponse
 	path   string // "" without a file
 	onDrop func(lines uint64)
 	wake   chan struct{} // capacity 1: there is something for the writer to do
@@ -97,6 +99,7 @@ func Open(o Options) (*Logger, error) {
 		return nil, err
 	}
 	l.enc.hide = o.Hide
+	l.reads = slices.ContainsFunc(l.enc.columns, func(c column) bool { return c.what == colResponse })
 	switch {
 	case o.Writer != nil:
 		l.w = o.Writer
@@ -198,6 +201,9 @@ func (l *Logger) Log(r *Record) {
 		l.drop(1)
 	}
 }
+
+// ReadsResponse reports whether lines have something of Record.Response.
+func (l *Logger) ReadsResponse() bool { return l != nil && l.reads }
 
 // keeps reports whether the line of r is always written.
 func keeps(r *Record) bool {

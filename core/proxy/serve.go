@@ -57,6 +57,7 @@ type state struct {
 	reached  atomic.Int32      // filters whose request head was called
 
 	rec   access.Record
+	heads exchange.Fields // room for rec.Response
 	trace traced
 
 	noted string // what the engine wrote to fx.Reason. Guarded by fx.Mu
@@ -496,6 +497,7 @@ func (x *state) reset() {
 	plugins := x.rec.Plugins
 	clear(plugins)
 	x.rec = access.Record{Plugins: plugins[:0]}
+	x.heads.Reset()
 
 	x.mu.Lock()
 	defer x.mu.Unlock()
