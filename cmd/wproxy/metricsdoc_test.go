@@ -140,6 +140,24 @@ func TestAccessLogReference(t *testing.T) {
 	}
 }
 
+// TestTracingDoc: the examples of docs/tracing.md are settings that are accepted.
+func TestTracingDoc(t *testing.T) {
+	t.Setenv("WPROXY_DEBUG_TOKEN", "0123456789abcdef")
+	b, err := os.ReadFile(filepath.Join(root, "docs/tracing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```toml\n(.*?)^```").FindAllStringSubmatch(string(b), -1)
+	if len(blocks) < 2 {
+		t.Fatalf("there are %d examples", len(blocks))
+	}
+	for _, m := range blocks {
+		if _, err := config.Parse("example.toml", []byte(m[1]+"\n[routes.a]\nto = \"127.0.0.1:1\"\n")); err != nil {
+			t.Errorf("%s: %v", m[1], err)
+		}
+	}
+}
+
 // goFiles returns the files of a package that are no tests.
 func goFiles(t *testing.T, dir string) (texts []string) {
 	t.Helper()

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -136,7 +137,10 @@ func TestTrace(t *testing.T) {
 		_, _ = io.WriteString(w, "ok")
 	}))
 	t.Cleanup(shop.Close)
-	auth := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	var asked atomic.Int64 // when the plugin's call came
+	auth := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.CompareAndSwap(0, time.Now().UnixNano())
+	}))
 	t.Cleanup(auth.Close)
 	dir := t.TempDir()
 	one := wasmtest.NewGuest()
@@ -219,8 +223,10 @@ func TestTrace(t *testing.T) {
 		t.Errorf("got %d spans: %v", len(spans), spans)
 	}
 	// The request goes on when the answer has come to what the plugin has asked.
-	if p := named["plugin ask request"]; p != nil && p.EndTimeUnixNano > tries[0].StartTimeUnixNano {
-		t.Errorf("the first try begins before the plugin has let go")
+	p, at := named["plugin ask request"], uint64(asked.Load())
+	if p != nil && (p.EndTimeUnixNano > tries[0].StartTimeUnixNano || p.StartTimeUnixNano > at || p.EndTimeUnixNano < at) {
+		t.Errorf("from %d to %d, which is not the time of its call, at %d, and before the first try, at %d",
+			p.StartTimeUnixNano, p.EndTimeUnixNano, at, tries[0].StartTimeUnixNano)
 	}
 	if at, ok := trace.Parse(places[2]); !ok || at.Sampled {
 		t.Errorf("unrecorded: the upstream got %q", places[2])

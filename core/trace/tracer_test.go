@@ -370,3 +370,11 @@ func TestNil(t *testing.T) {
 	var tr *trace.Tracer
 	tr.Close()
 }
+
+// FuzzRejected: whatever a receiver answers is read without a panic.
+func FuzzRejected(f *testing.F) {
+	f.Add([]byte{0x0a, 0x02, 0x08, 0x01})
+	f.Add([]byte{0x12, 0x01, 'x', 0x0a, 0x05, 0x12, 0x01, 'x', 0x08, 0x07})
+	f.Add([]byte{0x0b, 0x0c, 0xff})
+	f.Fuzz(func(_ *testing.T, p []byte) { trace.Rejected(p) })
+}
