@@ -276,7 +276,7 @@ Parts are separated by NUL in a path, written as dots here.
 Not found, as nothing here stands for them: ` + "`node`" + ` and ` + "`node.…`, `cluster_metadata`, `listener_metadata`, `upstream_host_metadata`, `connection.*_local_certificate`, `connection.transport_failure_reason`, `connection.termination_details`, `upstream.local_address`, `upstream.locality`, `xds.virtual_host_name`, `xds.filter_chain_name`" + `. A plugin cannot set them for others.
 
 What ` + "`proxy_set_property`" + ` stores is read by all plugins of the exchange. Some names mean something: ` + "`clear_route_cache`" + ` = "off" keeps the edits of this plugin from moving the
-route, ` + "`set_decoder_buffer_limit`" + ` and ` + "`set_encoder_buffer_limit`" + ` (decimal) are how much of a body this plugin may hold, ` + "`wasm_need_rebuild`" + ` = "true" has the VM replaced, ` + "`wproxy.log.KEY`" + ` sets a field of the access log
+route, ` + "`set_decoder_buffer_limit`" + ` and ` + "`set_encoder_buffer_limit`" + ` (decimal) are how much of a body this plugin may hold, ` + "`wasm_need_rebuild`" + ` = "true" has the VM replaced, ` + "`wproxy.log.KEY`" + ` sets a field of the access log, ` + "`trace_span_tag.KEY`" + ` an attribute of the request's span
 and ` + "`wproxy.verdict`" + ` the plugin's verdict.
 
 ## Where wproxy differs from Envoy

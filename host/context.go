@@ -33,6 +33,7 @@ type Context struct {
 	expires time.Time
 	size    int // bytes that stream holds, of a late one
 	spent   time.Duration
+	fuel    int64    // units of work, see fuel.go
 	held    []uint64 // places that go back when the stream ends (place.go)
 }
 
@@ -185,7 +186,7 @@ func (c *Context) Finish(keep func() Stream) error {
 			v.mu.Unlock()
 		}
 	}
-	*c = Context{spent: c.spent, held: c.held}
+	*c = Context{spent: c.spent, fuel: c.fuel, held: c.held}
 	r.streamEnded()
 	return err
 }
@@ -201,6 +202,10 @@ func (p *Plugin) watchesEnd() bool {
 // GuestTime returns the time spent in callbacks of this stream so far. It stays
 // readable after Finish, until the next Open.
 func (c *Context) GuestTime() time.Duration { return c.spent }
+
+// GuestCost is GuestTime, and the units of work that were done in it
+// (PluginOptions.OnFuel).
+func (c *Context) GuestCost() (took time.Duration, fuel int64) { return c.spent, c.fuel }
 
 // finish calls on_done and then ends the stream, or leaves a copy of it behind that
 // waits for proxy_done.

@@ -339,6 +339,7 @@ func (v *vm) spend(c *Context, cb Callback) {
 	took := now - v.clock
 	v.clock = now
 	c.spent += took
+	c.fuel += v.meter.used
 	if v.p.o.OnCall != nil {
 		v.p.o.OnCall(cb, took)
 	}

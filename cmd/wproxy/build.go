@@ -25,6 +25,7 @@ import (
 	"wproxy/core/proxy"
 	"wproxy/core/route"
 	"wproxy/core/server"
+	"wproxy/core/trace"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
 	"wproxy/plugins/manifest"
@@ -52,7 +53,8 @@ type parts struct {
 	servers   *servers
 	modules   *shared[moduleKey, *loadedModule]
 	roots     *shared[rootKey, *host.Root]
-	access    *shared[config.Access, *access.Logger]
+	access    *shared[config.Hash, *access.Logger]
+	tracers   *shared[config.Hash, *trace.Tracer]
 	tunnels   *shared[string, *proxy.TunnelCount] // by name of the route
 	stores    *shared[storeKey, *certs.Store]
 	tickets   *shared[string, *certs.TicketKeys] // by listener
@@ -80,12 +82,13 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, 
 		servers:   servers,
 		modules:   newShared[moduleKey](func(m *loadedModule) { m.Close() }),
 		roots:     newShared[rootKey]((*host.Root).Close),
+		tracers:   newShared[config.Hash]((*trace.Tracer).Close),
 		tunnels:   newShared[string](func(*proxy.TunnelCount) {}),
 		stores:    newShared[storeKey]((*certs.Store).Close),
 		tickets:   newShared[string](func(*certs.TicketKeys) {}),
 		sums:      map[string][sha256.Size]byte{},
 		acme:      newShared[acmeKey]((*acme.Manager).Close),
-		access: newShared[config.Access](func(l *access.Logger) {
+		access: newShared[config.Hash](func(l *access.Logger) {
 			if err := l.Close(); err != nil {
 				log.Error("closing the access log", zap.Error(err))
 			}
@@ -191,6 +194,7 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 	}
 	if p.built == 0 { // a reload sets it when it is through
 		p.host.SetLogLevel(guestLevel(f.Log.Level))
+		p.metrics.SetGuestLimit(f.Metrics.Limit)
 	}
 	p.live.add(f)
 	b.hold(func() { p.live.remove(f, p.metrics) }) // last of all: the others may have handles
@@ -356,13 +360,14 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 		s.Routes[name] = r
 		entries = append(entries, route.Entry[*proxy.Route]{Spec: routeSpec(b.file.Routes[name]), Value: r})
 	}
+	b.traceWith(s)
 	var err error
 	if s.Table, err = route.New(entries); err != nil {
 		b.problems = append(b.problems, routeProblems(b.file, err)...)
 		return nil
 	}
 	if a := b.file.Log.Access; a.To != "none" {
-		logger, letGo, err := b.access.get(a, func() (*access.Logger, error) { return openAccess(a, b.metrics) })
+		logger, letGo, err := b.access.get(config.HashOf(a), func() (*access.Logger, error) { return openAccess(a, b.metrics) })
 		if err != nil {
 			return b.note(b.file.Problemf("log.access.to", "access log: %v", err))
 		}
@@ -377,7 +382,9 @@ func openAccess(a config.Access, m *metrics.Metrics) (*access.Logger, error) {
 	if a.Format == "combined" {
 		format = access.Combined
 	}
-	return access.Open(access.Options{To: a.To, Format: format, OnDrop: m.AccessDropped})
+	return access.Open(access.Options{
+		To: a.To, Format: format, OnDrop: m.AccessDropped, Fields: a.Fields, Hide: hideOf(a.Hide), Leave: 1 - float64(a.Sample),
+	})
 }
 
 func (b *builder) buildRoute(ctx context.Context, r *config.Route) (*proxy.Route, error) {

@@ -176,6 +176,7 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 		list = append(list, f.Problemf("routes."+s.Route, "%s", s))
 	}
 	list = append(list, retryWarnings(f)...)
+	list = append(list, telemetryWarnings(f)...)
 	upstreams, plugins := map[string]bool{}, map[string]bool{}
 	for _, r := range f.Routes {
 		for _, t := range r.Upstream {

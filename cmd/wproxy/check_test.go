@@ -270,3 +270,33 @@ func TestRetryWarnings(t *testing.T) {
 		}
 	}
 }
+
+func TestTelemetryWarnings(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"nothing", "", ""},
+		{"all is well", "[tracing]\notlp = \"http://127.0.0.1:4318\"\nheaders = { x = \"y\" }\n", ""},
+		{"nothing is recorded", "[tracing]\notlp = \"http://h\"\nsample = \"0%\"\n", "tracing: nothing is ever recorded"},
+		{"nor like this", "[tracing]\notlp = \"http://h\"\nsample = \"0%\"\nparent = \"ignore\"\n", "tracing: nothing is ever recorded"},
+		{"somebody decides", "[tracing]\notlp = \"http://h\"\nsample = \"0%\"\nparent = \"follow\"\n", ""},
+		{"somebody is trusted", "[listeners.l]\naddress = \":1\"\ntrust_proxy = [\"10.0.0.0/8\"]\n[tracing]\notlp = \"http://h\"\nsample = \"0%\"\n", ""},
+		{"there is a token", "[admin]\ndebug_token = \"0123456789abcdef\"\n[tracing]\notlp = \"http://h\"\nsample = \"0%\"\n", ""},
+		{"in clear", "[tracing]\notlp = \"http://h\"\nheaders = { x = \"y\" }\n", "tracing.headers: are sent in clear to h"},
+		{"not in clear", "[tracing]\notlp = \"https://h\"\nheaders = { x = \"y\" }\n", ""},
+		{"credentials, hidden", "[log.access]\nfields = [\"header:Authorization\"]\n", ""},
+		{"credentials", "[log.access]\nfields = [\"header:Authorization\"]\nhide = []\n", "writes credentials into the log"},
+		{"some cookies", "[log.access]\nfields = [\"header:cookie\"]\nhide = [\"cookie:id\"]\n", ""},
+		{"all cookies", "[log.access]\nfields = [\"response:set-cookie\"]\nhide = [\"cookie:id\"]\n", "writes credentials into the log"},
+	} {
+		f, err := config.Parse("w.toml", []byte(tt.text+"[routes.a]\nto = \"127.0.0.1:1\"\n"))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		var got string
+		for _, p := range telemetryWarnings(f) {
+			got += p.Text
+		}
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

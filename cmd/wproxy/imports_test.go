@@ -40,6 +40,7 @@ var importRules = []struct {
 	{"core/route", []string{"core/exchange"}, "matching is a function of a request"},
 	{"core/filter", []string{"core/exchange"}, "it is all that core knows of plugins"},
 	{"core/access", []string{"core/exchange"}, "it writes records down"},
+	{"core/trace", nil, "it sends spans, and does not know what they are about"},
 	{"core/upstream", []string{"core/metrics"}, "it is where requests may go, not how"},
 	{"core/internal/tlsconn", []string{"core/internal/buf"}, "it is records of TLS, whatever is in them"},
 	{"core/certs", []string{"core/internal/tlsconn"}, "it chooses certificates, and does not know what for"},
@@ -56,7 +57,7 @@ var importRules = []struct {
 	{"core/dial", []string{"core/exchange", "core/upstream", "core/pool", "core/h1", "core/h2", "core/internal/tlsconn"}, "it makes connections for the pool"},
 	{"core/proxy", []string{
 		"core/exchange", "core/route", "core/filter", "core/upstream", "core/balance", "core/pool",
-		"core/access", "core/metrics", "core/internal/buf",
+		"core/access", "core/metrics", "core/trace", "core/internal/buf",
 	}, "the engine never learns which codec it holds, nor what a configuration file is"},
 	{"core/server", []string{"core/exchange", "core/certs", "core/listen", "core/h1", "core/h2", "core/proxy", "core/internal/tlsconn"}, "it starts and stops, and does not proxy"},
 	{"core/admin", []string{"core/metrics"}, "what it shows and does is passed in"},

@@ -89,6 +89,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	a.parts.servers.serve(g)
 	useLog()
 	a.parts.host.SetLogLevel(guestLevel(f.Log.Level))
+	a.parts.metrics.SetGuestLimit(f.Metrics.Limit)
 	setThreads(f)
 	a.mu.Lock()
 	old := a.current
@@ -133,7 +134,11 @@ func whatChanged(old, next *generation) []string {
 		name     string
 		old, new any
 	}{
-		{"server", o.Server, n.Server}, {"admin", o.Admin, n.Admin}, {"log", o.Log, n.Log},
+		{"server", o.Server, n.Server},
+		{"admin", o.Admin, n.Admin},
+		{"log", o.Log, n.Log},
+		{"metrics", o.Metrics, n.Metrics},
+		{"tracing", o.Tracing, n.Tracing},
 	} {
 		if !reflect.DeepEqual(s.old, s.new) {
 			all = append(all, fmt.Sprintf("[%s]: changed", s.name))

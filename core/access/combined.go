@@ -7,14 +7,14 @@ import "strconv"
 //	client - - [time] "method target protocol" status bytes "referer" "user agent"
 //
 // Bytes that could end a quoted part or a line are written as \xHH, as nginx does.
-func appendCombined(b []byte, r *Record) []byte {
+func appendCombined(b []byte, r *Record, hide *Hide) []byte {
 	b = append(b, orDash(r.Client)...)
 	b = append(b, " - - ["...)
 	b = r.Time.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, `] "`...)
 	b = appendQuoted(b, r.Method)
 	b = append(b, ' ')
-	b = appendQuoted(b, r.Path)
+	b = appendQuoted(b, hide.Target(r.Path))
 	b = append(b, ' ')
 	b = append(b, r.Protocol...)
 	b = append(b, `" `...)
@@ -22,7 +22,7 @@ func appendCombined(b []byte, r *Record) []byte {
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, r.BytesOut, 10)
 	b = append(b, ` "`...)
-	b = appendQuoted(b, orDash(r.Referer))
+	b = appendQuoted(b, orDash(hide.Target(r.Referer)))
 	b = append(b, `" "`...)
 	b = appendQuoted(b, orDash(r.UserAgent))
 	return append(b, "\"\n"...)

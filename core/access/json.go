@@ -1,17 +1,10 @@
 package access
 
 import (
-	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
 )
-
-// own are the names of a record's own fields: no plugin can write them again.
-var own = [...]string{
-	"ts", "request_id", "client", "listener", "method", "host", "path", "status", "bytes_in", "bytes_out", "route", "upstream",
-	"server", "tries", "retried", "t_connect", "t_first_byte", "t_total", "reason", "plugins", "protocol", "grpc_status", "client_cert",
-}
 
 // An encoder turns records into lines of JSON (RFC 8259). It appends to the log's
 // buffer and nowhere else: a line is written for every exchange, and a general
@@ -21,74 +14,25 @@ type encoder struct {
 	second int64 // Unix time of stamp; 0 with an empty stamp
 	stamp  [len("2006-01-02T15:04:05.")]byte
 	filled bool
+
+	columns []column // nil: those of the default
+	hide    Hide
 }
 
 // appendJSON appends the line of r.
 func (e *encoder) appendJSON(b []byte, r *Record) []byte {
-	b = append(b, `{"ts":"`...)
-	b = e.appendTime(b, r.Time)
-	b = append(b, `","request_id":"`...)
-	b = appendEscaped(b, cut(r.RequestID))
-	b = append(b, `","client":"`...)
-	b = appendEscaped(b, cut(r.Client))
-	b = append(b, `","listener":"`...)
-	b = appendEscaped(b, r.Listener)
-	if r.ClientCert != "" {
-		b = append(b, `","client_cert":"`...)
-		b = appendEscaped(b, cut(r.ClientCert))
+	columns := e.columns
+	if columns == nil {
+		columns = defaultColumns
 	}
-	b = append(b, `","method":"`...)
-	b = appendEscaped(b, cut(r.Method))
-	b = append(b, `","host":"`...)
-	b = appendEscaped(b, cut(r.Host))
-	b = append(b, `","path":"`...)
-	b = appendEscaped(b, cut(r.Path))
-	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(r.Status), 10)
-	b = append(b, `,"bytes_in":`...)
-	b = strconv.AppendInt(b, r.BytesIn, 10)
-	b = append(b, `,"bytes_out":`...)
-	b = strconv.AppendInt(b, r.BytesOut, 10)
-	b = append(b, `,"route":"`...)
-	b = append(appendEscaped(b, r.Route), '"')
-	if r.Upstream != "" {
-		b = append(b, `,"upstream":"`...)
-		b = appendEscaped(b, r.Upstream)
-		b = append(b, `","server":"`...)
-		b = appendEscaped(b, r.Server)
-		b = append(b, `","tries":`...)
-		b = strconv.AppendInt(b, int64(r.Tries), 10)
-		if len(r.Retried) > 0 {
-			b = appendList(append(b, `,"retried":[`...), r.Retried)
-		}
-		b = append(b, `,"t_connect":`...)
-		b = appendSeconds(b, r.Connect)
-		b = append(b, `,"t_first_byte":`...)
-		b = appendSeconds(b, r.FirstByte)
+	start := len(b)
+	for i := range columns {
+		b = e.appendColumn(b, r, &columns[i])
 	}
-	b = append(b, `,"t_total":`...)
-	b = appendSeconds(b, r.Total)
-	if r.Reason != "" {
-		b = append(b, `,"reason":"`...)
-		b = append(appendEscaped(b, cut(r.Reason)), '"')
+	if len(b) == start {
+		b = append(b, ',')
 	}
-	if r.GRPC {
-		b = append(b, `,"grpc_status":`...)
-		b = strconv.AppendInt(b, int64(r.GRPCStatus), 10)
-	}
-	for i := range r.Fields[:min(len(r.Fields), maxFields)] {
-		x := &r.Fields[i]
-		if slices.Contains(own[:], x.Name) {
-			continue
-		}
-		b = append(b, `,"`...)
-		b = appendEscaped(b, cut(x.Name))
-		b = append(b, `":"`...)
-		b = append(appendEscaped(b, cut(x.Value)), '"')
-	}
-	if len(r.Plugins) > 0 {
-		b = appendPlugins(b, r.Plugins[:min(len(r.Plugins), maxPlugins)])
-	}
+	b[start] = '{' // for the comma
 	return append(b, "}\n"...)
 }
 
@@ -105,7 +49,7 @@ func appendList(b []byte, list []string) []byte {
 }
 
 func appendPlugins(b []byte, plugins []Plugin) []byte {
-	b = append(b, `,"plugins":[`...)
+	b = append(b, '[')
 	for i := range plugins {
 		if i > 0 {
 			b = append(b, ',')

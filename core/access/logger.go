@@ -3,7 +3,9 @@ package access
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +27,17 @@ type Options struct {
 	// of a file, which is created (mode 0640) or appended to.
 	To     string
 	Format Format
+	// Fields are the fields of a line of JSON, in this order (see [ColumnNames]); none:
+	// "default", which can be one of them. Others are "header:NAME" and "response:NAME", of
+	// the request as plugins have left it and of the answer, "cookie:NAME", and
+	// "added:NAME", which plugins have added.
+	Fields []string
+	// Hide says what is not written down.
+	Hide Hide
+	// Leave is the share of lines that are left out, 0 to 1, of those that say nothing
+	// special: lines of 5xx answers, of what wproxy has refused, of answers that broke off
+	// and of plugins that have trapped are always written.
+	Leave float64
 	// FlushEvery is how long a line may stay in the buffer; 0: DefaultFlush.
 	FlushEvery time.Duration
 	// Writer, if set, is written to instead of To.
@@ -47,6 +60,8 @@ var ErrStuck = errors.New("the log cannot be written: nobody takes its lines")
 type Logger struct {
 	// Immutable.
 	format Format
+	leave  float64
+	reads  bool   // see ReadsResponse
 	path   string // "" without a file
 	onDrop func(lines uint64)
 	wake   chan struct{} // capacity 1: there is something for the writer to do
@@ -75,10 +90,16 @@ func Open(o Options) (*Logger, error) {
 		o.FlushEvery = DefaultFlush
 	}
 	l := &Logger{
-		format: o.Format, onDrop: o.OnDrop,
+		format: o.Format, onDrop: o.OnDrop, leave: o.Leave,
 		buf: make([]byte, 0, bufferSize), spare: make([]byte, 0, bufferSize),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	var err error
+	if l.enc.columns, err = parseColumns(o.Fields); err != nil {
+		return nil, err
+	}
+	l.enc.hide = o.Hide
+	l.reads = slices.ContainsFunc(l.enc.columns, func(c column) bool { return c.what == colResponse })
 	switch {
 	case o.Writer != nil:
 		l.w = o.Writer
@@ -168,12 +189,29 @@ func (l *Logger) drop(lines uint64) {
 	}
 }
 
-// Log writes the line of r, which is borrowed. It never fails, does not wait for
+// Log writes the line of r, which is borrowed, unless it is one of those that are left
+// out. It never fails, does not wait for
 // what it writes to, and does not allocate: a line that cannot be written is
 // counted ([Logger.Dropped]).
 func (l *Logger) Log(r *Record) {
-	if l != nil && !l.add(r) {
+	if l == nil || l.leave > 0 && !keeps(r) && rand.Float64() < l.leave {
+		return
+	}
+	if !l.add(r) {
 		l.drop(1)
+	}
+}
+
+// ReadsResponse reports whether lines have something of Record.Response.
+func (l *Logger) ReadsResponse() bool { return l != nil && l.reads }
+
+// keeps reports whether the line of r is always written.
+func keeps(r *Record) bool {
+	switch kindOf(r) {
+	case Trapped, Failed, Refused:
+		return true
+	default:
+		return r.Trapped
 	}
 }
 
@@ -185,7 +223,7 @@ func (l *Logger) add(r *Record) bool {
 		return false
 	}
 	if l.format == Combined {
-		l.buf = appendCombined(l.buf, r)
+		l.buf = appendCombined(l.buf, r, &l.enc.hide)
 	} else {
 		l.buf = l.enc.appendJSON(l.buf, r)
 	}

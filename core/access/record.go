@@ -43,6 +43,15 @@ type Record struct {
 	// dropped, so that a plugin cannot forge a status. Plugins is one entry per plugin that ran.
 	Fields  []exchange.Field
 	Plugins []Plugin
+
+	// Trace and Span are the ids of the exchange's span; zero: there is none.
+	Trace [16]byte
+	Span  [8]byte
+	// Request and Response are the heads' fields, for those that are chosen. Borrowed; nil:
+	// there is none.
+	Request, Response *exchange.Fields
+	// Trapped means that a plugin has trapped, whatever came of it.
+	Trapped bool
 }
 
 // A Plugin is what one plugin did in an exchange.

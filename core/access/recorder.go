@@ -191,40 +191,5 @@ func cutTo(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "")
 }
 
-// secretNames are parts of names of query parameters whose values are nobody's business:
-// tokens, keys and signatures of links, passwords, codes of OAuth 2.0 (RFC 6749).
-var secretNames = [...]string{"token", "secret", "passw", "pwd", "auth", "key", "sig", "session", "code", "credential", "jwt", "otp"}
-
-// RedactQuery returns target with "***" for the values of query parameters whose names
-// have a part that says that they are secret. Without any it does not allocate.
-func RedactQuery(target string) string {
-	at := strings.IndexByte(target, '?') + 1
-	if at == 0 {
-		return target
-	}
-	var b []byte // what has been taken over, if anything has changed
-	taken := 0
-	for at <= len(target) {
-		end := len(target)
-		if n := strings.IndexAny(target[at:], "&;"); n >= 0 {
-			end = at + n
-		}
-		if name, _, ok := strings.Cut(target[at:end], "="); ok && isSecret(name) {
-			b = append(append(b, target[taken:at+len(name)]...), "=***"...)
-			taken = end
-		}
-		at = end + 1
-	}
-	if b == nil {
-		return target
-	}
-	return string(append(b, target[taken:]...))
-}
-
-func isSecret(name string) bool {
-	name = strings.ToLower(name)
-	return strings.Contains(name, "%") || slices.ContainsFunc(secretNames[:], func(s string) bool { return strings.Contains(name, s) })
-}
-
 // SlowTime is how long the head of an answer may take before the exchange is notable.
 const SlowTime = time.Second

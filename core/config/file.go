@@ -40,6 +40,10 @@ type File struct {
 	Admin Admin `toml:"admin"`
 	// Log says what is logged and where.
 	Log Log `toml:"log"`
+	// Metrics bounds what plugins can make of them.
+	Metrics Metrics `toml:"metrics"`
+	// Tracing sends traces to a receiver of OpenTelemetry. Without OTLP there are none.
+	Tracing Tracing `toml:"tracing"`
 	// Tests are checked by `wproxy check`, in the order of the files.
 	Tests []Test `toml:"tests"`
 
@@ -124,6 +128,9 @@ type Admin struct {
 	Write bool `toml:"write"`
 	// Token is what writers over TCP send as "authorization: Bearer TOKEN".
 	Token Value `toml:"token"`
+	// DebugToken is what a request says in "x-wproxy-debug" to be told in "server-timing"
+	// where its time has gone, and to be traced. Default: nobody is told.
+	DebugToken Value `toml:"debug_token"`
 	// Page serves the page for people at / of the TCP address. Default true.
 	Page bool `toml:"page" default:"true"`
 }
@@ -145,6 +152,49 @@ type Access struct {
 	// Format of a line: "json" (default), or "combined", which is Apache's and
 	// nginx's and says nothing of routes and upstreams.
 	Format string `toml:"format" default:"json" oneof:"json|combined"`
+	// Fields of a line of JSON, in order: names of the usual ones, "default" for all of
+	// these, "header:NAME", "response:NAME", "cookie:NAME", and "added:NAME", which plugins
+	// have added. Default: ["default"].
+	Fields []string `toml:"fields"`
+	// Hide lists what is written as "***": "NAME" for a field of a head, "query:NAME" and
+	// "query:*", "cookie:NAME". Default: DefaultHide.
+	Hide []string `toml:"hide"`
+	// Sample is the share of lines that are written, of those that say nothing special: a
+	// 5xx, a request that was refused, an answer that broke off and a trap always have
+	// their line. Default 100%.
+	Sample Percent `toml:"sample" default:"100%" range:"0%..100%"`
+}
+
+// DefaultHide returns what is hidden in the access log where nothing else is said:
+// credentials, should somebody choose these fields.
+func DefaultHide() []string {
+	return []string{"authorization", "proxy-authorization", "cookie", "set-cookie"}
+}
+
+// Metrics says what there may be of them.
+type Metrics struct {
+	// Limit is the most series that plugins' own metrics may have, all plugins together;
+	// what is beyond is counted as "other". Default 20000.
+	Limit int `toml:"limit" default:"20000" range:"100..10000000"`
+}
+
+// Tracing says which requests are traced, and where traces go.
+type Tracing struct {
+	// OTLP is the receiver: the URL of one that speaks OTLP over HTTP. To one without a
+	// path "/v1/traces" is added. "": nothing is traced.
+	OTLP string `toml:"otlp"`
+	// Sample is the share of requests that are recorded, of those for which the sender
+	// has not decided, or does not count. Default 1%.
+	Sample Percent `toml:"sample" default:"1%" range:"0%..100%"`
+	// Parent says whose decision is followed: of peers in trust_proxy ("trusted", the
+	// default), of everybody ("follow"), or of nobody ("ignore": each request begins a trace).
+	Parent string `toml:"parent" default:"trusted" oneof:"trusted|follow|ignore"`
+	// Service is the service.name that the receiver is told. Default "wproxy".
+	Service string `toml:"service" default:"wproxy"`
+	// Resource is what else it is told about this process: attributes by name.
+	Resource map[string]string `toml:"resource"`
+	// Headers of the requests to the receiver.
+	Headers map[string]Value `toml:"headers"`
 }
 
 // A Test is a request and what must become of it, checked without sending it.

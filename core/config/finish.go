@@ -17,6 +17,9 @@ func (f *File) finish() {
 		l.Address = DefaultAddress
 		f.Listeners[l.Name] = l
 	}
+	if f.Log.Access.Hide == nil {
+		f.Log.Access.Hide = DefaultHide()
+	}
 	for _, u := range f.Upstreams {
 		u.finish()
 	}

@@ -53,7 +53,9 @@ func (f *File) Sum() Hash {
 		Server  Server
 		Admin   Admin
 		Log     Log
-	}{map[string]string{}, f.Server, f.Admin, f.Log}
+		Metrics Metrics
+		Tracing Tracing
+	}{map[string]string{}, f.Server, f.Admin, f.Log, f.Metrics, f.Tracing}
 	for name, o := range f.Listeners {
 		all.Objects["listeners."+name] = o.Hash.String()
 	}

@@ -6,15 +6,15 @@ package config
 func later(table string) []string {
 	switch table {
 	case "File":
-		return []string{"stores", "metrics", "tracing"}
+		return []string{"stores"}
 	case "Listener":
 		return []string{"proxy_protocol"}
 	case "Upstream":
 		return []string{"send_proxy"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
-	case "Access":
-		return []string{"sample", "hide"}
+	case "Metrics":
+		return []string{"labels"}
 	default:
 		return nil
 	}

@@ -17,6 +17,8 @@ const (
 	minSecret = 4
 	// minStickySecret is the least length of the secret of a sticky cookie, in bytes: 128 bits.
 	minStickySecret = 16
+	// minDebugToken is the least length of admin.debug_token, in bytes.
+	minDebugToken = 16
 	// maxDepth is the deepest nesting of arrays and inline tables. The TOML
 	// decoder recurses for each level; a stack overflow cannot be recovered.
 	maxDepth = 256

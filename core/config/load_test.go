@@ -220,7 +220,7 @@ func TestLoad(t *testing.T) {
 	check("built-in memory", f.Plugins["headers"].Sandbox.Memory, config.Size(16<<20))
 	check("server", f.Server, config.Server{Drain: 5 * time.Second, Threads: 2})
 	check("admin", f.Admin.Address, []string{"127.0.0.1:9902", "unix:/run/w.sock"})
-	check("log", f.Log, config.Log{"debug", "stdout", config.Access{"none", "json"}})
+	check("log", f.Log, config.Log{"debug", "stdout", config.Access{To: "none", Format: "json", Hide: config.DefaultHide(), Sample: 1}})
 	check("test", *f.Tests[0].Expect.UpstreamPath, "/users")
 	check("test plugins", *f.Tests[0].Expect.Plugins, []string{})
 	check("test upstream", f.Tests[0].Expect.Upstream, (*string)(nil))

@@ -60,6 +60,7 @@ func (v *validator) file() {
 	if f.Log.To == "" && !v.reported("log.to") {
 		v.addf("log.to", "log.to: is empty, want \"stderr\", \"stdout\" or a file")
 	}
+	v.telemetry()
 	if f.Log.Access.To == "" && !v.reported("log.access.to") {
 		v.addf("log.access.to", "log.access.to: is empty, want \"stdout\", \"stderr\", \"none\" or a file")
 	}

@@ -81,6 +81,10 @@ type Exchange struct {
 
 	Engine Engine
 
+	// Timed says that somebody wants to know what guests of filters do in this exchange, and
+	// when: filters tell with NoteCall.
+	Timed bool
+
 	// Refresh is set in an exchange without a client, which a filter asked for (Streamer).
 	Refresh bool
 
@@ -103,6 +107,7 @@ type Exchange struct {
 	props     []Prop
 	LogFields []exchange.Field // filled through SetLogField; order kept
 	Verdicts  []Verdict
+	calls     []Calls
 }
 
 // A Route is what filters may know of the matched route. Immutable.
@@ -308,5 +313,8 @@ func (x *Exchange) Reset() {
 	clear(x.LogFields)
 	clear(x.Verdicts)
 	clear(x.parked)
-	*x = Exchange{parked: x.parked[:0], props: x.props[:0], LogFields: x.LogFields[:0], Verdicts: x.Verdicts[:0]}
+	clear(x.calls)
+	*x = Exchange{
+		parked: x.parked[:0], props: x.props[:0], LogFields: x.LogFields[:0], Verdicts: x.Verdicts[:0], calls: x.calls[:0],
+	}
 }

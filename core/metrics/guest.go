@@ -85,6 +85,14 @@ func (m *Metrics) Redefine(plugin, name string, kind Kind, builtin bool) {
 	m.guests.redefine(plugin, name, kind, builtin)
 }
 
+// SetGuestLimit says how many series guests may have, all plugins together. Those that
+// there are stay.
+func (m *Metrics) SetGuestLimit(n int) {
+	m.guests.mu.Lock()
+	defer m.guests.mu.Unlock()
+	m.guests.limit = n
+}
+
 // guests is a collector of series whose names are known only at run time.
 type guests struct {
 	mu     sync.Mutex
@@ -92,6 +100,7 @@ type guests struct {
 	series map[string]*GuestMetric // full name and labels: what Prometheus sees
 	count  map[string]int          // series by plugin
 	shapes map[string]shape        // full name -> what all its series must have
+	limit  int                     // most of all plugins together
 }
 
 // A shape is what Prometheus demands to be the same in all series of a name.
@@ -103,7 +112,7 @@ type shape struct {
 func newGuests() *guests {
 	return &guests{
 		byKey: make(map[string]*GuestMetric), series: make(map[string]*GuestMetric),
-		count: make(map[string]int), shapes: make(map[string]shape),
+		count: make(map[string]int), shapes: make(map[string]shape), limit: DefaultGuestLimit,
 	}
 }
 
@@ -121,7 +130,7 @@ func (s *guests) metric(plugin, name string, kind Kind, builtin bool) (*GuestMet
 	if full == "" {
 		return nil, false
 	}
-	over := s.count[plugin] >= MaxGuestSeries
+	over := s.count[plugin] >= MaxGuestSeries || len(s.byKey) >= s.limit
 	if over {
 		for i := 1; i < len(values); i++ {
 			values[i] = other

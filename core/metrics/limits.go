@@ -25,6 +25,10 @@ const (
 	// into "other" series, instead of filling our memory and Prometheus'.
 	MaxGuestSeries = 1000
 
+	// DefaultGuestLimit is how many those of all plugins may be together, until
+	// SetGuestLimit says otherwise: some 10 MB of memory, and 2 MB of each scrape.
+	DefaultGuestLimit = 20_000
+
 	// MaxGuestLabels is how many labels one guest metric may have.
 	MaxGuestLabels = 8
 

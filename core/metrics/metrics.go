@@ -46,6 +46,7 @@ type Metrics struct {
 	reloadOK         prometheus.Gauge
 	accessDropped    prometheus.Counter
 	logDropped       prometheus.Counter
+	traceSpans       *prometheus.CounterVec
 	guests           *guests
 	servers          *serverVecs
 	traffic          Traffic
@@ -131,6 +132,9 @@ func New() *Metrics {
 		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wproxy_log_dropped_total", Help: "Lines of wproxy's own log that are lost: not writable, or nobody read them in time.",
 		}),
+		traceSpans: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_trace_spans_total", Help: "Spans of traces that the receiver took, that it did not want, and that are lost because it took none.",
+		}, []string{"outcome"}),
 		guests:  newGuests(),
 		servers: newServerVecs(),
 		reasons: make(map[string]prometheus.Counter),
@@ -139,7 +143,7 @@ func New() *Metrics {
 		m.requests, m.requestSeconds, m.grpc, m.tunnels, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults,
 		m.connections, m.connsRefused, m.handshakes, m.certificates,
 		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
-		m.accessDropped, m.logDropped, m.guests,
+		m.accessDropped, m.logDropped, m.traceSpans, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -182,6 +186,12 @@ func (m *Metrics) AccessDropped(lines uint64) { m.accessDropped.Add(float64(line
 
 // LogDropped counts lines that wproxy's own log lost.
 func (m *Metrics) LogDropped(lines uint64) { m.logDropped.Add(float64(lines)) }
+
+// TraceSpans returns what counts spans with an outcome, one of a few.
+func (m *Metrics) TraceSpans(outcome string) func(spans int) {
+	c := m.traceSpans.WithLabelValues(outcome)
+	return func(spans int) { c.Add(float64(spans)) }
+}
 
 // Connections returns the gauge of a listener's open connections.
 func (m *Metrics) Connections(listener string) prometheus.Gauge {

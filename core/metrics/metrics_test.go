@@ -341,3 +341,36 @@ func gather(t *testing.T, m *metrics.Metrics) []*dto.MetricFamily {
 	}
 	return all
 }
+
+// TestGuestLimit: all plugins together have a bound too, and what is there before it
+// stays.
+func TestGuestLimit(t *testing.T) {
+	t.Parallel()
+	m := metrics.New()
+	m.SetGuestLimit(100)
+	count := func(name string) *metrics.GuestMetric {
+		var last *metrics.GuestMetric
+		for i := range 80 {
+			g, ok := m.Guest(name, fmt.Sprintf("seen;who=%d", i), metrics.Counter, false)
+			if !ok {
+				t.Fatal("refused")
+			}
+			g.Add(1)
+			last = g
+		}
+		return last
+	}
+	first := count("a")
+	second := count("b")
+	if first.Value() != 1 || second.Value() != 60 {
+		t.Errorf("the last series of the first has %d, of the second %d, which 60 share", first.Value(), second.Value())
+	}
+	text := scrape(t, m)
+	if n := strings.Count(text, "wproxy_guest_seen{"); n != 101 || !strings.Contains(text, `wproxy_guest_seen{plugin="b",who="other"} 60`) {
+		t.Errorf("%d series: %s", n, text)
+	}
+	m.SetGuestLimit(1000)
+	if g, _ := m.Guest("b", "seen;who=79", metrics.Counter, false); g.Value() != 0 {
+		t.Errorf("with more room there is none")
+	}
+}

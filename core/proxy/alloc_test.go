@@ -11,6 +11,7 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/pool"
 	"wproxy/core/proxy"
+	"wproxy/core/trace"
 	"wproxy/core/upstream"
 )
 
@@ -52,6 +53,12 @@ func (q *quietConn) Feed(dst exchange.Sink[*exchange.Response]) error {
 
 func newQuiet(tb testing.TB) (*engine, *quiet, func()) {
 	tb.Helper()
+	return newQuietWith(tb, nil)
+}
+
+// newQuietWith is newQuiet with a Tracer; nil: none.
+func newQuietWith(tb testing.TB, tracer *trace.Tracer) (*engine, *quiet, func()) {
+	tb.Helper()
 	e := newEngine(tb, &origin{}, config{noLog: true})
 	logger, err := access.Open(access.Options{Writer: io.Discard})
 	if err != nil {
@@ -62,7 +69,7 @@ func newQuiet(tb testing.TB) (*engine, *quiet, func()) {
 	e.upstream.Pool = pool.New(pool.Options{Dial: func(context.Context, *upstream.Endpoint) (pool.Conn, error) { return c, nil }})
 	e.recorder = access.NewRecorder()
 	e.Proxy = proxy.New(proxy.Options{Metrics: e.metrics, Recorder: e.recorder}, &proxy.Snapshot{
-		Table: e.snapshot.Table, Listeners: e.snapshot.Listeners, NoRoute: e.snapshot.NoRoute, Access: logger,
+		Table: e.snapshot.Table, Listeners: e.snapshot.Listeners, NoRoute: e.snapshot.NoRoute, Access: logger, Tracer: tracer,
 	})
 	proto := newClient("GET", "/some/path?x=y").with(
 		"accept", "*/*", "user-agent", "test/1.0", "accept-encoding", "gzip", "cookie", "a=b", "x-forwarded-for", "1.1.1.1")
@@ -92,6 +99,18 @@ func TestExchangeAllocations(t *testing.T) {
 	}
 	if kept := e.recorder.Since(0); len(kept) != 0 {
 		t.Errorf("plain exchanges were kept: %s", kept[0].Line)
+	}
+}
+
+// TestUnrecordedAllocations: with tracing on, a request that is not recorded costs one
+// text more, what the upstream is told.
+func TestUnrecordedAllocations(t *testing.T) {
+	tracer := trace.Open(trace.Options{URL: "http://127.0.0.1:0/", Service: "test"})
+	defer tracer.Close()
+	_, _, run := newQuietWith(t, tracer)
+	run()
+	if n := testing.AllocsPerRun(1000, run); n > 2 {
+		t.Errorf("got %v allocations per exchange, want 2", n)
 	}
 }
 

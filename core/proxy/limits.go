@@ -55,6 +55,13 @@ const (
 	// cost 10 ms of CPU time to say no.
 	maxFull = 10
 
+	// maxTracedTries, maxTracedCalls and maxTracedTags bound the spans of one trace, and
+	// the attributes that plugins give it: more than a route's retries and plugins make,
+	// where nothing goes round in circles.
+	maxTracedTries = 32
+	maxTracedCalls = 96
+	maxTracedTags  = 32
+
 	// fullRetryAfter is the retry-after, in seconds, of the 503 for a full upstream:
 	// its queue is over by then.
 	fullRetryAfter = "1"

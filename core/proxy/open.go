@@ -30,6 +30,7 @@ func (x *state) open() error {
 	e.Live.Active.Add(1) // from here on: who waits for a connection is load too
 	o.loading = e
 	x.beginTry()
+	x.traceTry()
 	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: o.until})
 	if took > 0 {
 		o.connectTime = took
@@ -66,6 +67,7 @@ func (x *state) open() error {
 	x.passGRPCTimeout(&o.head)
 	x.mu.Lock()
 	x.up, x.expired, o.respDone, o.respErr, o.sentEnd = up, false, false, nil, false
+	x.tryConnectedLocked(took)
 	dead := x.gone || x.answered
 	x.mu.Unlock()
 	if dead { // answered, or left, while the connection was made
@@ -119,6 +121,9 @@ func (x *state) closeUpstream() {
 	up := x.up
 	x.up = nil
 	x.unboundTryLocked()
+	if up != nil && x.trace.own.Sampled {
+		x.endTryLocked(x.p.now())
+	}
 	x.mu.Unlock()
 	if up != nil {
 		o := &x.out

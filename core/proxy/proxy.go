@@ -18,7 +18,7 @@
 // stream.go lets filters keep answers, callout.go makes requests that no client has asked for, mirror.go copies of those that
 // one has; fault.go makes a route fail on purpose. secure.go is what is looked at before a
 // route is found, grpc.go what is different for a client that speaks gRPC, tunnel.go what
-// becomes of an exchange after a 101.
+// becomes of an exchange after a 101, trace.go makes spans of what was done.
 package proxy
 
 import (

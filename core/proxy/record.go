@@ -26,6 +26,10 @@ func (x *state) account(err error) {
 	x.rec.Total = max(now.Sub(x.start), 0)
 
 	if len(x.filters) > 0 {
+		if x.snap.Access.ReadsResponse() && x.rec.Response != nil {
+			x.heads.CopyFrom(x.rec.Response) // a filter takes its own back
+			x.rec.Response = &x.heads
+		}
 		x.fx.Mu.Lock() // a guest's tick may be looking
 		x.fx.Finished, x.fx.Reason = now, x.rec.Reason
 		x.fx.Upstream = x.outcomeOf()
@@ -33,6 +37,7 @@ func (x *state) account(err error) {
 		x.closeFilters(err)
 	}
 
+	x.sendTrace(now)
 	if x.fx.Refresh { // no client has asked
 		x.accountUpstream(now)
 		return
@@ -54,6 +59,7 @@ func (x *state) account(err error) {
 	if x.snap.Access == nil && kind == access.Ordinary {
 		return
 	}
+	x.rec.Trapped, x.rec.Request = kind == access.Trapped, &x.req.Fields
 	x.tellPlugins()
 	x.p.records.Keep(kind, &x.rec)
 	x.snap.Access.Log(&x.rec)

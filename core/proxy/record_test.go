@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
 	"wproxy/core/access"
 	"wproxy/core/exchange"
+	"wproxy/core/filter"
 	"wproxy/core/metrics"
 	"wproxy/core/proxy"
 )
@@ -72,5 +74,27 @@ func TestRecorder(t *testing.T) {
 	e.Refused(&access.Record{Status: 400, Reason: "bad_field", Listener: "http"})
 	if kept = e.recorder.Since(kept[0].Seq); len(kept) != 1 || kept[0].Kind != access.Refused {
 		t.Errorf("got %v", kept)
+	}
+}
+
+// TestResponseFieldInTheLog: what a filter has put into its own answer is in the log,
+// although it takes its head back when it is closed.
+func TestResponseFieldInTheLog(t *testing.T) {
+	t.Parallel()
+	p := &probe{name: "p", log: &events{}, head: func(f *probeFilter, _ *exchange.Request, _ bool) error { return f.answer(200, "own") }}
+	p.closed = func(x *filter.Exchange) { x.Response.Fields.Reset() }
+	e := newEngine(t, &origin{}, config{edit: func(r *proxy.Route) { r.Filters = []filter.Factory{p} }})
+	var out bytes.Buffer
+	l, err := access.Open(access.Options{Writer: &out, Fields: []string{"response:x-from", "header:x-in"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Swap(&proxy.Snapshot{Table: e.snapshot.Table, Listeners: e.snapshot.Listeners, NoRoute: e.snapshot.NoRoute, Access: l})
+	e.do(newClient("GET", "/").with("x-in", "1"))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), `{"response:x-from":"p","header:x-in":"1"}`+"\n"; got != want {
+		t.Errorf("got %swant %s", got, want)
 	}
 }

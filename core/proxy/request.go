@@ -52,6 +52,9 @@ func (x *state) prepare(h *exchange.Request) {
 	x.rec.Path, x.rec.Method, x.rec.Host = h.Target, h.Method, h.Authority // as sent, before plugins
 	s := l.Prepare(h)
 	x.fx.ClientAddr, x.fx.ClientIP, x.fx.RequestID = s.Addr, s.IP, s.RequestID
+	if x.snap.Tracer != nil || x.snap.Debug.set {
+		x.beginTrace(h, s.Trusted)
+	}
 }
 
 // requestID passes a well-formed x-request-id on and makes one otherwise. It is

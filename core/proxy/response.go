@@ -32,6 +32,7 @@ func (s incoming) Head(h *exchange.Response, end bool) error {
 	ok := !expired && x.claimLocked()
 	if ok {
 		x.out.claimed = true
+		x.tryAnsweredLocked(h.Status)
 		x.out.tunnel = h.Status == 101
 	}
 	x.mu.Unlock()
@@ -132,6 +133,10 @@ func (s outlet) Head(h *exchange.Response, end bool) error {
 	if x.out.claimed && !x.ours {
 		x.setCookies(&h.Fields)
 	}
+	if h.Status >= 200 { // final: filters and caches do not see it
+		x.serverTiming(&h.Fields)
+	}
+	x.rec.Response = &h.Fields
 	x.status = h.Status
 	x.headSent.Store(true)
 	err := x.client.Head(h, end)

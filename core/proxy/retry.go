@@ -242,6 +242,7 @@ func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 func (x *state) failed(e *exchange.Error) {
 	o := &x.out
 	o.lastFailure = failureOf(e)
+	x.traceFailure(o.lastFailure)
 	o.endpoint.Live.Failures.Add(1)
 	blamed := !x.waitedForClient(e)
 	if o.to.Timed && blamed && !isFull(e) && (!o.reused || e.Op == "dial") { // that a connection at rest was closed says nothing

@@ -56,7 +56,9 @@ type state struct {
 	ended    atomic.Bool       // the response message has, whole
 	reached  atomic.Int32      // filters whose request head was called
 
-	rec access.Record
+	rec   access.Record
+	heads exchange.Fields // room for rec.Response
+	trace traced
 
 	noted string // what the engine wrote to fx.Reason. Guarded by fx.Mu
 
@@ -495,9 +497,14 @@ func (x *state) reset() {
 	plugins := x.rec.Plugins
 	clear(plugins)
 	x.rec = access.Record{Plugins: plugins[:0]}
+	x.heads.Reset()
 
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.trace.tracer != nil || x.trace.timing {
+		clear(x.trace.tries)
+		x.trace = traced{tries: x.trace.tries[:0]}
+	}
 	x.up, x.answered, x.interim, x.gone, x.cut, x.aborted, x.reason, x.failure = nil, false, false, false, false, false, "", nil
 	x.filling = nil
 }

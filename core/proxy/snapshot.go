@@ -12,6 +12,7 @@ import (
 	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/route"
+	"wproxy/core/trace"
 	"wproxy/core/upstream"
 )
 
@@ -23,6 +24,9 @@ type Snapshot struct {
 	Listeners  []*Listener    // exchange.Conn.Listener names one of them
 	NoRoute    *metrics.Route // counts requests that no route matched: Metrics.Route("", names)
 	Access     *access.Logger // nil: no access log
+	Hide       access.Hide    // what traces do not say of a request
+	Tracer     *trace.Tracer  // nil: nothing is traced
+	Debug      DebugToken     // of those who are told where the time went; zero: nobody is
 
 	Routes      map[string]*Route // by name; what Table has. nil: all of them are new
 	TunnelGrace time.Duration     // how long a tunnel goes on whose route is not the same in this snapshot

@@ -55,6 +55,7 @@ func (x *state) dropAnswer(h *exchange.Response) bool {
 	o := &x.out
 	e := statusError(h.Status)
 	x.mu.Lock()
+	x.tryAnsweredLocked(h.Status)
 	f := x.factsLocked(e)
 	// While the request is still on its way its goroutine owns the try.
 	ok := f.held && f.idempotent && !f.answered && f.left > 0 && !x.expired && (!o.duplex || o.sentEnd || o.upgrade)

@@ -150,7 +150,7 @@ func (c *call) Finish(keep func() host.Stream) error {
 	return nil
 }
 
-func (c *call) GuestTime() time.Duration { return time.Microsecond }
+func (c *call) GuestCost() (time.Duration, int64) { return time.Microsecond, 6000 }
 
 // tick runs f for each open stream, as on_tick with an effective context does.
 func (p *plugin) tick(f func(c *call)) {

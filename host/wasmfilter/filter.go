@@ -21,7 +21,7 @@ type guest interface {
 	ResponseBody(n int, end bool) (abi.Action, error)
 	ResponseTrailers(n int) (abi.Action, error)
 	Finish(keep func() host.Stream) error
-	GuestTime() time.Duration
+	GuestCost() (took time.Duration, fuel int64)
 }
 
 // A Filter is a plugin's part in one exchange. It is pooled: everything that an
@@ -53,6 +53,8 @@ type Filter struct {
 
 	marks
 	stored
+
+	noted [filter.PhaseEnd + 1]int // what Exchange.NoteCall knows the groups of callbacks by; guarded by calls
 }
 
 // marks is what a guest has asked for and what has become of the plugin. Guarded
@@ -191,16 +193,18 @@ func (f *Filter) Close(error) {
 			f.resp.trailer = x.ResponseTrailer
 		}
 		x.Mu.Unlock()
+		began := f.beginCall()
 		// The host has logged it; the exchange is over and cannot fail any more.
 		_ = f.guest.Finish(f.keep)
+		f.endCall(filter.PhaseEnd, began)
+		took, _ := f.guest.GuestCost()
 		x.Mu.Lock()
-		x.Verdicts = append(x.Verdicts, filter.Verdict{
-			Plugin: f.factory.name, Verdict: f.verdict, Took: f.guest.GuestTime(),
-		})
+		x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name, Verdict: f.verdict, Took: took})
 		x.Mu.Unlock()
 	}
 	f.x, f.guest = nil, nil
 	f.marks, f.stored = marks{}, stored{}
+	f.noted = [len(f.noted)]int{}
 	f.reading.reset()
 	f.req.reset()
 	f.resp.reset()

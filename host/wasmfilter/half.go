@@ -164,31 +164,43 @@ func (d *half) wants() (headers, body, trailers bool) {
 
 // The calls into the guest, one at a time for both directions.
 
-func (d *half) callHeaders(n int, end bool) (abi.Action, error) {
+func (d *half) callHeaders(n int, end bool) (act abi.Action, err error) {
 	d.f.calls.Lock()
 	defer d.f.calls.Unlock()
+	began := d.f.beginCall()
 	if d.side == abi.StreamRequest {
-		return d.f.guest.RequestHeaders(n, end)
+		act, err = d.f.guest.RequestHeaders(n, end)
+	} else {
+		act, err = d.f.guest.ResponseHeaders(n, end)
 	}
-	return d.f.guest.ResponseHeaders(n, end)
+	d.f.endCall(d.phase(), began)
+	return act, err
 }
 
-func (d *half) callBody(n int, end bool) (abi.Action, error) {
+func (d *half) callBody(n int, end bool) (act abi.Action, err error) {
 	d.f.calls.Lock()
 	defer d.f.calls.Unlock()
+	began := d.f.beginCall()
 	if d.side == abi.StreamRequest {
-		return d.f.guest.RequestBody(n, end)
+		act, err = d.f.guest.RequestBody(n, end)
+	} else {
+		act, err = d.f.guest.ResponseBody(n, end)
 	}
-	return d.f.guest.ResponseBody(n, end)
+	d.f.endCall(d.phase(), began)
+	return act, err
 }
 
-func (d *half) callTrailers(n int) (abi.Action, error) {
+func (d *half) callTrailers(n int) (act abi.Action, err error) {
 	d.f.calls.Lock()
 	defer d.f.calls.Unlock()
+	began := d.f.beginCall()
 	if d.side == abi.StreamRequest {
-		return d.f.guest.RequestTrailers(n)
+		act, err = d.f.guest.RequestTrailers(n)
+	} else {
+		act, err = d.f.guest.ResponseTrailers(n)
 	}
-	return d.f.guest.ResponseTrailers(n)
+	d.f.endCall(d.phase(), began)
+	return act, err
 }
 
 // park waits for a mark, or for the time at, if that is not zero. It is called with parked

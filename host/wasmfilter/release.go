@@ -31,9 +31,13 @@ func (d *direction[H]) releaseLocked() error {
 	trailer, ended := d.trailer, d.ended && !d.endHead && !d.sent
 	d.sent = d.sent || ended
 	edited := d.body.edited || d.lengthSet
+	held := d.held && x.Timed
 	d.held, d.resume, d.inside, d.resumeAt = false, false, false, time.Time{}
 	x.Mu.Unlock()
 
+	if held {
+		d.letGo()
+	}
 	if says {
 		x.Engine.Reroute(reroute)
 	}

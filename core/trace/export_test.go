@@ -1,0 +1,4 @@
+package trace
+
+// Rejected is rejected, for tests.
+var Rejected = rejected
