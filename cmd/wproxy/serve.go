@@ -245,7 +245,7 @@ func (a *app) makeParts(undo *cleanup) error {
 			}
 			logGuest(a.log, &live.secrets, e)
 		},
-		Metrics: &guestMetrics{m, builtins.has},
+		Metrics: &guestMetrics{m, builtins.has, view.circuit},
 		Caller:  calls,
 	})
 	if err != nil {

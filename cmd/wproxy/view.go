@@ -19,8 +19,10 @@ type view struct {
 	recorder *access.Recorder
 	secrets  *guestSecrets
 
-	mu    sync.Mutex
-	traps map[string]*TrapStatus // guarded by mu; the last one by plugin
+	mu sync.Mutex
+	// Guarded by mu.
+	traps    map[string]*TrapStatus       // the last one by plugin
+	circuits map[circuitKey]circuitStatus // at most shownCircuits
 
 	liveMu sync.Mutex
 	// Guarded by liveMu.
@@ -31,7 +33,7 @@ type view struct {
 }
 
 func newView(m *metrics.Metrics, secrets *guestSecrets) *view {
-	return &view{timeline: m.Timeline(), recorder: access.NewRecorder(), secrets: secrets, traps: map[string]*TrapStatus{}}
+	return &view{timeline: m.Timeline(), recorder: access.NewRecorder(), secrets: secrets, traps: map[string]*TrapStatus{}, circuits: map[circuitKey]circuitStatus{}}
 }
 
 // A TrapStatus is how an instance of a plugin died.
@@ -68,13 +70,18 @@ func (v *view) lastTrap(plugin string) *TrapStatus {
 	return v.traps[plugin]
 }
 
-// forget drops the traps of plugins that are none any more.
+// forget drops what is known of plugins and routes that are none any more.
 func (v *view) forget(g *generation) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for name := range v.traps {
 		if g.plugins[name] == nil {
 			delete(v.traps, name)
+		}
+	}
+	for k := range v.circuits {
+		if g.plugins[k.plugin] == nil || g.file.Routes[k.route] == nil {
+			delete(v.circuits, k)
 		}
 	}
 }

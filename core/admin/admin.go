@@ -333,7 +333,10 @@ func reply(w http.ResponseWriter, status int, v any) {
 		text(w, http.StatusInternalServerError, "cannot encode: "+err.Error()+"\n")
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	h := w.Header()
+	protect(h)
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store") // it names clients, and is old in a second
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // as in text
 }
