@@ -178,7 +178,7 @@ func (v *view) circuit(plugin, upstream, route string, state int64) {
 	if upstream != "" {
 		what += ", upstream " + upstream
 	}
-	v.timeline.Mark("circuit_"+circuitStates[state], "breaker "+plugin+": "+what+": "+circuitStates[was.state]+" -> "+circuitStates[state])
+	v.mark("circuit_"+circuitStates[state], "breaker "+plugin+": "+what+": "+circuitStates[was.state]+" -> "+circuitStates[state])
 }
 
 // circuitList returns all circuits of g's plugins, those that are not closed first.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,4 +139,34 @@ func (f *freezer) freeze() {
 			_ = c.Close()
 		}
 	}
+}
+
+// restart is about another process, which counts from 1 again.
+func restart(t *testing.T, b *browser) {
+	t.Helper()
+	// Another process counts from 1 again: what has the same number is not the same.
+	b.eval(nil, `(state.marks = [], take({...state.live, points: [], requests: [], marks: [{seq: 1, time: "2020-01-01T00:00:00Z", kind: "up", text: "first"}]}))`)
+	b.eval(nil, `(state.marks = [], take({...state.live, points: [], requests: [], marks: [{seq: 1, time: "2020-01-01T00:01:00Z", kind: "up", text: "sec\u202Eond"}]}))`)
+	if got := b.text(`document.getElementById("marks").innerText`); strings.Contains(got, "first") || !strings.Contains(got, `sec\u{202e}ond`) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// hours is what a page keeps that is open for long: no more than it shows.
+func hours(t *testing.T, b *browser) {
+	t.Helper()
+	b.eval(nil, `(live => {
+		for (let i = 1; i <= 40; i++) {
+			const five = make => [0, 1, 2, 3, 4].map(j => make(5 * i + j)), when = n => new Date(1e12 + 5000 * n).toISOString();
+			take({...live, points: five(n => ({t: 1e9 + 5 * n, s: 5, requests: 9, client: 1, upstream: 1, proxy: 1, p50: 1, p99: 1})),
+				marks: five(n => ({seq: 1e6 + n, time: when(n), kind: "up", text: "x"})),
+				requests: five(n => ({seq: 1e6 + n, kind: "slow", curl: "", log: {ts: when(n), method: "GET", host: "h", path: "/"}}))});
+		}
+	})(state.live)`)
+	var n []int
+	b.eval(&n, `[state.points.length, state.marks.length, document.querySelectorAll("#marks li").length, state.requests.filter(r => r.kind === "slow").length, document.querySelectorAll("#request-rows tbody tr").length <= 200 ? 1 : 0]`)
+	if want := []int{181, 128, 128, 40, 1}; !slices.Equal(n, want) {
+		t.Errorf("after hours the page has %v points, marks, of them shown, slow requests, and few rows; want %v", n, want)
+	}
+	b.eval(nil, `(state.points = [], state.marks = [], state.requests = [], null)`)
 }

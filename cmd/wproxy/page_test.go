@@ -314,14 +314,8 @@ func TestPage(t *testing.T) {
 		}
 	})
 	t.Run("silence", func(t *testing.T) { p.silence(t, b) })
-	t.Run("restart", func(t *testing.T) {
-		// Another process counts from 1 again: what has the same number is not the same.
-		b.eval(nil, `(state.marks = [], take({...state.live, points: [], requests: [], marks: [{seq: 1, time: "2020-01-01T00:00:00Z", kind: "up", text: "first"}]}))`)
-		b.eval(nil, `(state.marks = [], take({...state.live, points: [], requests: [], marks: [{seq: 1, time: "2020-01-01T00:01:00Z", kind: "up", text: "sec\u202Eond"}]}))`)
-		if got := b.text(`document.getElementById("marks").innerText`); strings.Contains(got, "first") || !strings.Contains(got, `sec\u{202e}ond`) {
-			t.Errorf("got %q", got)
-		}
-	})
+	t.Run("restart", func(t *testing.T) { restart(t, b) })
+	t.Run("hours", func(t *testing.T) { hours(t, b) })
 
 	t.Run("killed", func(t *testing.T) {
 		p.one.CloseClientConnections()

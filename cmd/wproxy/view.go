@@ -18,6 +18,9 @@ type view struct {
 	timeline *metrics.Timeline
 	recorder *access.Recorder
 	secrets  *guestSecrets
+	// changed is called when something has happened that somebody may wait for, with locks
+	// held; nil: nobody does. It is set before anything happens.
+	changed func()
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -59,8 +62,11 @@ func (v *view) trapped(t *host.TrapError) {
 		st.Log = append(st.Log, v.secrets.redact(t.Plugin, l))
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.traps[t.Plugin] = st
+	v.mu.Unlock()
+	if v.changed != nil {
+		v.changed()
+	}
 }
 
 // lastTrap returns how an instance of a plugin died last; nil: none has.
@@ -86,6 +92,14 @@ func (v *view) forget(g *generation) {
 	}
 }
 
+// mark puts something on the time line, and has it shown soon.
+func (v *view) mark(kind, text string) {
+	v.timeline.Mark(kind, text)
+	if v.changed != nil {
+		v.changed()
+	}
+}
+
 // markHealth puts a change of a server on the time line.
 func (v *view) markHealth(e health.Event) {
 	text := e.Upstream
@@ -103,13 +117,13 @@ func (v *view) markHealth(e health.Event) {
 	if e.Reason != "" {
 		text += " (" + e.Reason + ")"
 	}
-	v.timeline.Mark(string(e.Kind), text)
+	v.mark(string(e.Kind), text)
 }
 
 // markReload puts a reload on the time line.
 func (v *view) markReload(changes []string, err error) {
 	if err != nil {
-		v.timeline.Mark("refused", "reload refused: "+firstLine(err.Error()))
+		v.mark("refused", "reload refused: "+firstLine(err.Error()))
 		return
 	}
 	kind, text := "reload", "reload: nothing changed"
@@ -123,5 +137,5 @@ func (v *view) markReload(changes []string, err error) {
 			kind = "plugin"
 		}
 	}
-	v.timeline.Mark(kind, text)
+	v.mark(kind, text)
 }

@@ -170,6 +170,10 @@ func (s *Server) Close(ctx context.Context) {
 	s.wg.Wait()
 }
 
+// Changed says that something has happened that those who watch should not have to wait a
+// second for. It does not block, and may be called with locks held.
+func (s *Server) Changed() { s.hub.changed() }
+
 // routes lists every path.
 func (s *Server) routes(o *door) http.Handler {
 	m := http.NewServeMux()
