@@ -80,6 +80,52 @@ func TestBookConfigs(t *testing.T) {
 	if n < 25 {
 		t.Errorf("only %d configurations, beside the files %v", n, files)
 	}
+	t.Run("parts", func(t *testing.T) { bookParts(t, dir) })
+}
+
+// bookParts checks the examples of the shipped plugins' pages, which leave out where
+// requests go: with that they are files that are fine.
+func bookParts(t *testing.T, dir string) {
+	t.Helper()
+	pages, err := filepath.Glob(filepath.Join(root, "plugins/*/README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, table := regexp.MustCompile("(?ms)^```toml\n(.*?)^```"), regexp.MustCompile(`(?m)^\[routes\.(\w+)\]$`)
+	n := 0
+	for _, page := range pages {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range block.FindAllStringSubmatch(string(b), -1) {
+			part := m[1]
+			if !table.MatchString(part) {
+				continue // settings only
+			}
+			n++
+			whole := table.ReplaceAllString(part, "[routes.$1]\nhost = \"$1.example.com\"")
+			if strings.Contains(part, "upstream ") {
+				whole += "[upstreams.backend]\nservers = [\"127.0.0.1:3000\"]\n"
+			} else {
+				whole = table.ReplaceAllString(whole, "[routes.$1]\nto = \"127.0.0.1:3000\"")
+			}
+			name := filepath.Join(dir, fmt.Sprintf("%s-%d.toml", filepath.Base(filepath.Dir(page)), i))
+			if err := os.WriteFile(name, []byte(whole), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := check(t.Context(), source{file: name, name: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range r.Problems {
+				t.Errorf("%s: %s\n%s", page, p.Error(), whole)
+			}
+		}
+	}
+	if n < 4 {
+		t.Errorf("only %d examples of plugins", n)
+	}
 }
 
 // bookNeeds makes the files that configurations of the book name.
