@@ -103,10 +103,19 @@ func (b *builder) startACME(context.Context) error {
 	return nil
 }
 
-// certificates returns how the certificates of a generation stand, each host of each
-// listener.
+// certificates returns how the certificates of a generation stand: those in files, and
+// each host of tls.acme.
 func (g *generation) certificates() []CertificateStatus {
 	list := []CertificateStatus{}
+	for _, name := range slices.Sorted(maps.Keys(g.secure)) {
+		for _, s := range g.secure[name].Status() {
+			c := CertificateStatus{Listener: name, Host: strings.Join(s.Names, ", "), File: s.Pair.Cert, Expires: s.NotAfter}
+			if s.Bad != "" {
+				c.Problem = s.Pair.Cert + " " + s.Bad
+			}
+			list = append(list, c)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(g.acme)) {
 		for _, s := range g.acme[name].Status() {
 			list = append(list, CertificateStatus{Listener: name, Host: s.Host, Expires: s.NotAfter, Problem: s.Problem})

@@ -58,8 +58,16 @@ func TestRootFS(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", c, err, out)
 		}
 	}
-	if entries, err := filepath.Glob(filepath.Join(tree, "var/cache/wproxy/wasm/*/*")); err != nil || len(entries) < 2 {
-		t.Errorf("%d compiled plugins are in the image, want 2 (%v)", len(entries), err)
+	compiled := func() int {
+		entries, err := filepath.Glob(filepath.Join(tree, "var/cache/wproxy/wasm/*/*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := compiled()
+	if before < 4 {
+		t.Errorf("%d compiled plugins are in the image, want those that ship with wproxy", before)
 	}
 	config := filepath.Join(tree, "etc/wproxy/wproxy.toml")
 	text, err := os.ReadFile(config)
@@ -119,11 +127,47 @@ func TestRootFS(t *testing.T) {
 	if res.StatusCode != http.StatusOK || res.Header.Get("x-content-type-options") != "nosniff" || res.Header.Get("ratelimit") == "" {
 		t.Errorf("got %d %v", res.StatusCode, res.Header)
 	}
+	if n := compiled(); n != before {
+		t.Errorf("%d plugins were compiled when it started: what the image has was of no use", n-before)
+	}
 	if err := run.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("SIGTERM: %v\n%s", err, log.String())
+	}
+}
+
+// TestImage: what the Dockerfile says is what TestRootFS tries out, and what the compose
+// file mounts is there.
+func TestImage(t *testing.T) {
+	t.Parallel()
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(root, "deploy", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	docker := read("Dockerfile")
+	_, final, ok := strings.Cut(docker, "\nFROM scratch\n")
+	if !ok || strings.Contains(final, "\nFROM ") {
+		t.Error("the last stage is not from scratch")
+	}
+	for _, want := range []string{"COPY --from=build /rootfs/ /\n", "USER 65532:65532\n", "ENV CACHE_DIRECTORY=/var/cache/wproxy\n", "EXPOSE 8080 9901\n", "STOPSIGNAL SIGTERM\n"} {
+		if !strings.Contains(final, want) {
+			t.Errorf("the last stage has no %q", want)
+		}
+	}
+	if !strings.Contains(docker, "./deploy/rootfs bin/wproxy /rootfs\n") || strings.Contains(final, "RUN") {
+		t.Error("the root file system is not made by deploy/rootfs alone")
+	}
+	mounts := regexp.MustCompile(`(?m)^[^#\n]*?\./([\w./-]+):/`).FindAllStringSubmatch(strings.ReplaceAll(read("compose.yaml"), ", ", "\n"), -1)
+	if len(mounts) < 5 {
+		t.Errorf("compose.yaml mounts %d files", len(mounts))
+	}
+	for _, m := range mounts {
+		read(m[1])
 	}
 }
 

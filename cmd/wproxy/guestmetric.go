@@ -15,10 +15,44 @@ import (
 type guestMetrics struct {
 	metrics *metrics.Metrics
 	builtin func(plugin string) bool // whether it runs a plugin that ships with wproxy
+
+	// circuit is told about the states of circuits of the plugin breaker, with a VM's lock
+	// held; route is borrowed. nil: nobody wants to know.
+	circuit func(plugin, upstream, route string, state int64)
 }
+
+// circuitMetric is the gauge that the plugin breaker tells the state of a circuit by.
+const circuitMetric = "wproxy_breaker_state"
 
 // Metric implements host.MetricSink.
 func (g *guestMetrics) Metric(plugin, name string, kind abi.MetricKind) host.Metric {
+	m := g.metric(plugin, name, kind)
+	base, labels, _ := strings.Cut(name, ";")
+	if base != circuitMetric || kind != abi.MetricGauge || g.circuit == nil || !g.builtin(plugin) {
+		return m
+	}
+	if m == nil { // not exported: circuits with and without an upstream cannot both be
+		m = plainMetric{&metrics.GuestMetric{}}
+	}
+	upstream, _ := strings.CutPrefix(labels, "upstream=")
+	return &circuitGauge{Metric: m, plugin: plugin, upstream: upstream, tell: g.circuit}
+}
+
+// A circuitGauge is the state of circuits, which somebody wants to know.
+type circuitGauge struct {
+	host.Metric
+	plugin, upstream string
+	tell             func(plugin, upstream, route string, state int64)
+}
+
+// Set implements host.Metric.
+func (c *circuitGauge) Set(value int64, route string) {
+	c.Metric.Set(value, route)
+	c.tell(c.plugin, c.upstream, route, value)
+}
+
+// metric returns what a metric is counted in; nil: nowhere.
+func (g *guestMetrics) metric(plugin, name string, kind abi.MetricKind) host.Metric {
 	g.metrics.Redefine(plugin, name, metrics.Kind(kind), g.builtin(plugin))
 	series := func(name string) *metrics.GuestMetric {
 		m, ok := g.metrics.Guest(plugin, name, metrics.Kind(kind), g.builtin(plugin))

@@ -35,17 +35,22 @@ const (
 // Live is what the page and `wproxy top` show. Lists that only grow (marks, requests) have
 // what is new since the last one; of points the last are sent each time.
 type Live struct {
-	Now      time.Time         `json:"now"`
-	Window   float64           `json:"window"` // seconds that rates and quantiles are over
-	Status   *Status           `json:"status"`
-	Servers  ServerCounts      `json:"servers"`
-	Failing  map[string]uint64 `json:"failing"`       // tries that failed in the window, by "upstream/server"
-	Cut      map[string]int    `json:"cut,omitempty"` // rows left out, by list
-	Routes   []LiveRoute       `json:"routes"`
-	Plugins  []LivePlugin      `json:"plugins"`
-	Points   []metrics.Point   `json:"points"`
-	Marks    []metrics.Mark    `json:"marks"`
-	Requests []LiveRequest     `json:"requests"` // notable ones, oldest first
+	Now       time.Time         `json:"now"`
+	Window    float64           `json:"window"` // seconds that rates and quantiles are over
+	Status    *Status           `json:"status"`
+	Servers   ServerCounts      `json:"servers"`
+	Failing   map[string]uint64 `json:"failing"`       // tries that failed in the window, by "upstream/server"
+	Cut       map[string]int    `json:"cut,omitempty"` // rows left out, by list
+	Routes    []LiveRoute       `json:"routes"`
+	Plugins   []LivePlugin      `json:"plugins"`
+	Doors     []LiveDoor        `json:"doors"`
+	Refusals  []LiveRefusal     `json:"refusals"`
+	Decisions []LiveDecision    `json:"decisions"`
+	Circuits  []LiveCircuit     `json:"circuits"`
+	Stores    []LiveStore       `json:"stores"`
+	Points    []metrics.Point   `json:"points"`
+	Marks     []metrics.Mark    `json:"marks"`
+	Requests  []LiveRequest     `json:"requests"` // notable ones, oldest first
 }
 
 // ServerCounts are all servers by state.
@@ -107,10 +112,12 @@ type LiveRequest struct {
 
 // A sample is how far the counters were.
 type sample struct {
-	at       time.Time
-	routes   map[string]metrics.RouteTotals
-	calls    map[string]map[string]metrics.Totals
-	failures map[string]int64
+	at        time.Time
+	routes    map[string]metrics.RouteTotals
+	calls     map[string]map[string]metrics.Totals
+	failures  map[string]int64
+	refused   map[string]uint64 // by reason
+	decisions map[decisionKey]uint64
 }
 
 // live reads everything for the page. all is for somebody who has not seen anything yet;
@@ -130,9 +137,11 @@ func (a *app) live(all bool) *Live {
 	l := &Live{
 		Now: now, Window: s.at.Sub(old.at).Seconds(), Status: st, Failing: map[string]uint64{},
 		Routes: []LiveRoute{}, Plugins: []LivePlugin{}, Cut: map[string]int{},
+		Doors: []LiveDoor{}, Refusals: []LiveRefusal{}, Decisions: []LiveDecision{}, Stores: []LiveStore{},
 	}
 	l.routes(g, s, old)
 	a.livePlugins(l, g, s, old)
+	a.limits(l, g, s, old)
 	l.servers(s, old)
 	if all {
 		l.Points, l.Marks, l.Requests = v.timeline.Points(1<<10), v.timeline.Marks(0), liveRequests(v.recorder.Since(0), st, g.file)
@@ -154,6 +163,7 @@ func (a *app) live(all bool) *Live {
 func (a *app) sample(g *generation, st *Status, now time.Time) *sample {
 	s := &sample{
 		at: now, routes: map[string]metrics.RouteTotals{}, calls: map[string]map[string]metrics.Totals{}, failures: map[string]int64{},
+		refused: a.parts.metrics.ReadRefused(), decisions: readDecisions(a.parts.metrics),
 	}
 	s.routes[""] = g.Snapshot.NoRoute.Read()
 	for name, r := range g.routes {

@@ -75,7 +75,10 @@ func TestMain(m *testing.M) {
 //	count N PATTERN          so many lines of stdout match
 //	raw ADDRESS FILE         send bytes (LF becomes CRLF); what comes back until the close is stdout
 //	eventually FILE PATTERN  wait until a file matches
-//	readme FILE [HEADING]    run the console lines of a Markdown file, or of a section, and compare
+//	readme [-start] FILE [HEADING]
+//	                         run the console lines of a Markdown file, or of a section, and compare;
+//	                         -start runs its other terminals, too (script_readme_test.go)
+//	ports NAME...            $NAME becomes a free address on loopback
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
 // help to skip what a machine lacks; [race] (the race detector is on) what takes minutes
@@ -148,6 +151,7 @@ func TestScript(t *testing.T) {
 			"raw":        cmdRaw,
 			"eventually": cmdEventually,
 			"readme":     cmdReadme,
+			"ports":      cmdPorts,
 			"acme":       cmdACME,
 		},
 	})

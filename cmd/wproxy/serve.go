@@ -189,6 +189,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 		Purge: a.purge,
 		Live:  func(all bool) any { return a.live(all) },
 	})
+	a.parts.view.changed = a.admin.Changed
 	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
 	// First of all sockets: it notices another wproxy with this configuration.
 	doors, err := a.doors.prepare(ctx, f.Admin)
@@ -245,7 +246,7 @@ func (a *app) makeParts(undo *cleanup) error {
 			}
 			logGuest(a.log, &live.secrets, e)
 		},
-		Metrics: &guestMetrics{m, builtins.has},
+		Metrics: &guestMetrics{m, builtins.has, view.circuit},
 		Caller:  calls,
 	})
 	if err != nil {

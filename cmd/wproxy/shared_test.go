@@ -48,7 +48,7 @@ func TestShared(t *testing.T) {
 
 func TestGuestMetrics(t *testing.T) {
 	m := metrics.New()
-	g := &guestMetrics{m, func(plugin string) bool { return plugin == "ours" }}
+	g := &guestMetrics{m, func(plugin string) bool { return plugin == "ours" }, nil}
 	for _, tt := range []struct {
 		name, plugin, metric string
 		routes               []string

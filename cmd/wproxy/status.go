@@ -39,13 +39,15 @@ type Status struct {
 	Upstreams  []UpstreamStatus `json:"upstreams"`
 	Plugins    []PluginStatus   `json:"plugins"`
 
-	Certificates []CertificateStatus `json:"certificates"` // by ACME
+	Certificates []CertificateStatus `json:"certificates"`
 }
 
-// A CertificateStatus is a certificate that wproxy gets itself.
+// A CertificateStatus is a certificate of a listener: one in a file, or one that wproxy
+// gets itself.
 type CertificateStatus struct {
 	Listener string    `json:"listener"`
-	Host     string    `json:"host"`
+	Host     string    `json:"host"`             // of a file, all names in it
+	File     string    `json:"file,omitempty"`   // absent: it is from an ACME server
 	Expires  time.Time `json:"expires,omitzero"` // absent: there is none
 	Problem  string    `json:"problem,omitempty"`
 }
@@ -286,7 +288,7 @@ func (st *Status) print(w io.Writer) {
 		if !c.Expires.IsZero() {
 			expires = c.Expires.Format(time.RFC3339)
 		}
-		row(c.Host, c.Listener, expires, cmp.Or(c.Problem, "-"))
+		row(cmp.Or(c.Host, c.File), c.Listener, expires, cmp.Or(c.Problem, "-"))
 	}
 	_ = tw.Flush() // nobody left to tell
 }

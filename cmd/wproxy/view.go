@@ -18,9 +18,14 @@ type view struct {
 	timeline *metrics.Timeline
 	recorder *access.Recorder
 	secrets  *guestSecrets
+	// changed is called when something has happened that somebody may wait for, with locks
+	// held; nil: nobody does. It is set before anything happens.
+	changed func()
 
-	mu    sync.Mutex
-	traps map[string]*TrapStatus // guarded by mu; the last one by plugin
+	mu sync.Mutex
+	// Guarded by mu.
+	traps    map[string]*TrapStatus       // the last one by plugin
+	circuits map[circuitKey]circuitStatus // at most shownCircuits
 
 	liveMu sync.Mutex
 	// Guarded by liveMu.
@@ -31,7 +36,7 @@ type view struct {
 }
 
 func newView(m *metrics.Metrics, secrets *guestSecrets) *view {
-	return &view{timeline: m.Timeline(), recorder: access.NewRecorder(), secrets: secrets, traps: map[string]*TrapStatus{}}
+	return &view{timeline: m.Timeline(), recorder: access.NewRecorder(), secrets: secrets, traps: map[string]*TrapStatus{}, circuits: map[circuitKey]circuitStatus{}}
 }
 
 // A TrapStatus is how an instance of a plugin died.
@@ -57,8 +62,11 @@ func (v *view) trapped(t *host.TrapError) {
 		st.Log = append(st.Log, v.secrets.redact(t.Plugin, l))
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.traps[t.Plugin] = st
+	v.mu.Unlock()
+	if v.changed != nil {
+		v.changed()
+	}
 }
 
 // lastTrap returns how an instance of a plugin died last; nil: none has.
@@ -68,7 +76,7 @@ func (v *view) lastTrap(plugin string) *TrapStatus {
 	return v.traps[plugin]
 }
 
-// forget drops the traps of plugins that are none any more.
+// forget drops what is known of plugins and routes that are none any more.
 func (v *view) forget(g *generation) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -76,6 +84,19 @@ func (v *view) forget(g *generation) {
 		if g.plugins[name] == nil {
 			delete(v.traps, name)
 		}
+	}
+	for k := range v.circuits {
+		if g.plugins[k.plugin] == nil || g.file.Routes[k.route] == nil {
+			delete(v.circuits, k)
+		}
+	}
+}
+
+// mark puts something on the time line, and has it shown soon.
+func (v *view) mark(kind, text string) {
+	v.timeline.Mark(kind, text)
+	if v.changed != nil {
+		v.changed()
 	}
 }
 
@@ -96,13 +117,13 @@ func (v *view) markHealth(e health.Event) {
 	if e.Reason != "" {
 		text += " (" + e.Reason + ")"
 	}
-	v.timeline.Mark(string(e.Kind), text)
+	v.mark(string(e.Kind), text)
 }
 
 // markReload puts a reload on the time line.
 func (v *view) markReload(changes []string, err error) {
 	if err != nil {
-		v.timeline.Mark("refused", "reload refused: "+firstLine(err.Error()))
+		v.mark("refused", "reload refused: "+firstLine(err.Error()))
 		return
 	}
 	kind, text := "reload", "reload: nothing changed"
@@ -116,5 +137,5 @@ func (v *view) markReload(changes []string, err error) {
 			kind = "plugin"
 		}
 	}
-	v.timeline.Mark(kind, text)
+	v.mark(kind, text)
 }

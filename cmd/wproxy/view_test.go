@@ -2,11 +2,15 @@ package main
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
+	"wproxy/abi"
+	"wproxy/core/config"
 	"wproxy/core/health"
 	"wproxy/core/metrics"
 	"wproxy/host"
@@ -89,6 +93,60 @@ func TestMarksOfEvents(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestCircuits: a change of a breaker's circuit is told once, whichever instance says so,
+// and is forgotten with its plugin or route.
+func TestCircuits(t *testing.T) {
+	t.Parallel()
+	m := metrics.New()
+	v := newView(m, &guestSecrets{})
+	g := &guestMetrics{m, func(plugin string) bool { return plugin == "breaker" }, v.circuit}
+	route := []byte("api")
+	one, two := g.Metric("breaker", "wproxy_breaker_state;upstream=app", abi.MetricGauge), g.Metric("breaker", "wproxy_breaker_state;upstream=app", abi.MetricGauge)
+	borrowed := unsafe.String(&route[0], len(route)) // as the host lends it
+	one.Set(0, borrowed)                             // its first request
+	one.Set(1, borrowed)
+	two.Set(1, borrowed)
+	two.Set(2, borrowed)
+	two.Set(7, borrowed) // none
+	two.Set(0, borrowed)
+	g.Metric("mine", "wproxy_breaker_state", abi.MetricGauge).Set(1, "api") // somebody else's
+	g.Metric("breaker", "wproxy_breaker_state", abi.MetricGauge).Set(1, "split")
+	copy(route, "xxx")
+	var got []string
+	for _, m := range v.timeline.Marks(0) {
+		got = append(got, m.Kind+"|"+m.Text)
+	}
+	want := []string{
+		"circuit_open|breaker breaker: route api, upstream app: closed -> open",
+		"circuit_half-open|breaker breaker: route api, upstream app: open -> half-open",
+		"circuit_closed|breaker breaker: route api, upstream app: half-open -> closed",
+		"circuit_open|breaker breaker: route split: closed -> open",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if series, ok := m.Guest("breaker", "wproxy_breaker_state;route=api;upstream=app", metrics.Gauge, true); !ok || series.Value() != 0 {
+		t.Error("the metric does not have the state")
+	}
+	gen := &generation{
+		plugins: map[string]*loadedPlugin{"breaker": {}},
+		file:    &config.File{Routes: map[string]*config.Route{"split": {}}},
+	}
+	if list := v.circuitList(gen); len(list) != 2 || list[0].Route != "split" || list[0].State != "open" || list[1].Route != "api" || list[1].State != "closed" {
+		t.Errorf("got %+v", list)
+	}
+	v.forget(gen)
+	if list := v.circuitList(gen); len(list) != 1 || list[0].Route != "split" {
+		t.Errorf("a route that is gone has a circuit: %+v", list)
+	}
+	for i := range 2 * shownCircuits {
+		v.circuit("breaker", "u", strconv.Itoa(i), 0)
+	}
+	if n := len(v.circuits); n > shownCircuits {
+		t.Errorf("%d circuits are remembered", n)
 	}
 }
 

@@ -170,6 +170,10 @@ func (s *Server) Close(ctx context.Context) {
 	s.wg.Wait()
 }
 
+// Changed says that something has happened that those who watch should not have to wait a
+// second for. It does not block, and may be called with locks held.
+func (s *Server) Changed() { s.hub.changed() }
+
 // routes lists every path.
 func (s *Server) routes(o *door) http.Handler {
 	m := http.NewServeMux()
@@ -333,7 +337,10 @@ func reply(w http.ResponseWriter, status int, v any) {
 		text(w, http.StatusInternalServerError, "cannot encode: "+err.Error()+"\n")
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	h := w.Header()
+	protect(h)
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store") // it names clients, and is old in a second
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // as in text
 }

@@ -12,6 +12,7 @@ import (
 // computed once for all of them, and not at all when nobody watches.
 type hub struct {
 	live func(all bool) any
+	soon chan struct{} // something has changed that people wait for
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -26,7 +27,7 @@ type watcher struct {
 }
 
 func newHub(live func(all bool) any) *hub {
-	return &hub{live: live, watchers: map[*watcher]struct{}{}}
+	return &hub{live: live, soon: make(chan struct{}, 1), watchers: map[*watcher]struct{}{}}
 }
 
 // join adds a watcher; nil: there are too many, or the end has come.
@@ -74,7 +75,16 @@ func (h *hub) close() {
 	}
 }
 
-// run sends events until stop is closed.
+// changed has the next event sent soon. It does not block, and may be called with locks held.
+func (h *hub) changed() {
+	select {
+	case h.soon <- struct{}{}:
+	default: // it will be told with another
+	}
+}
+
+// run sends events until stop is closed: each second, and a moment after something has
+// changed that people wait for.
 func (h *hub) run(stop <-chan struct{}) {
 	t := time.NewTicker(eventTime)
 	defer t.Stop()
@@ -83,6 +93,13 @@ func (h *hub) run(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-t.C:
+		case <-h.soon:
+			select { // what else has changed is told with it
+			case <-stop:
+				return
+			case <-time.After(soonTime):
+			}
+			t.Reset(eventTime)
 		}
 		e := event("tick", h.live(false))
 		h.mu.Lock()

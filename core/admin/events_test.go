@@ -68,6 +68,34 @@ func TestHub(t *testing.T) {
 	})
 }
 
+// TestHubSoon: a change is told at once, many at a time with one event.
+func TestHubSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(func(bool) any { return 1 })
+		h.changed() // nobody watches: no matter
+		w := h.join()
+		time.Sleep(soonTime)
+		synctest.Wait()
+		<-w.events
+		for range 8 { // for two seconds
+			for range 1000 {
+				h.changed()
+			}
+			time.Sleep(soonTime)
+			synctest.Wait()
+			select {
+			case <-w.events:
+			default:
+				t.Fatal("a change was not told in time")
+			}
+			if len(w.events) != 0 {
+				t.Fatal("changes at the same time are told more than once")
+			}
+		}
+		h.close()
+	})
+}
+
 // TestHubSlow: one that does not read is dropped, and the others are not kept waiting.
 func TestHubSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,6 +21,10 @@ const (
 	eventQueue  = 4
 	eventWrite  = 5 * time.Second
 
+	// soonTime is how long after a change that people wait for, such as a server that went
+	// down, they are told: soon, and not more often than people can read.
+	soonTime = 250 * time.Millisecond
+
 	// bodyBytes bounds the body of a POST, which says nothing that is read.
 	bodyBytes = 4 << 10
 )

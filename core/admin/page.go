@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The page is three files without anything from outside. All that it shows is put in as
+// The page is four files without anything from outside. All that it shows is put in as
 // text, by the script: nothing that a client has sent is ever part of the markup.
 //
 //go:embed page

@@ -28,7 +28,9 @@ const (
 type GuestMetric struct {
 	// Immutable.
 	kind   Kind
+	name   string // in full
 	desc   *prometheus.Desc
+	labels []string
 	values []string
 	hist   prometheus.Histogram // only of a Histogram
 
@@ -182,7 +184,7 @@ func (s *guests) redefine(plugin, name string, kind Kind, builtin bool) {
 
 func newGuestMetric(kind Kind, full string, labels, values []string) *GuestMetric {
 	const help = "Defined by a plugin."
-	g := &GuestMetric{kind: kind, values: values, desc: prometheus.NewDesc(full, help, labels, nil)}
+	g := &GuestMetric{kind: kind, name: full, labels: labels, values: values, desc: prometheus.NewDesc(full, help, labels, nil)}
 	if kind == Histogram {
 		constant := make(prometheus.Labels, len(labels))
 		for i, l := range labels {

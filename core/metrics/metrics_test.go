@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -153,6 +154,35 @@ func TestGuestMetrics(t *testing.T) {
 }
 
 // A newer version of a plugin may make a metric one of another kind.
+// TestReadCounters: what the page reads of counters is what they have, and a plugin that
+// does not ship cannot pass for one that does.
+func TestReadCounters(t *testing.T) {
+	t.Parallel()
+	m := metrics.New()
+	for plugin, builtin := range map[string]bool{"limit": true, "evil": false} {
+		g, ok := m.Guest(plugin, "wproxy_limit_total;route=api;decision=allowed", metrics.Counter, builtin)
+		if !ok {
+			t.Fatal("refused")
+		}
+		g.Add(3)
+	}
+	m.Guest("limit", "wproxy_limit_level", metrics.Gauge, true)
+	got := m.ReadGuestCounters("wproxy_limit_total", "wproxy_limit_level")
+	want := []metrics.GuestCount{{Plugin: "limit", Name: "wproxy_limit_total", Labels: map[string]string{"route": "api", "decision": "allowed"}, Value: 3}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	m.Refused("denied")
+	m.Refused("denied")
+	m.ConnectionRefused("web")
+	if got := m.ReadRefused(); !reflect.DeepEqual(got, map[string]uint64{"denied": 2}) {
+		t.Errorf("refused: %v", got)
+	}
+	if got := m.ReadConnectionsRefused(); !reflect.DeepEqual(got, map[string]uint64{"web": 1}) {
+		t.Errorf("connections: %v", got)
+	}
+}
+
 func TestGuestRedefined(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()

@@ -114,9 +114,35 @@ func (p *Plugin) ReadCalls() []CallTotals {
 // ReadCallouts returns how many HTTP calls plugins have made, by plugin and outcome.
 func (m *Metrics) ReadCallouts() map[string]map[string]uint64 {
 	all := map[string]map[string]uint64{}
+	readCounters(m.pluginCallouts, func(label func(string) string, n uint64) {
+		plugin := label("plugin")
+		if all[plugin] == nil {
+			all[plugin] = map[string]uint64{}
+		}
+		all[plugin][label("outcome")] += n
+	})
+	return all
+}
+
+// ReadRefused returns how many requests wproxy has refused or failed itself, by reason.
+func (m *Metrics) ReadRefused() map[string]uint64 {
+	all := map[string]uint64{}
+	readCounters(m.refused, func(label func(string) string, n uint64) { all[label("reason")] += n })
+	return all
+}
+
+// ReadConnectionsRefused returns how many connections were closed at once, by listener.
+func (m *Metrics) ReadConnectionsRefused() map[string]uint64 {
+	all := map[string]uint64{}
+	readCounters(m.connsRefused, func(label func(string) string, n uint64) { all[label("listener")] += n })
+	return all
+}
+
+// readCounters calls f with every counter of c.
+func readCounters(c prometheus.Collector, f func(label func(string) string, n uint64)) {
 	ch := make(chan prometheus.Metric)
 	go func() { // ends when all are sent; the loop below receives all
-		m.pluginCallouts.Collect(ch)
+		c.Collect(ch)
 		close(ch)
 	}()
 	for metric := range ch {
@@ -124,19 +150,39 @@ func (m *Metrics) ReadCallouts() map[string]map[string]uint64 {
 		if metric.Write(&d) != nil {
 			continue
 		}
-		var plugin, outcome string
-		for _, l := range d.GetLabel() {
-			switch l.GetName() {
-			case "plugin":
-				plugin = l.GetValue()
-			case "outcome":
-				outcome = l.GetValue()
+		f(func(name string) string {
+			for _, l := range d.GetLabel() {
+				if l.GetName() == name {
+					return l.GetValue()
+				}
 			}
+			return ""
+		}, uint64(d.GetCounter().GetValue()))
+	}
+}
+
+// A GuestCount is a counter that a plugin has made.
+type GuestCount struct {
+	Plugin string
+	Name   string            // as Prometheus has it
+	Labels map[string]string // without the plugin's
+	Value  uint64
+}
+
+// ReadGuestCounters returns the counters of plugins by these names, in no order.
+func (m *Metrics) ReadGuestCounters(names ...string) []GuestCount {
+	var all []GuestCount
+	m.guests.mu.Lock()
+	defer m.guests.mu.Unlock()
+	for _, g := range m.guests.series {
+		if g.kind != Counter || !slices.Contains(names, g.name) {
+			continue
 		}
-		if all[plugin] == nil {
-			all[plugin] = map[string]uint64{}
+		c := GuestCount{Plugin: g.values[0], Name: g.name, Labels: map[string]string{}, Value: g.Value()}
+		for i, l := range g.labels[1:] {
+			c.Labels[l] = g.values[i+1]
 		}
-		all[plugin][outcome] += uint64(d.GetCounter().GetValue())
+		all = append(all, c)
 	}
 	return all
 }

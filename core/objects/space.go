@@ -90,6 +90,9 @@ func (s *Space) Limit(bytes int64) {
 	}
 }
 
+// Max returns the most bytes that it holds, as Limit has set it.
+func (s *Space) Max() int64 { return s.max.Load() }
+
 // Used returns the bytes that the space holds, and how many objects are found there.
 func (s *Space) Used() (bytes int64, objects int) {
 	s.mu.RLock()

@@ -5,29 +5,34 @@
 
 const $ = id => document.getElementById(id);
 const state = { live: null, points: [], marks: [], requests: [], sort: { by: "name", down: false }, at: -1 };
-const PER_KIND = 40, POINTS = 181, MARKS = 128, STEP = 5;
+const PER_KIND = 40, MARKS = 128;
 
 // el makes an element: el("td", {class: "n"}, "text", node...).
 function el(name, attributes, ...children) {
   const e = document.createElement(name);
   for (const [k, v] of Object.entries(attributes || {})) if (v !== undefined && v !== null) e.setAttribute(k, v);
-  e.append(...children.filter(c => c !== undefined && c !== null));
+  e.append(...children.filter(c => c !== undefined && c !== null).map(c => typeof c === "string" ? plain(c) : c));
   return e;
 }
 function svg(name, attributes, text) {
   const e = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [k, v] of Object.entries(attributes || {})) e.setAttribute(k, v);
-  if (text !== undefined) e.textContent = text;
+  if (text !== undefined) e.textContent = plain(text);
   return e;
 }
+// plain shows what could move, hide or break other text (controls, marks of direction,
+// invisible ones) as what it is: whoever writes paths and log lines should not lay out the page.
+const plain = text => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu,
+  c => "\\u{" + c.codePointAt(0).toString(16) + "}");
 // put changes an element only if it has to: selections and focus stay.
 function put(e, text, cls) {
-  text = String(text);
+  text = plain(String(text));
   if (e.textContent !== text) e.textContent = text;
   if (cls !== undefined && e.className !== cls) e.className = cls;
 }
 
-// keyed makes the children of parent those of list, in order, and keeps elements by key.
+// keyed makes the children of parent those of list, in order, and keeps elements by key. Numbers
+// begin anew with the next process: what is never changed again needs a time in its key.
 function keyed(parent, list, key, make, update) {
   const have = parent.keyed || (parent.keyed = new Map());
   const seen = new Set();
@@ -83,19 +88,26 @@ const when = t => { const d = new Date(t); return Date.now() - d < 8e7 ? clock(d
 const since = t => age((new Date(state.live.now) - new Date(t)) / 1000);
 const plural = (n, one, many) => n + " " + (n === 1 ? one : many || one + "s");
 
-// Events.
-let lostAt = null, last = 0;
+// Events. silence is after how long without one the page says that it is old, again after
+// how long it gives the connection up and makes another: the other machine, or a tunnel to
+// it, may be gone without a word, and a connection that only reads never finds out.
+const patience = { silence: 4000, again: 8000 };
+let lostAt = null, last = 0, began = 0, source = null;
 function listen() {
-  const source = new EventSource("events");
+  if (source) source.close();
+  began = performance.now();
+  source = new EventSource("events");
   source.addEventListener("all", e => {
     state.points = []; state.marks = []; state.requests = [];
     take(JSON.parse(e.data));
   });
   source.addEventListener("tick", e => take(JSON.parse(e.data)));
-  source.onerror = () => {
-    lost();
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000); // it was refused: ask again
-  };
+  source.onerror = lost; // the browser asks again by itself, or if it was refused, watch does
+}
+function watch() {
+  const now = performance.now();
+  if (last && now - last > patience.silence) lost();
+  if (now - Math.max(last, began) > patience.again) listen();
 }
 function lost() {
   lostAt = lostAt || new Date();
@@ -125,7 +137,9 @@ function take(live) {
   draw();
 }
 function draw() {
-  header(); charts(); servers(); routes(); plugins(); requests();
+  header(); // the title, too, which is seen of a tab that is not
+  if (document.hidden) return;
+  charts(); servers(); routes(); limits(); plugins(); requests();
 }
 
 // The header.
@@ -138,6 +152,8 @@ function verdict() {
   if (s.upstreams.some(u => !u.servers.length)) return ["bad", "an upstream has no servers"];
   if (s.last_reload && !s.last_reload.ok) return ["warn", "ready, but the last reload was refused"];
   if (s.certificates.some(c => c.problem)) return ["warn", "ready, but a certificate has a problem"];
+  const open = state.live.circuits.filter(c => c.state === "open").length;
+  if (open) return ["warn", "ready, but " + plural(open, "circuit breaker is", "circuit breakers are") + " open"];
   if (n.drained) return ["", "ready, " + plural(n.drained, "server") + " drained"];
   if (s.upstreams.some(u => u.servers.some(e => !e.last_check))) return ["", "ready (not all servers are checked)"];
   return ["good", "ready"];
@@ -154,161 +170,25 @@ function header() {
   const first = s.certificates.filter(c => c.expires).sort((a, b) => new Date(a.expires) - new Date(b.expires))[0];
   if (first) {
     const left = (new Date(first.expires) - new Date(state.live.now)) / 1000;
-    all.push(["First certificate to expire", first.host + ", " + (left > 0 ? "in " + age(left) : "expired"), left < 7 * 86400 ? "bad" : left < 20 * 86400 ? "warn" : ""]);
+    all.push(["First certificate to expire", named(first) + ", " + (left > 0 ? "in " + age(left) : "expired"), left < 7 * 86400 ? "bad" : left < 20 * 86400 ? "warn" : ""]);
   } else all.push(["Certificates", s.certificates.length ? "none yet" : "none of its own"]);
   const open = s.listeners.reduce((n, l) => n + l.connections, 0);
   all.push(["Connections", num(open) + " on " + s.listeners.map(l => l.name + " " + l.address).join(", ")]);
   facts($("facts"), all);
   const problems = [];
   if (s.last_reload && !s.last_reload.ok) problems.push(["warn", "The configuration on disk was refused; the one before serves.\n" + s.last_reload.error]);
-  for (const c of s.certificates) if (c.problem) problems.push(["warn", "Certificate of " + c.host + ": " + c.problem]);
+  for (const c of s.certificates) if (c.problem) problems.push(["warn", "Certificate of " + named(c) + ": " + c.problem]);
   keyed($("problems"), problems, p => p.join(" "), () => el("p"), (e, p) => put(e, p[1], p[0]));
+}
+// named says what a certificate is for; there may be a hundred names in one.
+function named(c) {
+  const names = (c.host || c.file || "").split(", ");
+  return names.slice(0, 2).join(", ") + (names.length > 2 ? " and " + (names.length - 2) + " more" : "");
 }
 // facts fills a list of names and values.
 function facts(dl, list) {
   keyed(dl, list, f => f[0], f => el("div", null, el("dt", null, f[0]), el("dd")), (e, f) => put(e.lastChild, f[1], f[2] || ""));
 }
-
-// The time line. A chart has the last 15 minutes from left to right.
-const LEFT = 46, RIGHT = 8, SPAN = POINTS * STEP;
-const SIGNS = { reload: ["R", ""], refused: ["!", "warn"], plugin: ["P", "plugin"], up: ["↑", ""], returned: ["↑", ""], ready: ["↑", ""],
-  down: ["↓", "bad"], ejected: ["↓", "bad"], drained: ["↓", "warn"], panic: ["!!", "bad"], panic_end: ["↑", ""] };
-const rate = (p, k) => p[k] / Math.max(p.s, 1);
-function ceiling(v) {
-  if (v <= 0) return 1;
-  const e = 10 ** Math.floor(Math.log10(v));
-  return [1, 2, 5, 10].find(m => m * e >= v) * e;
-}
-function charts() {
-  const box = $("charts"), width = Math.max(box.clientWidth, 240);
-  const ps = state.points, lastPoint = ps[ps.length - 1];
-  if (!lastPoint) return;
-  const end = lastPoint.t + STEP, x = t => LEFT + (t - (end - SPAN)) / SPAN * (width - LEFT - RIGHT);
-  box.view = { x, end, width };
-  const figures = [
-    { id: "rate", unit: "requests/s", title: "Requests per second", keys: [["key c-accent", "requests"]], h: 110, max: Math.max(...ps.map(p => rate(p, "requests"))), format: num,
-      paint: (g, y) => { g.append(svg("path", { class: "area", d: steps(ps, x, y, p => rate(p, "requests"), true) }), svg("path", { class: "stroke", d: steps(ps, x, y, p => rate(p, "requests")) })); } },
-    { id: "latency", unit: "time", title: "Latency", keys: [["key line c-accent", "p99"], ["key dash c-soft", "p50"]], h: 96, max: Math.max(...ps.map(p => p.p99)), format: v => v ? dur(v) : "0",
-      paint: (g, y) => { g.append(svg("path", { class: "stroke", d: line(ps, x, y, "p99") }), svg("path", { class: "stroke p50", d: line(ps, x, y, "p50") })); } },
-    { id: "errors", unit: "errors/s", title: "Errors per second, by whose they are", keys: [["key c-proxy", "proxy"], ["key c-upstream", "upstream"], ["key c-client", "client"]], h: 96, last: true,
-      max: Math.max(...ps.map(p => rate(p, "proxy") + rate(p, "upstream") + rate(p, "client"))), format: num,
-      paint: (g, y) => {
-        for (const p of ps) {
-          let sum = 0;
-          for (const k of ["proxy", "upstream", "client"]) {
-            const v = rate(p, k);
-            if (!v) continue;
-            const left = x(p.t), top = y(sum + v);
-            g.append(svg("rect", { class: "f-" + k, x: left, y: top, width: Math.max(x(p.t + STEP) - left - 0.5, 1), height: Math.max(y(sum) - top, 1) }));
-            sum += v;
-          }
-        }
-      } },
-  ];
-  keyed(box, figures, f => f.id, f => el("figure", { id: "chart-" + f.id }, el("figcaption", null, el("b", null, f.title), ...f.keys.map(k => el("span", { class: k[0] }, k[1])))),
-    (e, f) => { const old = e.querySelector("svg"), next = chart(f, width, x, end); if (old) old.replaceWith(next); else e.append(next); });
-  readout();
-  points();
-  put($("marks-n"), state.marks.length);
-  keyed($("marks"), state.marks.slice().reverse(), m => m.seq, m => el("li", null, el("time", { datetime: m.time }, when(m.time)), el("span", { class: (SIGNS[m.kind] || ["", ""])[1] }, m.text)), () => {});
-}
-function chart(f, width, x, end) {
-  const top = f.id === "rate" ? 16 : 8, bottom = f.last ? 20 : 6, h = f.h + top + bottom, max = ceiling(f.max);
-  const y = v => top + f.h - v / max * f.h;
-  const s = svg("svg", { viewBox: `0 0 ${width} ${h}`, height: h, role: "img", "aria-label": f.title + ", at most " + f.format(f.max) + " in the last 15 minutes" });
-  for (const v of [0, max / 2, max]) {
-    s.append(svg("line", { class: v ? "grid" : "axis", x1: LEFT, x2: width - RIGHT, y1: y(v), y2: y(v) }));
-    s.append(svg("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, f.format(v)));
-  }
-  const every = width < 500 ? 300 : 180;
-  for (let t = Math.ceil((end - SPAN) / every) * every; t <= end; t += every) {
-    s.append(svg("line", { class: "grid", x1: x(t), x2: x(t), y1: top, y2: top + f.h }));
-    if (f.last) s.append(svg("text", { x: x(t), y: h - 4, "text-anchor": x(t) > width - 30 ? "end" : "middle" }, new Date(t * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })));
-  }
-  const g = svg("g");
-  f.paint(g, y);
-  s.append(g);
-  let free = 0;
-  for (const m of state.marks) {
-    const at = x(new Date(m.time) / 1000), [sign, cls] = SIGNS[m.kind] || ["•", ""];
-    if (at < LEFT) continue;
-    const l = svg("line", { class: "mark " + cls, x1: at, x2: at, y1: top - 3, y2: top + f.h });
-    l.append(svg("title", {}, m.text));
-    s.append(l);
-    if (f.id === "rate" && at >= free) { s.append(svg("text", { class: "sign " + cls, x: at, y: 10 }, sign)); free = at + 13; }
-  }
-  if (state.at >= 0 && state.points[state.at]) {
-    const c = x(state.points[state.at].t + STEP / 2);
-    s.append(svg("line", { class: "cursor", x1: c, x2: c, y1: top, y2: top + f.h }));
-  }
-  return s;
-}
-// steps is the path of a value that holds for the whole of a point; points that are
-// missing leave a gap.
-function steps(ps, x, y, value, closed) {
-  let d = "", before = null;
-  for (const p of ps) {
-    const a = x(p.t).toFixed(1), b = x(p.t + STEP).toFixed(1), v = y(value(p)).toFixed(1);
-    if (before === null || p.t - before > STEP) {
-      if (before !== null && closed) d += `V${y(0)}Z`;
-      d += closed ? `M${a} ${y(0)}V${v}` : `M${a} ${v}`;
-    } else d += `V${v}`;
-    d += `H${b}`;
-    before = p.t;
-  }
-  return closed && d ? d + `V${y(0)}Z` : d;
-}
-// line leaves gaps where there were no requests.
-function line(ps, x, y, key) {
-  let d = "", on = false, before = 0;
-  for (const p of ps) {
-    if (!p.requests) { on = false; continue; }
-    const joined = on && p.t - before <= STEP, v = y(p[key]).toFixed(1);
-    d += (joined ? "V" + v : "M" + x(p.t).toFixed(1) + " " + v) + "H" + x(p.t + STEP).toFixed(1);
-    on = true;
-    before = p.t;
-  }
-  return d;
-}
-function describe(p) {
-  return clock(p.t * 1000) + ": " + num(rate(p, "requests")) + " requests/s, p50 " + dur(p.p50) + ", p99 " + dur(p.p99) +
-    ", errors/s: proxy " + num(rate(p, "proxy")) + ", upstream " + num(rate(p, "upstream")) + ", client " + num(rate(p, "client"));
-}
-function readout() {
-  const i = state.at >= 0 ? state.at : state.points.length - 1, p = state.points[i];
-  if (!p) return;
-  const near = state.at < 0 ? [] : state.marks.filter(m => { const t = new Date(m.time) / 1000; return t >= p.t && t < p.t + STEP; });
-  const out = $("readout");
-  if (state.at < 0 && out.getAttribute("aria-live") !== "off") out.setAttribute("aria-live", "off"); // not each second
-  if (state.at >= 0) out.setAttribute("aria-live", "polite");
-  put(out, (state.at < 0 ? "Now, " : "") + describe(p) + (near.length ? ". " + near.map(m => m.text).join(". ") : ""));
-}
-function points() {
-  if (!$("tabled").open) return;
-  keyed($("points").tBodies[0], state.points.slice().reverse(), p => p.t, () => row($("points")), (tr, p) => {
-    [clock(p.t * 1000), num(rate(p, "requests")), dur(p.p50), dur(p.p99), num(rate(p, "proxy")), num(rate(p, "upstream")), num(rate(p, "client"))].forEach((t, i) => put(cell(tr, i), t));
-  });
-}
-function point(i) { state.at = i; charts(); }
-$("charts").addEventListener("pointermove", e => {
-  const v = $("charts").view;
-  if (!v) return;
-  const t = v.end - SPAN + (e.clientX - $("charts").getBoundingClientRect().left - LEFT) / (v.width - LEFT - RIGHT) * SPAN;
-  const i = state.points.findIndex(p => t >= p.t && t < p.t + STEP);
-  if (i !== state.at) point(i);
-});
-$("charts").addEventListener("pointerleave", () => point(-1));
-$("charts").addEventListener("blur", () => point(-1));
-$("charts").addEventListener("keydown", e => {
-  const n = state.points.length, at = state.at < 0 ? n : state.at;
-  const to = { ArrowLeft: at - 1, ArrowRight: at + 1, PageUp: at - 12, PageDown: at + 12, Home: 0, End: n - 1 }[e.key];
-  if (e.key === "Escape") point(-1);
-  if (to === undefined || !n) return;
-  e.preventDefault();
-  point(Math.min(Math.max(to, 0), n - 1));
-});
-$("tabled").addEventListener("toggle", points);
-new ResizeObserver(() => { if (state.live) charts(); }).observe($("charts"));
 
 // Upstreams.
 function servers() {
@@ -364,6 +244,49 @@ for (const b of document.querySelectorAll("[data-sort]")) b.addEventListener("cl
   if (state.live) routes();
 });
 
+// Limits and caches.
+function limits() {
+  const { doors, refusals, decisions, circuits, stores, cut } = state.live;
+  put($("limits-note"), cut && cut.decisions ? cut.decisions + " more routes are not shown; all are in /metrics." : "");
+  keyed($("doors").tBodies[0], doors, d => d.name, () => row($("doors")), (tr, d) => {
+    [d.name, d.address, num(d.open), num(d.limit), num(d.refused)].forEach((t, i) => put(cell(tr, i), t));
+    cell(tr, 2).className = d.open >= d.limit ? "bad" : d.open >= 0.9 * d.limit ? "warn" : "";
+    more(tr, 3, d.per_client ? d.per_client + " a client" : "");
+  });
+  put($("refusals-note"), refusals.length ? "" : "Nothing yet.");
+  $("refusals").hidden = !refusals.length;
+  keyed($("refusals").tBodies[0], refusals, r => r.reason, () => row($("refusals")), (tr, r) => {
+    [r.reason, num(r.rate), num(r.total)].forEach((t, i) => put(cell(tr, i), t));
+  });
+  $("circuits-box").hidden = !circuits.length;
+  const signs = { closed: ["● closed", "good"], open: ["▲ open", "bad"], "half-open": ["■ half-open", "warn"] };
+  keyed($("circuits").tBodies[0], circuits, c => c.plugin + " " + c.route + " " + c.upstream, () => row($("circuits")), (tr, c) => {
+    [c.plugin, c.route || "–", c.upstream || "–"].forEach((t, i) => put(cell(tr, i), t));
+    const [text, cls] = signs[c.state] || [c.state, "warn"];
+    put(cell(tr, 3), text + " for " + since(c.since), cls);
+  });
+  $("decisions-box").hidden = !decisions.length;
+  const kinds = { limit: "rate limit", cache: "cache", breaker: "breaker" };
+  keyed($("decisions").tBodies[0], decisions, d => d.what + " " + d.plugin + " " + d.route, () => row($("decisions")), (tr, d) => {
+    const list = key => d.counts.filter(c => c[key]).map(c => num(c[key]) + " " + c.name).join(", ") || "–";
+    [d.plugin, d.route || "–", kinds[d.what] || d.what, list("rate"), list("total")].forEach((t, i) => put(cell(tr, i), t));
+    more(tr, 4, d.what === "cache" ? hits(d.counts) : "");
+  });
+  $("stores-box").hidden = !stores.length;
+  keyed($("stores").tBodies[0], stores, s => s.name, () => row($("stores")), (tr, s) => {
+    [s.name, num(s.objects), bytes(s.used_bytes), bytes(s.limit_bytes)].forEach((t, i) => put(cell(tr, i), t));
+  });
+}
+// hits says how many requests a cache kept from the upstream.
+function hits(counts) {
+  let saved = 0, all = 0;
+  for (const c of counts) {
+    all += c.total;
+    if (["hit", "stale", "collapsed"].includes(c.name)) saved += c.total;
+  }
+  return all ? num(saved / all * 100) + "% without the upstream" : "";
+}
+
 // Plugins.
 function plugins() {
   const { plugins: list, cut } = state.live;
@@ -407,7 +330,7 @@ function requests() {
   put($("requests-note"), state.requests.length ? "The last " + PER_KIND + " of each kind, newest first. " + shown.length + " shown." : "Nothing notable yet: no request was refused, retried, slow (1 s), failed or trapped.");
   $("request-rows").hidden = !shown.length;
   const cls = { trapped: "bad", failed: "bad", retried: "warn", slow: "warn", refused: "" };
-  keyed($("request-rows").tBodies[0], shown, r => r.seq, r => {
+  keyed($("request-rows").tBodies[0], shown, r => r.seq + " " + r.log.ts, r => {
     const tr = row($("request-rows")), l = r.log;
     put(cell(tr, 0), when(l.ts));
     put(cell(tr, 1), r.kind, cls[r.kind] || "");
@@ -440,5 +363,7 @@ async function copy(r, tr) {
   }
 }
 
-setInterval(() => { if (last && performance.now() - last > 4000) lost(); }, 1000); // the other machine is gone
+listenToCharts();
+setInterval(watch, 1000);
+document.addEventListener("visibilitychange", () => { if (!document.hidden && state.live) draw(); });
 listen();
