@@ -89,6 +89,7 @@ type Monitor struct {
 	settings Settings
 	servers  map[string]*Server
 	drained  map[string]time.Time // servers that were found and are lost, since when they are drained
+	carried  map[string]Carried   // what another process knew of servers that are not attached yet
 	cluster  *upstream.Cluster    // that serves
 	members  int
 	counts   map[int]count // of members, by tier
@@ -122,6 +123,7 @@ func (m *Monitor) Attach(e *upstream.Endpoint, startUp bool) {
 		s.drainedAt, s.drained = m.drained[e.Name]
 		delete(m.drained, e.Name)
 		m.servers[e.Name] = s
+		m.adoptLocked(s, now)
 	}
 	s.endpoints = append(s.endpoints, e)
 	e.Join(&m.changes)
