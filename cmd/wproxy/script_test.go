@@ -242,7 +242,7 @@ type process struct {
 	cmd    *exec.Cmd // nil: it is not a child of ours
 	pid    int
 	args   []string // of run
-	stderr string // the file
+	stderr string   // the file
 	ended  chan struct{}
 	once   sync.Once
 

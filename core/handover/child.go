@@ -59,7 +59,13 @@ func Start(o Options) (*Child, error) {
 	c.cmd.Stdout, c.cmd.Stderr = os.Stdout, os.Stderr
 	names := make([]string, 0, len(o.Sockets)+1)
 	for _, s := range o.Sockets {
-		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, s.File)
+		f, err := plain(s.File)
+		if err != nil {
+			_ = ours.Close()
+			return nil, err
+		}
+		defer f.Close() // the new process has a copy
+		c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, f)
 		names = append(names, fdName(s.Name))
 	}
 	c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, theirs)
@@ -78,6 +84,26 @@ func Start(o Options) (*Child, error) {
 		close(c.ended)
 	}()
 	return c, nil
+}
+
+// plain returns a copy of a socket for os/exec. That calls Fd, which makes the file of a
+// socket a blocking one, and with it the socket in which this process accepts: a copy that
+// package net has not made is left as it is.
+func plain(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	if bad := raw.Control(func(fd uintptr) {
+		n, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+	}); bad != nil {
+		return nil, bad
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(n), f.Name()), nil //nolint:gosec // not negative
 }
 
 // environ is this process's environment, without what is about this process alone.
