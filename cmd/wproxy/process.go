@@ -31,7 +31,10 @@ func writePidFile(path string) (remove func(), err error) {
 	if err := replaceFile(path, text); err != nil {
 		// After an upgrade the process is server.user, to whom the file belongs and perhaps
 		// not its directory.
-		if !errors.Is(err, os.ErrPermission) || overwriteFile(path, text) != nil {
+		if errors.Is(err, os.ErrPermission) {
+			err = overwriteFile(path, text)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("server.pid_file: %w", err)
 		}
 	}

@@ -49,6 +49,7 @@ func TestMain(m *testing.M) {
 //	upgrade [ARG...]         run `wproxy upgrade ARG...`, and wait until another process serves: it is
 //	                         the one from here on, and $PID its number
 //	takeover                 wait until another process serves
+//	free NAME                $NAME is an address that nobody listens on
 //	activate ADDRESS NAME [ARG...]
 //	                         serve with a socket that systemd-socket-activate has made
 //	supervise USEC           be its service manager: what it says is in notify.log; USEC is the
@@ -140,6 +141,7 @@ func TestScript(t *testing.T) {
 			"upgrade":    cmdUpgrade,
 			"takeover":   cmdTakeover,
 			"activate":   cmdActivate,
+			"free":       cmdFree,
 			"supervise":  cmdSupervise,
 			"ended":      cmdEnded,
 			"exits":      cmdExits,

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -90,16 +89,21 @@ func cmdActivate(ts *testscript.TestScript, neg bool, args []string) {
 		"--setenv=XDG_RUNTIME_DIR", "--setenv=XDG_CACHE_HOME", "--setenv=HOME",
 		lookPath(ts, "wproxy"), "run",
 	}, args[2:]...)...)
-	startServing(ts, cmd, args[2:], func() { knock(strings.TrimPrefix(address, "unix:")) })
+	startServing(ts, cmd, args[2:], func() { knock(address) })
+}
+
+// cmdFree finds an address that nobody listens on.
+func cmdFree(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 1)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
 }
 
 // knock connects to an address and hangs up.
 func knock(address string) {
-	network := "tcp"
-	if strings.HasPrefix(address, "/") {
-		network = "unix"
-	}
-	if c, err := net.DialTimeout(network, address, time.Second); err == nil {
+	if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
 		_ = c.Close()
 	}
 }

@@ -83,14 +83,14 @@ func (t *takeover) leftOut(a *app, n int) {
 func (t *takeover) done(a *app) error {
 	a.parts.host.DropUnclaimed()
 	unused := t.inherited.Unused()
+	if len(unused) > 0 {
+		a.log.Warn("inherited sockets are not used: no listener has their name or address", zap.Strings("sockets", unused))
+	}
 	if t.parent == nil {
-		if len(unused) > 0 {
-			a.log.Warn("inherited sockets are not used: no listener has their name or address", zap.Strings("sockets", unused))
-		}
 		return nil
 	}
-	if len(unused) > 0 {
-		a.log.Info("upgrade: sockets that this configuration has no listener for are closed", zap.Strings("sockets", unused))
+	if closed := t.inherited.CloseUnused(); len(closed) > 0 {
+		a.log.Info("upgrade: sockets that this configuration has no listener for are closed", zap.Strings("sockets", closed))
 	}
 	a.parts.metrics.Upgrade(true)
 	a.log.Info("upgrade: took over", zap.Int("from", t.parent.PID), zap.String("from_version", t.parent.Version), zap.Strings("left_behind", t.notes))

@@ -63,8 +63,8 @@ type upgradeStatus struct {
 // drains then. After an error nothing has changed. limit is how long that may take, 0:
 // upgradeTime.
 func (a *app) upgrade(ctx context.Context, binary string, limit time.Duration) ([]string, error) {
-	if os.Getpid() == 1 {
-		return nil, a.refuseUpgrade(errUpgradeInit)
+	if err := mayUpgrade(os.Getpid()); err != nil {
+		return nil, a.refuseUpgrade(err)
 	}
 	if !a.upgrading.CompareAndSwap(false, true) {
 		return nil, a.refuseUpgrade(errUpgrading)
@@ -115,6 +115,14 @@ func (a *app) upgrade(ctx context.Context, binary string, limit time.Duration) (
 	a.log.Info("upgrade: the new process serves", zap.Int("pid", s.PID), zap.String("version", s.Version), zap.Strings("left_behind", s.Notes))
 	a.handed <- struct{}{} // has room: it happens once
 	return told, nil
+}
+
+// mayUpgrade says why a process with that number can have no successor.
+func mayUpgrade(pid int) error {
+	if pid == 1 {
+		return errUpgradeInit
+	}
+	return nil
 }
 
 // refuseUpgrade tells of an upgrade that did not come about, and returns why.

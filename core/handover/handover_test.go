@@ -77,7 +77,7 @@ func help(how string) int {
 	if how == "late" {
 		time.Sleep(time.Hour)
 	}
-	if parent.Serve(handover.Serving{PID: os.Getpid(), Version: first + second, Notes: in.Unused()}) != nil {
+	if parent.Serve(handover.Serving{PID: os.Getpid(), Version: first + second, Notes: in.CloseUnused()}) != nil {
 		return 3
 	}
 	serveOne(l)

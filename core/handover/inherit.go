@@ -158,17 +158,32 @@ func (in *Inherited) Addresses() (all []string) {
 	return all
 }
 
-// Unused describes the sockets that nothing has taken, one each, and closes those that are
-// not a service manager's: a later configuration may want them, or the next process.
+// Unused describes the service manager's sockets that nothing has taken, one each. They are
+// kept: a later configuration may want them, or the next process.
 func (in *Inherited) Unused() []string {
+	return in.unused(func(s *inherited) bool { return s.Manager })
+}
+
+// CloseUnused closes the other sockets that nothing has taken, and describes them.
+func (in *Inherited) CloseUnused() []string {
+	return in.unused(func(s *inherited) bool {
+		if s.Manager {
+			return false
+		}
+		s.used = true
+		_ = s.file.Close() // nobody is let in
+		return true
+	})
+}
+
+func (in *Inherited) unused(which func(*inherited) bool) (all []string) {
 	if in == nil {
 		return nil
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	var all []string
 	for _, s := range in.sockets {
-		if s.used {
+		if s.used || !which(s) {
 			continue
 		}
 		text := s.Name
@@ -179,10 +194,6 @@ func (in *Inherited) Unused() []string {
 			text += " (" + s.addr.String() + ")"
 		}
 		all = append(all, text)
-		if !s.Manager {
-			s.used = true
-			_ = s.file.Close()
-		}
 	}
 	return all
 }
