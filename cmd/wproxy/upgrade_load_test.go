@@ -332,6 +332,16 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		n, requests.Load(), reconnects.Load(), len(admissions.all))
 }
 
+// TestUpgradeOfProcess1: the container would end with it.
+func TestUpgradeOfProcess1(t *testing.T) {
+	if err := mayUpgrade(1); !errors.Is(err, errUpgradeInit) {
+		t.Errorf("got %v", err)
+	}
+	if err := mayUpgrade(os.Getpid()); err != nil {
+		t.Error(err)
+	}
+}
+
 // admissions are the requests that a rate limit has let through.
 type admissions struct {
 	mu       sync.Mutex
