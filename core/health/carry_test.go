@@ -16,7 +16,7 @@ import (
 func TestCarry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		check := health.Settings{
-			Check:   &health.Check{Every: time.Second, EveryDown: time.Second, Timeout: time.Second, Thresholds: health.Thresholds{Up: 2, Down: 2}},
+			Check:   &health.Check{Protocol: health.TCP, Every: time.Second, EveryDown: time.Second, Timeout: time.Second, Thresholds: health.Thresholds{Up: 2, Down: 2}},
 			Outlier: &health.Outlier{Errors: 1, On: []string{"upstream_reset"}, Base: time.Minute, Longest: time.Hour, Share: 1}, Key: "k",
 		}
 		old := newWorld(t, 4)

@@ -166,7 +166,8 @@ func (m *Monitor) forgetLocked(s *Server) {
 func (m *Monitor) Serve(settings Settings, c *upstream.Cluster) {
 	m.mu.Lock()
 	now := m.now()
-	other := settings.Key != m.settings.Key
+	other := settings.Key != m.settings.Key ||
+		m.cluster == nil && settings.Check == nil // what another process has found (Adopt) has nobody to contradict it
 	m.settings, m.cluster = settings, c
 	if !settings.Found {
 		clear(m.drained)
