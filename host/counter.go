@@ -1,7 +1,6 @@
 package host
 
 import (
-	"hash/maphash"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -10,7 +9,7 @@ import (
 // A counterSpace has the token buckets of one vm_id (abi.ForeignTakeCounter). Its lock
 // and those of its tables are below a VM's, and nothing waits under them.
 type counterSpace struct {
-	seed maphash.Seed // random: nobody outside can make keys that meet on one page
+	key tagKey // of tags; set before the first of them is made
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -60,7 +59,7 @@ type counterBucket struct {
 }
 
 func newCounterSpace() *counterSpace {
-	return &counterSpace{seed: maphash.MakeSeed(), tables: map[counterLimit]*counterTable{}}
+	return &counterSpace{key: newTagKey(), tables: map[counterLimit]*counterTable{}}
 }
 
 func newCounterTable(l counterLimit, pages int) *counterTable {

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"hash/maphash"
 	"math/bits"
 	"time"
 
@@ -39,7 +38,7 @@ func chargeCounter(v *vm, args []byte) abi.Status {
 }
 
 // counterTag is what a key is known by in the counters.
-func (v *vm) counterTag(key []byte) uint64 { return maphash.Bytes(v.p.shared.counters.seed, key) }
+func (v *vm) counterTag(key []byte) uint64 { return v.p.shared.counters.key.sum(key) }
 
 // taken stores the outcome of a take, or of a charge.
 func (v *vm) taken(r abi.TakeRecord, d taken, ok bool) abi.Status {
@@ -100,12 +99,16 @@ func (l counterLimit) valid() bool {
 	return hi == 0 && lo <= uint64(maxCounterCapacity)
 }
 
-// counterClock is the clock of buckets, in nanoseconds.
+// counterClock is the clock of buckets, in nanoseconds. It goes on where that of another
+// process was left, if there was one (state.go).
 func (h *Host) counterClock() int64 {
-	if h.o.ManualTicks {
-		return h.o.Now().Sub(time.Unix(0, 0)).Nanoseconds()
+	if f := h.frozen.Load(); f != 0 {
+		return f
 	}
-	return int64(h.elapsed())
+	if h.o.ManualTicks {
+		return h.o.Now().Sub(time.Unix(0, 0)).Nanoseconds() + h.clockBase.Load()
+	}
+	return int64(h.elapsed()) + h.clockBase.Load()
 }
 
 // addCounter is abi.ForeignAddCounter.

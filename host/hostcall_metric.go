@@ -22,6 +22,8 @@ type metricSet struct {
 	mu   sync.Mutex
 	ids  map[metricKey]uint32
 	full [abi.MetricHistogram + 1]uint32 // ids of metrics that count nothing, by kind
+
+	carried map[metricKey]int64 // of another process, not defined here yet
 }
 
 // A metricKey is what makes a metric: a newer version of a plugin may have one of
@@ -40,6 +42,8 @@ type metric struct {
 	kind  abi.MetricKind
 	value atomic.Int64 // not for histograms
 	out   Metric       // nil: not exported
+
+	recorded atomic.Bool // a gauge that was set, as opposed to counted up and down
 }
 
 // useMetricsLocked gives p the metrics of its name. h.mu is held.
@@ -113,6 +117,10 @@ func (s *metricSet) define(kinds metricKinds, kind abi.MetricKind, name string) 
 	}
 	name = strings.Clone(name)
 	m := &metric{kind: kind, users: 1}
+	if v, ok := s.carried[metricKey{name, kind}]; ok {
+		m.adopt(v)
+		delete(s.carried, metricKey{name, kind})
+	}
 	if s.sink != nil {
 		m.out = s.sink.Metric(s.plugin, name, kind)
 	}
@@ -200,6 +208,9 @@ func hostRecordMetric(v *vm, a []uint64) abi.Status {
 		v.addMetric(m, max(value, 0))
 	case abi.MetricGauge:
 		m.value.Store(value)
+		if !m.recorded.Load() { // a store would take the cache line from the others
+			m.recorded.Store(true)
+		}
 		if m.out != nil {
 			m.out.Set(value, v.route())
 		}

@@ -3,7 +3,6 @@ package host
 import (
 	"bytes"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,23 +34,9 @@ type queue struct {
 // consumer. False when there are too many.
 func (s *sharedStore) registerQueue(sp *sharedSpace, name string, base *rootContext) (token uint32, ok bool) {
 	s.mu.Lock()
-	q := sp.queues[name]
-	if q == nil {
-		if len(sp.queues) >= maxQueues {
-			s.mu.Unlock()
-			return 0, false
-		}
-		if s.lastToken++; s.lastToken == 0 { // 0 is no token
-			s.lastToken = 1
-		}
-		q = &queue{store: s, space: sp, name: strings.Clone(name), token: s.lastToken}
-		if sp.queues == nil {
-			sp.queues = map[string]*queue{}
-		}
-		sp.queues[q.name] = q
-	}
+	q := s.queueLocked(sp, name)
 	s.mu.Unlock()
-	if !sp.learn(q) {
+	if q == nil || !sp.learn(q) {
 		return 0, false
 	}
 	if !slices.Contains(base.queues, q) {

@@ -21,6 +21,10 @@ type Host struct {
 	born   time.Time // where the guests' monotonic clock starts
 	made   time.Time // the same on the process's own clock
 	shared sharedStore
+
+	clockBase atomic.Int64 // of the clock of counters
+	frozen    atomic.Int64 // what it shows for ever; 0: it goes
+
 	disk   wazero.CompilationCache // nil: no usable directory
 	memory wazero.CompilationCache // for all plugins without disk, or when it fails
 
@@ -34,6 +38,8 @@ type Host struct {
 	closed  bool
 	plugins map[*Plugin]struct{}
 	metrics map[string]*metricSet // by the name of open plugins
+
+	adopted []string // vm_ids that AdoptFirst has brought; of who starts the process
 }
 
 // NewHost returns a Host without plugins. It fails only when o cannot be met; a

@@ -158,14 +158,8 @@ func (t *windowTable) add(s *windowSpace, a *windowAdd, clock func() int64) (abi
 	p := &t.pages[a.tag%windowPages]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.windows == nil {
-		n := t.pageBytes()
-		if s.bytes.Add(n) > maxWindowBytes {
-			s.bytes.Add(-n)
-			return abi.AddResult{}, false
-		}
-		p.windows = make([]window, windowPageKeys)
-		p.counts = make([][abi.WindowColumns]uint32, windowPageKeys*int(t.slots))
+	if p.windows == nil && !t.newPage(s, p) {
+		return abi.AddResult{}, false
 	}
 	now := clock()
 	slot := now / t.width
@@ -201,6 +195,18 @@ func (t *windowTable) add(s *windowSpace, a *windowAdd, clock func() int64) (abi
 	r.Added, r.Streak = true, int64(w.streak)
 	t.owe((w.last+1)*t.width+t.span(), now)
 	return r, true
+}
+
+// newPage gives a page its memory; false: there is no room. Its lock is held.
+func (t *windowTable) newPage(s *windowSpace, p *windowPage) bool {
+	n := t.pageBytes()
+	if s.bytes.Add(n) > maxWindowBytes {
+		s.bytes.Add(-n)
+		return false
+	}
+	p.windows = make([]window, windowPageKeys)
+	p.counts = make([][abi.WindowColumns]uint32, windowPageKeys*int(t.slots))
+	return true
 }
 
 // ring returns the counts of window i.

@@ -77,7 +77,12 @@ func call(ctx context.Context, socket, method, target string, limit time.Duratio
 
 // order sends a POST and returns the answer. done means that it failed, with code.
 func order(ctx context.Context, name, socket, target string, stderr io.Writer) (rep admin.Reply, code int, done bool) {
-	body, err := call(ctx, socket, http.MethodPost, target, orderTime)
+	return orderWithin(ctx, name, socket, target, orderTime, stderr)
+}
+
+// orderWithin is order with a limit of its own.
+func orderWithin(ctx context.Context, name, socket, target string, limit time.Duration, stderr io.Writer) (rep admin.Reply, code int, done bool) {
+	body, err := call(ctx, socket, http.MethodPost, target, limit)
 	if err == nil {
 		err = json.Unmarshal(body, &rep)
 	}

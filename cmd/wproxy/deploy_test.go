@@ -171,27 +171,29 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// TestUnitFile has systemd's own opinion of the unit.
+// TestUnitFile has systemd's own opinion of the units.
 func TestUnitFile(t *testing.T) {
 	tool, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		missing(t, "systemd", err)
 	}
-	b, err := os.ReadFile(filepath.Join(root, "deploy/systemd/wproxy.service"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	unit := filepath.Join(t.TempDir(), "wproxy.service")
-	text := strings.ReplaceAll(string(b), "/usr/local/bin/wproxy", self) // which has to be there
-	if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, name := range []string{"wproxy.service", "wproxy.socket"} { // the socket names the service
+		b, err := os.ReadFile(filepath.Join(root, "deploy/systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(string(b), "/usr/local/bin/wproxy", self) // which has to be there
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	out, err := exec.Command(tool, "verify", "--man=no", unit).CombinedOutput()
-	if err != nil || bytes.Contains(out, []byte("wproxy.service")) {
+	out, err := exec.Command(tool, "verify", "--man=no", filepath.Join(dir, "wproxy.service"), filepath.Join(dir, "wproxy.socket")).CombinedOutput()
+	if err != nil || bytes.Contains(out, []byte("wproxy.s")) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,14 +14,18 @@ import (
 
 	"wproxy/core/admin"
 	"wproxy/core/config"
+	"wproxy/core/handover"
+	"wproxy/core/listen"
 )
 
 // adminDoors opens and shuts the doors of the admin server as the
 // configuration says. One change is made at a time; addressList may be called
 // meanwhile, by who comes through a door that has just been opened.
 type adminDoors struct {
-	server *admin.Server
-	source source
+	server    *admin.Server
+	source    source
+	inherited *handover.Inherited   // where sockets may be that are bound already
+	foreign   map[net.Listener]bool // those that are not bound by us, true: a service manager's
 
 	mu   sync.Mutex
 	open map[string]net.Listener // by address: "host:port" or "unix:/path"; changed with mu held
@@ -51,7 +57,7 @@ func (a *adminDoors) prepare(ctx context.Context, c config.Admin) (*doorChange, 
 		l := a.open[address]
 		bound := l == nil
 		if bound {
-			if l, err = bindAdmin(ctx, address); err != nil {
+			if l, err = a.bind(ctx, address); err != nil {
 				ch.giveUp()
 				return nil, err
 			}
@@ -82,7 +88,7 @@ func (a *adminDoors) addresses(c config.Admin) ([]string, error) {
 	if unixAddress(all) != "" {
 		return all, nil
 	}
-	for address := range a.open { // stay where we are, whatever has become of the directories
+	for _, address := range append(slices.Collect(maps.Keys(a.open)), a.inherited.Addresses()...) { // stay where we are, whatever has become of the directories
 		if strings.HasPrefix(address, "unix:") && strings.HasSuffix(address, "/"+a.source.socketName()) {
 			return append(all, address), nil
 		}
@@ -92,6 +98,50 @@ func (a *adminDoors) addresses(c config.Admin) ([]string, error) {
 		return nil, err
 	}
 	return append(all, "unix:"+path), nil
+}
+
+// adminSocket is what a door's socket is called when it is handed over; no listener can be.
+const adminSocket = "admin:"
+
+// bind returns the socket of a door, which may be inherited.
+func (a *adminDoors) bind(ctx context.Context, address string) (net.Listener, error) {
+	if l, manager, ok := a.inherited.Take(ctx, listen.Same, adminSocket+address, address); ok {
+		a.foreign[l] = manager
+		return l, nil
+	}
+	return bindAdmin(ctx, address)
+}
+
+// sockets returns copies of the sockets of all doors.
+func (a *adminDoors) sockets() (all []handover.Given, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for address, l := range a.open {
+		f, ok := l.(interface{ File() (*os.File, error) })
+		if !ok {
+			continue // none of ours
+		}
+		file, err := f.File()
+		if err != nil {
+			for _, g := range all {
+				_ = g.File.Close() // a copy
+			}
+			return nil, fmt.Errorf("admin: %s: %w", address, err)
+		}
+		all = append(all, handover.Given{Socket: handover.Socket{Name: adminSocket + address, Address: address, Manager: a.foreign[l]}, File: file})
+	}
+	return all, nil
+}
+
+// leave leaves the files of unix sockets to another process.
+func (a *adminDoors) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.open {
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
+	}
 }
 
 func bindAdmin(ctx context.Context, address string) (net.Listener, error) {
@@ -128,9 +178,13 @@ func (ch *doorChange) commit() {
 	a.mu.Lock()
 	for _, d := range ch.doors {
 		a.open[d.address] = d.Listener
+		if u, ok := d.Listener.(*net.UnixListener); ok && !a.foreign[u] {
+			u.SetUnlinkOnClose(true) // also of one that was inherited: it is ours now
+		}
 	}
 	for _, address := range ch.shut {
 		shut = append(shut, a.open[address])
+		delete(a.foreign, a.open[address])
 		delete(a.open, address)
 	}
 	a.mu.Unlock()

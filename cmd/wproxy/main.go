@@ -43,6 +43,7 @@ func commands() []command {
 		{"explain", "say what would become of a request", runExplain},
 		{"cache", "remove what is cached from the running wproxy", runCache},
 		{"reload", "make the running wproxy read its configuration again", runReload},
+		{"upgrade", "hand over to a new process, without closing a port", runUpgrade},
 		{"stop", "make the running wproxy drain and end", runStop},
 		{"server", "take a server out of traffic, or back into it", runServer},
 		{"status", "show what the running wproxy is doing", runStatus},

@@ -27,11 +27,33 @@ func writePidFile(path string) (remove func(), err error) {
 	if path == "" {
 		return func() {}, nil
 	}
-	text := strconv.Itoa(os.Getpid()) + "\n"
+	text := pidText()
+	if err := replaceFile(path, text); err != nil {
+		// After an upgrade the process is server.user, to whom the file belongs and perhaps
+		// not its directory.
+		if errors.Is(err, os.ErrPermission) {
+			err = overwriteFile(path, text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("server.pid_file: %w", err)
+		}
+	}
+	return func() {
+		if b, err := os.ReadFile(path); err == nil && string(b) == text {
+			_ = os.Remove(path) // of no use
+		}
+	}, nil
+}
+
+// pidText is what a pid file has in it.
+func pidText() string { return strconv.Itoa(os.Getpid()) + "\n" }
+
+// replaceFile exchanges the file for one with that text.
+func replaceFile(path, text string) error {
 	dir, name := filepath.Split(path)
 	f, err := os.CreateTemp(dir, "."+name+".*")
 	if err != nil {
-		return nil, fmt.Errorf("server.pid_file: %w", err)
+		return err
 	}
 	_, err = f.WriteString(text)
 	err = errors.Join(err, f.Chmod(0o644), f.Close()) //nolint:gosec // for everybody to read
@@ -40,13 +62,18 @@ func writePidFile(path string) (remove func(), err error) {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // of no use
-		return nil, fmt.Errorf("server.pid_file: %w", err)
 	}
-	return func() {
-		if b, err := os.ReadFile(path); err == nil && string(b) == text {
-			_ = os.Remove(path) // of no use
-		}
-	}, nil
+	return err
+}
+
+// overwriteFile writes into a file that is there.
+func overwriteFile(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // warnOpenFiles says when the limit of open files is below what the listeners may need. (The
@@ -91,9 +118,11 @@ func (s *supervisor) beat() <-chan time.Time {
 	return s.watchdog.C
 }
 
+// stop ends the beats. The caller is who waits for them.
 func (s *supervisor) stop() {
 	if s.watchdog != nil {
 		s.watchdog.Stop()
+		s.watchdog = nil
 	}
 }
 
@@ -106,6 +135,12 @@ func (s *supervisor) tell(state string) {
 func (s *supervisor) ready()    { s.tell(daemon.SdNotifyReady + "\nMAINPID=" + strconv.Itoa(os.Getpid())) }
 func (s *supervisor) stopping() { s.tell(daemon.SdNotifyStopping) }
 func (s *supervisor) alive()    { s.tell(daemon.SdNotifyWatchdog) }
+
+// handedTo says that another process, which says so itself as well, is the service now. With
+// NotifyAccess=main only who was the main process before is heard.
+func (s *supervisor) handedTo(pid int) {
+	s.tell(daemon.SdNotifyReady + "\nMAINPID=" + strconv.Itoa(pid))
+}
 
 // reloading is followed by ready, whatever has become of the reload.
 func (s *supervisor) reloading() {

@@ -26,6 +26,11 @@ type reloadStatus struct {
 // It returns what changed, one change a line, or why nothing did. Two reloads
 // take turns.
 func (a *app) reload(ctx context.Context) ([]string, error) {
+	if a.upgrading.Load() {
+		err := fmt.Errorf("%w: the new process has read the configuration already, reload it when it serves", errUpgrading)
+		a.log.Error("reload refused, nothing has changed", zap.Error(err))
+		return nil, err
+	}
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if a.ended {

@@ -44,7 +44,14 @@ func TestMain(m *testing.M) {
 //	expand FILE...           replace @NAME@ in files by the script's $NAME
 //	serve [ARG...]           start `wproxy run ARG...` and wait until it serves; $NAME_ADDR is the
 //	                         address of each listener, $ADMIN_ADDR of the admin server
-//	signal HUP|USR1|TERM|INT send it a signal
+//	signal HUP|USR1|USR2|TERM|INT
+//	                         send it a signal
+//	upgrade [ARG...]         run `wproxy upgrade ARG...`, and wait until another process serves: it is
+//	                         the one from here on, and $PID its number
+//	takeover                 wait until another process serves
+//	free NAME                $NAME is an address that nobody listens on
+//	activate ADDRESS NAME [ARG...]
+//	                         serve with a socket that systemd-socket-activate has made
 //	supervise USEC           be its service manager: what it says is in notify.log; USEC is the
 //	                         watchdog's time
 //	ended CODE               wait for its end
@@ -119,6 +126,12 @@ func TestScript(t *testing.T) {
 				return err == nil, nil
 			case "race":
 				return raceDetector, nil
+			case "socket-activate":
+				_, err := exec.LookPath("systemd-socket-activate")
+				if err != nil && os.Getenv("CI") == "true" {
+					return false, fmt.Errorf("systemd is needed in CI: %w", err)
+				}
+				return err == nil, nil
 			case "root":
 				return os.Geteuid() == 0, nil
 			}
@@ -128,6 +141,10 @@ func TestScript(t *testing.T) {
 			"expand":     cmdExpand,
 			"serve":      cmdServe,
 			"signal":     cmdSignal,
+			"upgrade":    cmdUpgrade,
+			"takeover":   cmdTakeover,
+			"activate":   cmdActivate,
+			"free":       cmdFree,
 			"supervise":  cmdSupervise,
 			"ended":      cmdEnded,
 			"exits":      cmdExits,
@@ -228,18 +245,28 @@ func cmdExpand(ts *testscript.TestScript, neg bool, args []string) {
 
 // A process is a wproxy that serves.
 type process struct {
-	cmd    *exec.Cmd
-	stderr string // the file
+	cmd    *exec.Cmd // nil: it is not a child of ours
+	pid    int
+	args   []string // of run
+	stderr string   // the file
 	ended  chan struct{}
 	once   sync.Once
+
+	mayHandOver bool // to a process that has to be ended, too
 }
 
 // cmdServe starts wproxy, with its outputs in the files stdout.log and stderr.log.
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 0)
+	startServing(ts, exec.Command(lookPath(ts, "wproxy"), append([]string{"run"}, args...)...), args, nil)
+}
+
+// startServing starts what is, or becomes, `wproxy run args`, and waits until it serves. wake, if
+// set, is called until then.
+func startServing(ts *testscript.TestScript, cmd *exec.Cmd, args []string, wake func()) {
 	s := stateOf(ts)
 	dir := ts.Getenv("WORK")
-	p := &process{stderr: filepath.Join(dir, "stderr.log"), ended: make(chan struct{})}
+	p := &process{cmd: cmd, args: args, stderr: filepath.Join(dir, "stderr.log"), ended: make(chan struct{})}
 	stdout, err := os.Create(filepath.Join(dir, "stdout.log"))
 	ts.Check(err)
 	defer stdout.Close()
@@ -248,11 +275,12 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	defer stderr.Close()
 
 	bin := lookPath(ts, "wproxy")
-	p.cmd = exec.Command(bin, append([]string{"run"}, args...)...)
 	p.cmd.Dir = dir
 	p.cmd.Env = environ(ts)
 	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
 	ts.Check(p.cmd.Start())
+	p.pid = p.cmd.Process.Pid
+	ts.Setenv("PID", strconv.Itoa(p.pid))
 	go func() { // ends with the process, which ts.Defer ends at the latest
 		_ = p.cmd.Wait() // ended looks at the code
 		close(p.ended)
@@ -267,8 +295,11 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("wproxy run ended with code %d:\n%s", p.cmd.ProcessState.ExitCode(), ts.ReadFile("stderr.log"))
 		default:
 		}
+		if wake != nil {
+			wake()
+		}
 		st, err := fetchStatus(ts, bin, args)
-		if err == nil && st.PID == p.cmd.Process.Pid {
+		if err == nil && st.PID == p.pid {
 			for _, l := range st.Listeners {
 				name := strings.ToUpper(strings.ReplaceAll(l.Name, "-", "_"))
 				ts.Setenv(name+"_ADDR", strings.Replace(l.Address, "[::]", "127.0.0.1", 1))
@@ -329,16 +360,19 @@ func lookPath(ts *testscript.TestScript, name string) string {
 // finish ends the process if it still runs, and checks what it said.
 func (p *process) finish(ts *testscript.TestScript) {
 	p.once.Do(func() {
+		if p.mayHandOver {
+			endSuccessor(ts, p)
+		}
 		select {
 		case <-p.ended:
 		default:
-			_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended just now
-			_ = p.cmd.Process.Signal(syscall.SIGINT)
+			_ = syscall.Kill(p.pid, syscall.SIGTERM) // it may have ended just now
+			_ = syscall.Kill(p.pid, syscall.SIGINT)
 		}
 		select {
 		case <-p.ended:
 		case <-time.After(patience):
-			_ = p.cmd.Process.Signal(syscall.SIGQUIT) // prints all goroutines
+			_ = syscall.Kill(p.pid, syscall.SIGQUIT) // prints all goroutines
 			<-p.ended
 			ts.Fatalf("wproxy did not end when told twice:\n%s", ts.ReadFile(p.stderr))
 		}
@@ -351,12 +385,14 @@ func (p *process) finish(ts *testscript.TestScript) {
 
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 1)
-	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
 	sig, ok := signals[args[0]]
 	if !ok {
 		ts.Fatalf("signal %s?", args[0])
 	}
-	ts.Check(stateOf(ts).wproxy.cmd.Process.Signal(sig))
+	p := stateOf(ts).wproxy
+	p.mayHandOver = p.mayHandOver || sig == syscall.SIGUSR2
+	ts.Check(syscall.Kill(p.pid, sig))
 }
 
 func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
@@ -366,6 +402,9 @@ func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	case <-p.ended:
 	case <-time.After(patience):
 		ts.Fatalf("wproxy still runs:\n%s", ts.ReadFile(p.stderr))
+	}
+	if p.cmd == nil {
+		return // only its parent knows the code
 	}
 	if code := strconv.Itoa(p.cmd.ProcessState.ExitCode()); code != args[0] {
 		ts.Fatalf("exit code %s, want %s", code, args[0])

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +22,7 @@ import (
 	"wproxy/core/admin"
 	"wproxy/core/config"
 	"wproxy/core/h1"
+	"wproxy/core/handover"
 	"wproxy/core/metrics"
 	"wproxy/core/proxy"
 	"wproxy/core/server"
@@ -53,7 +54,13 @@ type app struct {
 
 	supervisor *supervisor
 	removePid  func() // takes the pid file away
+	pidFile    string // its path; "": there is none
 	dry        bool   // nothing is sent; see buildDry
+
+	inherited *handover.Inherited // sockets that the process was started with
+	upgrading atomic.Bool         // an upgrade is under way
+	handed    chan struct{}       // told once, when another process serves
+	left      sync.WaitGroup      // the answers of the admin server that were being written then
 
 	reloading sync.Mutex // held for the whole of a reload
 	ended     bool       // guarded by reloading: there are no more
@@ -64,6 +71,9 @@ type app struct {
 	loaded     time.Time
 	doors      *adminDoors
 	lastReload reloadStatus
+
+	lastUpgrade *upgradeStatus          // nil: none was tried
+	giveUpgrade context.CancelCauseFunc // gives up the one that is under way; nil: none is
 }
 
 // runServe is `wproxy run`.
@@ -74,6 +84,7 @@ Serves a configuration until it is told to stop.
 
 SIGHUP   read the configuration again; one that is wrong changes nothing
 SIGUSR1  open the log files anew, and nothing else
+SIGUSR2  start the program anew and hand over to it; see wproxy upgrade --help
 SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
          server.drain), end; a second one ends at once`, stderr)
 	find := sourceFlags(fs)
@@ -86,12 +97,22 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 	}
 	// Before anything else: a signal that arrives meanwhile must not be lost.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
 	log := newServerLog(stdout, stderr)
 	defer log.close() // whatever the end, the last lines are written
-	a, code := await(ctx, signals, newTerminal(stderr), func(ctx context.Context) (*app, error) { return startApp(ctx, src, log) })
+	inherited, parent, err := handover.Receive()
+	if err != nil {
+		return fail(stderr, "run", err)
+	}
+	a, code := await(ctx, signals, newTerminal(stderr), func(ctx context.Context) (*app, error) {
+		a, err := startFrom(ctx, src, log, &takeover{inherited: inherited, parent: parent})
+		if err != nil && parent != nil {
+			parent.Fail(err)
+		}
+		return a, err
+	})
 	if a == nil {
 		return code
 	}
@@ -99,62 +120,14 @@ SIGTERM  or SIGINT: stop accepting, finish the requests in flight (for at most
 	return a.loop(ctx, signals)
 }
 
-// await starts the app and returns it, or the exit code. It looks after the
-// signals meanwhile: the first to end asks the start to give up, the second does
-// not wait for that. A start may be stuck in a file system, or in a plugin.
-func await(ctx context.Context, signals chan os.Signal, stderr io.Writer, start func(context.Context) (*app, error)) (*app, int) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	type result struct {
-		app *app
-		err error
-	}
-	started := make(chan result, 1)
-	go func() { // ends with start; if that is stuck, with the process
-		a, err := start(ctx)
-		started <- result{a, err}
-	}()
-	var ended, reload os.Signal
-	for {
-		select {
-		case r := <-started:
-			switch {
-			case r.err == nil:
-				for _, s := range []os.Signal{reload, ended} {
-					if s != nil {
-						select { // for the loop
-						case signals <- s:
-						default: // it has enough to do
-						}
-					}
-				}
-				return r.app, exitOK
-			case ended != nil && errors.Is(r.err, context.Canceled):
-				return nil, exitOK
-			case isRefusal(r.err):
-				fmt.Fprintf(stderr, "%v\n", r.err)
-				return nil, exitRefused
-			default:
-				return nil, fail(stderr, "run", r.err)
-			}
-		case s := <-signals:
-			switch {
-			case s == syscall.SIGHUP:
-				reload = s
-			case s == syscall.SIGUSR1: // they have just been opened, or are about to be
-			case ended != nil:
-				return nil, fail(stderr, "run", errTwice)
-			default:
-				ended = s
-				cancel()
-			}
-		}
-	}
-}
-
 // startApp loads, builds, binds and serves, and logs to log, which it moves to where
 // the configuration says. An error leaves nothing behind.
-func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err error) {
+func startApp(ctx context.Context, src source, log *serverLog) (*app, error) {
+	return startFrom(ctx, src, log, &takeover{})
+}
+
+// startFrom is startApp with what the process was started with.
+func startFrom(ctx context.Context, src source, log *serverLog, from *takeover) (_ *app, err error) {
 	read := time.Now()
 	f, err := src.load()
 	if err != nil {
@@ -164,7 +137,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 	if err != nil {
 		return nil, err
 	}
-	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8), log: log.logger, logFile: log, supervisor: newSupervisor(log.logger)}
+	a := &app{source: src, started: time.Now(), stops: make(chan bool, 8), log: log.logger, logFile: log, supervisor: newSupervisor(log.logger), inherited: from.inherited, handed: make(chan struct{}, 1)}
 	var undo cleanup
 	defer func() {
 		if err != nil {
@@ -186,11 +159,12 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 	a.admin = admin.New(admin.Options{
 		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
 		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
-		Purge: a.purge,
-		Live:  func(all bool) any { return a.live(all) },
+		Purge: a.purge, Upgrade: a.upgrade,
+		Live: func(all bool) any { return a.live(all) },
 	})
 	a.parts.view.changed = a.admin.Changed
-	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
+	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}, inherited: from.inherited, foreign: map[net.Listener]bool{}}
+	from.begin(a)
 	// First of all sockets: it notices another wproxy with this configuration.
 	doors, err := a.doors.prepare(ctx, f.Admin)
 	if err != nil {
@@ -198,24 +172,41 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 	}
 	undo.add(doors.giveUp)
 
-	g, err := a.parts.build(ctx, f, true)
+	g, err := a.parts.build(ctx, f, from.parent == nil) // an upgrade has something to lose, as a reload has
 	if err != nil {
 		return nil, err
 	}
 	undo.add(g.Release)
 	g.read = read
 	complete := g.Complete
-	g.Complete = func(ctx context.Context) error { // every socket is bound
-		if a.removePid, err = writePidFile(f.Server.PidFile); err != nil {
-			return err
+	pid := func() (err error) {
+		a.pidFile = f.Server.PidFile
+		if a.removePid, err = writePidFile(a.pidFile); err == nil {
+			undo.add(a.removePid)
 		}
-		undo.add(a.removePid)
+		return err
+	}
+	g.Complete = func(ctx context.Context) error { // every socket is bound
+		if from.parent == nil {
+			if err := pid(); err != nil {
+				return err
+			}
+		}
 		if id != nil {
 			if err := errors.Join(id.own(madeAsRoot(f, doors)...), id.drop()); err != nil {
 				return err
 			}
 		}
-		return complete(ctx)
+		if err := complete(ctx); err != nil {
+			return err
+		}
+		if from.parent == nil {
+			return nil
+		}
+		if err := from.finish(a, g); err != nil {
+			return err
+		}
+		return pid() // the old process's, until the last moment
 	}
 	a.current, a.loaded = g, time.Now()
 	if a.server, err = server.Start(ctx, a.serverOptions(), g.Generation); err != nil {
@@ -228,6 +219,9 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 	addresses := a.doors.addressList()
 	a.mu.Unlock()
 	a.sayServing(g, addresses)
+	if err := from.done(a); err != nil {
+		a.log.Warn("upgrade: the old process is not there to be told", zap.Error(err))
+	}
 	return a, nil
 }
 
@@ -290,6 +284,7 @@ func setThreads(f *config.File) {
 func (a *app) serverOptions() server.Options {
 	m := a.parts.metrics
 	return server.Options{
+		Inherit:     a.inherit,
 		Proxy:       proxy.Options{Metrics: m, Recorder: a.parts.view.recorder, Challenge: a.parts.challenges.HTTPChallenge},
 		Connections: func(listener string) server.Gauge { return m.Connections(listener) },
 		AcceptError: func(listener string, err error, pause time.Duration) {
@@ -359,7 +354,8 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 	cut := false
 	stop := func(at bool) {
 		if now == nil {
-			now = a.beginStop(drained)
+			a.abortUpgrade()
+			now = a.beginStop(drained, false)
 			if !at {
 				return
 			}
@@ -382,6 +378,9 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 			case syscall.SIGUSR1:
 				go a.reopenOnly() // waits for its turn, as reloads do
 				continue
+			case syscall.SIGUSR2:
+				go func() { _, _ = a.upgrade(ctx, "", 0) }() // as a reload
+				continue
 			}
 			a.log.Info("signal", zap.Stringer("signal", s))
 			if cut {
@@ -390,6 +389,10 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 			stop(false)
 		case at := <-a.stops:
 			stop(at)
+		case <-a.handed:
+			if now == nil {
+				now = a.beginLeave(drained)
+			}
 		case <-done:
 			done = nil
 			stop(true)
@@ -415,7 +418,7 @@ func (a *app) end(signals <-chan os.Signal) int {
 		case <-ended:
 			return exitOK
 		case s := <-signals:
-			if s != syscall.SIGHUP && s != syscall.SIGUSR1 {
+			if s != syscall.SIGHUP && s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
 				return exitFailed
 			}
 		}
@@ -445,16 +448,22 @@ func (a *app) endReloads() bool {
 
 // beginStop starts draining and returns what cuts it short. drained is closed
 // when no exchange is left.
-func (a *app) beginStop(drained chan<- struct{}) context.CancelFunc {
+func (a *app) beginStop(drained chan<- struct{}, leave bool) context.CancelFunc {
 	a.mu.Lock()
 	wait := a.current.file.Server.Drain
 	a.mu.Unlock()
-	a.supervisor.stopping()
-	a.log.Info("stopping: no new connections; requests in flight may finish", zap.Duration("drain", wait))
+	end := a.server.Stop
+	if leave {
+		end = a.server.Leave
+		a.log.Info("leaving to the new process; requests in flight may finish", zap.Duration("drain", wait))
+	} else {
+		a.supervisor.stopping()
+		a.log.Info("stopping: no new connections; requests in flight may finish", zap.Duration("drain", wait))
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	go func() { // ends soon after wait, or cancel; loop waits for it
 		defer close(drained)
-		if err := a.server.Stop(ctx); err != nil {
+		if err := end(ctx); err != nil {
 			a.log.Error("stopping", zap.Error(err))
 		}
 	}()
@@ -467,6 +476,7 @@ func (a *app) beginStop(drained chan<- struct{}) context.CancelFunc {
 func (a *app) close(idle bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), adminCloseTime)
 	defer cancel()
+	a.left.Wait()
 	a.admin.Close(ctx)
 	if idle {
 		if err := a.parts.close(); err != nil {

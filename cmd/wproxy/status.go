@@ -30,6 +30,7 @@ type Status struct {
 	Generation uint64           `json:"generation"`  // of the configuration; 1 is the one it started with
 	Loaded     time.Time        `json:"loaded"`      // when that was
 	LastReload *reloadStatus    `json:"last_reload,omitempty"`
+	Upgrade    *upgradeStatus   `json:"upgrade,omitempty"` // from this process: under way, or the last
 	Ready      bool             `json:"ready"`
 	NotReady   []string         `json:"not_ready,omitempty"` // why
 	Goroutines int              `json:"goroutines"`
@@ -132,12 +133,17 @@ func (a *app) status() *Status {
 	a.mu.Lock()
 	g, loaded, last := a.current, a.loaded, a.lastReload
 	addresses := a.doors.addressList()
+	var upgrade *upgradeStatus
+	if a.lastUpgrade != nil {
+		u := *a.lastUpgrade
+		upgrade = &u
+	}
 	a.mu.Unlock()
 	why := a.notReady()
 	st := &Status{
 		Version: versionString(), Go: runtime.Version(), PID: os.Getpid(), Started: a.started,
 		Config: a.source.String(), ConfigHash: g.hash, Generation: g.Snapshot.Generation, Loaded: loaded,
-		Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(),
+		Upgrade: upgrade, Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(),
 		// Lists are never null, whoever reads them.
 		Admin: append([]string{}, addresses...), Listeners: []ListenerStatus{}, Routes: []RouteStatus{},
 		Upstreams: []UpstreamStatus{}, Plugins: []PluginStatus{}, Certificates: g.certificates(),
@@ -247,6 +253,13 @@ func (st *Status) print(w io.Writer) {
 	row("config", fmt.Sprintf("%s, generation %d, loaded %s", st.Config, st.Generation, st.Loaded.Format(time.RFC3339)))
 	if r := st.LastReload; r != nil && !r.OK {
 		row("reload", "refused at "+r.At.Format(time.RFC3339)+": "+firstLine(r.Error))
+	}
+	switch u := st.Upgrade; {
+	case u == nil:
+	case u.Running:
+		row("upgrade", fmt.Sprintf("under way since %s: %s, pid %d", u.At.Format(time.RFC3339), u.Binary, u.PID))
+	case !u.OK:
+		row("upgrade", "failed at "+u.At.Format(time.RFC3339)+": "+firstLine(u.Error))
 	}
 	row("admin", strings.Join(st.Admin, ", "))
 	section := func(head ...any) {

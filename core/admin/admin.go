@@ -19,9 +19,11 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Options of a Server. The functions are called from several goroutines.
@@ -46,6 +48,11 @@ type Options struct {
 	// Drain keeps requests from one server of an upstream, or lets them come again. It
 	// returns what changed, which may be nothing.
 	Drain func(upstream, server string, on bool) (changes []string, err error)
+
+	// Upgrade hands over to another process, started from the file binary, "": from this
+	// one's own, that has limit to come to serve, 0: the usual time. It returns what to tell
+	// the caller, or why everything stays as it was. nil: it cannot.
+	Upgrade func(ctx context.Context, binary string, limit time.Duration) (changes []string, err error)
 
 	// Stop asks for an end: graceful, or now. It does not wait.
 	Stop func(now bool)
@@ -183,6 +190,7 @@ func (s *Server) routes(o *door) http.Handler {
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.o.Status()) })
 	m.HandleFunc("POST /reload", s.reload)
 	m.HandleFunc("POST /stop", s.stop)
+	m.HandleFunc("POST /upgrade", o.private(s.upgrade))
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/drain", s.drain(true))
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/ready", s.drain(false))
 	m.HandleFunc("POST /purge", s.purge)
@@ -209,6 +217,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 /debug/pprof/  profiles (as POST: on the unix socket, or with a token)
 POST /reload   read the configuration again
 POST /stop     drain and end; ?now=1: end
+POST /upgrade  hand over to a new process (on the unix socket)
 POST /upstreams/NAME/servers/ADDRESS/drain  (or ready) keep requests from a server
 POST /purge    remove from caches: ?url=, ?prefix= or ?tag=
 `)
@@ -230,6 +239,41 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, http.StatusOK, Reply{OK: true, Changes: changes})
+}
+
+// upgrade hands over; ?binary= is a path, ?timeout= milliseconds.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	var limit time.Duration
+	if t := q.Get("timeout"); t != "" {
+		ms, err := strconv.Atoi(t)
+		if err != nil || ms <= 0 {
+			reply(w, http.StatusBadRequest, Reply{Error: "?timeout= wants milliseconds"})
+			return
+		}
+		limit = time.Duration(ms) * time.Millisecond
+	}
+	if s.o.Upgrade == nil {
+		reply(w, http.StatusNotImplemented, Reply{Error: "it cannot hand over"})
+		return
+	}
+	changes, err := s.o.Upgrade(context.WithoutCancel(r.Context()), q.Get("binary"), limit) // as a reload
+	if err != nil {
+		reply(w, http.StatusUnprocessableEntity, Reply{Error: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, Reply{OK: true, Changes: changes})
+}
+
+// private answers on private doors alone: it is for what runs programs on this machine.
+func (o *door) private(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !o.settings.Load().Private {
+			text(w, http.StatusForbidden, "only on the unix socket\n")
+			return
+		}
+		next(w, r)
+	}
 }
 
 // drain and ready are about one server. Slashes in its address are written %2F.

@@ -53,6 +53,12 @@ func newRig(t *testing.T) *rig {
 			return []string{fmt.Sprint(server, " ", on)}, nil
 		},
 		Stop: func(now bool) { r.stops <- now },
+		Upgrade: func(_ context.Context, binary string, limit time.Duration) ([]string, error) {
+			if binary == "bad" {
+				return nil, errors.New("it is bad")
+			}
+			return []string{fmt.Sprint(binary, " ", limit)}, nil
+		},
 	})
 	t.Cleanup(func() { r.Close(context.Background()) })
 	return r

@@ -22,6 +22,7 @@ type Server struct {
 	streams  sync.Pool // of *serverStream
 	date     dateCache
 	draining atomic.Bool
+	leaving  atomic.Bool // see Leave
 
 	mu   sync.Mutex
 	head *serverConn // list of the open connections; guarded by mu
@@ -72,6 +73,7 @@ func (s *Server) serveRequests(c *serverConn) []byte {
 // not wait.
 func (s *Server) Drain() {
 	s.draining.Store(true)
+	s.leaving.Store(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := s.head; c != nil; c = c.next {
@@ -79,6 +81,16 @@ func (s *Server) Drain() {
 			_ = c.nc.Close() // awaitRequest returns
 		}
 	}
+}
+
+// Leave is a Drain that costs no client a request: idle connections stay until their next
+// request, which is answered with "connection: close", or until Drain. A connection that
+// is closed the moment that its client uses it again would be a request that failed, and
+// one that no client may send again unless it is idempotent (RFC 9112 9.3.1, 9.6). It is for
+// an end that is in no hurry, since somebody else serves already.
+func (s *Server) Leave() {
+	s.leaving.Store(true)
+	s.draining.Store(true)
 }
 
 // States of a serverConn, for Drain.
@@ -155,14 +167,14 @@ func (c *serverConn) awaitRequest() bool {
 	c.release()
 	c.size = headBuffer
 	wait := c.s.o.Idle
-	if c.s.draining.Load() {
+	if c.s.draining.Load() && !c.s.leaving.Load() {
 		if c.served {
 			return false
 		}
 		wait = min(wait, c.s.o.HeaderTime)
 	} else {
 		c.state.Store(connIdle)
-		if c.s.draining.Load() && c.state.CompareAndSwap(connIdle, connClosing) {
+		if c.s.draining.Load() && !c.s.leaving.Load() && c.state.CompareAndSwap(connIdle, connClosing) {
 			return false
 		}
 	}

@@ -369,6 +369,78 @@ func TestDrainServer(t *testing.T) {
 	})
 }
 
+// TestLeaveServer: who rests is served once more and told to leave; whoever has begun is, too.
+func TestLeaveServer(t *testing.T) {
+	leaves := func(t *testing.T, k *talk) {
+		t.Helper()
+		if res, body := k.receive(); res.StatusCode != 200 || body != "ok" || !res.Close {
+			t.Errorf("got %d %q, close %v", res.StatusCode, body, res.Close)
+		}
+		if err := k.closed(); !errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want EOF", err)
+		}
+	}
+	bubble(t, "idle", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{Idle: time.Minute}, handle(ok))
+		k.send(getA)
+		k.receive()
+		synctest.Wait()
+		k.s.Leave()
+		time.Sleep(59 * time.Second)
+		k.send(getA)
+		leaves(t, k)
+	})
+	bubble(t, "new", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, handle(ok))
+		k.s.Leave()
+		k.send(getA)
+		leaves(t, k)
+	})
+	bubble(t, "idle for too long", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{Idle: time.Minute}, handle(ok))
+		k.send(getA)
+		k.receive()
+		k.s.Leave()
+		start := time.Now()
+		if err := k.closed(); !errors.Is(err, io.EOF) || time.Since(start) != time.Minute {
+			t.Errorf("got %v after %v, want EOF after a minute", err, time.Since(start))
+		}
+	})
+	bubble(t, "until Drain", func(t *testing.T) {
+		k := startTalk(t, h1.ServerOptions{}, handle(ok))
+		k.send(getA)
+		k.receive()
+		k.s.Leave()
+		synctest.Wait()
+		k.s.Drain()
+		synctest.Wait()
+		select {
+		case <-k.served:
+		default:
+			t.Error("an idle connection was not closed at once")
+		}
+	})
+	bubble(t, "after an answer that said nothing of it", func(t *testing.T) {
+		release := make(chan struct{})
+		k := startTalk(t, h1.ServerOptions{}, func(_ context.Context, c exchange.Client) {
+			_ = c.Feed(&exchangetest.Recorder[*exchange.Request]{})
+			_ = c.Head(&exchange.Response{Status: 200, Length: 2}, false)
+			_ = c.Data(nil, false) // written
+			<-release
+			_ = c.Data([]byte("ok"), true)
+		})
+		k.send(getA)
+		synctest.Wait()
+		k.s.Leave()
+		close(release)
+		if res, _ := k.receive(); res.Close {
+			t.Error("it says so after all")
+		}
+		k.send(getA)
+		leaves(t, k)
+	})
+}
+
 // TestNoLineBreaks: a field with a line break cannot be written.
 func TestNoLineBreaks(t *testing.T) {
 	for _, f := range []exchange.Field{

@@ -89,6 +89,7 @@ type Monitor struct {
 	settings Settings
 	servers  map[string]*Server
 	drained  map[string]time.Time // servers that were found and are lost, since when they are drained
+	carried  map[string]Carried   // what another process knew of servers that are not attached yet
 	cluster  *upstream.Cluster    // that serves
 	members  int
 	counts   map[int]count // of members, by tier
@@ -122,6 +123,7 @@ func (m *Monitor) Attach(e *upstream.Endpoint, startUp bool) {
 		s.drainedAt, s.drained = m.drained[e.Name]
 		delete(m.drained, e.Name)
 		m.servers[e.Name] = s
+		m.adoptLocked(s, now)
 	}
 	s.endpoints = append(s.endpoints, e)
 	e.Join(&m.changes)
@@ -164,7 +166,8 @@ func (m *Monitor) forgetLocked(s *Server) {
 func (m *Monitor) Serve(settings Settings, c *upstream.Cluster) {
 	m.mu.Lock()
 	now := m.now()
-	other := settings.Key != m.settings.Key
+	other := settings.Key != m.settings.Key ||
+		m.cluster == nil && settings.Check == nil // what another process has found (Adopt) has nobody to contradict it
 	m.settings, m.cluster = settings, c
 	if !settings.Found {
 		clear(m.drained)

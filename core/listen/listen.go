@@ -34,6 +34,12 @@ type Options struct {
 	// machine, port 0 any free port) or "unix:/path".
 	Address string
 
+	// Socket, if set, is bound already, to Address or what stands for it: it was inherited
+	// from another process. It is the Listener's from then on. With Foreign the file of a
+	// unix socket is not removed at the end: it is a service manager's.
+	Socket  net.Listener
+	Foreign bool
+
 	// Connections is the most that are open at once. At the cap the listener
 	// stops accepting and newcomers wait in the kernel's backlog, as with
 	// HAProxy's maxconn. 0: DefaultConnections; negative: no cap.
@@ -110,6 +116,9 @@ type conn struct {
 // Listen binds the socket; connections queue up in the kernel until Start. The
 // error names listener and address.
 func Listen(ctx context.Context, o Options) (*Listener, error) {
+	if o.Socket != nil {
+		return newListener(ctx, o, o.Socket), nil
+	}
 	ln, err := bind(ctx, o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: cannot listen on %s: %w", o.Name, o.Address, cause(err))
@@ -172,7 +181,37 @@ func (l *Listener) Start() {
 		return
 	}
 	l.started = true
+	if l.o.Socket != nil && !l.o.Foreign {
+		l.ownFile(true) // from now on; whoever gives up before leaves it to who was there
+	}
 	l.loop.Go(l.accept) // ended by Close; Close waits
+}
+
+// File returns a copy of the socket, for another process. Connections can be accepted by
+// both.
+func (l *Listener) File() (*os.File, error) {
+	f, ok := l.ln.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return f.File()
+}
+
+// Foreign returns Options.Foreign.
+func (l *Listener) Foreign() bool { return l.o.Foreign }
+
+// Leave is Close for a socket that another process has a copy of: the file of a unix
+// socket stays.
+func (l *Listener) Leave() error {
+	l.ownFile(false)
+	return l.Close()
+}
+
+// ownFile says whether Close removes the file of a unix socket.
+func (l *Listener) ownFile(ours bool) {
+	if u, ok := l.ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(ours)
+	}
 }
 
 // Addr returns the address that the socket is bound to.

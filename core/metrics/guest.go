@@ -35,7 +35,9 @@ type GuestMetric struct {
 	hist   prometheus.Histogram // only of a Histogram
 
 	value atomic.Int64 // of a Counter (never negative) or Gauge
-	sum   atomic.Uint64
+
+	recorded atomic.Bool // a Gauge that was set, as opposed to counted up and down
+	sum      atomic.Uint64
 }
 
 // Add adds to a counter or gauge. A counter does not go down: a negative n is
@@ -52,6 +54,9 @@ func (g *GuestMetric) Record(v uint64) {
 	switch g.kind {
 	case Gauge:
 		g.value.Store(int64(min(v, math.MaxInt64))) //nolint:gosec // bounded in the line
+		if !g.recorded.Load() {                     // a store would take the cache line from the others
+			g.recorded.Store(true)
+		}
 	case Histogram:
 		g.hist.Observe(float64(v))
 		g.sum.Add(1)

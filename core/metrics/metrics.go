@@ -44,6 +44,7 @@ type Metrics struct {
 	certificates     *prometheus.GaugeVec
 	generation       prometheus.Gauge
 	reloadOK         prometheus.Gauge
+	upgrades         *prometheus.CounterVec
 	accessDropped    prometheus.Counter
 	logDropped       prometheus.Counter
 	traceSpans       *prometheus.CounterVec
@@ -126,6 +127,9 @@ func New() *Metrics {
 		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wproxy_config_last_reload_ok", Help: "1 if the last attempt to load a configuration succeeded.",
 		}),
+		upgrades: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wproxy_upgrades_total", Help: "Handovers to another process, by outcome: done is counted by the process that took over.",
+		}, []string{"outcome"}),
 		accessDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "wproxy_access_log_dropped_total", Help: "Lines of the access log that are lost: not writable, or nobody read them in time.",
 		}),
@@ -142,7 +146,7 @@ func New() *Metrics {
 	m.registry.MustRegister(
 		m.requests, m.requestSeconds, m.grpc, m.tunnels, m.upstreamSeconds, m.refused, m.retries, m.upstreamFailures, m.mirrored, m.faults,
 		m.connections, m.connsRefused, m.handshakes, m.certificates,
-		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK,
+		m.pluginTraps, m.pluginFuel, m.pluginMemory, m.pluginInstances, m.pluginSeconds, m.pluginCallouts, m.generation, m.reloadOK, m.upgrades,
 		m.accessDropped, m.logDropped, m.traceSpans, m.guests,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -179,6 +183,15 @@ func (m *Metrics) SetReload(ok bool) {
 	} else {
 		m.reloadOK.Set(0)
 	}
+}
+
+// Upgrade counts a handover to this process, done, or one from it that has failed.
+func (m *Metrics) Upgrade(done bool) {
+	outcome := "failed"
+	if done {
+		outcome = "done"
+	}
+	m.upgrades.WithLabelValues(outcome).Inc()
 }
 
 // AccessDropped counts lines that the access log lost.

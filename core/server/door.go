@@ -127,6 +127,14 @@ func (c *codec) drain() {
 	c.h2.Drain()
 }
 
+// leave tells every codec to finish, without hurry.
+func (d *door) leave() {
+	for _, c := range d.codecs() {
+		c.h1.Leave()
+		c.h2.Drain() // says so first, and serves what is on its way
+	}
+}
+
 // drain tells every codec to finish.
 func (d *door) drain() {
 	for _, c := range d.codecs() {
@@ -256,7 +264,13 @@ func (s *Server) explain(err error, l Listener) error {
 func (s *Server) bind(ctx context.Context, l Listener) (*door, error) {
 	d := &door{server: s, address: l.Address}
 	var err error
+	var socket net.Listener
+	foreign := false
+	if s.o.Inherit != nil {
+		socket, foreign = s.o.Inherit(ctx, l.Name, l.Address)
+	}
 	d.listener, err = listen.Listen(ctx, listen.Options{
+		Socket: socket, Foreign: foreign,
 		Name: l.Name, Address: l.Address, Connections: l.Connections, Serve: d.serve,
 		NextID: func() uint64 { return s.connections.Add(1) },
 		AcceptError: func(err error, pause time.Duration) {

@@ -3,6 +3,9 @@ package server
 import "time"
 
 const (
+	// restTime is how long connections that rest may take to end when they are closed.
+	restTime = 100 * time.Millisecond
+
 	// hangUpTime is how long an exchange that is cut short may take to notice
 	// that nobody waits for it any more, before its socket is closed.
 	hangUpTime = 500 * time.Millisecond

@@ -13,8 +13,10 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -40,6 +42,10 @@ type Options struct {
 	// is called when a configuration begins to serve, and what it returned is
 	// used for as long as connections are open that came in then. Required.
 	Connections func(listener string) Gauge
+
+	// Inherit, if set, returns the socket that a listener is to have, if the process was
+	// started with it, else nil; foreign as in listen.Options.
+	Inherit func(ctx context.Context, name, address string) (socket net.Listener, foreign bool)
 
 	// AcceptError is told about each failed accept, and how long the listener
 	// pauses because of it. Required.
@@ -227,7 +233,14 @@ func (s *Server) bindAll(ctx context.Context, ls []Listener) (*change, error) {
 // is done, reset the rest, release the generations. It returns when all of that
 // has happened; called again it waits for the first. Should an exchange not end
 // even then, which would be a bug, Stop returns ErrStuck and releases no more.
-func (s *Server) Stop(ctx context.Context) error {
+func (s *Server) Stop(ctx context.Context) error { return s.stop(ctx, false) }
+
+// Leave is Stop for a server whose sockets another process has: clients are sent there one
+// by one, and none is hung up on that has done nothing but wait (h1.Server.Leave), until ctx
+// is done.
+func (s *Server) Leave(ctx context.Context) error { return s.stop(ctx, true) }
+
+func (s *Server) stop(ctx context.Context, leave bool) error {
 	s.mu.Lock()
 	if s.draining {
 		s.mu.Unlock()
@@ -241,12 +254,27 @@ func (s *Server) Stop(ctx context.Context) error {
 	defer close(s.stopped)
 
 	for _, d := range doors {
+		if leave {
+			_ = d.listener.Leave() // as below
+			continue
+		}
 		_ = d.listener.Close() // the socket is gone either way
 	}
 	for _, d := range doors {
-		d.drain()
+		if leave {
+			d.leave()
+		} else {
+			d.drain()
+		}
 	}
-	if wait(ctx, doors) != nil {
+	late := wait(ctx, doors) != nil
+	if late && leave { // what rests is nothing to be told of
+		for _, d := range doors {
+			d.drain()
+		}
+		late = waitFor(restTime, doors) != nil
+	}
+	if late {
 		s.cut(doors)
 		for _, d := range doors {
 			d.listener.HangUp()
@@ -313,6 +341,38 @@ func waitFor(d time.Duration, doors []*door) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return wait(ctx, doors)
+}
+
+// A Socket is a listener's socket, for another process.
+type Socket struct {
+	Name, Address string // of the listener, as configured
+	Foreign       bool   // as in listen.Options
+	File          *os.File
+}
+
+// Sockets returns copies of the sockets of all listeners that accept. The files are the
+// caller's to close.
+func (s *Server) Sockets() (all []Socket, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() {
+		if err != nil {
+			for _, o := range all {
+				_ = o.File.Close() // a copy
+			}
+		}
+	}()
+	if s.draining {
+		return nil, ErrDraining
+	}
+	for _, d := range s.doors {
+		f, err := d.listener.File()
+		if err != nil {
+			return all, fmt.Errorf("listener %q: %w", d.codec.Load().name, err)
+		}
+		all = append(all, Socket{Name: d.codec.Load().name, Address: d.address, Foreign: d.listener.Foreign(), File: f})
+	}
+	return all, nil
 }
 
 // Draining reports whether Stop was called.

@@ -487,6 +487,58 @@ func TestGenerationEnds(t *testing.T) {
 	eventually(t, "the first is released", func() bool { return m.released.Load() == 3 })
 }
 
+// TestLeave: whoever rests is served once more, and what rests to the end is closed without
+// being told of. The copies of sockets accept on.
+func TestLeave(t *testing.T) {
+	m := newMaker()
+	s := m.start(t, m.generation(t, "one", nil, "a=127.0.0.1:0"))
+	addr := address(t, s, "a")
+	sockets, err := s.Sockets()
+	if err != nil || len(sockets) != 1 || sockets[0].Name != "a" || sockets[0].Address != "127.0.0.1:0" || sockets[0].Foreign {
+		t.Fatalf("got %+v, %v", sockets, err)
+	}
+	defer sockets[0].File.Close()
+	rests, leaves := dial(t, addr), dial(t, addr)
+	for _, c := range []*client{rests, leaves} {
+		if keep := c.get(t, "one"); !keep {
+			t.Fatal("not kept")
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error)
+	go func() { stopped <- s.Leave(ctx) }() // ends with ctx
+	for !s.Draining() {
+		time.Sleep(time.Millisecond)
+	}
+	if keep := leaves.get(t, "one"); keep {
+		t.Error("it is not told to leave")
+	}
+	if _, err := s.Sockets(); !errors.Is(err, server.ErrDraining) {
+		t.Errorf("Sockets: %v", err)
+	}
+	next, err := net.FileListener(sockets[0].File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	go func() { _, _ = net.Dial("tcp", addr) }() // ends with next
+	if c, err := next.Accept(); err != nil {
+		t.Errorf("the copy of the socket: %v", err)
+	} else {
+		_ = c.Close()
+	}
+	cancel()
+	if _, err := rests.r.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("what rests to the end: got %v, want its end", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if n := m.released.Load(); n != 1 {
+		t.Errorf("released %d times", n)
+	}
+}
+
 func TestStopWaits(t *testing.T) {
 	m, g := newMaker(), newGate()
 	s := m.start(t, m.generation(t, "one", []filter.Factory{g}, "a=127.0.0.1:0"))
