@@ -90,6 +90,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	useLog()
 	a.parts.host.SetLogLevel(guestLevel(f.Log.Level))
 	setThreads(f)
+	a.parts.objects.Limit(int64(f.Server.Objects))
 	a.mu.Lock()
 	old := a.current
 	a.current, a.loaded = g, time.Now()

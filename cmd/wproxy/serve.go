@@ -216,6 +216,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 		}
 		return complete(ctx)
 	}
+	a.parts.objects.Limit(int64(f.Server.Objects))
 	a.current, a.loaded = g, time.Now()
 	if a.server, err = server.Start(ctx, a.serverOptions(), g.Generation); err != nil {
 		return nil, err
