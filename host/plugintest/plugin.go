@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/core/objects"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
 )
@@ -37,6 +38,10 @@ type Options struct {
 	// Grants is what the plugin may use, as the key grant has it; nil: log, metrics
 	// and shared-data. "call:NAME" makes an upstream of that name; see Callouts.
 	Grants []string
+
+	// Objects is the most bytes of the messages that plugins store; 0: 64 MiB. It is that of
+	// the plugin that a test is run with.
+	Objects int64
 
 	Memory    int64 // bytes; 0: the host's default
 	Instances int   // VMs; 0: one
@@ -106,7 +111,7 @@ func (p *Plugin) configure() error {
 		return err
 	}
 	p.factory = wasmfilter.New(p.root, wasmfilter.Options{
-		OnError: p.o.OnError, BodyBuffer: p.o.BodyBuffer, Pause: p.o.Pause,
+		OnError: p.o.OnError, BodyBuffer: p.o.BodyBuffer, Pause: p.o.Pause, Objects: p.sink.objects,
 	})
 	return nil
 }
@@ -230,6 +235,9 @@ type sink struct {
 	logs    []host.LogEntry
 	metrics map[string]*metric
 	closers []func()
+
+	objects   *objects.Store
+	refreshes []*Stream // that nobody has asked for
 }
 
 func (s *sink) log(e host.LogEntry) {
