@@ -43,8 +43,9 @@ type Options struct {
 	// the plugin that a test is run with.
 	Objects int64
 
-	Memory    int64 // bytes; 0: the host's default
-	Instances int   // VMs; 0: one
+	Memory    int64         // bytes; 0: the host's default
+	Instances int           // VMs; 0: one
+	CPU       time.Duration // work of one callback; 0: the host's default
 	LogLevel  abi.LogLevel
 
 	OnError      wasmfilter.OnError
@@ -88,7 +89,7 @@ func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin,
 	s.calls.know(o.Grants)
 	hp, err := h.Load(t.Context(), wasm, host.PluginOptions{
 		Name: o.Name, VMID: o.VMID, RootID: o.RootID, VMConfig: o.VMConfig, Env: o.Env,
-		Grants: o.Grants, LogLevel: o.LogLevel, Memory: o.Memory, Instances: o.Instances, HeadersPause: o.HeadersPause,
+		Grants: o.Grants, LogLevel: o.LogLevel, Memory: o.Memory, CPU: o.CPU, Instances: o.Instances, HeadersPause: o.HeadersPause,
 	})
 	if err != nil {
 		return nil, err
