@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 // A feature is what a proxy is asked to do beyond keep-alive on both sides and
 // x-forwarded-for, which all do always.
 type feature uint16
@@ -51,16 +53,16 @@ type variant struct {
 
 // label names v in the report.
 func (v variant) label() string {
-	s := v.proxy
+	names := []string{v.proxy}
 	for _, f := range []struct {
 		feat feature
 		name string
 	}{{withPolicies, "policies"}, {withCache, "cache"}, {withHeaders, "headers"}, {withLimit, "limit"}, {withMisses, "cache misses"}, {withBreaker, "breaker"}} {
 		if v.feat&f.feat != 0 {
-			s += "+" + f.name
+			names = append(names, f.name)
 		}
 	}
-	return s
+	return strings.Join(names, "+")
 }
 
 // scenarios are all that bench can measure, in the order of the report.
@@ -81,7 +83,10 @@ func scenarios() []scenario {
 		{
 			name: "plugins-1k", title: "GET 1 KiB, each of wproxy's plugins, and all four",
 			load: kib1, extra: []variant{
-				{"wproxy", withHeaders}, {"wproxy", withLimit}, {"wproxy", withMisses}, {"wproxy", withBreaker},
+				{"wproxy", withHeaders},
+				{"wproxy", withLimit},
+				{"wproxy", withMisses},
+				{"wproxy", withBreaker},
 				{"wproxy", withHeaders | withLimit | withMisses | withBreaker},
 			},
 		},

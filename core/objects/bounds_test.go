@@ -29,7 +29,7 @@ func heldBytes(f func() any) (n int64, kept any) {
 // TestMemoryIsCounted: what objects of many shapes take of the heap is what a store says that it
 // holds, or less.
 func TestMemoryIsCounted(t *testing.T) {
-	const n = 4000
+	const n = 1000
 	for name, put := range map[string]func(s *objects.Space, i int){
 		"records": func(s *objects.Space, i int) {
 			s.Put(fmt.Sprintf("http://example.com/%d\nroute", i), objects.Record{Meta: make([]byte, 40)}, nil)
@@ -72,7 +72,7 @@ func TestMemoryIsCounted(t *testing.T) {
 // TestEvictionIsBounded: where everything is read again and again one call for room does not look
 // at everything.
 func TestEvictionIsBounded(t *testing.T) {
-	const n = 50_000
+	const n = 10_000
 	looks := 0
 	far := time.Unix(1<<40, 0)
 	store := objects.New(objects.Options{Bytes: 1 << 30, Now: func() time.Time { looks++; return time.Unix(1000, 0) }})

@@ -7,7 +7,7 @@ package adapter
 
 // sprintf is Sprintf, as far as the SDK's own messages need it: %s, %d and %v of texts, errors
 // and whole numbers.
-func sprintf(format string, args []interface{}) string {
+func sprintf(format string, args []any) string {
 	var out []byte
 	for i := 0; i < len(format); i++ {
 		if format[i] != '%' || i+1 == len(format) || len(args) == 0 {
@@ -21,7 +21,7 @@ func sprintf(format string, args []interface{}) string {
 	return string(out)
 }
 
-func appendValue(out []byte, v interface{}) []byte {
+func appendValue(out []byte, v any) []byte {
 	switch v := v.(type) {
 	case string:
 		return append(out, v...)
