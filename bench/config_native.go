@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -16,19 +17,7 @@ func configureWproxy(s setup) (map[string]string, []string) {
 	if s.feat&withLog != 0 {
 		access = s.file("access.log")
 	}
-	use, plugins := "", ""
-	if s.feat&withPolicies != 0 {
-		use = `use = ["headers", "limit"]`
-		plugins = `
-[plugins.headers]
-wasm = "builtin:securityheaders"
-config = { preset = "strict" }
-
-[plugins.limit]
-wasm = "builtin:ratelimit"
-config = { rate = "1000000/s", burst = 1000000, key = "client-ip" }
-`
-	}
+	use, plugins := wproxyPlugins(s.feat)
 	tls := ""
 	if s.feat&withTLS != 0 {
 		tls = fmt.Sprintf("tls = { min = \"1.3\", certs = [{ cert = %[1]q, key = %[1]q }] }\n", s.file("tls.pem"))
@@ -112,12 +101,14 @@ func configureNginx(s setup) (map[string]string, []string) {
 		}
 		policies = b.String()
 	}
+	cache, cached := nginxCache(s)
 	listen, tls := "backlog=4096", ""
 	if s.feat&withTLS != 0 {
 		listen = "ssl http2 " + listen
 		tls = fmt.Sprintf("ssl_protocols TLSv1.3; ssl_certificate %[1]s; ssl_certificate_key %[1]s; ssl_session_tickets on;", s.file("tls.pem"))
 	}
 	return nginxFrame(s, fmt.Sprintf(`
+    %s
     %s
     %s
     upstream origin {
@@ -135,9 +126,9 @@ func configureNginx(s setup) (map[string]string, []string) {
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_max_temp_file_size 0;
+            %s
         }
-    }`, access, zone, s.origin, s.address, listen, tls, policies))
+    }`, access, zone, cache, s.origin, s.address, listen, tls, policies, cmp.Or(cached, "proxy_max_temp_file_size 0;")))
 }
 
 // policyHeaders are what the strict preset of wproxy's securityheaders sends

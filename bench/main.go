@@ -122,6 +122,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	rep := b.runAll(ctx)
+	_ = os.RemoveAll(nginxCacheDir) // in memory, which somebody may want
 	rep.machine = describeMachine(ctx, b.all)
 	text := rep.markdown()
 	name := filepath.Join(o.dir, "RESULTS.md")

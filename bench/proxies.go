@@ -19,6 +19,7 @@ type proxy struct {
 	binary  string   // looked up on PATH, or a path
 	version []string // arguments that make it print its version
 	native  bool     // whether configure knows withPolicies and withTLS
+	caches  caching  // whether it knows withCache
 
 	// configure returns the files to write (name in the setup's directory to
 	// content) and how to run the program.
@@ -28,6 +29,15 @@ type proxy struct {
 	path    string // of the program, once found
 	release string // what it printed about its version, first line
 }
+
+// A caching is what a proxy has to do with withCache.
+type caching uint8
+
+const (
+	noCache caching = iota
+	alsoCaches
+	onlyCaches // it runs in no other scenario
+)
 
 // A setup is where and how one proxy runs.
 type setup struct {
@@ -46,12 +56,13 @@ func (s setup) file(name string) string { return filepath.Join(s.dir, name) }
 func proxies(wproxy string) []*proxy {
 	one := []string{"GOMAXPROCS=1"}
 	return []*proxy{
-		{name: "wproxy", binary: wproxy, version: []string{"version"}, native: true, configure: configureWproxy, env: one},
-		{name: "nginx", binary: "nginx", version: []string{"-v"}, native: true, configure: configureNginx},
+		{name: "wproxy", binary: wproxy, version: []string{"version"}, native: true, caches: alsoCaches, configure: configureWproxy, env: one},
+		{name: "nginx", binary: "nginx", version: []string{"-v"}, native: true, caches: alsoCaches, configure: configureNginx},
 		{name: "haproxy", binary: "haproxy", version: []string{"-v"}, native: true, configure: configureHAProxy},
 		{name: "caddy", binary: "caddy", version: []string{"version"}, configure: configureCaddy, env: one},
 		{name: "traefik", binary: "traefik", version: []string{"version"}, configure: configureTraefik, env: one},
 		{name: "envoy", binary: "envoy", version: []string{"--version"}, configure: configureEnvoy},
+		{name: "varnish", binary: "varnishd", version: []string{"-V"}, caches: onlyCaches, configure: configureVarnish},
 	}
 }
 
@@ -60,6 +71,9 @@ func (p *proxy) find(ctx context.Context) error {
 	path, err := exec.LookPath(p.binary)
 	if err != nil && p.name == "nginx" {
 		path, err = exec.LookPath("/usr/sbin/nginx") // not on every user's PATH
+	}
+	if err != nil && p.name == "varnish" {
+		path, err = exec.LookPath("/usr/sbin/varnishd")
 	}
 	if err != nil && p.name == "haproxy" {
 		path, err = exec.LookPath("/usr/sbin/haproxy")

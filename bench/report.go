@@ -87,8 +87,8 @@ x-request-id and keeps its metrics. Buffers and all else are as shipped.
 }
 
 // loadTable writes the table of a scenario under load. The yardstick is nginx
-// doing the same; where wproxy runs with and without policies, the price of
-// the policies is a second ratio.
+// doing the same; where wproxy runs with and without plugins, the price of
+// the plugins is a second ratio.
 func loadTable(b *strings.Builder, g group) {
 	find := func(v variant) *result {
 		i := slices.IndexFunc(g.results, func(r *result) bool { return r.variant == v })
@@ -99,8 +99,8 @@ func loadTable(b *strings.Builder, g group) {
 	}
 	nginx := find(variant{"nginx", g.feat})
 	var plain *result
-	if g.feat&withPolicies != 0 {
-		plain = find(variant{"wproxy", g.feat &^ withPolicies})
+	if one := find(variant{"wproxy", g.feat &^ withPolicies}); slices.ContainsFunc(g.results, func(r *result) bool { return one != nil && r.proxy == "wproxy" && r != one }) {
+		plain = one
 	}
 	b.WriteString("| proxy | requests/s | CPU µs/request | ratio to nginx")
 	if plain != nil {

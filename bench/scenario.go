@@ -1,8 +1,10 @@
 package main
 
+import "strings"
+
 // A feature is what a proxy is asked to do beyond keep-alive on both sides and
 // x-forwarded-for, which all do always.
-type feature uint8
+type feature uint16
 
 const (
 	// withLog writes an access log line per request to a file.
@@ -12,6 +14,14 @@ const (
 	withPolicies
 	// withTLS speaks TLS 1.3 to clients, and HTTP/2 to those that ask for it.
 	withTLS
+	// withCache serves what the origin has said before.
+	withCache
+	// withHeaders, withLimit, withMisses and withBreaker use one of wproxy's plugins; the cache
+	// finds nothing that it may store.
+	withHeaders
+	withLimit
+	withMisses
+	withBreaker
 )
 
 // A kind says how a scenario is measured.
@@ -43,11 +53,16 @@ type variant struct {
 
 // label names v in the report.
 func (v variant) label() string {
-	s := v.proxy
-	if v.feat&withPolicies != 0 {
-		s += "+policies"
+	names := []string{v.proxy}
+	for _, f := range []struct {
+		feat feature
+		name string
+	}{{withPolicies, "policies"}, {withCache, "cache"}, {withHeaders, "headers"}, {withLimit, "limit"}, {withMisses, "cache misses"}, {withBreaker, "breaker"}} {
+		if v.feat&f.feat != 0 {
+			names = append(names, f.name)
+		}
 	}
-	return s
+	return strings.Join(names, "+")
 }
 
 // scenarios are all that bench can measure, in the order of the report.
@@ -65,6 +80,18 @@ func scenarios() []scenario {
 			name: "h1-1k-policies", title: "GET 1 KiB, security headers and rate limit (wproxy: as wasm plugins)",
 			load: kib1, feat: withPolicies, extra: []variant{{proxy: "wproxy"}, {proxy: "nginx"}},
 		},
+		{
+			name: "plugins-1k", title: "GET 1 KiB, each of wproxy's plugins, and all four",
+			load: kib1, extra: []variant{
+				{"wproxy", withHeaders},
+				{"wproxy", withLimit},
+				{"wproxy", withMisses},
+				{"wproxy", withBreaker},
+				{"wproxy", withHeaders | withLimit | withMisses | withBreaker},
+			},
+		},
+		{name: "cache-1k", title: "GET 1 KiB from a cache (nginx: proxy_cache on tmpfs, sendfile)", load: kib1, feat: withCache},
+		{name: "cache-64k", title: "GET 64 KiB from a cache (nginx: proxy_cache on tmpfs, sendfile)", load: load{path: "/64k"}, feat: withCache},
 		{name: "h1-1k-tls", title: "GET 1 KiB, keep-alive, TLS 1.3", load: kib1, feat: withTLS},
 		{name: "h1-64k-tls", title: "GET 64 KiB, keep-alive, TLS 1.3", load: load{path: "/64k"}, feat: withTLS},
 		{name: "h2-1k-tls", title: "GET 1 KiB, HTTP/2 over TLS 1.3", load: load{path: "/1k", h2: true}, feat: withTLS},
@@ -85,6 +112,9 @@ func (s scenario) variants(proxies []*proxy) []variant {
 	has := make(map[string]bool)
 	for _, p := range proxies {
 		has[p.name] = true
+		if cache := s.feat&withCache != 0; cache && p.caches == noCache || !cache && p.caches == onlyCaches {
+			continue
+		}
 		if s.feat&(withPolicies|withTLS) == 0 || p.native {
 			vs = append(vs, variant{proxy: p.name, feat: s.feat})
 		}

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	liveStart  = 2 * time.Minute         // for a proxy to start with all its guests
+	liveStart  = 6 * time.Minute         // for a proxy to start with all its guests: V8 takes seconds for one of 2.5 MB
 	liveHold   = 1500 * time.Millisecond // an exchange of which nothing came in this time is held
 	liveSettle = 2500 * time.Millisecond // for what comes after the last exchange, such as ticks
 	liveBatch  = 60                      // guests that one proxy runs at a time

@@ -149,6 +149,7 @@ func TestCache(t *testing.T) {
 	t.Run("serve", func(t *testing.T) { testCacheServe(t, o, client(t)) })
 	t.Run("collapse", func(t *testing.T) { testCacheCollapse(t, o, client(t)) })
 	t.Run("fill", func(t *testing.T) { testCacheFill(t, o, client(t), in) })
+	t.Run("large", func(t *testing.T) { testCacheLarge(t, o, client(t)) })
 	t.Run("refresh", func(t *testing.T) { testCacheRefresh(t, o, client(t)) })
 	t.Run("purge", func(t *testing.T) { testCachePurge(t, o, client(t), in) })
 	t.Run("log", func(t *testing.T) {
@@ -209,6 +210,11 @@ func testCachePoison(t *testing.T, o *cacheOrigin, c *cacheClient) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Cache-Control", "max-age=600")
 		fmt.Fprintf(w, "%s %s %s %s %s", r.Host, r.URL.RequestURI(), r.Header.Get("X-Original-Url"), r.Header.Get("X-Http-Method-Override"), body)
+		for _, name := range []string{"X-Host", "X-Forwarded-Scheme", "X-Forwarded-Host", "X-Forwarded-Port", "X_forwarded_host", "Forwarded", "X-Original-Host", "X-Forwarded-Prefix", "X-Rewrite-Url"} {
+			if v := r.Header.Get(name); v != r.Host { // as the proxy itself says
+				fmt.Fprintf(w, " %s", v)
+			}
+		}
 	}
 	for i, bad := range [][]string{
 		{"X-Original-URL: /admin"},
@@ -216,6 +222,12 @@ func testCachePoison(t *testing.T, o *cacheOrigin, c *cacheClient) {
 		{"X-HTTP-Method-Override: DELETE"},
 		{"X-Host: evil.example"},
 		{"X-Forwarded-Scheme: http"},
+		{"X-Forwarded-Host: evil.example"}, // dropped, or set, whoever sends it
+		{"X-Forwarded-Port: 1337"},
+		{"X_Forwarded_Host: evil.example"},
+		{"Forwarded: host=evil.example"},
+		{"X-Original-Host: evil.example"},
+		{"X-Forwarded-Prefix: /evil"},
 	} {
 		path := "/poison/header" + strconv.Itoa(i)
 		o.handle(path, echo)
@@ -302,8 +314,8 @@ func testCacheServe(t *testing.T, o *cacheOrigin, c *cacheClient) {
 
 // testCacheCollapse: many requests at the same time make one to the origin, and stream along.
 func testCacheCollapse(t *testing.T, o *cacheOrigin, c *cacheClient) {
-	const n = 200
-	half, rest := strings.Repeat("a", 100_000), strings.Repeat("b", 100_000)
+	const n = 1000
+	half, rest := strings.Repeat("a", 20_000), strings.Repeat("b", 20_000)
 	release, head := make(chan struct{}), make(chan struct{})
 	o.handle("/collapse", func(w http.ResponseWriter, _ *http.Request) {
 		<-head

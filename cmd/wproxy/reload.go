@@ -96,6 +96,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	a.parts.host.SetLogLevel(guestLevel(f.Log.Level))
 	a.parts.metrics.SetGuestLimit(f.Metrics.Limit)
 	setThreads(f)
+	a.parts.objects.Limit(int64(f.Server.Objects))
 	a.mu.Lock()
 	old := a.current
 	a.current, a.loaded = g, time.Now()

@@ -30,7 +30,10 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	r := parseRequest(ts, args)
 	if background {
-		s.answers = make(chan string, 1)
+		if s.answers == nil {
+			s.answers = make(chan string, 100)
+		}
+		s.waited++
 		go func() { s.answers <- r.roundTrip() }() // ends with its deadline
 		return
 	}
@@ -87,15 +90,18 @@ func roundTrip(ts *testscript.TestScript, args []string) string {
 	return parseRequest(ts, args).roundTrip()
 }
 
-// cmdAnswer waits for the answer to http -bg.
+// cmdAnswer waits for the answers to http -bg.
 func cmdAnswer(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 0)
 	s := stateOf(ts)
-	if s.answers == nil {
+	if s.waited == 0 {
 		ts.Fatalf("no request is under way")
 	}
-	put(ts, <-s.answers)
-	s.answers = nil
+	all := ""
+	for ; s.waited > 0; s.waited-- {
+		all += <-s.answers
+	}
+	put(ts, all)
 }
 
 // dial connects to host. With TLS, it asks for the host of the request's own field.

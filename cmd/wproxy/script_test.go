@@ -74,7 +74,7 @@ func TestMain(m *testing.M) {
 //	cert [-ca CA] [-client] [-rsa] [-expired] FILE NAME...
 //	                         make FILE.pem and FILE.key for these names, signed by CA ("ca"), which is
 //	                         made with its CA.pem when it is first named
-//	answer                   wait for the answer to http -bg
+//	answer                   wait for the answers to http -bg
 //	repeat N COMMAND...      run a command of this list N times, outputs together
 //	until PATTERN http ARG...  send a request again and again until the answer matches: an
 //	                         exchange is accounted for a moment after its answer has arrived;
@@ -195,6 +195,7 @@ type script struct {
 	origins map[string]*origin
 	zones   map[string]*zone
 	answers chan string // of http -bg
+	waited  int         // how many of those are to come
 
 	authorities map[string]*acmetest.Server // of acme
 	ca          *certstest.CA

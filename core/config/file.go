@@ -107,6 +107,8 @@ type Server struct {
 	Drain time.Duration `toml:"drain" default:"30s" range:"0..24h"`
 	// Threads is GOMAXPROCS; 0, the default: the CPUs this process may use.
 	Threads int `toml:"threads" default:"0" range:"0..4096"`
+	// Objects is how much memory all that plugins store (grant "objects") takes together. Default 1GiB.
+	Objects Size `toml:"objects" default:"1GiB" range:"1MiB..1TiB"`
 	// Watch reloads when a file of the configuration, or a .wasm, has changed. Default false.
 	Watch bool `toml:"watch"`
 	// User is whom the process becomes when its sockets are bound, if root has

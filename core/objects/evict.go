@@ -36,11 +36,13 @@ func (q *queue) remove(o *Object) {
 
 // evictLocked gives up objects that weigh n bytes together (S3-FIFO, 4.2): those that were
 // read once at most since they came leave the small queue, those not read since they were
-// looked at last leave the main one. What is being read still counts afterwards.
+// looked at last leave the main one. What is being read still counts afterwards. The work of one
+// call is bounded, so that n bytes may not have become free.
 func (s *Space) evictLocked(n int64) {
-	for n > 0 {
+	chances, evicted := maxChances, 0
+	for n > 0 && evicted < maxEvicted {
 		q := &s.main
-		if s.small.tail != nil && (s.main.tail == nil || s.small.bytes > s.max.Load()/smallPart) {
+		if s.small.tail != nil && (s.main.tail == nil || s.small.bytes > s.Max()/smallPart) {
 			q = &s.small
 		}
 		o := q.tail
@@ -50,12 +52,14 @@ func (s *Space) evictLocked(n int64) {
 		hits := o.hits.Load()
 		switch {
 		case s.expired(o):
-		case q == &s.small && hits > 1:
+		case q == &s.small && hits > 1 && chances > 0:
+			chances--
 			q.remove(o)
 			o.hits.Store(0)
 			s.main.push(o)
 			continue
-		case q == &s.main && hits > 0:
+		case q == &s.main && hits > 0 && chances > 0:
+			chances--
 			q.remove(o)
 			o.hits.Store(hits - 1)
 			s.main.push(o)
@@ -64,6 +68,7 @@ func (s *Space) evictLocked(n int64) {
 			s.ghosts.add(o.key)
 		}
 		n -= o.weight
+		evicted++
 		s.removeLocked(o)
 	}
 }

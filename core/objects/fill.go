@@ -15,9 +15,19 @@ type FillOptions struct {
 }
 
 // Fill begins an object in the place of what key has, and has others find it at once. It returns nil
-// if there is no memory for it, or its Length is more than Max.
+// if there is no memory for it, or its Length is more than Max or than the space holds.
 func (s *Space) Fill(key string, p FillOptions) *Fill {
-	if p.Max > 0 && p.Length > p.Max {
+	f := s.Prepare(key, p)
+	if f != nil {
+		f.Show()
+	}
+	return f
+}
+
+// Prepare is Fill, but others do not find the object before Show, for who has something to do
+// first that may fail. Until then Fail is all else that is called.
+func (s *Space) Prepare(key string, p FillOptions) *Fill {
+	if p.Max > 0 && p.Length > p.Max || p.Length > s.Max() {
 		return nil
 	}
 	o := s.newObject(key, &p.Record, p.Tags)
@@ -25,9 +35,14 @@ func (s *Space) Fill(key string, p FillOptions) *Fill {
 		return nil
 	}
 	o.length = p.Length
-	o.refs.Store(2) // the index's and the fill's
-	s.insert(o)
+	o.refs.Store(1)
 	return &Fill{o: o, max: p.Max}
+}
+
+// Show has others find the object, in the place of what its key has.
+func (f *Fill) Show() {
+	f.o.refs.Add(1) // the index's
+	f.o.space.insert(f.o)
 }
 
 // Object returns what is being filled; the reference is the fill's.
@@ -156,6 +171,10 @@ func (f *Fill) End(trailers []Field) {
 	}
 	o.length, o.whole, o.trailers = o.size, true, trailers
 	o.shrinkLocked()
+	if n := sizeOf(trailers); n > 0 { // what is over the bounds then, the next chunk makes room for
+		o.held += n
+		o.space.overdraw(n)
+	}
 	window := o.window
 	o.tellLocked()
 	o.mu.Unlock()

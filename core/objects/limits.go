@@ -20,9 +20,12 @@ const (
 
 	// objectOverhead is what an object costs beside the bytes in it: the object, its
 	// place in the maps and queues.
-	objectOverhead = 512
+	objectOverhead = 640
 	// fieldOverhead is the same for a field of a head.
 	fieldOverhead = 32
+	// tagOverhead is the same for a tag: its place in the list of the object, and, as most
+	// tags are those of one object, in a map and a map of its own.
+	tagOverhead = 320
 
 	// maxFrequency is up to how many reads an object is told apart by (S3-FIFO, 4.1).
 	maxFrequency = 3
@@ -32,6 +35,13 @@ const (
 	// maxGhosts is how many evicted keys a space remembers. They are hashes: 16 bytes each
 	// with their place in the map.
 	maxGhosts = 1 << 16
+	// maxChances is how many objects one call for room spares because they were read. In a
+	// space in which everything is read that call would look at all of them, three times, with
+	// everybody else waiting; it takes whatever is next instead.
+	maxChances = 64
+	// maxEvicted is how many objects one call for room, or one step of a delete, gives up
+	// before others have their turn; for a chunk it takes a tenth of that.
+	maxEvicted = 1024
 
 	// maxTags is the most tags that an object may have; further ones are left out.
 	maxTags = 64

@@ -20,10 +20,13 @@ type Record struct {
 }
 
 // size is what a record costs.
-func (r *Record) size() int64 {
-	n := len(r.Meta)
-	for i := range r.Fields {
-		n += len(r.Fields[i].Name) + len(r.Fields[i].Value) + fieldOverhead
+func (r *Record) size() int64 { return int64(len(r.Meta)) + sizeOf(r.Fields) }
+
+// sizeOf is what fields cost.
+func sizeOf(list []Field) int64 {
+	n := 0
+	for i := range list {
+		n += len(list[i].Name) + len(list[i].Value) + fieldOverhead
 	}
 	return int64(n)
 }
@@ -66,7 +69,7 @@ type Object struct {
 	dropped  int           // chunks of a window before the first of these
 	base     int64         // bytes in those
 	size     int64         // bytes written so far
-	held     int64         // memory of the chunks
+	held     int64         // memory of the chunks and the trailers
 	length   int64         // what it will be; LengthUnknown
 	whole    bool          // the fill has ended well
 	failed   error         // it has not
@@ -129,7 +132,7 @@ func (o *Object) Release() {
 func (o *Object) fixed() int64 {
 	n := int64(objectOverhead + len(o.key))
 	for _, t := range o.tags {
-		n += int64(len(t))
+		n += int64(len(t)) + tagOverhead
 	}
 	return n + o.record.Load().size()
 }

@@ -2,6 +2,7 @@ package objects
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,7 @@ type Options struct {
 
 // A Store holds the objects of a process. It is safe for concurrent use, as its spaces are.
 type Store struct {
-	max  int64
+	max  atomic.Int64
 	now  func() time.Time
 	used atomic.Int64
 
@@ -26,15 +27,20 @@ type Store struct {
 
 // New returns an empty Store.
 func New(o Options) *Store {
-	s := &Store{max: o.Bytes, now: o.Now, spaces: map[string]*Space{}}
-	if s.max <= 0 {
-		s.max = DefaultBytes
+	s := &Store{now: o.Now, spaces: map[string]*Space{}}
+	s.max.Store(DefaultBytes)
+	if o.Bytes > 0 {
+		s.max.Store(o.Bytes)
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	return s
 }
+
+// Limit sets what all spaces hold together. What is over where that is less than it was is
+// given up by and by, as in [Space.Limit].
+func (s *Store) Limit(bytes int64) { s.max.Store(max(bytes, 0)) }
 
 // Used returns the bytes that are held.
 func (s *Store) Used() int64 { return s.used.Load() }
@@ -46,7 +52,7 @@ func (s *Store) Space(name string) *Space {
 	p := s.spaces[name]
 	if p == nil {
 		p = &Space{store: s, index: map[string]*Object{}, tagged: map[string]map[*Object]struct{}{}, lines: map[string]*Object{}, flights: map[string]*Flight{}}
-		p.max.Store(min(DefaultSpaceBytes, s.max))
+		p.max.Store(DefaultSpaceBytes)
 		s.spaces[name] = p
 	}
 	return p
@@ -80,18 +86,21 @@ type Space struct {
 	flights  map[string]*Flight // guarded by flightMu
 }
 
-// Limit sets what the space holds; no more than its store does.
+// Limit sets what the space holds; no more than its store does. Where that is less than it
+// was, what is over is given up with what comes next, and so by and by: the caller does not wait
+// for all of it.
 func (s *Space) Limit(bytes int64) {
-	bytes = min(max(bytes, 0), s.store.max)
-	if s.max.Swap(bytes) > bytes {
+	bytes = max(bytes, 0)
+	if s.max.Load() != bytes && s.max.Swap(bytes) > bytes {
 		s.mu.Lock()
 		s.evictLocked(s.used.Load() - bytes)
 		s.mu.Unlock()
 	}
 }
 
-// Max returns the most bytes that it holds, as Limit has set it.
-func (s *Space) Max() int64 { return s.max.Load() }
+// Max returns the most bytes that it holds: what Limit has set, or the store's if that
+// is less.
+func (s *Space) Max() int64 { return min(s.max.Load(), s.store.max.Load()) }
 
 // Used returns the bytes that the space holds, and how many objects are found there.
 func (s *Space) Used() (bytes int64, objects int) {
@@ -165,33 +174,46 @@ func (s *Space) Delete(key string) bool {
 // DeletePrefix removes all whose keys begin with prefix, and returns how many. It looks at
 // every key, unless prefix is a line with the line feed at its end.
 func (s *Space) DeletePrefix(prefix string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
+	var list []*Object
+	s.mu.RLock()
 	if prefix != "" && firstLine(prefix) == prefix {
-		for o := s.lines[prefix]; o != nil; o = s.lines[prefix] {
-			s.removeLocked(o)
-			n++
+		for o := s.lines[prefix]; o != nil; o = o.kin {
+			list = append(list, o)
 		}
-		return n
-	}
-	for key, o := range s.index {
-		if len(key) >= len(prefix) && key[:len(prefix)] == prefix {
-			s.removeLocked(o)
-			n++
+	} else {
+		for key, o := range s.index {
+			if strings.HasPrefix(key, prefix) {
+				list = append(list, o)
+			}
 		}
 	}
-	return n
+	s.mu.RUnlock()
+	return s.removeAll(list)
 }
 
 // DeleteTag removes all that have the tag, and returns how many.
 func (s *Space) DeleteTag(tag string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
+	s.mu.RLock()
+	list := make([]*Object, 0, len(s.tagged[tag]))
 	for o := range s.tagged[tag] {
-		s.removeLocked(o)
-		n++
+		list = append(list, o)
+	}
+	s.mu.RUnlock()
+	return s.removeAll(list)
+}
+
+// removeAll removes what is still found of a list, and returns how many that were. Others have their
+// turn in between: there may be a million.
+func (s *Space) removeAll(list []*Object) (n int) {
+	for part := range slices.Chunk(list, maxEvicted) {
+		s.mu.Lock()
+		for _, o := range part {
+			if s.index[o.key] == o {
+				s.removeLocked(o)
+				n++
+			}
+		}
+		s.mu.Unlock()
 	}
 	return n
 }
@@ -307,7 +329,7 @@ func (s *Space) reserveLocked(n int64) bool {
 	if s.add(n) {
 		return true
 	}
-	over := max(s.used.Load()+n-s.max.Load(), s.store.used.Load()+n-s.store.max)
+	over := max(s.used.Load()+n-s.max.Load(), s.store.used.Load()+n-s.store.max.Load())
 	s.evictLocked(over)
 	return s.add(n)
 }
@@ -318,7 +340,7 @@ func (s *Space) add(n int64) bool {
 		s.used.Add(-n)
 		return false
 	}
-	if s.store.used.Add(n) > s.store.max {
+	if s.store.used.Add(n) > s.store.max.Load() {
 		s.give(n)
 		return false
 	}

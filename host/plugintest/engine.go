@@ -34,6 +34,10 @@ type engine struct {
 	answered bool
 	aborted  string
 	rerouted bool
+	filling  filter.Filling // who has the response, if a plugin stores it
+
+	fills   sync.WaitGroup                   // clients of what is being stored
+	refresh func(from int, req Request) bool // begins an exchange; nil: it cannot
 }
 
 var _ filter.Engine = (*engine)(nil)
@@ -145,12 +149,11 @@ func (e *engine) setResponse(h *exchange.Response) {
 
 // Answer implements filter.Engine.
 func (e *engine) Answer(from filter.Filter, a *filter.Answer) error {
-	for i, f := range e.filters {
-		if f == from {
-			return e.answer(e.responses[i], a)
-		}
+	_, to, err := e.entry(from)
+	if err != nil {
+		return err
 	}
-	return errors.New("plugintest: answer from a filter that is not in the chain")
+	return e.answer(to, a)
 }
 
 func (e *engine) answer(to exchange.Sink[*exchange.Response], a *filter.Answer) error {
@@ -219,6 +222,7 @@ func (e *engine) finish() {
 	}
 	e.request.wait()
 	e.response.wait()
+	e.cutFilling()
 	e.mu.Lock()
 	e.x.BytesIn, e.x.BytesOut = int64(len(e.up.message.Body)), int64(len(e.down.message.Body))
 	e.mu.Unlock()

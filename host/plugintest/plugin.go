@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/core/objects"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
 )
@@ -38,8 +39,13 @@ type Options struct {
 	// and shared-data. "call:NAME" makes an upstream of that name; see Callouts.
 	Grants []string
 
-	Memory    int64 // bytes; 0: the host's default
-	Instances int   // VMs; 0: one
+	// Objects is the most bytes of the messages that plugins store; 0: 64 MiB. It is that of
+	// the plugin that a test is run with.
+	Objects int64
+
+	Memory    int64         // bytes; 0: the host's default
+	Instances int           // VMs; 0: one
+	CPU       time.Duration // work of one callback; 0: the host's default
 	LogLevel  abi.LogLevel
 
 	OnError      wasmfilter.OnError
@@ -83,7 +89,7 @@ func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin,
 	s.calls.know(o.Grants)
 	hp, err := h.Load(t.Context(), wasm, host.PluginOptions{
 		Name: o.Name, VMID: o.VMID, RootID: o.RootID, VMConfig: o.VMConfig, Env: o.Env,
-		Grants: o.Grants, LogLevel: o.LogLevel, Memory: o.Memory, Instances: o.Instances, HeadersPause: o.HeadersPause,
+		Grants: o.Grants, LogLevel: o.LogLevel, Memory: o.Memory, CPU: o.CPU, Instances: o.Instances, HeadersPause: o.HeadersPause,
 	})
 	if err != nil {
 		return nil, err
@@ -106,7 +112,7 @@ func (p *Plugin) configure() error {
 		return err
 	}
 	p.factory = wasmfilter.New(p.root, wasmfilter.Options{
-		OnError: p.o.OnError, BodyBuffer: p.o.BodyBuffer, Pause: p.o.Pause,
+		OnError: p.o.OnError, BodyBuffer: p.o.BodyBuffer, Pause: p.o.Pause, Objects: p.sink.objects,
 	})
 	return nil
 }
@@ -230,6 +236,9 @@ type sink struct {
 	logs    []host.LogEntry
 	metrics map[string]*metric
 	closers []func()
+
+	objects   *objects.Store
+	refreshes []*Stream // that nobody has asked for
 }
 
 func (s *sink) log(e host.LogEntry) {

@@ -66,11 +66,30 @@ func (c Chain) TryOpen(req Request) (*Stream, error) {
 	if p.o.Timeout > 0 {
 		deadline = p.o.Timeout
 	}
-	s, err := openFilters(p.t, factories, &filter.Route{Name: p.o.Route, Cluster: "upstream", Metadata: p.o.Metadata}, deadline, req)
+	s, err := p.begin(factories, &filter.Route{Name: p.o.Route, Cluster: "upstream", Metadata: p.o.Metadata}, deadline, req, false)
+	synctest.Wait()
+	return s, err
+}
+
+// begin begins an exchange, and does not wait for what comes of it.
+func (p *Plugin) begin(factories []filter.Factory, route *filter.Route, deadline time.Duration, req Request, refresh bool) (*Stream, error) {
+	s, err := newStream(p.t, factories, route, deadline, req)
 	if err != nil {
 		return nil, err
 	}
+	s.e.x.Refresh = refresh
+	s.e.refresh = func(from int, req Request) bool {
+		r, err := p.begin(factories[from:], route, deadline, req, true)
+		if err != nil {
+			return false
+		}
+		p.sink.mu.Lock()
+		defer p.sink.mu.Unlock()
+		p.sink.refreshes = append(p.sink.refreshes, r)
+		return true
+	}
 	p.sink.addCloser(s.finish)
+	s.start()
 	return s, nil
 }
 
@@ -93,20 +112,27 @@ func (c Chain) Do(req Request, resp Response) *Stream {
 // that of the route, 0 for none. The caller calls Finish.
 func OpenFilters(t *testing.T, factories []filter.Factory, route *filter.Route, deadline time.Duration, req Request) *Stream {
 	t.Helper()
-	s, err := openFilters(t, factories, route, deadline, req)
+	s, err := newStream(t, factories, route, deadline, req)
 	if err != nil {
 		t.Fatalf("plugintest: %v", err)
 	}
+	s.start()
+	synctest.Wait()
 	return s
 }
 
-func openFilters(t *testing.T, factories []filter.Factory, route *filter.Route, deadline time.Duration, req Request) (*Stream, error) {
+func newStream(t *testing.T, factories []filter.Factory, route *filter.Route, deadline time.Duration, req Request) (*Stream, error) {
 	t.Helper()
 	e, err := newEngine(factories, route, deadline, req)
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{t: t, e: e, request: req}
+	return &Stream{t: t, e: e, request: req}, nil
+}
+
+// start sends the request.
+func (s *Stream) start() {
+	e, req := s.e, s.request
 	fields := &e.x.Request.Fields
 	fill(fields, req.Fields)
 	e.x.Request.Length = frame(fields, req.Body, req.Trailers, req.More)
@@ -118,8 +144,6 @@ func openFilters(t *testing.T, factories []filter.Factory, route *filter.Route, 
 	if len(req.Trailers) > 0 {
 		s.pushTrailers(&e.request.feeder, e.request.sink.Trailer, req)
 	}
-	synctest.Wait()
-	return s, nil
 }
 
 func (s *Stream) pushTrailers(f *feeder, trailer func(*exchange.Fields) error, m Request) {

@@ -1,9 +1,11 @@
 package plugintest
 
 import (
+	"cmp"
 	"testing"
 	"testing/synctest"
 
+	"wproxy/core/objects"
 	"wproxy/host"
 )
 
@@ -15,7 +17,7 @@ func Try(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) 
 	var out error
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
-		s := &sink{metrics: map[string]*metric{}}
+		s := &sink{metrics: map[string]*metric{}, objects: objects.New(objects.Options{Bytes: cmp.Or(o.Objects, defaultObjects)})}
 		h, err := host.NewHost(host.HostOptions{CacheDir: CacheDir(), Log: s.log, Metrics: s, Caller: s})
 		if err != nil {
 			out = err
@@ -37,6 +39,9 @@ func Try(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) 
 	})
 	return out
 }
+
+// defaultObjects is the most bytes of what plugins store in a test.
+const defaultObjects = 64 << 20
 
 // Outside calls f, with a value for Try and what is reached from it, in a program that is
 // no test: `wproxy plugin test` is one. A bubble of testing/synctest, which is what

@@ -199,11 +199,12 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 	if !ok {
 		return false
 	}
-	fill := space.Fill(s.key, o)
+	fill := space.Prepare(s.key, o)
 	if fill == nil {
 		return false
 	}
 	if end {
+		fill.Show()
 		fill.End(nil)
 		f.land(objects.Stored)
 		return false // there is nothing to wait for
@@ -226,6 +227,7 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 		return false
 	}
 	f.fill = fill
+	fill.Show() // not before: who finds it counts on its end
 	f.land(objects.Stored)
 	go f.passFill(r, h, streamer) // ends with the object, or with the client; Close waits
 	return true

@@ -184,24 +184,34 @@ func (b *breaker) enter(c *circuit) pass {
 			if !b.change(c, cas, r, next, "it was open for "+seconds(r.openFor)) {
 				continue
 			}
-			return b.enterHalfOpen(c, r.generation+1)
+			r.generation++
 		default:
-			return b.enterHalfOpen(c, r.generation)
+		}
+		if p, ok := b.enterHalfOpen(c, r.generation); ok {
+			return p
 		}
 	}
 	return pass{state: open, retry: contendedRetry}
 }
 
 // enterHalfOpen lets a request through as a probe if there is a place. The host gives it
-// back when the stream ends, whatever becomes of it.
-func (b *breaker) enterHalfOpen(c *circuit, generation uint64) pass {
-	p := pass{state: halfOpen, generation: generation, retry: contendedRetry}
+// back when the stream ends, whatever becomes of it. The circuit may have changed since it was
+// seen half open: then a probe that failed may have left its place since, which is not for
+// another, and ok is false.
+func (b *breaker) enterHalfOpen(c *circuit, generation uint64) (p pass, ok bool) {
+	p = pass{state: halfOpen, generation: generation, retry: contendedRetry}
 	r := c.lease(abi.LeaseTake, generation)
 	if b.counters.Lease(r) {
 		p.admitted, _, _ = r.Result()
 		p.probe = p.admitted
 	}
-	return p
+	if now, _ := b.load(c); now.generation == generation && now.state == halfOpen {
+		return p, true
+	}
+	if p.admitted {
+		b.counters.Lease(c.lease(abi.LeaseBack, generation))
+	}
+	return p, false
 }
 
 // lease returns the circuit's record about a probe.

@@ -19,7 +19,8 @@ type fakeHost struct {
 	streak map[string]int64
 	held   map[string]int64
 	kept   map[string]int64
-	before func() // before each Set
+	before func() // before the next Set
+	take   func() // before the next place is taken
 	fail   bool   // counters fail
 }
 
@@ -94,6 +95,10 @@ func (h *fakeHost) Lease(record []byte) bool {
 	done := true
 	switch r.Op() {
 	case abi.LeaseTake:
+		if f := h.take; f != nil {
+			h.take = nil
+			f()
+		}
 		if done = h.held[key]+h.kept[key] < r.Places(); done {
 			h.held[key]++
 		}
@@ -281,6 +286,41 @@ func TestLateResults(t *testing.T) {
 	}
 	if n := len(h.told); n != 4 {
 		t.Errorf("%d changes, want 4: %v", n, h.told)
+	}
+}
+
+// TestLatePlace: a VM that has seen the circuit half open, and takes a place when a probe has
+// failed meanwhile and left its own, does not send another.
+func TestLatePlace(t *testing.T) {
+	host := newFakeHost()
+	doc := `{"failures":0,"consecutive":1,"open_for":"1s","probes":1}`
+	a, b := newHarness(t, doc, host), newHarness(t, doc, host)
+	a.run(bad)
+	host.time += 1e9
+	probe := a.enter(a.c)
+	if !probe.probe {
+		t.Fatalf("%+v", probe)
+	}
+	host.take = func() { // between b's look at the circuit and its place
+		a.leave(a.c, probe, bad)
+		b.counters.Lease(b.c.lease(abi.LeaseBack, probe.generation)) // as the host does at the stream's end
+	}
+	if p := b.enter(b.c); p.admitted || p.state != open {
+		t.Errorf("beside the probe, which failed, another request got through: %+v", p)
+	}
+	for key, n := range host.held {
+		if n != 0 {
+			t.Errorf("%d places of %q are held", n, key)
+		}
+	}
+	// The same where the probe went well: the request is one of a closed circuit.
+	host.time += 2e9
+	if probe = a.enter(a.c); !probe.probe {
+		t.Fatalf("%+v", probe)
+	}
+	host.take = func() { a.leave(a.c, probe, good) }
+	if p := b.enter(b.c); !p.admitted || p.probe || p.state != closed {
+		t.Errorf("after the circuit has closed: %+v", p)
 	}
 }
 

@@ -119,7 +119,7 @@ func readCounted(t *settings.Table, c *config) {
 	for _, text := range on {
 		f, ok := parseFailure(text)
 		if !ok {
-			t.Fail("on", strconv.Quote(text)+" is not one of connect, reset, timeout, tls")
+			t.Fail("on", settings.Quote(text)+" is not one of connect, reset, timeout, tls")
 		}
 		c.on |= f
 	}
@@ -139,7 +139,7 @@ func readCounted(t *settings.Table, c *config) {
 
 func describe(v settings.Value) string {
 	if v.Kind == settings.String || v.Kind == settings.Number {
-		return strconv.Quote(v.Text)
+		return settings.Quote(v.Text)
 	}
 	return v.Kind.String()
 }
@@ -153,8 +153,8 @@ func (c *config) addStatuses(text string) bool {
 		}
 		return true
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 200 || n > 599 {
+	n, ok := settings.Int(text)
+	if !ok || n < 200 || n > 599 {
 		return false
 	}
 	c.statuses[n] = true
@@ -190,7 +190,7 @@ func readReply(t *settings.Table, c *config) {
 func readHeaders(in, around *settings.Table, r *reply) {
 	for _, name := range in.Names() {
 		value := in.Text(name, "")
-		lower := strings.ToLower(name)
+		lower := settings.Lower(name)
 		switch {
 		case !settings.IsToken(name):
 			in.Fail(name, "is not the name of a header")
@@ -224,7 +224,7 @@ func readTime(t *settings.Table, key string, missing, least int64) int64 {
 	case !valid:
 		t.Fail(key, `must be a length of time such as "500ms", "10s" or "1m"`)
 	case ns < least || ns > maxTime:
-		t.Fail(key, strconv.Quote(v.Text)+" is not between "+seconds(least)+" and "+seconds(maxTime))
+		t.Fail(key, settings.Quote(v.Text)+" is not between "+seconds(least)+" and "+seconds(maxTime))
 	default:
 		return ns
 	}

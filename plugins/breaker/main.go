@@ -8,6 +8,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/plugins/internal/hostcall"
+	"wproxy/plugins/internal/settings"
 
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
@@ -99,7 +100,7 @@ func hostProblem() string {
 	case hostcall.NotFound:
 		return "the host does not have the function " + abi.ForeignLeaseCounter + ", which this plugin counts its probes with; it works on wproxy"
 	}
-	return "the host does not grant " + strconv.Quote("counters") + ", which this plugin counts with"
+	return "the host does not grant " + settings.Quote("counters") + ", which this plugin counts with"
 }
 
 // circuit returns the circuit of the current request, by its index.
@@ -135,7 +136,7 @@ func (p *plugin) show(i int, s state) {
 
 // changed tells of a change that this VM has made.
 func (p *plugin) changed(c *circuit, from, to record, why string) {
-	line := "breaker: route " + strconv.Quote(c.route) + ", upstream " + strconv.Quote(c.upstream) + ": " +
+	line := "breaker: route " + settings.Quote(c.route) + ", upstream " + settings.Quote(c.upstream) + ": " +
 		from.state.String() + " -> " + to.state.String() + ": " + why
 	if to.state == open {
 		line += "; open for " + seconds(to.openFor)
@@ -200,7 +201,7 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 			p.decisions[replaced].Inc()
 			return types.ActionContinue
 		}
-		proxywasm.LogError("breaker: the request cannot be sent to fallback_upstream: the plugin needs the grant " + strconv.Quote("upstream:"+to))
+		proxywasm.LogError("breaker: the request cannot be sent to fallback_upstream: the plugin needs the grant " + settings.Quote("upstream:"+to))
 	}
 	hostcall.SetProperty(verdictProperty, "open")
 	p.decisions[refused].Inc()

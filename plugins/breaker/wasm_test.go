@@ -188,6 +188,48 @@ func TestWasmProbesAcrossVMs(t *testing.T) {
 	})
 }
 
+// TestWasmProbesOfDeadVM: places of probes whose VM has died are given to others, each once. What
+// kills it here is that a long answer takes more work than one callback may do.
+func TestWasmProbesOfDeadVM(t *testing.T) {
+	o := options(`{"failures":false,"consecutive":1,"open_for":"1s","probes":3,"fallback":{"headers":{"x-long":"` + strings.Repeat("x", 200<<10) + `"}}}`)
+	o.Instances, o.CPU = 2, 100*time.Microsecond
+	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		do(t, p, wrong, 503)
+		p.Advance(time.Second)
+		probe := func() *plugintest.Stream {
+			s := p.Open(plugintest.Request{})
+			if s.Upstream().Method == "" {
+				t.Fatalf("a probe does not get through: %+v", s.Client())
+			}
+			return s
+		}
+		die := func() {
+			s := p.Open(plugintest.Request{})
+			if traps := p.Stats().Traps; len(traps) != 1 || s.Reason() != "plugin_failed:plugin" || s.Upstream().Method != "" {
+				t.Fatalf("one request more than there are probes: traps %v, reason %q", traps, s.Reason())
+			}
+			s.Finish()
+		}
+		dead := []*plugintest.Stream{probe(), probe(), probe()}
+		die()
+		shows(t, p, halfOpen)
+		fresh := []*plugintest.Stream{probe(), probe(), probe()}
+		for _, s := range dead { // they cannot give back what they do not have any more
+			s.Respond(fine)
+			s.Finish()
+			if got := s.Client().Status; got != 503 {
+				t.Errorf("a stream of the dead VM is answered with %d", got)
+			}
+		}
+		for _, s := range fresh {
+			shows(t, p, halfOpen)
+			s.Respond(fine)
+			s.Finish()
+		}
+		shows(t, p, closed)
+	})
+}
+
 // TestWasmFallback: other answers, and another upstream.
 func TestWasmFallback(t *testing.T) {
 	o := options(`{"failures":false,"consecutive":1,"fallback":{"status":200,"headers":{"content-type":"application/json","x-from":"breaker"},"body":"[]"}}`)

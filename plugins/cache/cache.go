@@ -7,9 +7,11 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"wproxy/abi"
+	"wproxy/plugins/internal/settings"
 )
 
 // A backend is what the host does for the plugin; see package abi for what its functions mean.
@@ -38,13 +40,14 @@ const (
 	revalidated
 	miss
 	collapsed
+	failed // of a refresh: there was no answer, or an error
 
 	results // how many there are
 )
 
 // String returns the result as the log and the metric have it.
 func (r result) String() string {
-	return [results]string{"bypass", "hit", "stale", "revalidated", "miss", "collapsed"}[r]
+	return [results]string{"bypass", "hit", "stale", "revalidated", "miss", "collapsed", "failed"}[r]
 }
 
 // An exchange is the cache's part in one. Its strings are its own: they outlive callbacks.
@@ -62,6 +65,7 @@ type exchange struct {
 
 	key      string // under which the response is stored, without the variant
 	found    string // under which something was found; ""
+	variants bool   // there is an index of variants under key
 	meta     meta   // of that
 	asked    int64  // when the request was sent on
 	mode     mode
@@ -90,6 +94,9 @@ const maxJoins = 2
 func (x *exchange) onRequest(end bool) bool {
 	r := &x.request
 	method := r.get(":method")
+	if x.refresh {
+		x.unbind()
+	}
 	switch {
 	case method == "PURGE" && x.c.purges():
 		return x.purge()
@@ -103,6 +110,28 @@ func (x *exchange) onRequest(end bool) bool {
 	}
 	x.key = string(x.c.appendKey(nil, x.url, x.route, r))
 	return x.decide()
+}
+
+// oneClients are fields by which a request is for a part of a message, or for nothing if its
+// client has it already.
+var oneClients = [...]string{"range", "if-range", "if-none-match", "if-modified-since", "if-match", "if-unmodified-since"}
+
+// unbind makes of a request that is refreshed one for all of the message: it is a copy of that
+// of a client, who may have asked for less.
+func (x *exchange) unbind() {
+	var edits []abi.FieldEdit
+	for _, name := range oneClients {
+		if x.request.has(name) {
+			edits = append(edits, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
+		}
+	}
+	if len(edits) == 0 {
+		return
+	}
+	x.request.pairs = slices.DeleteFunc(slices.Clone(x.request.pairs), func(p abi.Pair) bool {
+		return slices.Contains(oneClients[:], p.Name)
+	})
+	x.host.edit(abi.MapRequestHeaders, edits...)
 }
 
 // pass lets the request by.
@@ -147,7 +176,7 @@ func (x *exchange) decide() bool {
 			}
 		case !want.noCache && want.maxAge < 0 && want.minFresh < 0 && x.meta.mayBeStale(now, max(x.meta.stale, want.maxStale)):
 			if x.serve(info, stale, now) {
-				if !info.Flying {
+				if !info.Flying && x.request.get(":method") == "GET" { // what comes of a HEAD is not stored
 					x.host.refresh()
 				}
 				return false
@@ -164,7 +193,7 @@ func (x *exchange) decide() bool {
 
 // find looks for what is stored for the request, among variants too.
 func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
-	x.found, x.meta = "", meta{}
+	x.found, x.meta, x.variants = "", meta{}, false
 	info, ok = x.look(x.key)
 	if !ok || x.meta.kind != kindIndex {
 		if x.meta.kind == kindMessage {
@@ -173,6 +202,7 @@ func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
 		x.found = ""
 		return info, false
 	}
+	x.variants = true
 	for _, names := range x.meta.vary {
 		key := string(appendVariant([]byte(x.key), names, &x.request))
 		if info, ok = x.look(key); ok && x.meta.kind == kindMessage {
@@ -294,6 +324,9 @@ func (x *exchange) onFetched(resp *head) bool {
 			return false
 		}
 	}
+	if x.refresh && status >= 500 {
+		x.told(failed)
+	}
 	x.told(miss)
 	v := x.c.judge(&x.request, resp, x.asked, now)
 	stored := false
@@ -305,14 +338,22 @@ func (x *exchange) onFetched(resp *head) bool {
 		stored = x.keep(resp, &v, names, now)
 	}
 	switch {
-	case v.refused && status < 500: // an error is no reason to forget what is stored
+	case status >= 500 || (x.found != "" || x.variants) && !ofResource(status): // no reason to forget what is stored
+	case v.refused && !x.variants: // others find theirs by that
 		m := meta{kind: kindRefused}
 		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
-	case !v.store && status < 500 && status != 304 && status != 206 && x.found != "":
+	case !v.store && status != 304 && status != 206 && x.found != "":
 		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
 	}
 	x.tellFetched(resp, stored, status)
 	return true
+}
+
+// ofResource reports whether an answer says something about what was asked for, and not only
+// of who has asked, and how: by a request that is answered with 400, 403 or 429, a client must not
+// have others lose what is stored.
+func ofResource(status int) bool {
+	return status < 400 || status == 404 || status == 405 || status == 410 || status == 451
 }
 
 // refusedFor is for how many seconds nobody waits for others, after an answer that was
@@ -411,15 +452,20 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 			v.date = t
 		}
 	}
-	edits := merge(resp)
-	updated := x.host.update(&abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits})
+	edits, own := x.c.merge(resp)
+	// What is for one client from now on, that client gets, and nobody else (RFC 9111, 3).
+	forget := cc.private || cc.noStore && !cc.mustUnderstand
+	more := append(edits, own...)
+	if !forget && x.host.update(&abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits}) {
+		more = own
+	}
 	x.meta = v.meta
 	x.why = "validated"
-	more := edits
-	if updated {
-		more = nil
+	served := x.serveWith(abi.ObjectInfo{Length: -1, Whole: true}, revalidated, now, more)
+	if forget {
+		x.host.remove(abi.ObjectKey, x.found)
 	}
-	if x.serveWith(abi.ObjectInfo{Length: -1, Whole: true}, revalidated, now, more) {
+	if served {
 		return false
 	}
 	x.told(revalidated) // it is gone, and there is nothing to answer with
@@ -428,22 +474,28 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 }
 
 // merge returns what a 304 changes about a stored head: everything but what describes the
-// bytes, which are those that were stored (RFC 9111, 3.2).
-func merge(resp *head) []abi.FieldEdit {
-	var edits []abi.FieldEdit
-	done := map[string]bool{}
-	for _, p := range resp.pairs {
+// bytes, which are those that were stored (RFC 9111, 3.2). Cookies are the client's own, for
+// whom the upstream was asked, unless they are stored.
+func (c *config) merge(resp *head) (edits, own []abi.FieldEdit) {
+	for i, p := range resp.pairs {
 		if p.Name == "" || p.Name[0] == ':' || keeps(p.Name) {
 			continue
 		}
 		op := abi.FieldSet
-		if done[p.Name] {
-			op = abi.FieldAdd
+		for j := range i {
+			if resp.pairs[j].Name == p.Name {
+				op = abi.FieldAdd
+				break
+			}
 		}
-		done[p.Name] = true
-		edits = append(edits, abi.FieldEdit{Op: op, Name: p.Name, Value: p.Value})
+		e := abi.FieldEdit{Op: op, Name: p.Name, Value: p.Value}
+		if p.Name == "set-cookie" && !c.storeCookies {
+			own = append(own, e)
+			continue
+		}
+		edits = append(edits, e)
 	}
-	return edits
+	return edits, own
 }
 
 func keeps(name string) bool {
@@ -476,7 +528,7 @@ func (x *exchange) purge() bool {
 		return false
 	}
 	if tags := x.request.get("surrogate-key"); tags != "" {
-		for t := range strings.FieldsSeq(tags) {
+		for _, t := range settings.Words(nil, tags, false) {
 			x.host.remove(abi.ObjectTag, t)
 		}
 	} else {

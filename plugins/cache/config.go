@@ -1,10 +1,9 @@
 package main
 
 import (
-	"net/netip"
-	"strconv"
 	"strings"
 
+	"wproxy/plugins/internal/ipaddr"
 	"wproxy/plugins/internal/settings"
 )
 
@@ -27,7 +26,7 @@ type config struct {
 	tags         []string
 	status       bool
 	name         string // in Cache-Status
-	purgers      []netip.Prefix
+	purgers      []ipaddr.Prefix
 }
 
 // defaultBypass are fields by which known frameworks take another path, host, scheme or
@@ -48,7 +47,7 @@ func parseConfig(data []byte) (*config, error) {
 	for _, text := range t.Texts("key") {
 		p, ok := parsePart(text)
 		if !ok {
-			t.Fail("key", strconv.Quote(text)+" is neither header:NAME nor cookie:NAME")
+			t.Fail("key", settings.Quote(text)+" is neither header:NAME nor cookie:NAME")
 		}
 		c.key = append(c.key, p)
 	}
@@ -69,12 +68,12 @@ func parseConfig(data []byte) (*config, error) {
 	c.status = t.Flag("cache_status", true)
 	c.name = t.Text("name", "wproxy")
 	if !settings.IsToken(c.name) {
-		t.Fail("name", strconv.Quote(c.name)+" is not a token, as Cache-Status needs it")
+		t.Fail("name", settings.Quote(c.name)+" is not a token, as Cache-Status needs it")
 	}
 	for _, text := range t.Texts("purge_clients") {
-		p, ok := parsePrefix(text)
+		p, ok := ipaddr.ParsePrefix(text)
 		if !ok {
-			t.Fail("purge_clients", strconv.Quote(text)+" is not an address or a network such as 10.0.0.0/8")
+			t.Fail("purge_clients", settings.Quote(text)+" is not an address or a network such as 10.0.0.0/8")
 		}
 		c.purgers = append(c.purgers, p)
 	}
@@ -95,9 +94,9 @@ func names(t *settings.Table, key string, missing []string) []string {
 	var out []string
 	for _, text := range t.Texts(key) {
 		if !settings.IsToken(text) {
-			t.Fail(key, strconv.Quote(text)+" is not the name of a header")
+			t.Fail(key, settings.Quote(text)+" is not the name of a header")
 		}
-		out = append(out, strings.ToLower(text))
+		out = append(out, settings.Lower(text))
 	}
 	return out
 }
@@ -110,7 +109,7 @@ func seconds(t *settings.Table, key string) int64 {
 	}
 	n, ok := settings.Seconds(text)
 	if !ok {
-		t.Fail(key, strconv.Quote(text)+` is not a time such as "30s", "10m" or "1d"`)
+		t.Fail(key, settings.Quote(text)+` is not a time such as "30s", "10m" or "1d"`)
 	}
 	return min(n, maxSeconds)
 }
@@ -123,9 +122,9 @@ func size(t *settings.Table, key string, missing int64) int64 {
 	}
 	text, unit := v.Text, int64(1)
 	if v.Kind == settings.String {
-		for suffix, n := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		for i, suffix := range [...]string{"KiB", "MiB", "GiB"} {
 			if rest, ok := strings.CutSuffix(text, suffix); ok {
-				text, unit = rest, n
+				text, unit = rest, 1<<(10*(i+1))
 				break
 			}
 		}
@@ -142,24 +141,11 @@ func size(t *settings.Table, key string, missing int64) int64 {
 func (c *config) purges() bool { return len(c.purgers) > 0 }
 
 // mayPurge reports whether a client may.
-func (c *config) mayPurge(a netip.Addr) bool { //nolint:unused // by main.go, which is for guests
+func (c *config) mayPurge(a ipaddr.Addr) bool { //nolint:unused // by main.go, which is for guests
 	for _, p := range c.purgers {
 		if p.Contains(a) {
 			return true
 		}
 	}
 	return false
-}
-
-// parsePrefix reads an address or a network.
-func parsePrefix(text string) (netip.Prefix, bool) {
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), true
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil || p.Addr().Is4In6() {
-		return netip.Prefix{}, false
-	}
-	return p.Masked(), true
 }

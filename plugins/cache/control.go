@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"wproxy/plugins/internal/settings"
+)
 
 // A control is what Cache-Control and its kin say (RFC 9111, 5.2; RFC 5861; RFC 8246). Times are in
 // seconds; -1: not said.
@@ -120,7 +124,7 @@ func fieldNames(list string) []string {
 	var out []string
 	for name := range strings.SplitSeq(list, ",") {
 		if name = strings.Trim(name, " \t\""); name != "" {
-			out = append(out, strings.ToLower(name))
+			out = append(out, settings.Lower(name))
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ type fakeHost struct {
 	flying  map[string]bool
 	served  *abi.ObjectServe
 	sent    []abi.FieldEdit // edits of the request
+	updated []abi.FieldEdit // of a stored head
 	did     []string
 }
 
@@ -31,7 +33,7 @@ func (f *fakeHost) store(s *abi.ObjectStore) bool {
 }
 
 func (f *fakeHost) update(u *abi.ObjectUpdate) bool {
-	f.did = append(f.did, "update")
+	f.did, f.updated = append(f.did, "update"), u.Edits
 	return f.store(&abi.ObjectStore{Key: u.Key, Meta: u.Meta})
 }
 
@@ -55,17 +57,28 @@ func (f *fakeHost) resume()    { f.did = append(f.did, "resume") }
 
 func (f *fakeHost) edit(kind abi.MapType, edits ...abi.FieldEdit) {
 	if kind == abi.MapRequestHeaders {
-		f.sent = edits
+		f.sent = append(f.sent, edits...)
 	}
 }
 
 func (f *fakeHost) reply(_ uint32, details, _ string) { f.did = append(f.did, "reply "+details) }
 
+// refreshed makes an exchange without a client.
+func (f *fakeHost) refreshed(t *testing.T, c *config, req, resp *head) (x *exchange, said string) {
+	t.Helper()
+	return f.make(t, c, req, resp, true)
+}
+
 // ask makes an exchange; resp is what the upstream would answer, and the result what the log says.
 func (f *fakeHost) ask(t *testing.T, c *config, req, resp *head) (x *exchange, said string) {
 	t.Helper()
+	return f.make(t, c, req, resp, false)
+}
+
+func (f *fakeHost) make(t *testing.T, c *config, req, resp *head, refresh bool) (x *exchange, said string) {
+	t.Helper()
 	f.served, f.sent, f.did = nil, nil, nil
-	x = &exchange{c: c, host: f, request: *req, url: "http://h" + req.get(":path"), route: "r"}
+	x = &exchange{c: c, host: f, request: *req, url: "http://h" + req.get(":path"), route: "r", refresh: refresh}
 	x.told = func(r result) {
 		if said == "" {
 			said = r.String()
@@ -131,5 +144,126 @@ func TestExchange(t *testing.T) {
 	x.onJoined(abi.ObjectUnstored)
 	if strings.Join(f.did, "") != "resume" || x.joined {
 		t.Errorf("after an answer that was not stored: did %q", f.did)
+	}
+}
+
+// edited tells whether one of edits is of a field.
+func edited(edits []abi.FieldEdit, name string) bool {
+	return slices.ContainsFunc(edits, func(e abi.FieldEdit) bool { return e.Name == name })
+}
+
+// newCache returns a plugin with settings, a host and a clock.
+func newCache(t *testing.T, settings string) (*config, *fakeHost) {
+	t.Helper()
+	c, err := parseConfig([]byte(settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, &fakeHost{clock: noon, objects: map[string]abi.ObjectInfo{}, flying: map[string]bool{}}
+}
+
+func getOf(path string, more ...string) *head {
+	return headOf(append([]string{":method", "GET", ":path", path}, more...)...)
+}
+
+func answerOf(status string, more ...string) *head {
+	return headOf(append([]string{":status", status}, more...)...)
+}
+
+// TestValidatedForOne: what a 304 has for the client that has asked does not go to others.
+func TestValidatedForOne(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		settings string
+		resp     []string
+		cookie   bool // is stored
+		kept     bool // the message is
+	}{
+		{"a cookie", "", []string{"set-cookie", "session=mine", "x-a", "1"}, false, true},
+		{"a cookie that may be stored", `{"store_set_cookie":true}`, []string{"set-cookie", "a=b"}, true, true},
+		{"private", "", []string{"cache-control", "private, max-age=60", "set-cookie", "session=mine"}, false, false},
+		{"no-store", "", []string{"cache-control", "no-store"}, false, false},
+	} {
+		c, f := newCache(t, tc.settings)
+		f.ask(t, c, getOf("/a"), answerOf("200", "cache-control", "max-age=1", "etag", `"1"`))
+		f.clock += 2
+		if _, said := f.ask(t, c, getOf("/a"), answerOf("304", tc.resp...)); said != "revalidated" || f.served == nil {
+			t.Fatalf("%s: %q", tc.name, said)
+		}
+		if len(tc.resp) > 1 && tc.name != "no-store" && !edited(f.served.Edits, "set-cookie") && !tc.cookie {
+			t.Errorf("%s: the client that has asked does not get its cookie", tc.name)
+		}
+		if edited(f.updated, "set-cookie") != tc.cookie {
+			t.Errorf("%s: stored are %v", tc.name, f.updated)
+		}
+		if len(f.objects) > 0 != tc.kept {
+			t.Errorf("%s: %d messages are left", tc.name, len(f.objects))
+		}
+	}
+}
+
+// TestOthersDoNotLose: an answer that is about who has asked has nobody lose what is stored,
+// neither a message nor its variants; one that is about the resource does.
+func TestOthersDoNotLose(t *testing.T) {
+	for _, tc := range []struct {
+		resp *head
+		lost bool
+	}{
+		{answerOf("400", "cache-control", "no-store"), false},
+		{answerOf("403", "cache-control", "private"), false},
+		{answerOf("429"), false},
+		{answerOf("406", "set-cookie", "a=b"), false},
+		{answerOf("500", "cache-control", "no-store"), false},
+		{answerOf("404", "cache-control", "no-store"), true},
+		{answerOf("200", "cache-control", "private"), true},
+		{answerOf("301", "cache-control", "no-store"), true},
+	} {
+		c, f := newCache(t, "")
+		f.ask(t, c, getOf("/a"), answerOf("200", "cache-control", "max-age=1", "etag", `"1"`))
+		f.clock += 2
+		f.ask(t, c, getOf("/a"), tc.resp)
+		if m, ok := parseMeta(f.objects["http://h/a\nr"].Meta); (!ok || m.kind != kindMessage) != tc.lost {
+			t.Errorf("%v: lost %t, want %t", tc.resp.pairs, !tc.lost, tc.lost)
+		}
+		c, f = newCache(t, "")
+		f.ask(t, c, getOf("/v", "x", "1"), answerOf("200", "cache-control", "max-age=60", "vary", "x"))
+		f.ask(t, c, getOf("/v", "x", "2"), tc.resp)
+		if _, said := f.ask(t, c, getOf("/v", "x", "1"), nil); said != "hit" {
+			t.Errorf("%v to one variant: the other is a %s", tc.resp.pairs, said)
+		}
+	}
+}
+
+// TestRefreshOfAll: a refresh asks for the whole message, whatever the client has asked for, and a
+// HEAD begins none.
+func TestRefreshOfAll(t *testing.T) {
+	c, f := newCache(t, "")
+	f.ask(t, c, getOf("/a"), answerOf("200", "cache-control", "max-age=1, stale-while-revalidate=60", "last-modified", at(-9)))
+	f.clock += 2
+	if _, said := f.ask(t, c, headOf(":method", "HEAD", ":path", "/a"), nil); said != "stale" || len(f.did) > 0 {
+		t.Errorf("HEAD: %q, did %v", said, f.did)
+	}
+	part := getOf("/a", "range", "bytes=0-1", "if-range", at(0), "if-none-match", `"x"`, "if-modified-since", at(0))
+	if _, said := f.ask(t, c, part, nil); said != "stale" || strings.Join(f.did, "") != "refresh" {
+		t.Errorf("GET: %q, did %v", said, f.did)
+	}
+	_, said := f.refreshed(t, c, part, answerOf("200", "cache-control", "max-age=60"))
+	if said != "miss" || !edited(f.sent, "range") || !edited(f.sent, "if-none-match") || !edited(f.sent, "if-range") {
+		t.Errorf("refresh: %q, sent %v", said, f.sent)
+	}
+	for _, e := range f.sent {
+		if e.Name == "range" && e.Op != abi.FieldRemove {
+			t.Errorf("sent %v", f.sent)
+		}
+	}
+	if part.get("range") == "" {
+		t.Error("the request of the client has changed")
+	}
+	if _, said := f.ask(t, c, getOf("/a"), nil); said != "hit" {
+		t.Errorf("after the refresh: %q", said)
+	}
+	f.clock += 61
+	if _, said := f.refreshed(t, c, getOf("/a"), answerOf("502")); said != "failed" {
+		t.Errorf("a refresh that fails: %q", said)
 	}
 }

@@ -16,7 +16,7 @@ type keyPart struct {
 // parsePart reads "header:NAME" or "cookie:NAME".
 func parsePart(text string) (keyPart, bool) {
 	if name, ok := strings.CutPrefix(text, "header:"); ok && settings.IsToken(name) {
-		return keyPart{name: strings.ToLower(name)}, true
+		return keyPart{name: settings.Lower(name)}, true
 	}
 	if name, ok := strings.CutPrefix(text, "cookie:"); ok && settings.IsToken(name) {
 		return keyPart{cookie: true, name: name}, true
@@ -81,7 +81,7 @@ func (c *config) tagsOf(resp *head) string {
 	for i := range resp.pairs {
 		for _, name := range c.tags {
 			if resp.pairs[i].Name == name {
-				tags = append(tags, strings.FieldsFunc(resp.pairs[i].Value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })...)
+				tags = settings.Words(tags, resp.pairs[i].Value, true)
 			}
 		}
 	}

@@ -4,11 +4,11 @@ package main
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"unsafe"
 
 	"wproxy/abi"
 	"wproxy/plugins/internal/hostcall"
+	"wproxy/plugins/internal/ipaddr"
 
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
@@ -29,8 +29,11 @@ func (*vm) NewPluginContext(uint32) types.PluginContext { return &plugin{} }
 type plugin struct {
 	types.DefaultPluginContext
 	config  *config
-	counted map[string]*[results]hostcall.Counter // by route
+	counted map[string]*counters // by route
 }
+
+// counters are what a route counts, by result.
+type counters struct{ requests, refreshes [results]hostcall.Counter }
 
 func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	var data []byte
@@ -55,21 +58,28 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		proxywasm.LogError("cache: nothing can be cached here: " + why)
 		return types.OnPluginStartStatusFailed
 	}
-	p.config, p.counted = c, map[string]*[results]hostcall.Counter{}
+	p.config, p.counted = c, map[string]*counters{}
 	return types.OnPluginStartStatusOK
 }
 
-// count counts a result on a route.
-func (p *plugin) count(route string, r result) {
+// count counts a result of a request, or of a refresh, on a route.
+func (p *plugin) count(route string, refresh bool, r result) {
 	c := p.counted[route]
 	if c == nil {
-		c = &[results]hostcall.Counter{}
-		for i := range results {
-			c[i] = hostcall.NewCounter("wproxy_cache_requests_total;route=" + route + ";result=" + i.String())
+		c = &counters{}
+		for i := range failed {
+			c.requests[i] = hostcall.NewCounter("wproxy_cache_requests_total;route=" + route + ";result=" + i.String())
+		}
+		for _, i := range [...]result{bypass, revalidated, miss, failed} {
+			c.refreshes[i] = hostcall.NewCounter("wproxy_cache_refreshes_total;route=" + route + ";result=" + i.String())
 		}
 		p.counted[route] = c
 	}
-	c[r].Inc()
+	if refresh {
+		c.refreshes[r].Inc()
+		return
+	}
+	c.requests[r].Inc()
 }
 
 func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
@@ -121,8 +131,8 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	_, x.refresh = hostcall.Property(shortValue[:], abi.PropertyRefresh)
 	if x.request.get(":method") == "PURGE" && x.c.purges() {
 		if b, ok := hostcall.Property(shortValue[:], abi.PropertyClientAddress); ok {
-			a, _ := netip.AddrFromSlice(b)
-			x.client = x.c.mayPurge(a.Unmap())
+			a, _ := ipaddr.FromBytes(b)
+			x.client = x.c.mayPurge(a)
 		}
 	}
 	x.told = c.tell
@@ -130,19 +140,23 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 		return types.ActionContinue
 	}
 	if x.joined {
-		waiting[c.id&slots] = c
+		c.wait()
 	}
 	return types.ActionPause
 }
 
 // tell counts and logs what became of the request, once.
 func (c *httpContext) tell(r result) {
-	if c.cleaned || c.refresh {
+	if c.cleaned {
 		return
 	}
 	c.cleaned = true
+	c.plugin.count(c.route, c.refresh, r)
+	if c.refresh { // no client has asked: there is no line in the access log
+		proxywasm.LogDebug("cache: route " + c.route + ": refreshed " + c.url + ": " + r.String())
+		return
+	}
 	hostcall.SetProperty(logProperty, r.String())
-	c.plugin.count(c.route, r)
 }
 
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
@@ -158,25 +172,35 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 
 // waiting are the exchanges that wait for others, by the slots of their ids: one that
 // is not told of the end, as its client has left, makes room for the next in its slot.
-var waiting = map[uint32]*httpContext{}
+var waiting []*httpContext
 
 const slots = 1<<abi.StreamSlotBits - 1
 
+// wait notes that c waits.
+func (c *httpContext) wait() {
+	i := int(c.id & slots)
+	if i >= len(waiting) {
+		waiting = append(waiting, make([]*httpContext, i+1-len(waiting))...)
+	}
+	waiting[i] = c
+}
+
 //go:wasmexport proxy_on_foreign_function
 func onForeignFunction(id, function, size uint32) {
-	c := waiting[id&slots]
-	if function != abi.ObjectJoined || c == nil || c.id != id || size != 4 {
+	i := int(id & slots)
+	if function != abi.ObjectJoined || size != 4 || i >= len(waiting) || waiting[i] == nil || waiting[i].id != id {
 		return
 	}
+	c := waiting[i]
 	b, ok := hostcall.CallData(shortValue[:], 4)
 	if !ok || len(b) != 4 {
 		return
 	}
 	outcome := binary.LittleEndian.Uint32(b)
-	delete(waiting, id&slots)
+	waiting[i] = nil
 	c.onJoined(outcome)
 	if c.joined {
-		waiting[id&slots] = c
+		c.wait()
 	}
 }
 

@@ -3,7 +3,12 @@ package main
 import (
 	"slices"
 	"strings"
+
+	"wproxy/plugins/internal/settings"
 )
+
+// maxSorted is the most members of a list that are brought into order. Browsers send a dozen.
+const maxSorted = 64
 
 // maxVary is the most fields that a response may vary by and be stored.
 const maxVary = 32
@@ -24,8 +29,7 @@ func varyNames(h *head) (names []string, ok bool) {
 			}
 		}
 	}
-	slices.Sort(names)
-	return names, true
+	return settings.Sort(names), true
 }
 
 // appendVariant appends what tells the variants of a key apart: the names and what the request
@@ -62,9 +66,11 @@ func appendNormal(dst []byte, name string, h *head) []byte {
 	}
 	if name == "accept-language" || name == "accept-encoding" {
 		for i, m := range members {
-			members[i] = strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(m, " ", ""), "\t", ""))
+			members[i] = strings.Join(settings.Words(nil, settings.Lower(m), false), "")
 		}
-		slices.Sort(members)
+		if len(members) <= maxSorted { // beyond that somebody wants it to take long; order then counts
+			settings.Sort(members)
+		}
 	}
 	dst = append(dst, ':') // an empty field is another thing than none
 	for i, m := range members {

@@ -113,7 +113,11 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	direct := u.direct() && sdkStateFits(pkgs)
-	if err := b.compile(ctx, pkgs[len(pkgs)-1], exports, direct, m, out); err != nil {
+	lean, err := leanFormat(pkgs)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := b.compile(ctx, pkgs[len(pkgs)-1], exports, direct, lean, m, out); err != nil {
 		return Result{}, err
 	}
 	info, err := os.Stat(out)
@@ -144,13 +148,13 @@ func (b *builder) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // compile builds the package main with the adapter laid over it.
-func (b *builder) compile(ctx context.Context, main listed, exports []string, direct bool, m *manifest.Manifest, out string) error {
+func (b *builder) compile(ctx context.Context, main listed, exports []string, direct bool, lean map[string][]byte, m *manifest.Manifest, out string) error {
 	tmp, err := os.MkdirTemp("", "wproxy-plugin-")
 	if err != nil {
 		return fmt.Errorf("directory for the adapter: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	overlay, err := writeOverlay(tmp, main, exports, direct)
+	overlay, err := writeOverlay(tmp, main, exports, direct, lean)
 	if err != nil {
 		return err
 	}

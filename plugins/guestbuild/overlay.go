@@ -27,21 +27,30 @@ const (
 
 // writeOverlay writes the adapter with the given optional exports to tmp, direct or not
 // (adapter.Mode), and the file for -overlay that places it in the plugin's tree, whose name it returns.
-func writeOverlay(tmp string, main listed, exports []string, direct bool) (string, error) {
+// lean is what takes the place of other files, by their paths.
+func writeOverlay(tmp string, main listed, exports []string, direct bool, lean map[string][]byte) (string, error) {
 	replace := map[string]string{}
 	add := func(path, name string, data []byte) error {
 		file := filepath.Join(tmp, name)
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			return fmt.Errorf("adapter: %w", err)
 		}
-		replace[filepath.Join(main.Dir, path)] = file
+		replace[path] = file
 		return nil
+	}
+	for path, data := range lean {
+		if err := add(path, "lean_"+filepath.Base(path), data); err != nil {
+			return "", err
+		}
 	}
 	entries, err := fs.ReadDir(adapter.Files, ".")
 	if err != nil {
 		return "", fmt.Errorf("adapter: %w", err)
 	}
 	for _, e := range entries {
+		if e.Name() == adapter.Format {
+			continue
+		}
 		src, err := adapter.Files.ReadFile(e.Name())
 		if err == nil && e.Name() == adapter.Exports {
 			keep := exports
@@ -56,12 +65,12 @@ func writeOverlay(tmp string, main listed, exports []string, direct bool) (strin
 		if err != nil {
 			return "", fmt.Errorf("adapter: %w", err)
 		}
-		if err := add(filepath.Join(adapterDir, e.Name()), e.Name(), src); err != nil {
+		if err := add(filepath.Join(main.Dir, adapterDir, e.Name()), e.Name(), src); err != nil {
 			return "", err
 		}
 	}
 	glue := "package main\n\nimport _ \"" + main.ImportPath + "/" + adapterDir + "\"\n"
-	if err := add(adapterImport, adapterImport, []byte(glue)); err != nil {
+	if err := add(filepath.Join(main.Dir, adapterImport), adapterImport, []byte(glue)); err != nil {
 		return "", err
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})

@@ -137,10 +137,10 @@ func readRate(t *settings.Table, c *config) {
 	quota, window, ok := parseRate(text)
 	switch {
 	case !ok:
-		t.Fail("rate", strconv.Quote(text)+` is not a rate such as "100/s", "30/m" or "1000/h"`)
+		t.Fail("rate", settings.Quote(text)+` is not a rate such as "100/s", "30/m" or "1000/h"`)
 		quota, window = 1, 1
 	case quota > maxRate*window:
-		t.Fail("rate", strconv.Quote(text)+" is more than "+strconv.Itoa(maxRate)+" a second")
+		t.Fail("rate", settings.Quote(text)+" is more than "+strconv.Itoa(maxRate)+" a second")
 		quota, window = 1, 1
 	}
 	c.quota, c.window = quota, window
@@ -178,9 +178,9 @@ func readDelay(t *settings.Table, c *config) int64 {
 	ns, ok := settings.Nanoseconds(text)
 	switch {
 	case !ok:
-		t.Fail("max_delay", strconv.Quote(text)+` is not a length of time such as "500ms" or "2s"`)
+		t.Fail("max_delay", settings.Quote(text)+` is not a length of time such as "500ms" or "2s"`)
 	case ns < 1e6 || ns > maxDelay:
-		t.Fail("max_delay", strconv.Quote(text)+" is not between 1ms and 1h")
+		t.Fail("max_delay", settings.Quote(text)+" is not between 1ms and 1h")
 	}
 	return ns
 }
@@ -188,11 +188,11 @@ func readDelay(t *settings.Table, c *config) int64 {
 // parseRate reads "N/s", "N/m" or "N/h"; window is the unit in seconds.
 func parseRate(text string) (quota, window int64, ok bool) {
 	count, unit, ok := strings.Cut(text, "/")
-	if !ok || count == "" || count[0] == '+' {
+	if !ok {
 		return 0, 0, false
 	}
-	quota, err := strconv.ParseInt(count, 10, 64)
-	if err != nil || quota < 1 {
+	quota, ok = settings.Int(count)
+	if !ok || quota < 1 {
 		return 0, 0, false
 	}
 	switch unit {
@@ -213,11 +213,11 @@ func readCost(t *settings.Table, c *config) {
 		name, header := strings.CutPrefix(v.Text, "header:")
 		switch {
 		case !header || !settings.IsToken(name):
-			t.Fail("cost", `must be a number, or "header:" with the name of a header, not `+strconv.Quote(v.Text))
+			t.Fail("cost", `must be a number, or "header:" with the name of a header, not `+settings.Quote(v.Text))
 		case c.algorithm != tokenBucket:
 			t.Fail("cost", "that the response names is for token-bucket only")
 		}
-		c.costField, c.cost = strings.ToLower(name), 1
+		c.costField, c.cost = settings.Lower(name), 1
 		return
 	}
 	c.cost = t.Whole("cost", 1, 1, maxBurst)

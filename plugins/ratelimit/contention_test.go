@@ -150,6 +150,51 @@ func contend(t *testing.T, grants []string) {
 	}
 }
 
+// TestWasmManyClients: clients that ask as often as they can for some time, through four VMs, get
+// together what the rate allows: no more than rate * time + burst, and at least 99 % of that.
+// WPROXY_LONG=1 makes it 10 seconds.
+func TestWasmManyClients(t *testing.T) {
+	for name, grants := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			duration := 2500 * time.Millisecond
+			if os.Getenv("WPROXY_LONG") != "" {
+				duration = 10 * time.Second
+			}
+			crowd(t, grants, duration)
+		})
+	}
+}
+
+func crowd(t *testing.T, grants []string, duration time.Duration) {
+	const burst, rate, clients = 50, 100, 64
+	root := open(t, `{"rate":"100/s","burst":50,"key":"global"}`, 4, grants)
+	var admitted, asked atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range clients {
+		wg.Go(func() {
+			var c host.Context
+			var s fakeStream
+			for time.Since(start) < duration {
+				if exchange(t, root, &c, &s) {
+					admitted.Add(1)
+				}
+				if asked.Add(1) > 20_000 { // everybody at once at first; then others may use the machine, too
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(start)
+	most := burst + int64(rate*took.Seconds()) + 1
+	least := (burst + int64(rate*duration.Seconds())) * 99 / 100
+	if got := admitted.Load(); got > most || got < least {
+		t.Errorf("%d of %d admitted in %v, want %d to %d", got, asked.Load(), took, least, most)
+	}
+}
+
 func BenchmarkWasm(b *testing.B) {
 	for name, config := range map[string]string{
 		"admitted": `{"rate":"1000000/s","burst":1000000000}`,

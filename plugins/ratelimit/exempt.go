@@ -1,17 +1,15 @@
 package main
 
 import (
-	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
+	"wproxy/plugins/internal/ipaddr"
 	"wproxy/plugins/internal/settings"
 )
 
 // exemptions say who is not limited: any that matches is enough.
 type exemptions struct {
-	clients []netip.Prefix
+	clients []ipaddr.Prefix
 	headers []headerMatch
 }
 
@@ -48,16 +46,16 @@ func readExempt(t *settings.Table) exemptions {
 	var e exemptions
 	in := t.Table("exempt")
 	for _, text := range in.Texts("clients") {
-		p, ok := parsePrefix(text)
+		p, ok := ipaddr.ParsePrefix(text)
 		if !ok {
-			in.Fail("clients", strconv.Quote(text)+" is not an address or a network such as 10.0.0.0/8")
+			in.Fail("clients", settings.Quote(text)+" is not an address or a network such as 10.0.0.0/8")
 		}
 		e.clients = append(e.clients, p)
 	}
 	headers := in.Table("headers")
 	for _, name := range headers.Names() {
 		v, _ := headers.Value(name)
-		m := headerMatch{name: strings.ToLower(name), any: v.Kind == settings.Bool && v.True}
+		m := headerMatch{name: settings.Lower(name), any: v.Kind == settings.Bool && v.True}
 		var ok bool
 		if m.values, ok = v.Texts(); !ok && !m.any {
 			headers.Fail(name, "must be a string, a list of strings, or true for any value")
@@ -71,17 +69,4 @@ func readExempt(t *settings.Table) exemptions {
 		t.Keep(err)
 	}
 	return e
-}
-
-// parsePrefix reads an address or a network.
-func parsePrefix(text string) (netip.Prefix, bool) {
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), true
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil || p.Addr().Is4In6() {
-		return netip.Prefix{}, false
-	}
-	return p.Masked(), true
 }

@@ -2,17 +2,16 @@ package main
 
 import (
 	"encoding/binary"
-	"net/netip"
-	"strconv"
 	"strings"
 
+	"wproxy/plugins/internal/ipaddr"
 	"wproxy/plugins/internal/settings"
 )
 
 // A request is what keys and exemptions are read from.
 type request interface {
 	Header(name string) (string, bool)
-	Client() (netip.Addr, bool) // unmapped, without zone
+	Client() (ipaddr.Addr, bool)
 }
 
 // part is one part of a key.
@@ -42,19 +41,19 @@ func parsePart(text string) (p part, problem string) {
 	if named {
 		switch word {
 		case "header":
-			p.kind, p.name = byHeader, strings.ToLower(name)
+			p.kind, p.name = byHeader, settings.Lower(name)
 			if !settings.IsToken(name) {
-				return part{}, strconv.Quote(name) + " is not the name of a header"
+				return part{}, settings.Quote(name) + " is not the name of a header"
 			}
 		case "cookie":
 			p.kind, p.name = byCookie, name
 			if !settings.IsToken(name) {
-				return part{}, strconv.Quote(name) + " is not the name of a cookie"
+				return part{}, settings.Quote(name) + " is not the name of a cookie"
 			}
 		case "query":
 			p.kind, p.name = byQuery, name
 			if name == "" || strings.IndexByte(name, 0) >= 0 {
-				return part{}, strconv.Quote(name) + " is not the name of a query parameter"
+				return part{}, settings.Quote(name) + " is not the name of a query parameter"
 			}
 		default:
 			return part{}, unknownKey(text)
@@ -74,17 +73,17 @@ func parsePart(text string) (p part, problem string) {
 		return part{kind: byMethod}, ""
 	}
 	if digits, ok := strings.CutPrefix(text, "client-ip/"); ok {
-		bits, err := strconv.Atoi(digits)
-		if err != nil || bits < 1 || bits > 128 {
-			return part{}, strconv.Quote(text) + " needs a prefix length from 1 to 128"
+		bits, ok := settings.Int(digits)
+		if !ok || bits < 1 || bits > 128 {
+			return part{}, settings.Quote(text) + " needs a prefix length from 1 to 128"
 		}
-		return part{kind: byClient, bits: bits}, ""
+		return part{kind: byClient, bits: int(bits)}, ""
 	}
 	return part{}, unknownKey(text)
 }
 
 func unknownKey(text string) string {
-	return strconv.Quote(text) + " is not a key; keys are client-ip, client-ip/64, header:NAME, cookie:NAME, query:NAME, host, path, method, global"
+	return settings.Quote(text) + " is not a key; keys are client-ip, client-ip/64, header:NAME, cookie:NAME, query:NAME, host, path, method, global"
 }
 
 // appendValue appends what the part is in a request; false if the request lacks it. An
@@ -246,21 +245,21 @@ func hexDigit(c byte) (byte, bool) {
 }
 
 // clientAddr reads the property source.address, an address and a port.
-func clientAddr(text string) (netip.Addr, bool) {
+func clientAddr(text string) (ipaddr.Addr, bool) {
 	if a, ok := clientAddr4(text); ok {
 		return a, true
 	}
-	ap, err := netip.ParseAddrPort(text)
-	if err != nil {
-		return netip.Addr{}, false
+	if i := strings.IndexByte(text, '%'); i >= 0 { // a zone, which is no part of the key
+		if end := strings.IndexByte(text[i:], ']'); end > 0 {
+			text = text[:i] + text[i+end:]
+		}
 	}
-	return ap.Addr().Unmap().WithZone(""), true
+	return ipaddr.ParseWithPort(text)
 }
 
-// clientAddr4 reads an IPv4 address and a port, in the form hosts write them. It takes a
-// fifth of the time of netip's parser in a guest, and is asked for every request; what it
-// does not take is left to that.
-func clientAddr4(text string) (netip.Addr, bool) {
+// clientAddr4 reads an IPv4 address and a port, in the form hosts write them, in one go: it is
+// asked for every request. What it does not take is left to ipaddr.
+func clientAddr4(text string) (ipaddr.Addr, bool) {
 	var a [4]byte
 	at := 0
 	for i := range a {
@@ -273,18 +272,18 @@ func clientAddr4(text string) (netip.Addr, bool) {
 			end = ':'
 		}
 		if at == start || n > 255 || at > start+1 && text[start] == '0' || at >= len(text) || text[at] != end {
-			return netip.Addr{}, false
+			return ipaddr.Addr{}, false
 		}
 		a[i] = byte(n)
 		at++
 	}
 	if at == len(text) || len(text) > at+5 {
-		return netip.Addr{}, false
+		return ipaddr.Addr{}, false
 	}
 	for ; at < len(text); at++ {
 		if text[at] < '0' || text[at] > '9' {
-			return netip.Addr{}, false
+			return ipaddr.Addr{}, false
 		}
 	}
-	return netip.AddrFrom4(a), true
+	return ipaddr.From4(a), true
 }

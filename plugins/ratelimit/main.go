@@ -3,11 +3,11 @@
 package main
 
 import (
-	"net/netip"
 	"unsafe"
 
 	"wproxy/abi"
 	"wproxy/plugins/internal/hostcall"
+	"wproxy/plugins/internal/ipaddr"
 
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm"
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
@@ -286,7 +286,7 @@ func add(name, value string) {
 
 // currentRequest reads the request of the current callback.
 type currentRequest struct {
-	client netip.Addr
+	client ipaddr.Addr
 	known  bool     // client has been looked up
 	asText bool     // the host has it as text only
 	text   [64]byte // room for it as text; the longest has 53 bytes
@@ -294,13 +294,13 @@ type currentRequest struct {
 
 func (r *currentRequest) Header(name string) (string, bool) { return hostcall.RequestHeader(name) }
 
-func (r *currentRequest) Client() (netip.Addr, bool) {
+func (r *currentRequest) Client() (ipaddr.Addr, bool) {
 	if !r.known {
 		r.known = true
-		r.client = netip.Addr{}
+		r.client = ipaddr.Addr{}
 		if !r.asText {
 			if b, ok := hostcall.Property(r.text[:], abi.PropertyClientAddress); ok {
-				r.client, _ = netip.AddrFromSlice(b)
+				r.client, _ = ipaddr.FromBytes(b)
 				return r.client, r.client.IsValid()
 			}
 			r.asText = true

@@ -116,7 +116,7 @@ type typeValues struct {
 func readTypes(t *settings.Table, values map[string]string) (types []typeValues) {
 	in := t.Table("types")
 	for _, name := range in.Names() {
-		lower := strings.ToLower(name)
+		lower := settings.Lower(name)
 		kind, sub, ok := strings.Cut(lower, "/")
 		if !ok || !settings.IsToken(kind) || !settings.IsToken(sub) || kind == "*" {
 			in.Fail(name, `is not a media type such as "text/html" or "image/*"`)
@@ -187,7 +187,7 @@ func readHSTS(t *settings.Table, values map[string]string) {
 	v, ok := t.Value(hsts)
 	if short, isShort := t.Value(hstsShort); isShort {
 		if ok {
-			t.Fail(hstsShort, "is the same setting as "+strconv.Quote(hsts)+"; give one of them")
+			t.Fail(hstsShort, "is the same setting as "+settings.Quote(hsts)+"; give one of them")
 			return
 		}
 		key, v, ok = hstsShort, short, true
@@ -199,7 +199,7 @@ func readHSTS(t *settings.Table, values map[string]string) {
 	case v.Kind == settings.String:
 		age, valid := settings.Seconds(v.Text)
 		if !valid {
-			t.Fail(key, strconv.Quote(v.Text)+` is not a length of time such as "1y" or "180d"; directives go in a table: { max-age = "1y", include-subdomains = true }`)
+			t.Fail(key, settings.Quote(v.Text)+` is not a length of time such as "1y" or "180d"; directives go in a table: { max-age = "1y", include-subdomains = true }`)
 			return
 		}
 		// The other directives stay as the preset has them.
@@ -209,7 +209,7 @@ func readHSTS(t *settings.Table, values map[string]string) {
 		text := in.Text("max-age", "1y")
 		age, valid := settings.Seconds(text)
 		if !valid {
-			in.Fail("max-age", strconv.Quote(text)+` is not a length of time such as "1y" or "180d"`)
+			in.Fail("max-age", settings.Quote(text)+` is not a length of time such as "1y" or "180d"`)
 		}
 		subdomains := in.Flag("include-subdomains", false)
 		preload := in.Flag("preload", false)
@@ -243,14 +243,14 @@ func hstsValue(age int64, subdomains, preload bool) string {
 func readRemove(t *settings.Table) []string {
 	names := t.Texts("remove")
 	for i, name := range names {
-		name = strings.ToLower(name)
+		name = settings.Lower(name)
 		names[i] = name
 		if !settings.IsToken(name) {
-			t.Fail("remove", strconv.Quote(name)+" is not the name of a header")
+			t.Fail("remove", settings.Quote(name)+" is not the name of a header")
 		}
 		switch name {
 		case "connection", "content-length", "transfer-encoding", "trailer", "upgrade", "keep-alive", "te":
-			t.Fail("remove", strconv.Quote(name)+" says how the message is framed and cannot be removed")
+			t.Fail("remove", settings.Quote(name)+" says how the message is framed and cannot be removed")
 		}
 	}
 	return names
@@ -280,7 +280,7 @@ func checkValue(name, value string) string {
 			v, _, _ = strings.Cut(v, ";")
 		}
 		if !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, v) }) {
-			return strconv.Quote(v) + " is not one of " + strings.Join(allowed, ", ")
+			return settings.Quote(v) + " is not one of " + strings.Join(allowed, ", ")
 		}
 	}
 	return ""

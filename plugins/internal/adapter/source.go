@@ -25,7 +25,7 @@ import "embed"
 // declarations without a body that have a go:linkname, and the assembler, unlike the
 // compiler, cannot work in a directory that exists only in an overlay.)
 //
-//go:embed exports.go hostcalls.go keep.go memory.go mode.go streams.go
+//go:embed exports.go format.go hostcalls.go keep.go memory.go mode.go streams.go
 var Files embed.FS
 
 // Mode names the file in Files that declares the constant direct, and Direct is what to put
@@ -34,6 +34,14 @@ var Files embed.FS
 const (
 	Mode   = "mode.go"
 	Direct = "package adapter\n\nconst direct = true\n"
+)
+
+// Format names the file in Files that takes the place of package fmt where only the SDK needs
+// that: FormatClause becomes FormatPackage. It is no part of the adapter's directory.
+const (
+	Format        = "format.go"
+	FormatClause  = "package adapter\n"
+	FormatPackage = "package fmt\n\nfunc Sprintf(format string, args ...interface{}) string { return sprintf(format, args) }\n"
 )
 
 // StreamSlots is the export of the extension that saves calls for streams

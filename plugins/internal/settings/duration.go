@@ -1,7 +1,5 @@
 package settings
 
-import "strconv"
-
 // Seconds reads a length of time made of whole numbers with the units y (365 days), w, d,
 // h, m, s, such as "1y", "12h" or "1h30m", into seconds.
 func Seconds(text string) (int64, bool) {
@@ -17,8 +15,8 @@ func Seconds(text string) (int64, bool) {
 		if n == 0 || n == len(text) {
 			return 0, false
 		}
-		count, err := strconv.ParseInt(text[:n], 10, 32) // 32 bits times the longest unit fits into 64
-		if err != nil {
+		count, ok := Int(text[:n])
+		if !ok || count > 1<<31-1 { // 32 bits times the longest unit fits into 64
 			return 0, false
 		}
 		unit, ok := unitSeconds(text[n])

@@ -185,7 +185,7 @@ func (p *parser) object(depth int) (Value, error) {
 		}
 		for i := range v.Members {
 			if v.Members[i].Name == name {
-				return Value{}, &SyntaxError{start, strconv.Quote(name) + " appears twice"}
+				return Value{}, &SyntaxError{start, Quote(name) + " appears twice"}
 			}
 		}
 		if p.space(); p.peek() != ':' {

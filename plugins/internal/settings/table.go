@@ -12,7 +12,7 @@ type Error struct {
 	Problem string
 }
 
-func (e *Error) Error() string { return "setting " + strconv.Quote(e.Key) + ": " + e.Problem }
+func (e *Error) Error() string { return "setting " + Quote(e.Key) + ": " + e.Problem }
 
 // A Table is an object of settings being read. Each method asks for one key and checks
 // it; after the first mistake the methods return the default and the mistake is
@@ -55,9 +55,9 @@ func (t *Table) Done() error {
 		}
 		problem := "unknown"
 		if near := nearest(m.Name, t.asked); near != "" {
-			problem += " (did you mean " + strconv.Quote(near) + "?)"
+			problem += " (did you mean " + Quote(near) + "?)"
 		} else {
-			known := slices.Sorted(slices.Values(t.asked))
+			known := Sort(slices.Clone(t.asked))
 			problem += "; known are " + strings.Join(known, ", ")
 		}
 		return &Error{t.prefix + m.Name, problem}
@@ -120,9 +120,9 @@ func (t *Table) Choice(key, missing string, choices ...string) string {
 		return missing
 	}
 	if !slices.Contains(choices, v.Text) {
-		problem := strconv.Quote(v.Text) + " is not one of " + strings.Join(choices, ", ")
+		problem := Quote(v.Text) + " is not one of " + strings.Join(choices, ", ")
 		if near := nearest(v.Text, choices); near != "" {
-			problem += " (did you mean " + strconv.Quote(near) + "?)"
+			problem += " (did you mean " + Quote(near) + "?)"
 		}
 		t.Fail(key, problem)
 		return missing
@@ -144,8 +144,8 @@ func (t *Table) Whole(key string, missing, least, most int64) int64 {
 	if !ok {
 		return missing
 	}
-	n, err := strconv.ParseInt(v.Text, 10, 64)
-	if err != nil || n < least || n > most {
+	n, whole := Int(v.Text)
+	if !whole || n < least || n > most {
 		t.Fail(key, v.Text+" is not a whole number from "+strconv.FormatInt(least, 10)+" to "+strconv.FormatInt(most, 10))
 		return missing
 	}
