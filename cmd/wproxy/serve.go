@@ -247,6 +247,7 @@ func (a *app) makeParts(undo *cleanup) error {
 		},
 		Metrics: &guestMetrics{m, builtins.has},
 		Caller:  calls,
+		GRPC:    calls,
 	})
 	if err != nil {
 		return err
