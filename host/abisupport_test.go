@@ -21,11 +21,6 @@ var update = flag.Bool("update", false, "write docs/abi-support.md anew")
 
 const supportPath = "../docs/abi-support.md"
 
-// comingCalls are the host functions that answer Unimplemented so far, with what they come
-// with. Whoever implements one takes it out of here, and adds its text to testdata/wat/call,
-// its shape in pointer_test.go and its cases in hostcall_test.go.
-var comingCalls = map[string]string{}
-
 // inVersions are the versions whose specification has a name; all that are not here are in
 // all of them.
 var inVersions = map[string]string{
@@ -125,10 +120,6 @@ func TestABISupport(t *testing.T) {
 	calls := host.HostFuncNames()
 	slices.Sort(calls)
 	for _, name := range calls {
-		if with := comingCalls[name]; with != "" {
-			fmt.Fprintf(&page, "| `%s` | %s | coming, with %s; answers 12 | | |\n", name, versionsOf(name), with)
-			continue
-		}
 		for s := range strings.FieldsSeq(callStatuses[name]) {
 			if !answered[name][s] && elsewhere[name+" "+s] == "" {
 				t.Errorf("%s: no case is answered with status %s", name, s)

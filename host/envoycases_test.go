@@ -17,8 +17,7 @@ import (
 
 // notLive are the cases of hostCallCases that are not made on a live proxy.
 func notLive(c *hostCallCase) bool {
-	_, coming := comingCalls[c.call]
-	return coming || isGRPC(c.call) || c.call == "pthread_equal"
+	return isGRPC(c.call) || c.call == "pthread_equal"
 }
 
 // isGRPC reports whether a call, or callback, is about gRPC: no server is there for it.

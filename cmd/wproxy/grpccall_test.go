@@ -467,7 +467,7 @@ func TestGRPCHostileUpstream(t *testing.T) {
 		p := newGRPCTestPeer()
 		ended := make(chan error, 1)
 		go func() { _, err := call(ctx, func(c *proxy.GRPCCall) { c.Path = "/s/endless" }, p); ended <- err }()
-		for j := 0; p.held.Load() < 1<<20-1 && j < 2000; j++ {
+		for j := 0; p.held.Load() < 1<<20-1 && j < 10_000; j++ {
 			time.Sleep(time.Millisecond)
 		}
 		if n := p.held.Load(); n < 1<<20-1 || n > 1<<20+1000 {
