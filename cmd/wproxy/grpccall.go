@@ -116,7 +116,7 @@ func (c *callouts) endReplacedLocked() {
 	for s := range c.streams {
 		now, serves := c.serving[s.name]
 		next, comes := c.next[s.name]
-		if !(serves && now == s.key || comes && next == s.key) {
+		if (!serves || now != s.key) && (!comes || next != s.key) {
 			s.end(errReplaced)
 		}
 	}
