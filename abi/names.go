@@ -83,6 +83,7 @@ const (
 	ExportOnGRPCReceiveInitialMetadata  = "proxy_on_grpc_receive_initial_metadata"
 	ExportOnGRPCReceive                 = "proxy_on_grpc_receive"
 	ExportOnGRPCReceiveTrailingMetadata = "proxy_on_grpc_receive_trailing_metadata"
+	ExportOnGRPCTrailingMetadata        = "proxy_on_grpc_trailing_metadata" // the same, in the SDKs for C++ and AssemblyScript
 	ExportOnGRPCClose                   = "proxy_on_grpc_close"
 )
 

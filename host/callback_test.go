@@ -47,6 +47,18 @@ func newCallback(t *testing.T, wasm []byte, config string) *callbackSetup {
 	return s
 }
 
+// grpcEvent has a request open a stream, and something happen there.
+func grpcEvent(happen func(r *fakeRPC)) func(*callbackSetup, *host.Context) (abi.Action, error) {
+	return func(s *callbackSetup, c *host.Context) (abi.Action, error) {
+		a, err := c.RequestHeaders(1, true)
+		happen(s.grpc.next(s.t))
+		for end := time.Now().Add(10 * time.Second); s.words(atStatus, 1)[0] == 0 && time.Now().Before(end); {
+			runtime.Gosched() // it is told on another goroutine
+		}
+		return a, err
+	}
+}
+
 func callbackCases() []callbackCase {
 	nothing := func(*callbackSetup, *host.Context) (abi.Action, error) { return abi.Continue, nil }
 	finish := func(_ *callbackSetup, c *host.Context) (abi.Action, error) { return abi.Continue, c.Finish(nil) }
@@ -76,6 +88,12 @@ func callbackCases() []callbackCase {
 			}
 			return a, err
 		}, []uint32{1, 4, 3, 10, 1}, false},
+		{"proxy_on_grpc_receive_initial_metadata", grpcEvent(func(r *fakeRPC) { r.head(abi.Pair{Name: "a", Value: "1"}, abi.Pair{Name: "b"}) }), []uint32{1, 6, 2}, false},
+		{"proxy_on_grpc_receive", grpcEvent(func(r *fakeRPC) { r.message("hello") }), []uint32{1, 6, 5}, false},
+		{"proxy_on_grpc_receive_trailing_metadata", grpcEvent(func(r *fakeRPC) {
+			r.end(host.GRPCEnd{Outcome: host.CallAnswered, Trailer: []abi.Pair{{Name: "grpc-status", Value: "0"}}})
+		}), []uint32{1, 6, 1}, false},
+		{"proxy_on_grpc_close", grpcEvent(func(r *fakeRPC) { r.end(host.GRPCEnd{Outcome: host.CallAnswered, Code: 7}) }), []uint32{1, 6, 7}, false},
 		{"proxy_on_foreign_function", func(_ *callbackSetup, c *host.Context) (abi.Action, error) {
 			return abi.Continue, c.ForeignFunction(9, []byte("abc"))
 		}, []uint32{2, 9, 3}, false},
@@ -93,15 +111,11 @@ func callbackCases() []callbackCase {
 
 // comingCallbacks are those that nothing makes yet.
 var comingCallbacks = map[string]string{
-	"proxy_on_new_connection":                 "TCP",
-	"proxy_on_downstream_data":                "TCP",
-	"proxy_on_upstream_data":                  "TCP",
-	"proxy_on_downstream_connection_close":    "TCP",
-	"proxy_on_upstream_connection_close":      "TCP",
-	"proxy_on_grpc_receive_initial_metadata":  "gRPC",
-	"proxy_on_grpc_receive":                   "gRPC",
-	"proxy_on_grpc_receive_trailing_metadata": "gRPC",
-	"proxy_on_grpc_close":                     "gRPC",
+	"proxy_on_new_connection":              "TCP",
+	"proxy_on_downstream_data":             "TCP",
+	"proxy_on_upstream_data":               "TCP",
+	"proxy_on_downstream_connection_close": "TCP",
+	"proxy_on_upstream_connection_close":   "TCP",
 }
 
 // Each callback of each version is made once, with its arguments, and what it answers is

@@ -126,11 +126,11 @@ func (v *vm) sendCall(r *CallRequest) (uint32, abi.Status) {
 		return 0, abi.StatusInternalFailure
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &httpCall{id: v.newCallID(), base: v.current().base, upstream: r.Upstream, cancel: cancel}
+	c := &httpCall{id: v.newCallID(httpKind), base: v.current().base, upstream: r.Upstream, cancel: cancel}
 	if !p.admitCall(c, r) {
 		cancel()
 		v.warn("an HTTP call was not made: the plugin has too many under way, or they hold too much")
-		p.tellCall(c, CallRefused)
+		p.tellOutcome(c.upstream, CallRefused)
 		return 0, abi.StatusInternalFailure
 	}
 	r.Room = func(n int) bool { return p.callRoom(c, n) }
@@ -150,11 +150,12 @@ func (v *vm) sendCall(r *CallRequest) (uint32, abi.Status) {
 }
 
 // newCallID returns an id that no call under way has. The low two bits tell the kinds
-// of calls apart, as in the reference host; 0 is HTTP.
-func (v *vm) newCallID() uint32 {
+// of calls apart, as in the reference host.
+func (v *vm) newCallID(kind uint32) uint32 {
 	for {
-		if v.lastCall += 4; v.lastCall != 0 && v.calls[v.lastCall] == nil {
-			return v.lastCall
+		v.lastCall += callKinds
+		if id := v.lastCall | kind; v.lastCall != 0 && v.calls[id] == nil && v.rpcs[id] == nil {
+			return id
 		}
 	}
 }
@@ -197,9 +198,9 @@ func (p *Plugin) releaseCall(c *httpCall) {
 	p.calls.Add(-1)
 }
 
-func (p *Plugin) tellCall(c *httpCall, o CallOutcome) {
+func (p *Plugin) tellOutcome(upstream string, o CallOutcome) {
 	if p.o.OnCallout != nil {
-		p.o.OnCallout(c.upstream, o)
+		p.o.OnCallout(upstream, o)
 	}
 }
 
@@ -222,7 +223,7 @@ func (v *vm) runCall(ctx context.Context, c *httpCall, do func(context.Context) 
 	if !told {
 		resp.Outcome = CallCanceled
 	}
-	v.p.tellCall(c, resp.Outcome)
+	v.p.tellOutcome(c.upstream, resp.Outcome)
 }
 
 // cancelCalls gives up the calls of a root, or with nil all, without telling the guest.

@@ -261,6 +261,7 @@ func (v *vm) end(c *Context) {
 	switch {
 	case root:
 		v.cancelCalls(c.base)
+		v.cancelGRPC(c.base)
 		delete(v.roots, c.root)
 		v.goneAfter(c.root)
 	case c.late:

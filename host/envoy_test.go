@@ -81,7 +81,7 @@ func TestEnvoy(t *testing.T) {
 			skipped++
 		}
 	}
-	fmt.Fprintf(&page, notOnEnvoy, fmt.Sprintf("%d cases of host calls are left out: those of gRPC, which wproxy does not have yet, and `pthread_equal`. `proxy_on_foreign_function` is left out as well: Envoy never calls it, and nothing in a plain wproxy does.", skipped))
+	fmt.Fprintf(&page, notOnEnvoy, fmt.Sprintf("%d cases of host calls are left out: those of gRPC, for which no server is there, and `pthread_equal`. `proxy_on_foreign_function` is left out as well: Envoy never calls it, and nothing in a plain wproxy does.", skipped))
 	checkPage(t, envoyPagePath, page.String(), "make conformance-envoy ARGS=-update")
 }
 

@@ -105,6 +105,9 @@ func CallbackNames() []string {
 	return names
 }
 
+// CallBytes returns what the plugin's calls hold.
+func (p *Plugin) CallBytes() int64 { return p.callBytes.Load() }
+
 // A Queue is a shared queue that nobody consumes.
 type Queue struct{ q *queue }
 

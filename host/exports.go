@@ -14,6 +14,7 @@ import (
 // parameters and results are i32.
 type callbackSpec struct {
 	name    string
+	other   string // under which some SDKs export it
 	params  int
 	short   bool   // may lack its last parameter (ABI 0.1.0)
 	result  bool   // may have a result
@@ -21,32 +22,37 @@ type callbackSpec struct {
 }
 
 var callbackSpecs = [callbacks]callbackSpec{
-	CallContextCreate:    {name: abi.ExportOnContextCreate, params: 2},
-	CallVMStart:          {name: abi.ExportOnVMStart, params: 2, result: true, missing: 1},
-	CallConfigure:        {name: abi.ExportOnConfigure, params: 2, result: true, missing: 1},
-	CallTick:             {name: abi.ExportOnTick, params: 1},
-	CallQueueReady:       {name: abi.ExportOnQueueReady, params: 2},
-	CallForeignFunction:  {name: abi.ExportOnForeignFunction, params: 3},
-	CallRequestHeaders:   {name: abi.ExportOnRequestHeaders, params: 3, short: true, result: true},
-	CallRequestBody:      {name: abi.ExportOnRequestBody, params: 3, result: true},
-	CallRequestTrailers:  {name: abi.ExportOnRequestTrailers, params: 2, result: true},
-	CallResponseHeaders:  {name: abi.ExportOnResponseHeaders, params: 3, short: true, result: true},
-	CallResponseBody:     {name: abi.ExportOnResponseBody, params: 3, result: true},
-	CallResponseTrailers: {name: abi.ExportOnResponseTrailers, params: 2, result: true},
-	CallNewConnection:    {name: abi.ExportOnNewConnection, params: 1, result: true},
-	CallDownstreamData:   {name: abi.ExportOnDownstreamData, params: 3, result: true},
-	CallUpstreamData:     {name: abi.ExportOnUpstreamData, params: 3, result: true},
-	CallDownstreamClose:  {name: abi.ExportOnDownstreamConnectionClose, params: 2},
-	CallUpstreamClose:    {name: abi.ExportOnUpstreamConnectionClose, params: 2},
-	CallHTTPCallResponse: {name: abi.ExportOnHTTPCallResponse, params: 5},
-	CallDone:             {name: abi.ExportOnDone, params: 1, result: true, missing: 1},
-	CallLog:              {name: abi.ExportOnLog, params: 1},
-	CallDelete:           {name: abi.ExportOnDelete, params: 1},
+	CallContextCreate:               {name: abi.ExportOnContextCreate, params: 2},
+	CallVMStart:                     {name: abi.ExportOnVMStart, params: 2, result: true, missing: 1},
+	CallConfigure:                   {name: abi.ExportOnConfigure, params: 2, result: true, missing: 1},
+	CallTick:                        {name: abi.ExportOnTick, params: 1},
+	CallQueueReady:                  {name: abi.ExportOnQueueReady, params: 2},
+	CallForeignFunction:             {name: abi.ExportOnForeignFunction, params: 3},
+	CallRequestHeaders:              {name: abi.ExportOnRequestHeaders, params: 3, short: true, result: true},
+	CallRequestBody:                 {name: abi.ExportOnRequestBody, params: 3, result: true},
+	CallRequestTrailers:             {name: abi.ExportOnRequestTrailers, params: 2, result: true},
+	CallResponseHeaders:             {name: abi.ExportOnResponseHeaders, params: 3, short: true, result: true},
+	CallResponseBody:                {name: abi.ExportOnResponseBody, params: 3, result: true},
+	CallResponseTrailers:            {name: abi.ExportOnResponseTrailers, params: 2, result: true},
+	CallNewConnection:               {name: abi.ExportOnNewConnection, params: 1, result: true},
+	CallDownstreamData:              {name: abi.ExportOnDownstreamData, params: 3, result: true},
+	CallUpstreamData:                {name: abi.ExportOnUpstreamData, params: 3, result: true},
+	CallDownstreamClose:             {name: abi.ExportOnDownstreamConnectionClose, params: 2},
+	CallUpstreamClose:               {name: abi.ExportOnUpstreamConnectionClose, params: 2},
+	CallHTTPCallResponse:            {name: abi.ExportOnHTTPCallResponse, params: 5},
+	CallGRPCReceiveInitialMetadata:  {name: abi.ExportOnGRPCReceiveInitialMetadata, params: 3},
+	CallGRPCReceive:                 {name: abi.ExportOnGRPCReceive, params: 3},
+	CallGRPCReceiveTrailingMetadata: {name: abi.ExportOnGRPCReceiveTrailingMetadata, other: abi.ExportOnGRPCTrailingMetadata, params: 3},
+	CallGRPCClose:                   {name: abi.ExportOnGRPCClose, params: 3},
+	CallDone:                        {name: abi.ExportOnDone, params: 1, result: true, missing: 1},
+	CallLog:                         {name: abi.ExportOnLog, params: 1},
+	CallDelete:                      {name: abi.ExportOnDelete, params: 1},
 }
 
 // A guestExport is a callback as the guest declares it.
 type guestExport struct {
 	present bool
+	name    string
 	params  int
 	results int
 }
@@ -80,13 +86,17 @@ func (p *Plugin) check(info *meter.Info) (problems []string) {
 	}
 	p.checkAllocator(defs, add)
 	for cb, spec := range callbackSpecs {
+		e := guestExport{name: spec.name}
 		def := defs[spec.name]
-		if spec.name == "" || def == nil {
+		if def == nil && spec.other != "" {
+			e.name, def = spec.other, defs[spec.other]
+		}
+		if e.name == "" || def == nil {
 			continue
 		}
-		e, ok := matchCallback(spec, def)
+		ok := e.match(spec, def)
 		if !ok {
-			add("its %s has type %s, want %s", spec.name, typeText(signature(def)), typeText(spec.signature()))
+			add("its %s has type %s, want %s", e.name, typeText(signature(def)), typeText(spec.signature()))
 		}
 		p.exports[cb] = e
 	}
@@ -159,12 +169,13 @@ func (p *Plugin) checkSlots(defs map[string]api.FunctionDefinition, add func(str
 	p.start = append(p.start, startFunc{name: abi.ExportStreamSlots})
 }
 
-func matchCallback(spec callbackSpec, def api.FunctionDefinition) (guestExport, bool) {
+// match notes the type of a callback, and reports whether it can be called with it.
+func (e *guestExport) match(spec callbackSpec, def api.FunctionDefinition) bool {
 	params, results := len(def.ParamTypes()), len(def.ResultTypes())
-	e := guestExport{present: true, params: params, results: results}
+	e.present, e.params, e.results = true, params, results
 	ok := params == spec.params || spec.short && params == spec.params-1
 	ok = ok && (results == 0 || spec.result && results == 1)
-	return e, ok && allI32(def.ParamTypes()) && allI32(def.ResultTypes())
+	return ok && allI32(def.ParamTypes()) && allI32(def.ResultTypes())
 }
 
 func (s callbackSpec) signature() string {

@@ -78,6 +78,7 @@ type setup struct {
 	t      *testing.T
 	log    *recorder
 	caller *fakeCaller // of calls; nil: the test has another
+	grpc   *fakeGRPC   // the same of gRPC
 	host   *host.Host
 	plugin *host.Plugin
 	root   *host.Root
@@ -110,6 +111,10 @@ func loadWasm(t *testing.T, wasm []byte, o options) *setup {
 	if o.host.Caller == nil {
 		s.caller = newFakeCaller()
 		o.host.Caller = s.caller
+	}
+	if o.host.GRPC == nil {
+		s.grpc = newFakeGRPC()
+		o.host.GRPC = s.grpc
 	}
 	if o.plugin.Name == "" {
 		o.plugin.Name = "test"

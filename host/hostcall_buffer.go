@@ -47,7 +47,10 @@ func (v *vm) bufferBytes(kind abi.BufferType) ([]byte, abi.Status) {
 		}
 		return v.callData, abi.StatusOK
 	case abi.BufferGRPCReceive:
-		return nil, abi.StatusNotFound
+		if v.rpc == nil || !v.rpc.told {
+			return nil, abi.StatusNotFound
+		}
+		return v.rpc.message, abi.StatusOK
 	}
 	return nil, abi.StatusBadArgument
 }
@@ -126,7 +129,7 @@ func hostGetBufferStatus(v *vm, a []uint64) abi.Status {
 		return status
 	}
 	var flags uint32
-	if kind == abi.BufferHTTPCallResponseBody { // an answer is whole
+	if kind == abi.BufferHTTPCallResponseBody || kind == abi.BufferGRPCReceive && v.rpc.last { // an answer is whole
 		flags = abi.BufferFlagEndOfStream
 	}
 	if kind <= abi.BufferUpstreamData {

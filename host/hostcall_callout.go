@@ -131,8 +131,11 @@ func hostGetStatus(v *vm, a []uint64) abi.Status {
 	}
 	var code uint32
 	var message string
-	if v.answer != nil {
+	switch {
+	case v.answer != nil:
 		code, message = v.answer.code, v.answer.message
+	case v.rpc != nil:
+		code, message = v.rpc.code, v.rpc.text
 	}
 	if s := v.giveString(message, a[1], a[2]); s != abi.StatusOK {
 		return s

@@ -30,17 +30,21 @@ func (v *vm) header(kind abi.MapType) Map {
 	return nil
 }
 
-// readArg is headerArg for calls that only read: they see the answer of an HTTP call too.
+// readArg is headerArg for calls that only read: they see the answer of a call too.
 func (v *vm) readArg(kind uint64, readable bool) (Map, abi.Status) {
 	m, st := v.headerArg(kind, readable)
-	if m == nil && st == abi.StatusOK && v.answer != nil {
-		switch abi.MapType(uint32(kind)) {
-		case abi.MapHTTPCallResponseHeaders:
-			return &v.answer.head, st
-		case abi.MapHTTPCallResponseTrailers:
-			return &v.answer.trailers, st
-		default: // of a stream
-		}
+	if m != nil || st != abi.StatusOK || v.answer == nil && v.rpc == nil {
+		return m, st
+	}
+	switch k := abi.MapType(uint32(kind)); {
+	case v.answer != nil && k == abi.MapHTTPCallResponseHeaders:
+		return &v.answer.head, st
+	case v.answer != nil && k == abi.MapHTTPCallResponseTrailers:
+		return &v.answer.trailers, st
+	case v.rpc != nil && k == abi.MapGRPCInitialMetadata:
+		return &v.rpc.head, st
+	case v.rpc != nil && k == abi.MapGRPCTrailingMetadata:
+		return &v.rpc.trailer, st
 	}
 	return m, st
 }

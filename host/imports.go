@@ -74,23 +74,13 @@ var hostFuncs = map[string]hostFunc{
 	abi.ImportHTTPCall:  {[]string{"iiiiiiiiii>i"}, false, hostHTTPCall},
 	abi.ImportGetStatus: {[]string{"iii>i"}, false, hostGetStatus},
 
-	// Not implemented yet; the shorter types are those of early C++ and
-	// AssemblyScript SDKs, without initial metadata.
-	abi.ImportGRPCCall:   {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, unimplemented(abi.ImportGRPCCall)},
-	abi.ImportGRPCStream: {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, unimplemented(abi.ImportGRPCStream)},
-	abi.ImportGRPCSend:   {[]string{"iiii>i"}, false, unimplemented(abi.ImportGRPCSend)},
-	abi.ImportGRPCCancel: {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCCancel)},
-	abi.ImportGRPCClose:  {[]string{"i>i"}, false, unimplemented(abi.ImportGRPCClose)},
-}
-
-// unimplemented answers for a function of the ABI that this host has no body for
-// yet, and says so in the log.
-func unimplemented(name string) func(*vm, []uint64) abi.Status {
-	text := name + " is not implemented by this host: it answers status 12 (Unimplemented)"
-	return func(v *vm, _ []uint64) abi.Status {
-		v.warn(text)
-		return abi.StatusUnimplemented
-	}
+	// The shorter types are those of early C++ and AssemblyScript SDKs, without initial
+	// metadata.
+	abi.ImportGRPCCall:   {[]string{"iiiiiiiiiiii>i", "iiiiiiiiii>i"}, false, hostGRPCCall},
+	abi.ImportGRPCStream: {[]string{"iiiiiiiii>i", "iiiiiii>i"}, false, hostGRPCStream},
+	abi.ImportGRPCSend:   {[]string{"iiii>i"}, false, hostGRPCSend},
+	abi.ImportGRPCCancel: {[]string{"i>i"}, false, hostGRPCCancel},
+	abi.ImportGRPCClose:  {[]string{"i>i"}, false, hostGRPCClose},
 }
 
 // A guestFault is a panic by which a host function ends the guest's call on
@@ -150,8 +140,12 @@ func resolve(module, name, sig string, hasResult bool) (fn api.GoModuleFunc, wan
 	switch module {
 	case abi.ModuleEnv:
 		if f, ok := hostFuncs[name]; ok {
-			if !slices.Contains(f.sigs, sig) {
+			at := slices.Index(f.sigs, sig)
+			if at < 0 {
 				return nil, typeTexts(f.sigs)
+			}
+			if at > 0 && (name == abi.ImportGRPCCall || name == abi.ImportGRPCStream) {
+				f.call = withoutMetadata(f.call)
 			}
 			return f.bind(hasResult), ""
 		}

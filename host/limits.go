@@ -6,6 +6,10 @@ import "time"
 // memory may be much larger, and error pages are small.
 const MaxReplyBody = 8 << 20
 
+// MaxGRPCMessage bounds a gRPC message that a guest sends or receives, in bytes: what
+// implementations of gRPC take unless they are told otherwise.
+const MaxGRPCMessage = 4 << 20
+
 // Limits of what a guest, or a module, can make the host hold or do. Each has its
 // unit in its name or comment and the reason beside it.
 const (
@@ -154,7 +158,7 @@ const (
 	defaultSharedBytes = 16 << 20
 	sharedOverhead     = 128
 
-	// maxCalls HTTP calls of one plugin may be under way, each on a goroutine of its
+	// maxCalls calls of one plugin, of HTTP and gRPC, may be under way, each on a goroutine of its
 	// own; a plugin that asks for each request of a busy route has about as many as
 	// there are requests in flight. Together they may hold maxCallBytes, of what is sent
 	// and of the answers; a field costs pairOverhead beside its name and value, which is
@@ -168,6 +172,9 @@ const (
 	maxCallHead   = 64 << 10
 	maxCallBody   = 1 << 20
 	maxCallAnswer = 1 << 20
+	// maxGRPCQueued bytes of messages may wait to be sent on one stream, or one message that is
+	// larger.
+	maxGRPCQueued = 1 << 20
 	// defaultCallTimeout is for a call without a timeout, the reference host's none;
 	// maxCallTimeout is the longest, since what a root asks for has no other end.
 	// minCallTimeout is that of a call for a stream that is over: it fails at once, and in

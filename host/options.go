@@ -33,6 +33,9 @@ type HostOptions struct {
 	// Caller makes the HTTP calls that guests ask for. nil: none can be made.
 	Caller Caller
 
+	// GRPC makes the gRPC calls that guests ask for. nil: none can be made.
+	GRPC GRPCCaller
+
 	// Now is the wall clock of guests. nil means time.Now.
 	Now func() time.Time
 
@@ -140,7 +143,7 @@ type PluginOptions struct {
 	// called while the VM is locked and must not block.
 	OnCall func(Callback, time.Duration)
 
-	// OnCallout, if set, is told what has become of each HTTP call to an upstream that
+	// OnCallout, if set, is told what has become of each call to an upstream that
 	// the plugin was granted. It is called from any goroutine, maybe while a VM is
 	// locked, and must not block.
 	OnCallout func(upstream string, o CallOutcome)

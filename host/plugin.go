@@ -42,7 +42,7 @@ type Plugin struct {
 	work                             [callbacks]workCount
 	memoryHigh                       atomic.Int64 // of one VM
 
-	calls     atomic.Int64 // HTTP calls under way
+	calls     atomic.Int64 // HTTP and gRPC calls under way
 	callBytes atomic.Int64 // that they hold
 
 	stop     chan struct{} // closed by shut
@@ -95,7 +95,7 @@ type Stats struct {
 	Waits       uint64            // streams that found all VMs busy when they were bound
 	Misuse      uint64            // host calls answered with BadArgument or InvalidMemoryAccess
 	LogDropped  uint64            // log lines over the rate
-	Calls       int               // HTTP calls under way
+	Calls       int               // HTTP and gRPC calls under way
 	SharedBytes int64             // shared data of the plugin's vm_id
 	Evicted     uint64            // entries of it that had to go for others
 	QueueBytes  int64             // in shared queues of the plugin's vm_id

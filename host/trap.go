@@ -30,6 +30,10 @@ const (
 	CallDownstreamClose
 	CallUpstreamClose
 	CallHTTPCallResponse
+	CallGRPCReceiveInitialMetadata
+	CallGRPCReceive
+	CallGRPCReceiveTrailingMetadata
+	CallGRPCClose
 	CallDone
 	CallLog
 	CallDelete
@@ -42,6 +46,7 @@ var callbackNames = [callbacks]string{
 	"on_response_body", "on_response_trailers", "on_new_connection", "on_downstream_data",
 	"on_upstream_data", "on_downstream_connection_close", "on_upstream_connection_close",
 	"on_http_call_response",
+	"on_grpc_receive_initial_metadata", "on_grpc_receive", "on_grpc_receive_trailing_metadata", "on_grpc_close",
 	"on_done", "on_log", "on_delete",
 }
 
@@ -51,6 +56,17 @@ func (c Callback) String() string {
 		return callbackNames[c]
 	}
 	return fmt.Sprintf("Callback(%d)", uint8(c))
+}
+
+// ownRow reports whether it is the host's own goroutines that make the callback.
+func (c Callback) ownRow() bool {
+	switch c {
+	case CallTick, CallQueueReady, CallHTTPCallResponse,
+		CallGRPCReceiveInitialMetadata, CallGRPCReceive, CallGRPCReceiveTrailingMetadata, CallGRPCClose:
+		return true
+	default:
+		return false
+	}
 }
 
 // A Cause is a kind of reason why a VM died; a label of bounded cardinality.

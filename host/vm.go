@@ -74,6 +74,7 @@ type vm struct {
 	objects []byte // room for a result of objectFunc
 
 	calls    map[uint32]*httpCall // under way, by id
+	rpcs     map[uint32]*GRPCCall // the same of gRPC
 	lastCall uint32
 
 	delayed []*Context // streams waiting for proxy_done, oldest first
@@ -86,6 +87,7 @@ type vm struct {
 	// What a guest reads in one callback only; nil outside of it.
 	callData []byte      // arguments of on_foreign_function, buffer 8
 	answer   *callAnswer // that on_http_call_response is called for
+	rpc      *grpcView   // that a callback of gRPC is called for
 
 	// Scratch of host functions, and what they keep between calls.
 	buf      []byte
@@ -187,9 +189,9 @@ func (v *vm) instantiate() (err error) {
 
 // functions finds the functions that the host calls. Each has a stack of its own.
 func (v *vm) functions() {
-	for cb, spec := range callbackSpecs {
-		if v.p.exports[cb].present {
-			v.fns[cb] = v.mod.ExportedFunction(spec.name)
+	for cb, e := range v.p.exports {
+		if e.present {
+			v.fns[cb] = v.mod.ExportedFunction(e.name)
 		}
 	}
 	v.alloc = v.mod.ExportedFunction(v.p.allocator)
@@ -300,7 +302,7 @@ func (v *vm) call(c *Context, cb Callback, args ...uint64) (result uint32, ok bo
 	v.callback, v.active, v.effective = cb, c, nil
 	v.lines.of = nil
 	v.startCall(v.p.budget(cb))
-	if cb == CallTick || cb == CallQueueReady || cb == CallHTTPCallResponse || c.late {
+	if cb.ownRow() || c.late {
 		v.startRow()
 	}
 	err := f.CallWithStack(v.ctx, v.stack[:max(e.params, e.results)])
@@ -403,6 +405,7 @@ func (v *vm) die(err error, self *Context) {
 	v.close()
 	v.timer.poke()
 	v.cancelCalls(nil)
+	v.cancelGRPC(nil)
 	for _, c := range v.contexts {
 		c.unhold(v.p.shared.places)
 		if f, ok := c.stream.(Failer); ok && c != self && !c.late {

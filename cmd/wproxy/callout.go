@@ -19,7 +19,7 @@ import (
 	"wproxy/host"
 )
 
-// callouts makes the HTTP calls of plugins: it is the host's Caller. A call goes to the
+// callouts makes the calls of plugins: it is the host's Caller and GRPCCaller. A call goes to the
 // upstream that has the name when it is made, and keeps that one and its connections
 // alive, but not its generation: a reload does not wait for calls.
 type callouts struct {
@@ -32,8 +32,9 @@ type callouts struct {
 	upstreams *shared[upstreamKey, *proxy.Upstream]
 
 	mu      sync.Mutex
-	serving map[string]upstreamKey // guarded by mu; of the generation that serves
-	next    map[string]upstreamKey // guarded by mu; of the one that is being built, nil: none is
+	serving map[string]upstreamKey   // guarded by mu; of the generation that serves
+	next    map[string]upstreamKey   // guarded by mu; of the one that is being built, nil: none is
+	streams map[*grpcStream]struct{} // guarded by mu; that are under way
 }
 
 func newCallouts(log *zap.Logger, m *metrics.Metrics, dry bool) *callouts {
@@ -53,6 +54,7 @@ func (c *callouts) serve(upstreams map[string]upstreamKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.serving, c.next = upstreams, nil
+	c.endReplacedLocked()
 }
 
 // find returns the upstreams called name: the one that serves, and behind it the one of
@@ -70,7 +72,7 @@ func (c *callouts) find(name string) (keys [2]upstreamKey, n int) {
 }
 
 // hold finds the upstream called name and keeps it until letGo is called.
-func (c *callouts) hold(name string) (u *proxy.Upstream, letGo func(), ok bool) {
+func (c *callouts) hold(name string) (u *proxy.Upstream, key upstreamKey, letGo func(), ok bool) {
 	for {
 		keys, n := c.find(name)
 		for _, key := range keys[:n] {
@@ -80,12 +82,12 @@ func (c *callouts) hold(name string) (u *proxy.Upstream, letGo func(), ok bool) 
 				continue
 			}
 			if u, letGo, ok := c.upstreams.hold(key); ok {
-				return u, func() { letGo(); letPoolGo() }, true
+				return u, key, func() { letGo(); letPoolGo() }, true
 			}
 			letPoolGo()
 		}
 		if again, m := c.find(name); again == keys && m == n {
-			return nil, nil, false // its generation is over, and there is no other
+			return nil, upstreamKey{}, nil, false // its generation is over, and there is no other
 		}
 	}
 }
@@ -118,7 +120,7 @@ func (c *callouts) call(ctx context.Context, r *host.CallRequest, h *exchange.Re
 			resp = host.CallResponse{Outcome: host.CallReset, Reason: "internal"}
 		}
 	}()
-	u, letGo, ok := c.hold(r.Upstream)
+	u, _, letGo, ok := c.hold(r.Upstream)
 	if !ok {
 		return host.CallResponse{Outcome: host.CallUnavailable, Reason: "no_upstream"}
 	}

@@ -28,16 +28,16 @@ func TestCalloutBetweenGenerations(t *testing.T) {
 	c.prepare(map[string]upstreamKey{"api": next})
 	releaseNext := take(next)
 	releaseOld() // the server has swapped, and no exchange was left
-	_, letGo, ok := c.hold("api")
+	_, _, letGo, ok := c.hold("api")
 	if !ok {
 		t.Fatal("there is no upstream, though the new generation has one")
 	}
 	letGo()
 	releaseNext()
-	if _, _, ok := c.hold("api"); ok {
+	if _, _, _, ok := c.hold("api"); ok {
 		t.Error("there is an upstream that nobody holds")
 	}
-	if _, _, ok := c.hold("other"); ok {
+	if _, _, _, ok := c.hold("other"); ok {
 		t.Error("there is an upstream that nobody has named")
 	}
 }

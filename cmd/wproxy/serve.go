@@ -243,6 +243,7 @@ func (a *app) makeParts(undo *cleanup) error {
 		},
 		Metrics: &guestMetrics{m, builtins.has, view.circuit},
 		Caller:  calls,
+		GRPC:    calls,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package filter
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"wproxy/core/exchange"
 )
@@ -35,7 +36,7 @@ func (x *Exchange) IsGRPC() bool {
 	defer x.Mu.Unlock()
 	if x.grpc == grpcOpen {
 		x.grpc = grpcNo
-		if r := x.Request; r != nil && r.Method == http.MethodPost && grpcType(r.Fields.Value("content-type")) {
+		if r := x.Request; r != nil && r.Method == http.MethodPost && IsGRPCType(r.Fields.Value("content-type")) {
 			x.grpc = grpcYes
 		}
 	}
@@ -49,7 +50,8 @@ const (
 	grpcYes
 )
 
-func grpcType(contentType string) bool {
+// IsGRPCType reports whether a content-type is that of gRPC, whatever its messages are in.
+func IsGRPCType(contentType string) bool {
 	const prefix = "application/grpc"
 	if len(contentType) < len(prefix) || !exchange.EqualFold(contentType[:len(prefix)], prefix) {
 		return false
@@ -146,4 +148,38 @@ func percentEncode(s string) string {
 		}
 	}
 	return string(out)
+}
+
+// PercentDecode decodes a grpc-message. What is not well encoded stays as it is, since an error
+// in the text about an error helps nobody.
+func PercentDecode(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			hi, lo := unhex(s[i+1]), unhex(s[i+2])
+			if hi >= 0 && lo >= 0 {
+				out = append(out, byte(hi<<4|lo))
+				i += 2
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
+// unhex returns what a hexadecimal digit stands for, or -1.
+func unhex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
 }

@@ -119,7 +119,7 @@ func New() *Metrics {
 			Name: "wproxy_plugin_call_seconds", Help: "Time of one call into a guest.", Buckets: callBuckets(),
 		}, []string{"plugin", "callback"}),
 		pluginCallouts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wproxy_plugin_callouts_total", Help: "HTTP calls of plugins to upstreams that they were granted, by outcome.",
+			Name: "wproxy_plugin_callouts_total", Help: "HTTP and gRPC calls of plugins to upstreams that they were granted, by outcome.",
 		}, []string{"plugin", "upstream", "outcome"}),
 		generation: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "wproxy_config_generation", Help: "Number of the configuration that serves; 1 is the one wproxy started with.",

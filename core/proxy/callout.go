@@ -104,7 +104,7 @@ func (c *Caller) Do(ctx context.Context, r *Call) (*CallAnswer, error) {
 }
 
 // beginCall readies x for a call. stop ends the watch of ctx.
-func (x *state) beginCall(ctx context.Context, r *Call, a *answerSink) (stop func() bool) {
+func (x *state) beginCall(ctx context.Context, r *Call, a exchange.Client) (stop func() bool) {
 	x.ctx, x.client, x.start = ctx, a, x.p.now()
 	x.req, x.listener, x.last = r.Request, -1, outlet{x}
 	x.mu.Lock()

@@ -38,6 +38,7 @@ type outgoing struct {
 	copy    *mirrored          // that is being made; nil: none
 
 	keepHost bool // an authority is sent as it is (Caller)
+	many     bool // only a connection with many streams will do, HTTP/2 that is (Caller.GRPC)
 
 	// Of the current try.
 	endpoint *upstream.Endpoint

@@ -21,6 +21,10 @@ func (x *state) startDuplex() {
 	go x.respond(up)
 }
 
+// A nudger is a client that may have nothing to send for as long as it likes. Nudge has
+// its Feed flush, if only to find that the try has failed.
+type nudger interface{ Nudge() }
+
 // respond is the response's goroutine. A failure that the request's goroutine
 // can mend, because it still holds everything, is left to it: it finds it at its
 // next call. Any other is dealt with here, because that call may be long in coming,
@@ -67,6 +71,9 @@ func (x *state) respond(up exchange.Upstream) {
 		x.mu.Lock()
 	default:
 		x.guardLocked() // there is no stream now whose deadline would end a call that never comes
+		if n, ok := x.client.(nudger); ok {
+			n.Nudge()
+		}
 	}
 	o.respDone, o.respErr = true, err
 	x.running = false

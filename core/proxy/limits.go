@@ -96,4 +96,9 @@ const (
 	maxGRPCDigits  = 8
 	maxGRPCValue   = 100_000_000
 	maxGRPCTimeout = 100 * 365 * 24 * time.Hour
+
+	// grpcFieldBytes is what a field of metadata costs that is held, beside its name and
+	// value: the two strings, twice. maxGRPCText bytes of what an upstream says are quoted.
+	grpcFieldBytes = 64
+	maxGRPCText    = 64
 )

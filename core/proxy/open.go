@@ -7,6 +7,7 @@ import (
 
 	"wproxy/core/exchange"
 	"wproxy/core/pool"
+	"wproxy/core/upstream"
 )
 
 // An encrypted is a pool.Conn that may stand on TLS. TLS returns nil if it does not.
@@ -41,6 +42,9 @@ func (x *state) open() error {
 		return x.getError(err)
 	}
 	o.reused = c.Reused()
+	if _, many := c.(pool.Multiplexer); o.many && !many {
+		return x.leaveConn(e, c)
+	}
 	up, err := c.Open(x.ctx)
 	if err != nil {
 		o.unload()
@@ -75,6 +79,16 @@ func (x *state) open() error {
 		return exchange.ErrAnswered
 	}
 	return nil
+}
+
+// leaveConn gives back a connection that does not speak HTTP/2, which it takes.
+func (x *state) leaveConn(e *upstream.Endpoint, c pool.Conn) error {
+	x.out.unload()
+	if up, err := c.Open(x.ctx); err == nil {
+		up.Reset(exchange.CodeCancel) // its slot was taken
+	}
+	x.out.to.Pool.Put(e, c)
+	return &exchange.Error{Op: "open", Side: exchange.Internal, Status: 502, Reason: "upstream_not_http2"}
 }
 
 // getError says what a failure to get a connection means.

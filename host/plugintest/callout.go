@@ -33,6 +33,7 @@ type callSink struct {
 	mu      sync.Mutex
 	known   map[string]bool
 	pending []*Callout
+	grpc    []*GRPC
 	made    int
 }
 

@@ -27,7 +27,8 @@
 // step by step, for plugins that pause or work on bodies in pieces; after each
 // step everything that could happen has happened. [Chain] puts several plugins into
 // one exchange. A plugin that makes HTTP calls finds the test at the other end:
-// [Plugin.Callouts] lists them, and [Callout.Answer] answers.
+// [Plugin.Callouts] lists them, and [Callout.Answer] answers; [Plugin.GRPCCalls] and [GRPC] are
+// the same for gRPC.
 // [Plugin.Logs], [Plugin.Metrics] and [Plugin.SharedData] tell what it has left behind.
 //
 // [Try] and [Plugin.TryOpen] return errors where [Run] and [Plugin.Open] fail the test, and
