@@ -49,6 +49,9 @@ func newPlanner(f *config.File) (*planner, error) {
 	var problems config.Problems
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) {
+		if f.TCP(f.Routes[name]) {
+			continue
+		}
 		r, err := newRoute(f, f.Routes[name])
 		if err != nil {
 			p, ok := asType[config.Problem](err)

@@ -25,6 +25,7 @@ import (
 	"wproxy/core/metrics"
 	"wproxy/core/proxy"
 	"wproxy/core/server"
+	"wproxy/core/tcp"
 	"wproxy/host"
 )
 
@@ -290,6 +291,7 @@ func (a *app) serverOptions() server.Options {
 	m := a.parts.metrics
 	return server.Options{
 		Proxy:       proxy.Options{Metrics: m, Recorder: a.parts.view.recorder, Challenge: a.parts.challenges.HTTPChallenge},
+		TCP:         tcp.Options{Metrics: m},
 		Connections: func(listener string) server.Gauge { return m.Connections(listener) },
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))

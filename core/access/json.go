@@ -37,14 +37,7 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 		b = append(b, `","client_cert":"`...)
 		b = appendEscaped(b, cut(r.ClientCert))
 	}
-	b = append(b, `","method":"`...)
-	b = appendEscaped(b, cut(r.Method))
-	b = append(b, `","host":"`...)
-	b = appendEscaped(b, cut(r.Host))
-	b = append(b, `","path":"`...)
-	b = appendEscaped(b, cut(r.Path))
-	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(r.Status), 10)
+	b = appendAsked(b, r)
 	b = append(b, `,"bytes_in":`...)
 	b = strconv.AppendInt(b, r.BytesIn, 10)
 	b = append(b, `,"bytes_out":`...)
@@ -63,8 +56,10 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 		}
 		b = append(b, `,"t_connect":`...)
 		b = appendSeconds(b, r.Connect)
-		b = append(b, `,"t_first_byte":`...)
-		b = appendSeconds(b, r.FirstByte)
+		if !r.TCP {
+			b = append(b, `,"t_first_byte":`...)
+			b = appendSeconds(b, r.FirstByte)
+		}
 	}
 	b = append(b, `,"t_total":`...)
 	b = appendSeconds(b, r.Total)
@@ -90,6 +85,22 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 		b = appendPlugins(b, r.Plugins[:min(len(r.Plugins), maxPlugins)])
 	}
 	return append(b, "}\n"...)
+}
+
+// appendAsked appends what was asked for, and how that was answered.
+func appendAsked(b []byte, r *Record) []byte {
+	if r.TCP {
+		b = append(b, `","protocol":"tcp","host":"`...)
+		return append(appendEscaped(b, cut(r.Host)), '"')
+	}
+	b = append(b, `","method":"`...)
+	b = appendEscaped(b, cut(r.Method))
+	b = append(b, `","host":"`...)
+	b = appendEscaped(b, cut(r.Host))
+	b = append(b, `","path":"`...)
+	b = appendEscaped(b, cut(r.Path))
+	b = append(b, `","status":`...)
+	return strconv.AppendInt(b, int64(r.Status), 10)
 }
 
 // appendList appends the rest of an array of strings.

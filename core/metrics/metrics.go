@@ -48,6 +48,7 @@ type Metrics struct {
 	logDropped       prometheus.Counter
 	guests           *guests
 	servers          *serverVecs
+	tcp              *tcpVecs
 	traffic          Traffic
 	timeline         Timeline
 
@@ -133,6 +134,7 @@ func New() *Metrics {
 		}),
 		guests:  newGuests(),
 		servers: newServerVecs(),
+		tcp:     newTCPVecs(),
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
@@ -144,6 +146,7 @@ func New() *Metrics {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.registry.MustRegister(m.servers.all()...)
+	m.registry.MustRegister(m.tcp.all()...)
 	m.timeline.traffic = &m.traffic
 	return m
 }
