@@ -93,7 +93,7 @@ func (c *conn) run() {
 		return
 	}
 	c.p.settle(c, r)
-	if !r.allows(c.facts.Remote.Addr()) {
+	if !r.Allows(c.facts.Remote.Addr()) {
 		c.refuse(reasonDenied)
 		return
 	}
@@ -249,11 +249,14 @@ func (c *conn) end() {
 	snap.release()
 }
 
-// closeWrite ends a direction.
+// closeWrite ends a direction. Where that cannot be done for one alone, as with a server
+// inside the process, both end: the other side would wait for ever.
 func closeWrite(nc net.Conn) {
 	if cw, ok := nc.(interface{ CloseWrite() error }); ok {
 		_ = cw.CloseWrite() // fails if the other side has gone, which its own direction finds out
+		return
 	}
+	_ = nc.Close() // as above
 }
 
 // shut closes a side of the connection.

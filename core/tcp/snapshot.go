@@ -130,8 +130,8 @@ func (s *Snapshot) match(listener, name string) *Route {
 	return r
 }
 
-// allows reports whether a client may use r.
-func (r *Route) allows(a netip.Addr) bool {
+// Allows reports whether a client may use r.
+func (r *Route) Allows(a netip.Addr) bool {
 	a = a.Unmap()
 	for _, p := range r.Deny {
 		if p.Contains(a) {

@@ -75,9 +75,13 @@ func (c *connection) OnUpstreamData(size int, end bool) types.Action {
 	return types.ActionContinue
 }
 
-func (c *connection) OnDownstreamClose(by types.PeerType) { proxywasm.LogInfof("downstream closed by %d", by) }
+func (c *connection) OnDownstreamClose(by types.PeerType) {
+	proxywasm.LogInfof("downstream closed by %d", by)
+}
 
-func (c *connection) OnUpstreamClose(by types.PeerType) { proxywasm.LogInfof("upstream closed by %d", by) }
+func (c *connection) OnUpstreamClose(by types.PeerType) {
+	proxywasm.LogInfof("upstream closed by %d", by)
+}
 
 func (c *connection) OnStreamDone() {
 	c.plugin.counter.Increment(1)
