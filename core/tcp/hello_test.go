@@ -68,7 +68,7 @@ func nameExtension(entries ...any) []byte {
 
 func TestHello(t *testing.T) {
 	t.Parallel()
-	real := helloOf(t, &tls.Config{ServerName: "Db.Example.com"})
+	genuine := helloOf(t, &tls.Config{ServerName: "Db.Example.com"})
 	none := helloOf(t, &tls.Config{})
 	grease := []byte{0x1a, 0x1a, 0, 1, 0}
 	ech := append([]byte{0xfe, 0x0d, 0, 100}, make([]byte, 100)...)
@@ -78,17 +78,17 @@ func TestHello(t *testing.T) {
 		err  error
 		more bool // it waits for more
 	}{
-		"real":               {raw: real, want: "db.example.com"},
+		"real":               {raw: genuine, want: "db.example.com"},
 		"without a name":     {raw: none},
-		"in records of 1":    {raw: split(real[:recordHeader+60], 1), more: true},
-		"in records of 7":    {raw: split(real, 7), want: "db.example.com"},
-		"with more behind":   {raw: append(bytes.Clone(real), 20, 3, 3, 0, 1, 1), want: "db.example.com"},
+		"in records of 1":    {raw: split(genuine[:recordHeader+60], 1), more: true},
+		"in records of 7":    {raw: split(genuine, 7), want: "db.example.com"},
+		"with more behind":   {raw: append(bytes.Clone(genuine), 20, 3, 3, 0, 1, 1), want: "db.example.com"},
 		"GREASE":             {raw: handshake(hello(grease, nameExtension(0, "a.example"), grease)), want: "a.example"},
 		"ECH":                {raw: handshake(hello(ech, nameExtension(0, "outer.example"))), want: "outer.example"},
 		"no extensions":      {raw: handshake(hello()[:2+32+1+4+2])},
 		"nothing":            {raw: nil, more: true},
-		"one byte":           {raw: real[:1], more: true},
-		"all but one":        {raw: real[:len(real)-1], more: true},
+		"one byte":           {raw: genuine[:1], more: true},
+		"all but one":        {raw: genuine[:len(genuine)-1], more: true},
 		"http":               {raw: []byte("GET / HTTP/1.1\r\n"), err: errNotTLS},
 		"ssh":                {raw: []byte("S"), err: errNotTLS},
 		"SSL 2":              {raw: []byte{0x80, 46, 1, 3, 1}, err: errNotTLS},
@@ -96,7 +96,7 @@ func TestHello(t *testing.T) {
 		"empty record":       {raw: []byte{22, 3, 1, 0, 0}, err: errBadHello},
 		"huge record":        {raw: []byte{22, 3, 1, 0x40, 1}, err: errBadHello},
 		"another message":    {raw: []byte{22, 3, 1, 0, 4, 2, 0, 0, 0}, err: errBadHello},
-		"an alert follows":   {raw: append(split(real[:recordHeader+10], 10), 21, 3, 1, 0, 2, 1, 0), err: errBadHello},
+		"an alert follows":   {raw: append(split(genuine[:recordHeader+10], 10), 21, 3, 1, 0, 2, 1, 0), err: errBadHello},
 		"too large":          {raw: []byte{22, 3, 1, 0, 4, 1, 1, 0, 0}, err: errTooLarge},
 		"many records":       {raw: split(append(make([]byte, recordHeader), append([]byte{1, 0, 0x40, 0}, make([]byte, maxHello)...)...), 4096), err: errTooLarge},
 		"trailing bytes":     {raw: handshake(append(hello(), 1)), err: errBadHello},
@@ -149,9 +149,9 @@ func (c fakeConn) SetWriteDeadline(time.Time) error { return nil }
 
 // FuzzHello: a name that is found is the one that crypto/tls finds, whatever pieces it comes in.
 func FuzzHello(f *testing.F) {
-	real := helloOf(f, &tls.Config{ServerName: "db.example.com"})
-	f.Add(real, 1)
-	f.Add(split(real, 3), 5)
+	genuine := helloOf(f, &tls.Config{ServerName: "db.example.com"})
+	f.Add(genuine, 1)
+	f.Add(split(genuine, 3), 5)
 	f.Add(handshake(hello(nameExtension(1, "x", 0, "b"))), 100)
 	f.Fuzz(func(t *testing.T, raw []byte, step int) {
 		var whole helloReader

@@ -182,7 +182,9 @@ func (passing) NewTCP(*filter.Exchange) (filter.TCPFilter, error) { return passi
 func (passing) Downstream(next filter.Flow) filter.Flow           { return next }
 func (passing) Upstream(next filter.Flow) filter.Flow             { return next }
 func (passing) Close(bool)                                        {}
-func withFilter(r *tcp.Route)                                     { r.Filters = []filter.TCPFactory{passing{}} }
+
+func withFilter(r *tcp.Route) { r.Filters = []filter.TCPFactory{passing{}} }
+
 func ways(t *testing.T, f func(t *testing.T, change func(*tcp.Route))) {
 	t.Helper()
 	t.Run("spliced", func(t *testing.T) {
