@@ -85,6 +85,12 @@ var checklist = [][2]string{
 	{"set_buffer_bytes: prepend, append, replace, in the middle", "TestReplaceBody, TestFraming"},
 	{"trailers: edited, added in the last body callback, seen in on_log", "TestTrailers, TestAddTrailers, TestMapsAfterRelease"},
 	{"the response in reverse order; plugins that have not seen the request", "TestChainOrder, TestUnseen"},
+	{"TCP: what is paused accumulates, in both directions; backpressure; a pause that does not end", "TestTCPPause, TestTCPBackpressure"},
+	{"TCP: continue_stream for both sides, from elsewhere, in 0.1.0, 0.2.0 and 0.2.1; a connection held in on_new_connection", "TestTCPContinue"},
+	{"TCP: set_buffer_bytes: prepend, append, replace, in the middle, in three versions", "TestTCPEdit"},
+	{"TCP: close callbacks with who has closed; done, log, delete; close_stream", "TestTCPCallbackOrder, TestTCPFailures"},
+	{"TCP: a guest that traps, loops, pauses for ever, closes; nothing is left of 10,000 connections", "TestTCPFailures, TestTCPNothingIsLeft"},
+	{"TCP: a plugin of the Go SDK", "TestGoNetworkPlugin"},
 	{"routes matched again after edits, on demand, and not at all", "TestRepick, TestReroute, TestPluginMovesRoute"},
 	{"properties, in both spellings", "TestProperties, TestPeerCertificate, TestWellKnownPropertiesAreNotForged, TestPropertyBag"},
 	{"shared data: cas, bounds, over reloads", "TestSharedData, TestSharedDataCAS, TestSharedDataBound"},
@@ -142,11 +148,8 @@ func TestABISupport(t *testing.T) {
 	for _, c := range callbackCases() {
 		callbacks = append(callbacks, c.name)
 	}
-	for _, name := range slices.Sorted(slices.Values(slices.Concat(callbacks, slices.Collect(maps.Keys(comingCallbacks))))) {
-		if with := comingCallbacks[name]; with != "" {
-			fmt.Fprintf(&page, "| `%s` | %s | coming, with %s | |\n", name, versionsOf(name), with)
-			continue
-		}
+	slices.Sort(callbacks)
+	for _, name := range callbacks {
 		fmt.Fprintf(&page, "| `%s` | %s | yes | %s/%s |\n", name, versionsOf(name), names("TestCallbacks"), name)
 	}
 	page.WriteString("\n## Foreign functions\n\n| name | test |\n|---|---|\n")
@@ -208,7 +211,7 @@ func answeredStatuses(t *testing.T) map[string]map[string]bool {
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
-	for _, dir := range []string{".", "wasmfilter", "../core/proxy", "../cmd/wproxy"} {
+	for _, dir := range []string{".", "wasmfilter", "plugintest", "../core/proxy", "../cmd/wproxy"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: no tests: %v", dir, err)
@@ -275,6 +278,7 @@ The guests above, run on a real Envoy, and case by case what differs: [abi-suppo
 
 - ` + "`proxy_set_property`, `proxy_send_local_response`" + ` and changes of maps that are not there answer OK where guests written in Rust would panic on anything else; a line of the log says what was ignored.
 - An :authority must be a host and a port that is a number: what is appended to ` + "`localhost:8080`" + ` is refused (2), as no upstream could read it. Where the listener has ` + "`strip_port`" + `, the plugin sees ` + "`localhost`" + ` and may append to that.
+- On TCP connections Pause in on_new_connection holds everything until continue_stream, as in headers callbacks; with ` + "`sandbox.headers_pause = \"hold\"`" + ` the guest sees data meanwhile and lets go by Continue, as in Envoy. The upstream can be paused and continued. on_upstream_connection_close tells who has closed (Remote or Local; Envoy: Unknown), and closing either side closes the connection. The continue calls of 0.1.0 stand for both sides of a connection.
 - ` + "`proxy_continue_stream`" + ` works for both sides, ` + "`proxy_set_buffer_bytes`" + ` in the middle of a body, ` + "`proxy_get_buffer_status`" + ` tells the end of the stream, ` + "`proxy_done`" + ` is waited for on streams (30 s at most), and request trailers can be read in on_log.
 - ` + "`proxy_on_request_metadata`, `proxy_on_response_metadata`" + ` (HTTP/2 METADATA), ` + "`proxy_validate_configuration`" + ` and ` + "`proxy_on_grpc_create_initial_metadata`" + ` are not called; the latter two are not by Envoy either.
 - A queue's token is known only to plugins whose vm_id has registered or resolved it.

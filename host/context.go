@@ -87,6 +87,35 @@ func (c *Context) ResponseTrailers(n int) (abi.Action, error) {
 	return c.callback(CallResponseTrailers, n, false)
 }
 
+// NewConnection calls on_new_connection.
+func (c *Context) NewConnection() (abi.Action, error) {
+	return c.callback(CallNewConnection, 0, false)
+}
+
+// DownstreamData calls on_downstream_data. n is the number of bytes that the buffer of what
+// the client has sent holds; end means that it sends no more.
+func (c *Context) DownstreamData(n int, end bool) (abi.Action, error) {
+	return c.callback(CallDownstreamData, n, end)
+}
+
+// UpstreamData calls on_upstream_data, see DownstreamData.
+func (c *Context) UpstreamData(n int, end bool) (abi.Action, error) {
+	return c.callback(CallUpstreamData, n, end)
+}
+
+// DownstreamClose calls on_downstream_connection_close. by says who has closed the connection
+// to the client.
+func (c *Context) DownstreamClose(by abi.PeerType) error {
+	_, err := c.callback(CallDownstreamClose, int(by), false)
+	return err
+}
+
+// UpstreamClose calls on_upstream_connection_close, see DownstreamClose.
+func (c *Context) UpstreamClose(by abi.PeerType) error {
+	_, err := c.callback(CallUpstreamClose, int(by), false)
+	return err
+}
+
 func (c *Context) callback(cb Callback, n int, end bool) (abi.Action, error) {
 	if c.root == nil {
 		return abi.Continue, &ClosedError{}

@@ -75,6 +75,7 @@ type Callbacks struct {
 	RequestHeaders, RequestBody, RequestTrailers    bool
 	ResponseHeaders, ResponseBody, ResponseTrailers bool
 	NewConnection, DownstreamData, UpstreamData     bool
+	DownstreamClose, UpstreamClose                  bool
 
 	// End: on_context_create, on_done, on_log or on_delete. Context.Finish makes
 	// them, also for a stream of which the guest was told nothing else.
@@ -148,6 +149,7 @@ func (p *Plugin) callbacks(without callbackSet) Callbacks {
 		RequestHeaders: has(CallRequestHeaders), RequestBody: has(CallRequestBody), RequestTrailers: has(CallRequestTrailers),
 		ResponseHeaders: has(CallResponseHeaders), ResponseBody: has(CallResponseBody), ResponseTrailers: has(CallResponseTrailers),
 		NewConnection: has(CallNewConnection), DownstreamData: has(CallDownstreamData), UpstreamData: has(CallUpstreamData),
+		DownstreamClose: has(CallDownstreamClose), UpstreamClose: has(CallUpstreamClose),
 		End: p.watchesEnd(),
 	}
 }

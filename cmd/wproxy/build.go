@@ -25,6 +25,7 @@ import (
 	"wproxy/core/proxy"
 	"wproxy/core/route"
 	"wproxy/core/server"
+	"wproxy/core/tcp"
 	"wproxy/core/trace"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
@@ -56,6 +57,7 @@ type parts struct {
 	access    *shared[config.Hash, *access.Logger]
 	tracers   *shared[config.Hash, *trace.Tracer]
 	tunnels   *shared[string, *proxy.TunnelCount] // by name of the route
+	counts    *shared[string, *tcp.Count]         // by name of the route
 	stores    *shared[storeKey, *certs.Store]
 	tickets   *shared[string, *certs.TicketKeys] // by listener
 	acme      *shared[acmeKey, *acme.Manager]
@@ -84,6 +86,7 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, 
 		roots:     newShared[rootKey]((*host.Root).Close),
 		tracers:   newShared[config.Hash]((*trace.Tracer).Close),
 		tunnels:   newShared[string](func(*proxy.TunnelCount) {}),
+		counts:    newShared[string](func(*tcp.Count) {}),
 		stores:    newShared[storeKey]((*certs.Store).Close),
 		tickets:   newShared[string](func(*certs.TicketKeys) {}),
 		sums:      map[string][sha256.Size]byte{},
@@ -175,6 +178,7 @@ type loadedPlugin struct {
 	key       moduleKey
 	counts    *metrics.Plugin
 	factories map[[sha256.Size]byte]filter.Factory // by configuration
+	tcp       map[[sha256.Size]byte]filter.TCPFactory
 }
 
 // build makes the generation of f, up to what runs code of guests or opens files: that
@@ -203,14 +207,14 @@ func (p *parts) build(ctx context.Context, f *config.File, tolerant bool) (*gene
 		b.release()
 		return nil, err
 	}
-	b.gen.Snapshot = &proxy.Snapshot{}
+	b.gen.Snapshot, b.gen.TCP = &proxy.Snapshot{}, &tcp.Snapshot{}
 	b.gen.Complete, b.gen.Release = b.complete, b.release
 	return b.gen, nil
 }
 
 // complete builds what build has left.
 func (b *builder) complete(ctx context.Context) error {
-	if err := b.steps(ctx, b.startServices, b.buildSnapshot, b.startACME); err != nil {
+	if err := b.steps(ctx, b.startServices, b.buildSnapshot, b.buildTCP, b.startACME); err != nil {
 		b.callouts.prepare(nil)
 		return err
 	}
@@ -291,7 +295,9 @@ func (b *builder) loadPlugin(ctx context.Context, p *config.Plugin) error {
 		return err
 	}
 	b.hold(letGo)
-	b.gen.plugins[p.Name] = &loadedPlugin{loaded, key, counts, map[[sha256.Size]byte]filter.Factory{}}
+	b.gen.plugins[p.Name] = &loadedPlugin{
+		loaded, key, counts, map[[sha256.Size]byte]filter.Factory{}, map[[sha256.Size]byte]filter.TCPFactory{},
+	}
 	b.gen.modules[p.Name] = key
 	return nil
 }
@@ -353,6 +359,9 @@ func (b *builder) buildSnapshot(ctx context.Context) error {
 	b.secureListeners(s.Listeners)
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(b.file.Routes)) {
+		if b.file.TCP(b.file.Routes[name]) {
+			continue
+		}
 		r, err := b.buildRoute(ctx, b.file.Routes[name])
 		if err := b.note(err); err != nil {
 			return err

@@ -317,6 +317,9 @@ func (f *failedFactory) Name() string { return f.name }
 // New implements filter.Factory; it always fails.
 func (f *failedFactory) New(*filter.Exchange) (filter.Filter, error) { return nil, f.err }
 
+// NewTCP implements filter.TCPFactory; it always fails.
+func (f *failedFactory) NewTCP(*filter.Exchange) (filter.TCPFilter, error) { return nil, f.err }
+
 // pluginProblem turns the error of loading or starting a plugin into a problem
 // at the place that names it.
 func pluginProblem(ctx context.Context, f *config.File, p *config.Plugin, route string, err error) error {

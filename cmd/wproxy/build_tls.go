@@ -62,6 +62,7 @@ func (b *builder) buildListeners(context.Context) error {
 				H1:  slices.Contains(l.Protocols, "h1"),
 				H2C: slices.Contains(l.Protocols, "h2c"),
 			},
+			TCP: l.TCP(),
 		}
 		if l.TLS != nil {
 			store, err := b.buildStore(l)

@@ -16,7 +16,12 @@ func (b *builder) markRoute(p *proxy.Route, r *config.Route) error {
 	}
 	b.hold(letGo)
 	p.Tunnels = count
+	p.Mark, p.Parts = b.marks(r)
+	return nil
+}
 
+// marks returns the marks of r: of what it says, and of that with its upstreams.
+func (b *builder) marks(r *config.Route) (settings, parts [sha256.Size]byte) {
 	mark := sha256.New()
 	mark.Write(r.Hash[:])
 	for _, use := range r.Plugins { // their settings are in r.Hash, what they run is not
@@ -25,11 +30,10 @@ func (b *builder) markRoute(p *proxy.Route, r *config.Route) error {
 			mark.Write(plugin.key.hash[:])
 		}
 	}
-	p.Mark = proxy.Mark(mark.Sum(nil))
+	settings = [sha256.Size]byte(mark.Sum(nil))
 	for _, t := range r.Upstream {
 		key := b.gen.callable[t.Upstream]
 		mark.Write(key.hash[:])
 	}
-	p.Parts = proxy.Mark(mark.Sum(nil))
-	return nil
+	return settings, [sha256.Size]byte(mark.Sum(nil))
 }

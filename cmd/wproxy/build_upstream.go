@@ -32,6 +32,7 @@ type poolSettings struct {
 	pool    config.Pool
 	connect config.Connect
 	tls     config.UpstreamTLS // the zero value: no server is spoken to over TLS
+	plain   bool               // for TCP routes
 }
 
 type upstreamKey struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"wproxy/core/h1"
 	"wproxy/core/proxy"
 	"wproxy/core/route"
+	"wproxy/core/tcp"
 )
 
 // A plan is what a configuration would do with a request, as far as that can be
@@ -41,6 +43,7 @@ type plan struct {
 type planner struct {
 	file  *config.File
 	table *route.Table[*proxy.Route]
+	tcp   *route.Table[*tcp.Route]
 }
 
 // newPlanner builds the route table of f with the functions that build the one
@@ -49,6 +52,9 @@ func newPlanner(f *config.File) (*planner, error) {
 	var problems config.Problems
 	var entries []route.Entry[*proxy.Route]
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) {
+		if f.TCP(f.Routes[name]) {
+			continue
+		}
 		r, err := newRoute(f, f.Routes[name])
 		if err != nil {
 			p, ok := asType[config.Problem](err)
@@ -64,11 +70,15 @@ func newPlanner(f *config.File) (*planner, error) {
 	if err != nil {
 		problems = append(problems, routeProblems(f, err)...)
 	}
+	connections, err := newTCPTable(f)
+	if err != nil {
+		problems = append(problems, routeProblems(f, err)...)
+	}
 	if len(problems) > 0 {
 		problems.Sort()
 		return nil, problems
 	}
-	return &planner{f, t}, nil
+	return &planner{f, t, connections}, nil
 }
 
 // A question is a request as people write it.
@@ -184,9 +194,13 @@ func (q question) head() (*exchange.Request, error) {
 // of its URL, else the only one, else the first by name.
 func (pl *planner) pickListener(q question) (string, error) {
 	names := slices.Sorted(maps.Keys(pl.file.Listeners))
+	names = slices.DeleteFunc(names, func(name string) bool { return pl.file.Listeners[name].TCP() })
+	if len(names) == 0 {
+		return "", errors.New("all listeners pass on TCP; ask about a connection: TCP tcp://NAME")
+	}
 	if q.listener != "" {
-		if pl.file.Listeners[q.listener] == nil {
-			return "", fmt.Errorf("there is no listener %q; there is %s", q.listener, strings.Join(names, ", "))
+		if !slices.Contains(names, q.listener) {
+			return "", fmt.Errorf("there is no listener %q for requests; there is %s", q.listener, strings.Join(names, ", "))
 		}
 		return q.listener, nil
 	}

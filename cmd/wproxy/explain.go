@@ -38,6 +38,8 @@ type explanation struct {
 	Fault    string           `json:"fault,omitempty"`
 	Path     string           `json:"upstream_path,omitempty"`
 	Timeout  string           `json:"timeout,omitempty"`
+	Idle     string           `json:"idle,omitempty"`   // of a connection
+	Closed   string           `json:"closed,omitempty"` // why a connection is closed at once
 
 	Retry    *explainedRetry   `json:"retry,omitempty"`
 	Deadline map[string]string `json:"deadline_told,omitempty"` // by upstream: the field
@@ -75,7 +77,10 @@ func runExplain(_ context.Context, args []string, stdout, stderr io.Writer) int 
 Says what would become of a request: its route and why the others lost, the
 plugins with their settings, the upstream and the path that it sees. Nothing is
 sent, and no plugin runs. With --from, trust_proxy, allow and deny are applied to
-that peer; without, no client is trusted and none is turned away.`, stderr)
+that peer; without, no client is trusted and none is turned away.
+
+A connection through a listener with TCP is asked about with TCP tcp://NAME[:PORT], where
+NAME is what its client asks for (TLS SNI); tcp:// is one that asks for none.`, stderr)
 	find := sourceFlags(fs)
 	var headers fieldFlags
 	fs.Var(&headers, "H", "a header field of the request, \"`NAME: VALUE`\"; repeatable")
@@ -100,9 +105,9 @@ that peer; without, no client is trusted and none is turned away.`, stderr)
 		var pl *planner
 		if pl, err = newPlanner(f); err == nil {
 			q := question{method: rest[0], url: rest[1], headers: headers, listener: *listener, peer: from}
-			var p *plan
-			if p, err = pl.plan(q, explainLost+1); err == nil {
-				return writeExplanation(explain(f, p), *asJSON, stdout, stderr)
+			var e *explanation
+			if e, err = pl.explain(q); err == nil {
+				return writeExplanation(e, *asJSON, stdout, stderr)
 			}
 		}
 	}
@@ -111,6 +116,18 @@ that peer; without, no client is trusted and none is turned away.`, stderr)
 		return exitRefused
 	}
 	return fail(stderr, "explain", err)
+}
+
+// explain says what becomes of q.
+func (pl *planner) explain(q question) (*explanation, error) {
+	if q.method == methodTCP {
+		return pl.explainTCP(q, explainLost+1)
+	}
+	p, err := pl.plan(q, explainLost+1)
+	if err != nil {
+		return nil, err
+	}
+	return explain(pl.file, p), nil
 }
 
 // writeExplanation writes e; the exit code is that of the command.
@@ -249,7 +266,16 @@ func (e *explanation) String() string {
 		line("answer", "%s", text)
 		return b.String()
 	}
+	if e.Closed != "" {
+		line("answer", "closed at once: %s", e.Closed)
+		return b.String()
+	}
 	e.balancing(line)
+	if e.Request.Method == methodTCP {
+		line("idle", "%s", e.Idle)
+		line("timeout", "%s", e.Timeout)
+		return b.String()
+	}
 	line("path", "%s", e.Path)
 	line("timeout", "%s", e.Timeout)
 	for i, text := range e.Retry.lines(e.Request.Method) {

@@ -61,6 +61,11 @@ var importRules = []struct {
 	}, "the engine never learns which codec it holds, nor what a configuration file is"},
 	{"core/server", []string{"core/exchange", "core/certs", "core/listen", "core/h1", "core/h2", "core/proxy", "core/internal/tlsconn"}, "it starts and stops, and does not proxy"},
 	{"core/handover", nil, "it moves descriptors and bytes between processes"},
+	{"core/tcp", []string{
+		"core/exchange", "core/route", "core/filter", "core/upstream", "core/balance", "core/pool",
+		"core/access", "core/metrics", "core/internal/buf",
+	}, "it joins connections, wherever they come from, as the engine does exchanges"},
+	{"core/server", []string{"core/tcp", "core/exchange", "core/certs", "core/listen", "core/h1", "core/h2", "core/proxy", "core/internal/tlsconn"}, "it starts and stops, and does not proxy"},
 	{"core/admin", []string{"core/metrics"}, "what it shows and does is passed in"},
 	{"host", []string{"abi", "host/..."}, "the host knows no network"},
 	{"host/meter", nil, "it rewrites bytes, of whose meaning to the host it knows nothing"},

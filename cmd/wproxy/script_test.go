@@ -89,7 +89,7 @@ func TestMain(m *testing.M) {
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
 // help to skip what a machine lacks; [race] (the race detector is on) what takes minutes
-// with it; [root] is what only root can do.
+// with it; [root] is what only root can do; with [ci] nothing may be missing.
 func TestScript(t *testing.T) {
 	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
 	goEnv := goEnvironment(t)
@@ -134,6 +134,8 @@ func TestScript(t *testing.T) {
 				return err == nil, nil
 			case "root":
 				return os.Geteuid() == 0, nil
+			case "ci":
+				return os.Getenv("CI") == "true", nil
 			}
 			return false, fmt.Errorf("there is no condition %q", cond)
 		},

@@ -66,6 +66,9 @@ type RouteStatus struct {
 	Name      string   `json:"name"`
 	Upstreams []string `json:"upstreams,omitempty"`
 	Plugins   []string `json:"plugins,omitempty"`
+
+	TCP         bool  `json:"tcp,omitempty"`         // it is for connections
+	Connections int64 `json:"connections,omitempty"` // of it that are open
 }
 
 // An UpstreamStatus is one upstream.
@@ -155,7 +158,11 @@ func (a *app) status() *Status {
 		st.Listeners = append(st.Listeners, ListenerStatus{l.Name, l.Address, l.Open, l.Total})
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.file.Routes)) {
-		st.Routes = append(st.Routes, routeStatus(g.file.Routes[name]))
+		rs := routeStatus(g.file.Routes[name])
+		if t := g.TCP.Routes[name]; t != nil {
+			rs.TCP, rs.Connections = true, t.Open.N()
+		}
+		st.Routes = append(st.Routes, rs)
 	}
 	for _, u := range g.upstreams {
 		st.Upstreams = append(st.Upstreams, upstreamStatus(u.Current().Cluster, a.parts.servers.monitor(u.Cluster.Name)))

@@ -193,6 +193,19 @@ func (e *encoder) appendColumn(b []byte, r *Record, c *column) []byte {
 	}
 }
 
+// appendTCP is appendColumn for a TCP connection, which has no request: where the method
+// would be there is the protocol.
+func (e *encoder) appendTCP(b []byte, r *Record, c *column) []byte {
+	switch c.what {
+	case colMethod:
+		return append(b, `,"protocol":"tcp"`...)
+	case colPath, colStatus, colFirstByte, colProtocol:
+		return b
+	default:
+		return e.appendColumn(b, r, c)
+	}
+}
+
 // appendOptional is appendColumn for what many lines have not.
 func (e *encoder) appendOptional(b []byte, r *Record, c *column) []byte {
 	var s string

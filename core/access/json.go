@@ -27,7 +27,11 @@ func (e *encoder) appendJSON(b []byte, r *Record) []byte {
 	}
 	start := len(b)
 	for i := range columns {
-		b = e.appendColumn(b, r, &columns[i])
+		if c := &columns[i]; r.TCP {
+			b = e.appendTCP(b, r, c)
+		} else {
+			b = e.appendColumn(b, r, c)
+		}
 	}
 	if len(b) == start {
 		b = append(b, ',')

@@ -12,6 +12,7 @@ import (
 // A Record is what is known of one exchange when it is over. Strings may come
 // from the client or a plugin: they are escaped and cut when written.
 type Record struct {
+	TCP       bool      // it is a TCP connection: no method, path and status, and Host is the name that the client has asked for
 	Time      time.Time // when the request head had been read
 	RequestID string
 	Client    string // address of the client, after trust_proxy

@@ -62,8 +62,9 @@ type Listener struct {
 	// Address to listen on: "host:port", ":port" or "unix:/path". Required.
 	Address string `toml:"address"`
 	// Protocols that may be spoken: "h1", "h2" (HTTP/2 over TLS), "h2c" (HTTP/2 without,
-	// by prior knowledge). Default: h1 and h2 with TLS, h1 and h2c without.
-	Protocols []string `toml:"protocols" oneof:"h1|h2|h2c" later:"h3|tcp"`
+	// by prior knowledge), or "tcp" alone: whatever it is, it is passed on as it is, by
+	// routes that name the listener. Default: h1 and h2 with TLS, h1 and h2c without.
+	Protocols []string `toml:"protocols" oneof:"h1|h2|h2c|tcp" later:"h3"`
 	// Limits of what clients may send.
 	Limits Limits `toml:"limits"`
 	// TrustProxy lists the peers whose X-Forwarded-* and Forwarded fields are

@@ -34,9 +34,9 @@ type Plugin struct {
 	VMConfig any `toml:"vm_config"`
 	// Env is the environment that the guest sees.
 	Env map[string]Value `toml:"env"`
-	// Kind: "http" (default), for the `use` of routes, or "service": it has no part in
-	// exchanges and runs by itself.
-	Kind string `toml:"kind" default:"http" oneof:"http|service" later:"tcp"`
+	// Kind: "http" (default), for the `use` of routes; "tcp", for the `use` of routes whose
+	// listeners speak TCP; or "service": it has no part in either and runs by itself.
+	Kind string `toml:"kind" default:"http" oneof:"http|tcp|service"`
 	// Grant is what the guest may use beyond its own stream. nil (absent): log,
 	// metrics and shared-data, what a built-in needs, and env if Env is set.
 	Grant []string `toml:"grant" oneof:"log|metrics|shared-data|queue|env|counters|objects|call:UPSTREAM|upstream:UPSTREAM"`

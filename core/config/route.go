@@ -80,6 +80,8 @@ type Route struct {
 	Retry Retry `toml:"retry"`
 	// WebSocket holds settings of upgraded connections.
 	WebSocket WebSocket `toml:"websocket"`
+	// TCP holds settings of connections, if the listeners speak TCP.
+	TCP TCP `toml:"tcp"`
 
 	// Use names the plugins, in the order they see the request.
 	Use []string `toml:"use"`

@@ -128,7 +128,7 @@ func (v *validator) listenerRedirect(key, label string, l *Listener) {
 func (f *File) SecureListener() (l *Listener, count int) {
 	var all, usual []*Listener
 	for _, l := range f.Listeners {
-		if l.TLS == nil {
+		if l.TLS == nil || l.TCP() {
 			continue
 		}
 		all = append(all, l)

@@ -83,6 +83,9 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 	}
 	addresses[l.Address] = l.Name
 	v.protocols(l, key+".protocols", lb)
+	if l.TCP() {
+		v.tcpListener(l)
+	}
 	if l.TLS != nil {
 		v.listenerTLS(key, lb, l.TLS)
 	}

@@ -20,6 +20,11 @@ func (v *validator) route(r *Route) {
 	c.edit("response_headers", &r.ResponseHeaders)
 	c.retry()
 	c.plugins()
+	if v.f.TCP(r) {
+		c.tcp()
+	} else if c.has("tcp") {
+		c.addf("tcp", "has no effect: the route is for requests; one for connections names a listener with protocols = [\"tcp\"]")
+	}
 }
 
 // routeCheck is a validator at one route.
@@ -417,6 +422,10 @@ func (c *routeCheck) plugins() {
 			c.addf(at, "there is no plugin %q%s", name, suggest(name, known))
 		case ok && p != nil && p.Kind == "service":
 			c.addf(at, "plugin %q is a service: it runs by itself and has no part in exchanges", name)
+		case ok && p.Kind == KindTCP && !c.v.f.TCP(c.r):
+			c.addf(at, "plugin %q has kind = \"tcp\", and the route is for requests", name)
+		case ok && p.Kind != KindTCP && c.v.f.TCP(c.r):
+			c.addf(at, "plugin %q has kind = %q, and the route is for TCP connections: kind = \"tcp\"", name, p.Kind)
 		}
 		if slices.Index(c.r.Use, name) < i {
 			c.addf(at, "plugin %q is there twice; a second instance of it needs a name of its own", name)

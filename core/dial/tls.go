@@ -43,6 +43,8 @@ const (
 	HTTP1
 	// HTTP2 is HTTP/2 only; in clear with prior knowledge (RFC 9113 3.3).
 	HTTP2
+	// Plain is whatever the client speaks: nothing is offered.
+	Plain
 )
 
 // alpnH1 and alpnH2 are the names of protocols in ALPN.
@@ -58,6 +60,8 @@ func (p Protocol) alpn() []string {
 		return []string{alpnH1}
 	case HTTP2:
 		return []string{alpnH2}
+	case Plain:
+		return nil
 	default:
 		return []string{alpnH2, alpnH1}
 	}

@@ -50,6 +50,7 @@ type Metrics struct {
 	traceSpans       *prometheus.CounterVec
 	guests           *guests
 	servers          *serverVecs
+	tcp              *tcpVecs
 	traffic          Traffic
 	timeline         Timeline
 
@@ -141,6 +142,7 @@ func New() *Metrics {
 		}, []string{"outcome"}),
 		guests:  newGuests(),
 		servers: newServerVecs(),
+		tcp:     newTCPVecs(),
 		reasons: make(map[string]prometheus.Counter),
 	}
 	m.registry.MustRegister(
@@ -152,6 +154,7 @@ func New() *Metrics {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.registry.MustRegister(m.servers.all()...)
+	m.registry.MustRegister(m.tcp.all()...)
 	m.timeline.traffic = &m.traffic
 	return m
 }

@@ -38,6 +38,7 @@ type codec struct {
 	h1    *h1.Server
 	h2    *h2.Server
 	only2 bool         // HTTP/2 without TLS, and nothing else
+	tcp   bool         // what comes is passed on
 	tls   *listen.TLS  // nil: without
 	gauge Gauge        // of the listener when the codec was made
 	open  atomic.Int64 // connections
@@ -55,9 +56,12 @@ func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 			return
 		}
 	}
-	if c.speaksH2(facts) {
+	switch {
+	case c.tcp:
+		d.server.tcp.Serve(ctx, nc, facts)
+	case c.speaksH2(facts):
 		c.h2.ServeConn(ctx, nc, facts, nil)
-	} else {
+	default:
 		c.h1.ServeConn(ctx, nc, facts)
 	}
 	if sc, ok := nc.(*tlsconn.Conn); ok {
@@ -178,6 +182,7 @@ func (s *Server) newCodec(l *Listener) *codec {
 			s.serve(ctx, x)
 		}),
 		only2: l.Speaks.H2C && !l.Speaks.H1 && l.TLS == nil,
+		tcp:   l.TCP,
 	}
 	if l.Speaks.H2C {
 		o1.HTTP2 = c.h2.ServeConn

@@ -31,12 +31,14 @@ import (
 	"wproxy/core/h2"
 	"wproxy/core/listen"
 	"wproxy/core/proxy"
+	"wproxy/core/tcp"
 )
 
 // Options are what does not change with a reload. The functions are called
 // from many goroutines and must not block.
 type Options struct {
 	Proxy proxy.Options
+	TCP   tcp.Options
 
 	// Connections returns what counts the open connections of a listener. It
 	// is called when a configuration begins to serve, and what it returned is
@@ -82,6 +84,7 @@ type Gauge interface {
 type Generation struct {
 	Listeners []Listener // names are unique; as in Snapshot.Listeners
 	Snapshot  *proxy.Snapshot
+	TCP       *tcp.Snapshot // for listeners with TCP; nil: there are none. Complete may fill it in
 
 	// Complete, if set, is called once, when all listeners are bound and before
 	// anybody is let in: what has effects outside of the generation, such as
@@ -107,6 +110,10 @@ type Listener struct {
 	// Speaks says what connections without TLS may begin with. The zero value is
 	// HTTP/1.1.
 	Speaks Protocols
+
+	// TCP has connections passed on by Generation.TCP, whatever is spoken; within TLS, if
+	// there is some.
+	TCP bool
 
 	// TLS, if set, has the certificates: clients speak TLS, and nothing else. It is the
 	// generation's, and used by connections for as long as they are open.
@@ -135,6 +142,7 @@ type Server struct {
 	// Immutable.
 	o       Options
 	proxy   *proxy.Proxy
+	tcp     *tcp.Proxy
 	gate    listen.Gate    // of TLS handshakes
 	retired sync.WaitGroup // goroutines that wait for old generations
 	stopped chan struct{}  // closed when Stop is through
@@ -172,6 +180,7 @@ func Start(ctx context.Context, o Options, g Generation) (*Server, error) {
 		return nil, err
 	}
 	s.proxy = proxy.New(o.Proxy, g.Snapshot)
+	s.tcp = tcp.New(o.TCP, g.tcpSnapshot())
 	s.release = g.Release
 	s.commit(c)
 	return s, nil
@@ -183,6 +192,14 @@ func (g *Generation) complete(ctx context.Context) error {
 		return nil
 	}
 	return g.Complete(ctx)
+}
+
+// tcpSnapshot returns TCP, or what stands for it where there is none.
+func (g *Generation) tcpSnapshot() *tcp.Snapshot {
+	if g.TCP == nil {
+		return &tcp.Snapshot{}
+	}
+	return g.TCP
 }
 
 // Reload makes g serve: what can fail, binding new listeners and completing g, comes
@@ -208,11 +225,12 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 	}
 	// The snapshot first: a connection must find its listener in it.
 	s.addLeaving(c, g.Snapshot)
-	old := s.proxy.Swap(g.Snapshot)
+	old, oldTCP := s.proxy.Swap(g.Snapshot), s.tcp.Swap(g.tcpSnapshot())
 	release := s.release
 	s.release = g.Release
 	s.retired.Go(func() { // ends with the old generation's last exchange; Stop resets those
 		<-old.Drained()
+		<-oldTCP.Drained()
 		release()
 	})
 	s.commit(c)
@@ -295,14 +313,14 @@ func (s *Server) stop(ctx context.Context, leave bool) error {
 	return nil
 }
 
-// cut ends the tunnels, which do not end by themselves, and tells what is left.
+// cut ends tunnels and what is passed on, which do not end by themselves, and tells what is left.
 func (s *Server) cut(doors []*door) {
 	connections := 0
 	for _, d := range doors {
 		open, _ := d.listener.Open()
 		connections += open
 	}
-	tunnels := s.proxy.EndTunnels()
+	tunnels := s.proxy.EndTunnels() + s.tcp.EndAll()
 	if s.o.Cut != nil && connections > 0 {
 		s.o.Cut(connections, tunnels)
 	}
