@@ -187,6 +187,7 @@ func startApp(ctx context.Context, src source, log *serverLog) (_ *app, err erro
 		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
 		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
 		Purge: a.purge,
+		Diff:  a.diff,
 		Live:  func(all bool) any { return a.live(all) },
 	})
 	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}}
