@@ -129,13 +129,13 @@ func (x *change) effect(format string, args ...any) {
 func (c comparison) listener(x *change, was, is *config.Listener) {
 	switch x.What {
 	case "added":
-		if other := atAddress(c.old.file, is.Address); other != nil {
+		if other := atAddress(c.old.file, is.Address); other != nil && !sameDoor(c.next.file, other) {
 			x.effect("takes over the socket of listener %q; connections that are open end after the request they are in", other.Name)
 			return
 		}
 		x.effect("%s is bound", is.Address)
 	case "removed":
-		if other := atAddress(c.next.file, was.Address); other == nil {
+		if other := atAddress(c.next.file, was.Address); other == nil || sameDoor(c.old.file, other) {
 			x.effect("%s is given up; its connections end after the request they are in", was.Address)
 		}
 	case "changed":
@@ -147,13 +147,24 @@ func (c comparison) listener(x *change, was, is *config.Listener) {
 	}
 }
 
+// atAddress returns the listener of f at an address; nil: there is none, or the address
+// is any that is free.
 func atAddress(f *config.File, address string) *config.Listener {
+	if strings.HasSuffix(address, ":0") {
+		return nil
+	}
 	for _, l := range f.Listeners {
 		if l.Address == address {
 			return l
 		}
 	}
 	return nil
+}
+
+// sameDoor reports whether f has l's name at l's address.
+func sameDoor(f *config.File, l *config.Listener) bool {
+	other := f.Listeners[l.Name]
+	return other != nil && other.Address == l.Address
 }
 
 // route says what becomes of a route's tunnels. One that is unchanged keeps them.
@@ -229,16 +240,8 @@ func (c comparison) upstream(x *change, was, is *config.Upstream) {
 	if n := len(is.Servers); n > 0 && kept == n {
 		x.effect("its servers keep their health and their counts")
 	} else if kept > 0 {
-		x.effect("%d of its %s %s their health and their counts", kept, count(n, "server"), verb(kept, "keep"))
+		x.effect("%d of its %s: health and counts are kept", kept, count(n, "server"))
 	}
-}
-
-// verb writes "keeps" for one, "keep" for several.
-func verb(n int, v string) string {
-	if n == 1 {
-		return v + "s"
-	}
-	return v
 }
 
 // newModule says whether a plugin's .wasm is another one while all that the file says of
