@@ -300,6 +300,9 @@ func (a *app) serverOptions() server.Options {
 		Cut: func(connections, tunnels int) {
 			a.log.Warn("the time to drain is over: closing what is left", zap.Int("connections", connections), zap.Int("tunnels", tunnels))
 		},
+		Ended: func(exchanges int) {
+			a.log.Warn("too many old configurations are in use: ending what is left on the oldest", zap.Int("exchanges", exchanges))
+		},
 		HandshakeFailed: a.handshakeFailed,
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",

@@ -3,6 +3,12 @@ package server
 import "time"
 
 const (
+	// DefaultGenerations is how many old configurations may have exchanges at a time.
+	// Each keeps its plugins alive with the memory of their instances if they were
+	// changed since; streams that never end, and a reload every few seconds, would
+	// gather any number of them.
+	DefaultGenerations = 32
+
 	// hangUpTime is how long an exchange that is cut short may take to notice
 	// that nobody waits for it any more, before its socket is closed.
 	hangUpTime = 500 * time.Millisecond
