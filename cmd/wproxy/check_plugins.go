@@ -55,7 +55,8 @@ func (p *parts) callbacksOf(g *generation) map[string][]callbacks {
 			if plugin := g.plugins[use.Plugin]; plugin != nil && err == nil {
 				if root := roots[rootKey{plugin.key, sha256.Sum256(settings)}]; root != nil {
 					c.Callbacks = root.Callbacks()
-					c.known = !(c.RequestHeaders && c.RequestBody && c.RequestTrailers && c.ResponseHeaders && c.ResponseBody && c.ResponseTrailers)
+					all := c.RequestHeaders && c.RequestBody && c.RequestTrailers && c.ResponseHeaders && c.ResponseBody && c.ResponseTrailers
+					c.known = !all
 				}
 			}
 			all[name] = append(all[name], c)

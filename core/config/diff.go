@@ -175,13 +175,11 @@ func shown(key string, v reflect.Value, tag reflect.StructTag) string {
 	case bool:
 		return fmt.Sprint(x)
 	}
-	switch v.Kind() {
-	case reflect.Int, reflect.Int64, reflect.Float64:
+	if v.CanInt() || v.CanFloat() {
 		return show(v)
-	case reflect.Struct:
-		if s, ok := v.Interface().(fmt.Stringer); ok {
-			return s.String()
-		}
+	}
+	if s, ok := reflect.TypeAssert[fmt.Stringer](v); ok { // a back-off
+		return s.String()
 	}
 	return ""
 }
