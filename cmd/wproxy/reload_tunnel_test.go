@@ -71,6 +71,9 @@ func TestReloadUnderLoadWithTunnels(t *testing.T) {
 		in.write(t, at(g))
 		in.reload(t)
 		for i, w := range open {
+			if err := w.SetDeadline(time.Now().Add(patience)); err != nil { // dial's own is for a short exchange
+				t.Fatal(err)
+			}
 			if err := w.echoes(fmt.Sprintf("%d after %d", i, g)); err != nil {
 				t.Fatalf("tunnel %d, after reload %d: %v", i, g, err)
 			}
