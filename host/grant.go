@@ -146,6 +146,11 @@ type DeniedImport struct {
 // ENOTCAPABLE from WASI, and the log says so.
 func (p *Plugin) Denied() []DeniedImport { return slices.Clone(p.denied) }
 
+// Unknown returns what the module imports of Proxy-Wasm and WASI that this host does not
+// have: functions of another version. A call of one is a trap. What else a module
+// imports and nobody has is junk of its linker.
+func (p *Plugin) Unknown() []string { return slices.Clone(p.unknown) }
+
 // deny returns the stub for an import that is not granted; nil if it may be used.
 func (p *Plugin) deny(module, name string, hasResult bool) api.GoModuleFunc {
 	grant, status := ImportGrant(module, name), uint64(abi.StatusInternalFailure)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -119,6 +120,9 @@ func (p *Plugin) checkImports(info *meter.Info, add func(string, ...any)) {
 		case fn == nil:
 			add("it imports %s: there is no module %q here", shown, cutLine(module, maxShownName))
 		default:
+			if isUnknown(module, name) {
+				p.unknown = append(p.unknown, name)
+			}
 			if stub := p.deny(module, name, len(def.ResultTypes()) > 0); stub != nil {
 				fn = stub
 			}
@@ -131,6 +135,20 @@ type importedFunc struct {
 	module, name    string
 	params, results []api.ValueType
 	fn              api.GoModuleFunc
+}
+
+// isUnknown reports whether an import that resolve has found something for is one of
+// Proxy-Wasm or WASI that is not there, so that it was a stub.
+func isUnknown(module, name string) bool {
+	switch module {
+	case abi.ModuleEnv:
+		_, ours := hostFuncs[name]
+		return !ours && strings.HasPrefix(name, "proxy_")
+	case abi.ModuleWASI, abi.ModuleWASIUnstable:
+		_, ours := wasiFuncs[name]
+		return !ours
+	}
+	return false
 }
 
 // resolve returns the function that a guest means by an import. want is set when

@@ -28,6 +28,7 @@ type Plugin struct {
 	imports   []importedFunc
 	grants    grantSet
 	denied    []DeniedImport
+	unknown   []string // see Unknown
 	start     []startFunc
 	slots     bool // the guest has abi.ExportStreamSlots
 	allocator string

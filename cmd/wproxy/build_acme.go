@@ -132,7 +132,7 @@ func acmeWarnings(f *config.File) config.Problems {
 			continue
 		}
 		list = append(list, f.Problemf("listeners."+name+".tls.acme.challenges",
-			"listener %q: tls.acme: the CA comes to port 80 of the hosts for http-01 and to 443 for tls-alpn-01; no listener has such a port, so something has to lead from there to here", name))
+			"listener %q: tls.acme: the CA comes to port 80 of the hosts for http-01 and to 443 for tls-alpn-01; no listener has such a port, so something has to lead from there to here", name).WithCode(codeACME))
 	}
 	return list
 }

@@ -86,7 +86,7 @@ func (b *builder) loadModule(ctx context.Context, p *config.Plugin, m wasmModule
 func readModule(f *config.File, p *config.Plugin) ([]byte, error) {
 	problem := func(format string, args ...any) error {
 		args = append([]any{p.Name, p.Wasm}, args...)
-		return f.Problemf("plugins."+p.Name+".wasm", "plugin %q (%s): "+format, args...)
+		return f.Problemf("plugins."+p.Name+".wasm", "plugin %q (%s): "+format, args...).WithCode(codeModule)
 	}
 	if p.Builtin != "" {
 		b, err := plugins.Builtin(p.Builtin)
@@ -336,5 +336,9 @@ func pluginProblem(ctx context.Context, f *config.File, p *config.Plugin, route 
 	text := strings.TrimPrefix(err.Error(), "plugin "+p.Name+": ")
 	// The guest's log lines are in it, and they may repeat its settings.
 	text = config.NewRedactor(guestSettings(p.Name, f)...).Redact(text)
-	return f.Problemf(key, "plugin %q (%s)%s: %s", p.Name, p.Wasm, used, text)
+	code := codeModule
+	if _, ok := asType[*host.StartError](err); ok {
+		code = codeStart
+	}
+	return f.Problemf(key, "plugin %q (%s)%s: %s", p.Name, p.Wasm, used, text).WithCode(code)
 }

@@ -166,7 +166,11 @@ func routeProblems(f *config.File, err error) config.Problems {
 
 func routeProblem(f *config.File, err error) config.Problem {
 	if re, ok := asType[*route.Error](err); ok {
-		return f.Problemf("routes."+re.Route, "route %q: %s", re.Route, re.Text)
+		p := f.Problemf("routes."+re.Route, "route %q: %s", re.Route, re.Text)
+		if re.Other != "" {
+			p = p.WithCode(codeTie)
+		}
+		return p
 	}
 	return f.Problemf("routes", "%v", err)
 }

@@ -13,7 +13,7 @@ import (
 func readManifest(f *config.File, p *config.Plugin, wasm []byte) (*manifest.Manifest, error) {
 	m, err := manifest.Read(wasm)
 	if err != nil {
-		return nil, f.Problemf("plugins."+p.Name+".wasm", "plugin %q (%s): %v", p.Name, p.Wasm, err)
+		return nil, f.Problemf("plugins."+p.Name+".wasm", "plugin %q (%s): %v", p.Name, p.Wasm, err).WithCode(codeModule)
 	}
 	if m == nil {
 		m = &manifest.Manifest{}
@@ -48,7 +48,7 @@ func checkSettings(f *config.File, s *manifest.Schema, route, plugin string, set
 		}
 		// The text may show a value.
 		text := redactor.Redact(p.Text)
-		list = append(list, f.Problemf(key, "%s: %s", place, strings.ReplaceAll(text, "\n", " ")))
+		list = append(list, f.Problemf(key, "%s: %s", place, strings.ReplaceAll(text, "\n", " ")).WithCode(codeSettings))
 	}
 	if len(list) == 0 {
 		return nil

@@ -179,7 +179,7 @@ func certProblems(f *config.File, l *config.Listener, err error) error {
 			name := fmt.Sprintf("tls.certs[%d].%s", i, fe.Key)
 			key, text = "listeners."+l.Name+"."+name, fmt.Sprintf("%s: %s %v", name, fe.Path, fe.Err)
 		}
-		ps = append(ps, f.Problemf(key, "listener %q: %s", l.Name, text))
+		ps = append(ps, f.Problemf(key, "listener %q: %s", l.Name, text).WithCode(codeCertificate))
 	}
 	return ps
 }
@@ -189,12 +189,18 @@ func certWarnings(g *generation) []config.Problem {
 	var list config.Problems
 	for name, s := range g.secure {
 		for i, st := range s.Status() {
-			if st.Bad != "" {
+			warn := func(code, text string) {
 				list = append(list, g.file.Problemf(fmt.Sprintf("listeners.%s.tls.certs[%d].cert", name, i),
-					"listener %q: tls.certs[%d].cert: %s %s", name, i, st.Pair.Cert, st.Bad))
+					"listener %q: tls.certs[%d].cert: %s %s; renew it", name, i, st.Pair.Cert, text).WithCode(code))
+			}
+			if st.Bad != "" {
+				warn(codeCertInvalid, st.Bad)
+			} else if text := expiresSoon(st.NotBefore, st.NotAfter, time.Now()); text != "" {
+				warn(codeCertExpires, text)
 			}
 		}
 	}
+	list = append(list, upstreamCertWarnings(g.file, time.Now())...)
 	list = append(list, unprotected(g)...)
 	list.Sort()
 	return list
@@ -213,8 +219,8 @@ func unprotected(g *generation) config.Problems {
 				for name, s := range g.secure {
 					if s.Has(host) && s.Policy(host) != "" {
 						list = append(list, g.file.Problemf("routes."+r.Name+".host",
-							"route %q: %s needs a client's certificate on listener %q, and nothing on listener %q: restrict the route with `listener`, or redirect",
-							r.Name, host, name, door))
+							"route %q: %s needs a client's certificate on listener %q, and nothing on listener %q; restrict the route with `listener`, or redirect",
+							r.Name, host, name, door).WithCode(codeCertBypass))
 					}
 				}
 			}

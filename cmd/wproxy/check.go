@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,13 +20,34 @@ import (
 
 // A report is what `wproxy check` found.
 type report struct {
-	OK       bool             `json:"ok"`
-	Problems config.Problems  `json:"problems,omitempty"`
-	Warnings []config.Problem `json:"warnings,omitempty"`
-	Tests    []testResult     `json:"tests,omitempty"`
+	OK       bool          `json:"ok"`
+	Findings []finding     `json:"findings"` // by place
+	Memory   *memoryReport `json:"memory,omitempty"`
+	Tests    []testResult  `json:"tests,omitempty"`
 
-	summary string // of a configuration that is fine
+	problems config.Problems // what it is refused for
+	warnings config.Problems // what is allowed, and surely not meant
+	summary  string          // of a configuration that is fine
 }
+
+// A finding is one problem, as programs read it.
+type finding struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`   // from 1; 0: the file as a whole
+	Column int    `json:"column"` // in characters, from 1
+	Key    string `json:"key"`    // dotted; "" for a file that is not TOML
+
+	Severity   string `json:"severity"` // "error", for which it is refused, or "warning"
+	Code       string `json:"code"`     // stays when the words change; docs/check.md has them all
+	Message    string `json:"message"`
+	Suggestion string `json:"suggestion"` // what would be right; "" if the message says it
+}
+
+// Codes of errors that have none of their own.
+const (
+	codeInvalid = "invalid"     // a value that cannot be, or does not go together with others
+	codeTest    = "test_failed" // one of [[tests]]
+)
 
 // A testResult is how one of [[tests]] went.
 type testResult struct {
@@ -36,13 +58,16 @@ type testResult struct {
 
 // runCheck is `wproxy check`.
 func runCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("check", `Usage: wproxy check [-c FILE | --to ADDRESS] [--json]
+	fs := newFlags("check", `Usage: wproxy check [-c FILE | --to ADDRESS] [--strict] [--memory] [--json]
 
 Says everything that is wrong with a configuration: reads it, builds all of it,
-compiles its plugins and starts each once with its settings, runs its [[tests]].
+compiles its plugins and starts each once with its settings, runs its [[tests]]. Warns
+of what is allowed and surely not meant; the word in brackets is in docs/check.md.
 Opens no port and sends nothing; the cache of compiled plugins is all it writes.`, stderr)
 	find := sourceFlags(fs)
 	asJSON := fs.Bool("json", false, "write JSON")
+	strict := fs.Bool("strict", false, "refuse what there is a warning of, too")
+	memory := fs.Bool("memory", false, "say how much memory requests and plugins can take at most, and why")
 	if code, done := parseFlags(fs, args, 0, stdout); done {
 		return code
 	}
@@ -54,12 +79,15 @@ Opens no port and sends nothing; the cache of compiled plugins is all it writes.
 	if err != nil {
 		return fail(stderr, "check", err)
 	}
+	if *strict && len(r.warnings) > 0 {
+		r.OK = false
+	}
 	if *asJSON {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
 		err = enc.Encode(r)
 	} else {
-		err = r.write(src.String(), stdout, stderr)
+		err = r.write(src.String(), *memory, stdout, stderr)
 	}
 	switch {
 	case err != nil:
@@ -71,14 +99,14 @@ Opens no port and sends nothing; the cache of compiled plugins is all it writes.
 }
 
 // write tells people: problems and warnings to stderr, one a line.
-func (r *report) write(name string, stdout, stderr io.Writer) error {
-	for _, p := range r.Problems {
+func (r *report) write(name string, memory bool, stdout, stderr io.Writer) error {
+	for _, p := range r.problems {
 		if _, err := fmt.Fprintln(stderr, p.Error()); err != nil {
 			return err
 		}
 	}
-	for _, w := range r.Warnings {
-		w.Text = "warning: " + w.Text
+	for _, w := range r.warnings {
+		w.Text = "warning: " + w.Text + " [" + w.Code + "]"
 		if _, err := fmt.Fprintln(stderr, w.Error()); err != nil {
 			return err
 		}
@@ -86,18 +114,23 @@ func (r *report) write(name string, stdout, stderr io.Writer) error {
 	if !r.OK {
 		return nil
 	}
-	_, err := fmt.Fprintf(stdout, "%s is fine: %s\n", name, r.summary)
+	text := fmt.Sprintf("%s is fine: %s\n", name, r.summary)
+	if memory && r.Memory != nil {
+		text += strings.Join(r.Memory.Lines, "\n") + "\n"
+	}
+	_, err := io.WriteString(stdout, text)
 	return err
 }
 
 // check finds out what is wrong with src. The error is that it could not.
 func check(ctx context.Context, src source) (*report, error) {
-	r := &report{}
+	r := &report{Findings: []finding{}}
+	defer r.find()
 	f, err := src.load()
 	if err != nil {
 		return r, r.note(err)
 	}
-	denied, err := buildDry(ctx, f)
+	built, err := buildDry(ctx, f)
 	if err := r.note(err); err != nil {
 		return nil, err
 	}
@@ -107,26 +140,46 @@ func check(ctx context.Context, src source) (*report, error) {
 			return nil, err
 		}
 	} else {
-		all := config.Problems(append(warnings(f, pl.table.Shadowed()), denied...))
-		all.Sort()
-		r.Warnings = all
+		r.warnings = append(warnings(f, pl.table.Shadowed()), built.warnings...)
+		r.warnings.Sort()
+		r.Memory = built.memory
 		r.test(f, pl)
 	}
-	r.Problems.Sort()
-	r.OK = len(r.Problems) == 0
+	r.problems.Sort()
+	r.OK = len(r.problems) == 0
 	r.summary = fmt.Sprintf("%s, %s, %s, %s, %s", count(len(f.Listeners), "listener"), count(len(f.Routes), "route"),
 		count(len(f.Upstreams), "upstream"), count(len(f.Plugins), "plugin"), count(len(f.Tests), "test"))
 	return r, nil
 }
 
+// find fills in the findings.
+func (r *report) find() {
+	add := func(list config.Problems, severity string) {
+		for _, p := range list {
+			f := finding{
+				File: p.Pos.File, Line: p.Pos.Line, Column: p.Pos.Col, Key: p.Key,
+				Severity: severity, Code: p.WithCode(codeInvalid).Code,
+			}
+			f.Message, f.Suggestion = p.Parts()
+			f.Suggestion = cmp.Or(f.Suggestion, advice[f.Code])
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	add(r.problems, "error")
+	add(r.warnings, "warning")
+	slices.SortStableFunc(r.Findings, func(a, b finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}
+
 // note keeps err if it is about the configuration, and returns what else it is.
 func (r *report) note(err error) error {
 	if ps, ok := asType[config.Problems](err); ok {
-		r.Problems = append(r.Problems, ps...)
+		r.problems = append(r.problems, ps...)
 		return nil
 	}
 	if p, ok := asType[config.Problem](err); ok {
-		r.Problems = append(r.Problems, p)
+		r.problems = append(r.problems, p)
 		return nil
 	}
 	return err
@@ -140,47 +193,70 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
+// A dryBuild is what building a configuration tells of it.
+type dryBuild struct {
+	warnings config.Problems
+	memory   *memoryReport
+}
+
 // buildDry builds f as a reload would and throws it away, without the three
 // things that would be seen outside: the access log's file, the socket of the
 // built-in server, and the calls that plugins make when they start: a plugin is told
-// that its call is under way, and hears no more of it. It returns what plugins import and may not use.
-func buildDry(ctx context.Context, f *config.File) (denied []config.Problem, err error) {
+// that its call is under way, and hears no more of it.
+func buildDry(ctx context.Context, f *config.File) (built dryBuild, err error) {
 	a := &app{log: zap.NewNop(), dry: true}
 	var undo cleanup
 	defer undo.run()
 	if err := a.makeParts(&undo); err != nil {
-		return nil, err
+		return built, err
 	}
 	a.parts.httpbin = &localServer{server: &http.Server{}} //nolint:gosec // never listens
 	dry := *f
 	dry.Log.Access.To = "none"
 	g, err := a.parts.build(ctx, &dry, false)
 	if err != nil {
-		return nil, err
-	}
-	for name, p := range g.plugins {
-		if text := deniedWarning(f.Plugins[name], p.manifest.Grants, p.Denied()); text != "" {
-			denied = append(denied, f.Problemf("plugins."+name+".grant", "%s", text))
-		}
+		return built, err
 	}
 	defer g.Release()
-	denied = append(denied, certWarnings(g)...)
-	return denied, g.Complete(ctx)
+	built.warnings = append(grantWarnings(g), certWarnings(g)...)
+	if err := g.Complete(ctx); err != nil {
+		return built, err
+	}
+	called := a.parts.callbacksOf(g)
+	built.warnings = append(built.warnings, callbackWarnings(f, called)...)
+	built.memory = mostMemory(f, called)
+	return built, nil
 }
 
 // warnings returns what of f is allowed and surely not meant, by place. shadowed
 // are the routes of f that others cover.
-func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
+func warnings(f *config.File, shadowed []route.Shadow) config.Problems {
 	var list config.Problems
 	for _, s := range shadowed {
-		list = append(list, f.Problemf("routes."+s.Route, "%s", s))
+		list = append(list, f.Problemf("routes."+s.Route, "%s", s).WithCode(codeShadowed))
 	}
-	list = append(list, retryWarnings(f)...)
-	list = append(list, telemetryWarnings(f)...)
+	for _, more := range []config.Problems{routeWarnings(f), retryWarnings(f), timeoutWarnings(f), unusedWarnings(f), acmeWarnings(f), telemetryWarnings(f)} {
+		list = append(list, more...)
+	}
+	for name, u := range f.Upstreams {
+		if u.TLS != nil && u.TLS.InsecureSkipVerify {
+			list = append(list, f.Problemf("upstreams."+name+".tls.insecure_skip_verify",
+				"upstream %q: tls.insecure_skip_verify: whoever is on the way to its servers can read and change everything", name).WithCode(codeUnverified))
+		}
+	}
+	list.Sort()
+	return list
+}
+
+// unusedWarnings returns what no request can come to.
+func unusedWarnings(f *config.File) (list config.Problems) {
 	upstreams, plugins := map[string]bool{}, map[string]bool{}
 	for _, r := range f.Routes {
 		for _, t := range r.Upstream {
 			upstreams[t.Upstream] = true
+		}
+		if r.Mirror != nil {
+			upstreams[r.Mirror.Upstream] = true
 		}
 		for _, u := range r.Use {
 			plugins[u] = true
@@ -194,29 +270,24 @@ func warnings(f *config.File, shadowed []route.Shadow) []config.Problem {
 			upstreams[strings.TrimPrefix(strings.TrimPrefix(g, host.GrantCall), host.GrantUpstream)] = true
 		}
 	}
-	for name, u := range f.Upstreams {
-		if u.TLS != nil && u.TLS.InsecureSkipVerify {
-			list = append(list, f.Problemf("upstreams."+name+".tls.insecure_skip_verify",
-				"upstream %q: tls.insecure_skip_verify: whoever is on the way to its servers can read and change everything", name))
-		}
+	for name := range f.Upstreams {
 		if !upstreams[name] {
-			list = append(list, f.Problemf("upstreams."+name, "upstream %q is used by no route", name))
+			list = append(list, f.Problemf("upstreams."+name, "upstream %q is used by no route", name).WithCode(codeUpstreamUnused))
 		}
 	}
 	for name := range f.Plugins {
 		if !plugins[name] {
-			list = append(list, f.Problemf("plugins."+name, "plugin %q is used by no route", name))
+			list = append(list, f.Problemf("plugins."+name, "plugin %q is used by no route", name).WithCode(codePluginUnused))
 		}
 	}
-	list = append(list, acmeWarnings(f)...)
-	list.Sort()
 	return list
 }
 
 // logWarnings says in the log what `wproxy check` would have warned of.
 func (a *app) logWarnings(g *generation) {
-	for _, w := range append(warnings(g.file, g.Snapshot.Table.Shadowed()), certWarnings(g)...) {
-		a.log.Warn(w.Text, zap.Stringer("at", w.Pos))
+	all := append(warnings(g.file, g.Snapshot.Table.Shadowed()), certWarnings(g)...)
+	for _, w := range append(all, callbackWarnings(g.file, a.parts.callbacksOf(g))...) {
+		a.log.Warn(w.Text, zap.Stringer("at", w.Pos), zap.String("code", w.Code))
 	}
 }
 
@@ -226,8 +297,8 @@ func (r *report) test(f *config.File, pl *planner) {
 		t := &f.Tests[i]
 		failures := runTest(pl, t)
 		for _, text := range failures {
-			r.Problems = append(r.Problems, config.Problem{
-				Pos: t.Pos, Key: fmt.Sprintf("tests[%d]", i), Text: fmt.Sprintf("test %d: %s: %s", i+1, t.Request, text),
+			r.problems = append(r.problems, config.Problem{
+				Pos: t.Pos, Code: codeTest, Key: fmt.Sprintf("tests[%d]", i), Text: fmt.Sprintf("test %d: %s: %s", i+1, t.Request, text),
 			})
 		}
 		r.Tests = append(r.Tests, testResult{t.Pos, t.Request, len(failures) == 0})

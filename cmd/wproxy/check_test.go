@@ -37,8 +37,8 @@ func TestDocumentedTests(t *testing.T) {
 	}
 	var r report
 	r.test(f, pl)
-	if len(r.Tests) < 2 || len(r.Problems) > 0 || len(pl.table.Shadowed()) > 0 {
-		t.Errorf("%d tests: %v, %v", len(r.Tests), r.Problems, pl.table.Shadowed())
+	if len(r.Tests) < 2 || len(r.problems) > 0 || len(pl.table.Shadowed()) > 0 {
+		t.Errorf("%d tests: %v, %v", len(r.Tests), r.problems, pl.table.Shadowed())
 	}
 }
 
@@ -115,8 +115,8 @@ to = "127.0.0.1:1"
 servers = ["127.0.0.1:1"]
 `,
 			stdout: "@ is fine: 1 listener, 2 routes, 2 upstreams, 0 plugins, 0 tests\n",
-			stderr: `@:5:1  warning: route "b" can never match: "a" covers /* with no extra condition
-@:7:1  warning: upstream "u" is used by no route
+			stderr: `@:5:1  warning: route "b" can never match: "a" covers /* with no extra condition [route_shadowed]
+@:7:1  warning: upstream "u" is used by no route [upstream_unused]
 `,
 		},
 		"tests": {
@@ -210,11 +210,20 @@ config = '{"rate":"6/m"}'
 			if code := run(t.Context(), []string{"check", "--json", "-c", file}, &stdout, &stderr); code != c.code {
 				t.Errorf("--json: code %d, want %d", code, c.code)
 			}
-			if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || r.OK != (c.code == exitOK) || r.OK != (len(r.Problems) == 0) {
+			errs := 0
+			if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 				t.Errorf("--json: %v, %s", err, stdout.String())
 			}
-			if len(r.Problems) > 0 && (r.Problems[0].Pos.Line == 0 || r.Problems[0].Key == "") {
-				t.Errorf("--json: a problem without a place: %s", stdout.String())
+			for _, f := range r.Findings {
+				if f.File == "" || f.Line == 0 || f.Key == "" || f.Severity == "" || f.Code == "" || f.Message == "" {
+					t.Errorf("--json: a finding without a place, or a code: %+v", f)
+				}
+				if f.Severity == "error" {
+					errs++
+				}
+			}
+			if r.OK != (c.code == exitOK) || r.OK != (errs == 0) || errs > strings.Count(c.stderr, "\n") {
+				t.Errorf("--json: %s", stdout.String())
 			}
 		})
 	}

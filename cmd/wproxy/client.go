@@ -47,6 +47,11 @@ func clientFlags(fs *flag.FlagSet) (find func() (string, error)) {
 // call sends one request to the admin socket at path and returns the answer, for
 // which it waits no longer than limit.
 func call(ctx context.Context, socket, method, target string, limit time.Duration) ([]byte, error) {
+	return send(ctx, socket, method, target, http.NoBody, limit)
+}
+
+// send is call with a body.
+func send(ctx context.Context, socket, method, target string, content io.Reader, limit time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tr := &http.Transport{
@@ -56,7 +61,7 @@ func call(ctx context.Context, socket, method, target string, limit time.Duratio
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://wproxy"+target, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, "http://wproxy"+target, content)
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +107,8 @@ func runReload(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	fs := newFlags("reload", `Usage: wproxy reload [-c FILE | --to ADDRESS | --socket PATH]
 
 Makes the running wproxy read its configuration again, as SIGHUP does, and prints
-what changed. A configuration that is wrong changes nothing: the reason is printed
-and the exit code is 1.`, stderr)
+what changed: the list that `+"`wproxy diff`"+` prints before. A configuration that is
+wrong changes nothing: the reason is printed and the exit code is 1.`, stderr)
 	find := clientFlags(fs)
 	if code, done := parseFlags(fs, args, 0, stdout); done {
 		return code

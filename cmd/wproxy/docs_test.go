@@ -52,13 +52,13 @@ func TestBookConfigs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		page := filepath.Base(path)
 		for _, block := range markdownBlocks(string(b)) {
 			text := block.output
-			if filepath.Ext(block.file) != ".toml" || !strings.Contains(text, "[routes.") {
+			if filepath.Ext(block.file) != ".toml" || !strings.Contains(text, "[routes.") || page == "check.md" && block.file == "mistakes.toml" {
 				continue
 			}
 			n++
-			page := filepath.Base(path)
 			t.Run(page+"/"+block.file, func(t *testing.T) {
 				if page == "plugins.md" && block.file == "wproxy.toml" {
 					text = strings.ReplaceAll(text, "kyes", "keys") // the mistake that the page is about
@@ -71,7 +71,7 @@ func TestBookConfigs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, p := range r.Problems {
+				for _, p := range r.problems {
 					t.Error(p.Error())
 				}
 			})
@@ -118,7 +118,7 @@ func bookParts(t *testing.T, dir string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, p := range r.Problems {
+			for _, p := range r.problems {
 				t.Errorf("%s: %s\n%s", page, p.Error(), whole)
 			}
 		}

@@ -41,6 +41,7 @@ func commands() []command {
 		{"run", "serve a configuration", runServe},
 		{"check", "say what is wrong with a configuration", runCheck},
 		{"explain", "say what would become of a request", runExplain},
+		{"diff", "say what a reload would change", runDiff},
 		{"cache", "remove what is cached from the running wproxy", runCache},
 		{"reload", "make the running wproxy read its configuration again", runReload},
 		{"upgrade", "hand over to a new process, without closing a port", runUpgrade},
@@ -50,6 +51,7 @@ func commands() []command {
 		{"top", "show it live, on a terminal", runTop},
 		{"schema", "print a JSON Schema of wproxy.toml, for editors", runSchema},
 		{"plugin", "make, build, test, inspect and measure plugins", plugincmd.Run},
+		{"completion", "print a script that completes commands in a shell", runCompletion},
 		{"version", "print the version", runVersion},
 	}
 }
@@ -71,6 +73,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case "-version", "--version":
 		return runVersion(ctx, nil, stdout, stderr)
+	case completeVerb:
+		return runComplete(ctx, args[1:], stdout)
 	}
 	for _, c := range commands() {
 		if c.name != args[0] {
@@ -88,7 +92,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "wproxy is a reverse proxy whose policies are Proxy-Wasm plugins.\n\nUsage: wproxy COMMAND [ARGUMENTS]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, `
 `+"`wproxy COMMAND --help`"+` says more. Without -c FILE the configuration is ./wproxy.toml,

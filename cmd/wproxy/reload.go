@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
-	"reflect"
-	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
-	"wproxy/core/config"
 	"wproxy/core/server"
 )
 
@@ -122,34 +118,9 @@ func (a *app) reopenLogs() {
 	}
 }
 
-// whatChanged describes the difference of two generations, one object a line.
+// whatChanged describes the difference of two generations, as `wproxy diff` does.
 func whatChanged(old, next *generation) []string {
-	o, n := old.file, next.file
-	var all []string
-	all = append(all, compare("listener", o.Listeners, n.Listeners, func(l *config.Listener) any { return l.Hash })...)
-	all = append(all, compare("route", o.Routes, n.Routes, func(r *config.Route) any { return r.Hash })...)
-	all = append(all, compare("upstream", o.Upstreams, n.Upstreams, func(u *config.Upstream) any { return u.Hash })...)
-	all = append(all, compare("plugin", o.Plugins, n.Plugins, func(p *config.Plugin) any { return p.Hash })...)
-	for _, name := range slices.Sorted(maps.Keys(next.modules)) {
-		was, ok := old.modules[name]
-		if ok && was != next.modules[name] && o.Plugins[name].Hash == n.Plugins[name].Hash {
-			all = append(all, fmt.Sprintf("plugin %q: its .wasm changed", name))
-		}
-	}
-	for _, s := range []struct {
-		name     string
-		old, new any
-	}{
-		{"server", o.Server, n.Server},
-		{"admin", o.Admin, n.Admin},
-		{"log", o.Log, n.Log},
-		{"metrics", o.Metrics, n.Metrics},
-		{"tracing", o.Tracing, n.Tracing},
-	} {
-		if !reflect.DeepEqual(s.old, s.new) {
-			all = append(all, fmt.Sprintf("[%s]: changed", s.name))
-		}
-	}
+	all := lines(changes(sideOf(old), sideOf(next)))
 	for _, b := range old.broken {
 		if next.plugins[b.Plugin] == nil {
 			continue // gone
@@ -161,28 +132,3 @@ func whatChanged(old, next *generation) []string {
 
 // isPluginChange tells whether a line of whatChanged is about what a plugin runs.
 func isPluginChange(line string) bool { return strings.HasPrefix(line, "plugin ") }
-
-// compare describes the difference of two tables of named objects.
-func compare[T any](noun string, old, next map[string]T, hash func(T) any) []string {
-	names := maps.Clone(old)
-	if names == nil {
-		names = map[string]T{}
-	}
-	maps.Copy(names, next)
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		was, before := old[name]
-		is, after := next[name]
-		what := "changed"
-		switch {
-		case !before:
-			what = "added"
-		case !after:
-			what = "removed"
-		case hash(was) == hash(is):
-			continue
-		}
-		all = append(all, fmt.Sprintf("%s %q: %s", noun, name, what))
-	}
-	return all
-}

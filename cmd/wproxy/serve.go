@@ -160,7 +160,7 @@ func startFrom(ctx context.Context, src source, log *serverLog, from *takeover) 
 	a.admin = admin.New(admin.Options{
 		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
 		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
-		Purge: a.purge, Upgrade: a.upgrade,
+		Purge: a.purge, Upgrade: a.upgrade, Diff: a.diff,
 		Live: func(all bool) any { return a.live(all) },
 	})
 	a.parts.view.changed = a.admin.Changed
@@ -298,6 +298,9 @@ func (a *app) serverOptions() server.Options {
 		Refused: func(p *proxy.Proxy, r *h1.Refusal) { p.Refused(refusalRecord(r)) },
 		Cut: func(connections, tunnels int) {
 			a.log.Warn("the time to drain is over: closing what is left", zap.Int("connections", connections), zap.Int("tunnels", tunnels))
+		},
+		Ended: func(exchanges int) {
+			a.log.Warn("too many old configurations are in use: ending what is left on the oldest", zap.Int("exchanges", exchanges))
 		},
 		HandshakeFailed: a.handshakeFailed,
 		Panicked: func(v any, stack []byte) {

@@ -29,6 +29,7 @@ type Status struct {
 	ConfigHash string           `json:"config_hash"` // of all settings, to compare machines with
 	Generation uint64           `json:"generation"`  // of the configuration; 1 is the one it started with
 	Loaded     time.Time        `json:"loaded"`      // when that was
+	InUse      int              `json:"in_use"`      // configurations that have exchanges, that one among them
 	LastReload *reloadStatus    `json:"last_reload,omitempty"`
 	Upgrade    *upgradeStatus   `json:"upgrade,omitempty"` // from this process: under way, or the last
 	Ready      bool             `json:"ready"`
@@ -145,7 +146,7 @@ func (a *app) status() *Status {
 	why := a.notReady()
 	st := &Status{
 		Version: versionString(), Go: runtime.Version(), PID: os.Getpid(), Started: a.started,
-		Config: a.source.String(), ConfigHash: g.hash, Generation: g.Snapshot.Generation, Loaded: loaded,
+		Config: a.source.String(), ConfigHash: g.hash, Generation: g.Snapshot.Generation, Loaded: loaded, InUse: a.server.Generations(),
 		Upgrade: upgrade, Ready: len(why) == 0, NotReady: why, Goroutines: runtime.NumGoroutine(),
 		// Lists are never null, whoever reads them.
 		Admin: append([]string{}, addresses...), Listeners: []ListenerStatus{}, Routes: []RouteStatus{},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -127,6 +128,7 @@ func (v *view) markReload(changes []string, err error) {
 		return
 	}
 	kind, text := "reload", "reload: nothing changed"
+	changes = slices.DeleteFunc(slices.Clone(changes), isDetail)
 	for i, c := range changes {
 		if i == 0 {
 			text = "reload: " + c

@@ -14,6 +14,9 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -44,6 +47,11 @@ type Options struct {
 	// Reload loads the configuration anew and returns what changed, one
 	// change a line, or why it was refused and everything stays as it was.
 	Reload func(ctx context.Context) (changes []string, err error)
+
+	// Diff says what Reload would change if the main file of the configuration had this
+	// content; nil: as the file is now. name is what messages call it; "": its own name. What
+	// it returns is answered as JSON. nil: nobody can say.
+	Diff func(name string, content []byte) (any, error)
 
 	// Drain keeps requests from one server of an upstream, or lets them come again. It
 	// returns what changed, which may be nothing.
@@ -189,6 +197,7 @@ func (s *Server) routes(o *door) http.Handler {
 	m.HandleFunc("GET /readyz", s.readyz)
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.o.Status()) })
 	m.HandleFunc("POST /reload", s.reload)
+	m.HandleFunc("POST /diff", s.diff)
 	m.HandleFunc("POST /stop", s.stop)
 	m.HandleFunc("POST /upgrade", o.private(s.upgrade))
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/drain", s.drain(true))
@@ -216,6 +225,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 /live, /events what the page shows, as JSON, once or each second
 /debug/pprof/  profiles (as POST: on the unix socket, or with a token)
 POST /reload   read the configuration again
+POST /diff     what that would change; with a body: if this were the file
 POST /stop     drain and end; ?now=1: end
 POST /upgrade  hand over to a new process (on the unix socket)
 POST /upstreams/NAME/servers/ADDRESS/drain  (or ready) keep requests from a server
@@ -276,6 +286,30 @@ func (o *door) private(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// diff takes the content of a file, or nothing.
+func (s *Server) diff(w http.ResponseWriter, r *http.Request) {
+	content, err := io.ReadAll(r.Body)
+	switch {
+	case s.o.Diff == nil:
+		err = errors.New("nobody can say what a reload would change")
+	case err != nil:
+		err = fmt.Errorf("reading the configuration: %w", err)
+	}
+	if err != nil {
+		reply(w, http.StatusBadRequest, Reply{Error: err.Error()})
+		return
+	}
+	if len(content) == 0 {
+		content = nil
+	}
+	v, err := s.o.Diff(r.URL.Query().Get("name"), content)
+	if err != nil {
+		reply(w, http.StatusUnprocessableEntity, Reply{Error: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, v)
+}
+
 // drain and ready are about one server. Slashes in its address are written %2F.
 func (s *Server) drain(on bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -324,7 +358,11 @@ func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
 func (o *door) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := o.settings.Load()
-		r.Body = http.MaxBytesReader(w, r.Body, bodyBytes)
+		limit := int64(bodyBytes)
+		if r.URL.Path == "/diff" {
+			limit = configBytes
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		if !d.Private {
 			if !addressed(r.Host, d.Host) {
 				text(w, http.StatusMisdirectedRequest, "this host name is not served here\n")

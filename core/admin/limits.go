@@ -27,4 +27,7 @@ const (
 
 	// bodyBytes bounds the body of a POST, which says nothing that is read.
 	bodyBytes = 4 << 10
+
+	// configBytes bounds the body that is a configuration: as much as one may have.
+	configBytes = 16 << 20
 )

@@ -348,10 +348,11 @@ func (s *Store) Has(name string) bool {
 
 // A Status is what there is to know of a pair.
 type Status struct {
-	Pair     *Pair
-	Names    []string // that it is for
-	NotAfter time.Time
-	Bad      string // what is wrong with its dates, "": nothing
+	Pair      *Pair
+	Names     []string // that it is for
+	NotBefore time.Time
+	NotAfter  time.Time
+	Bad       string // what is wrong with its dates, "": nothing
 }
 
 // Status returns what there is, in the order of the pairs.
@@ -359,7 +360,7 @@ func (s *Store) Status() []Status {
 	now := s.o.Now()
 	var all []Status
 	for _, e := range s.current.Load().entries {
-		all = append(all, Status{e.pair, e.names, e.cert.Leaf.NotAfter, e.bad(now)})
+		all = append(all, Status{e.pair, e.names, e.cert.Leaf.NotBefore, e.cert.Leaf.NotAfter, e.bad(now)})
 	}
 	return all
 }

@@ -74,7 +74,7 @@ func (v *validator) acme(key, lb string, a *ACME) {
 		if text := badACMEHost(h); text != "" {
 			v.addf(fmt.Sprintf("%s.hosts[%d]", key, i), "%s: tls.acme.hosts: %q %s", lb, h, text)
 		} else if seen[h] {
-			v.addf(fmt.Sprintf("%s.hosts[%d]", key, i), "%s: tls.acme.hosts: %q is listed twice", lb, h)
+			v.addf(fmt.Sprintf("%s.hosts[%d]", key, i), "%s: tls.acme.hosts: %q is listed twice; leave one out", lb, h)
 		}
 		seen[h] = true
 	}
@@ -87,7 +87,7 @@ func (v *validator) acme(key, lb string, a *ACME) {
 			lb, a.Storage, a.Storage)
 	}
 	if u, err := url.Parse(a.CA); (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil) && !v.reported(at("ca")) {
-		v.addf(at("ca"), "%s: tls.acme.ca: is not the https:// URL of an ACME directory", lb)
+		v.addf(at("ca"), "%s: tls.acme.ca: is not the https:// URL of an ACME directory; leave it out for Let's Encrypt", lb)
 	}
 	if user, domain, ok := strings.Cut(a.Email, "@"); a.Email != "" && !v.reported(at("email")) &&
 		(!ok || user == "" || !isName(domain) || strings.ContainsAny(user, " ,;:?&<>\"")) {

@@ -17,7 +17,7 @@ func (s *ServerEntry) resolve() error {
 	case strings.HasPrefix(a, "builtin:"):
 		s.Network, s.Dial = "builtin", strings.TrimPrefix(a, "builtin:")
 		if s.Dial != "httpbin" {
-			return fmt.Errorf("%q: the only built-in server is \"builtin:httpbin\"", a)
+			return fmt.Errorf("%q: there is no such built-in server; there is \"builtin:httpbin\"", a)
 		}
 		return nil
 	case strings.HasPrefix(a, "unix:"):
@@ -44,10 +44,10 @@ func (s *ServerEntry) resolve() error {
 		return fmt.Errorf("%q: %w; write host:port, http://host, https://host, unix:/path or builtin:httpbin", a, err)
 	}
 	if host == "" {
-		return fmt.Errorf("%q: names no host", a)
+		return fmt.Errorf("%q: names no host; write host:port", a)
 	}
 	if port == 0 {
-		return fmt.Errorf("%q: port 0 cannot be connected to", a)
+		return fmt.Errorf("%q: port 0 cannot be connected to; write another", a)
 	}
 	return nil
 }
@@ -64,10 +64,10 @@ func hasPort(s string) bool {
 // checkSocket checks the path of a unix: address.
 func checkSocket(address, path string) error {
 	if !filepath.IsAbs(path) && !strings.HasPrefix(path, "@") {
-		return fmt.Errorf("%q: the path of a socket is absolute: unix:/run/x.sock", address)
+		return fmt.Errorf("%q: the path of a socket is absolute; for example unix:/run/x.sock", address)
 	}
 	if len(path) > 107 { // sun_path of Linux has 108 bytes with the NUL
-		return fmt.Errorf("%q: the path of a socket has at most 107 bytes", address)
+		return fmt.Errorf("%q: the path of a socket has at most 107 bytes; choose a shorter one", address)
 	}
 	return nil
 }

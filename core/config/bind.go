@@ -37,7 +37,11 @@ func (b *binder) addf(sc scope, n *node, format string, args ...any) {
 	if sc.label != "" {
 		text = sc.label + ": " + text
 	}
-	b.problems = append(b.problems, Problem{Pos: n.pos, Key: n.key, Text: oneLine(text)})
+	p := Problem{Pos: n.pos, Key: n.key, Text: oneLine(text)}
+	if strings.HasPrefix(format, "is %s, want ") {
+		p.Code = CodeWrongType
+	}
+	b.problems = append(b.problems, p)
 }
 
 // unknown records the key of n, which parent's type does not have.
@@ -45,12 +49,27 @@ func (b *binder) unknown(sc scope, parent, n *node, name string, t reflect.Type)
 	at := *parent
 	at.pos = n.pos
 	if slices.Contains(later(t.Name()), name) {
-		b.addf(sc, &at, "key %q is not supported by this version yet", name)
+		b.addf(sc, &at, "key %q is not supported by this version yet; leave it out", name)
+		b.code(CodeUnsupported)
+		b.problems[len(b.problems)-1].Key = n.key
 		return
 	}
-	b.addf(sc, &at, "unknown key %q%s", name, suggest(name, keysOf(t)))
+	known := keysOf(t)
+	hint := suggest(name, known)
+	switch {
+	case hint != "":
+	case len(known) > maxKnown:
+		hint = "; docs/configuration.md and `wproxy schema` list the keys"
+	default:
+		hint = "; known are " + strings.Join(known, ", ")
+	}
+	b.addf(sc, &at, "unknown key %q%s", name, hint)
+	b.code(CodeUnknownKey)
 	b.problems[len(b.problems)-1].Key = n.key
 }
+
+// code says what kind the problem is that was recorded last.
+func (b *binder) code(code string) { b.problems[len(b.problems)-1].Code = code }
 
 // keysOf returns the keys of a struct type.
 func keysOf(t reflect.Type) []string {
@@ -228,7 +247,7 @@ func (b *binder) tree(sc scope, n *node) any {
 		return v.content
 	case float64:
 		if math.IsInf(x, 0) || math.IsNaN(x) {
-			b.addf(sc, n, "%v cannot be handed on: JSON has no such number", x)
+			b.addf(sc, n, "%v cannot be handed on: JSON has no such number; write another", x)
 		}
 		return x
 	case time.Time:
@@ -258,14 +277,16 @@ func (b *binder) checkChoice(sc scope, n *node, v reflect.Value, known, notYet [
 		for _, k := range notYet {
 			if k != "" && isChoice(s, k) {
 				b.addf(sc, n, "%q is not supported by this version yet; supported: %s", s, quoted)
+				b.code(CodeUnsupported)
 				return
 			}
 		}
 		if len(known) == 1 {
 			b.addf(sc, n, "%q is not known, want %s", s, quoted)
-			return
+		} else {
+			b.addf(sc, n, "%q is not one of %s%s", s, quoted, suggest(s, known))
 		}
-		b.addf(sc, n, "%q is not one of %s%s", s, quoted, suggest(s, known))
+		b.code(CodeBadChoice)
 	}
 	switch x := v.Interface().(type) {
 	case string:
@@ -294,11 +315,14 @@ func (b *binder) checkRange(sc scope, n *node, v reflect.Value, r string) {
 		outside = x.Int() < a.Int() || x.Int() > z.Int()
 	}
 	switch {
-	case outside && lo == hi:
+	case !outside:
+		return
+	case lo == hi:
 		b.addf(sc, n, "%s is not known, the only one is %s", show(x), show(a))
-	case outside:
+	default:
 		b.addf(sc, n, "%s is out of range, allowed is %s to %s", show(x), show(a), show(z))
 	}
+	b.code(CodeOutOfRange)
 }
 
 // show writes a number as it would stand in the file.

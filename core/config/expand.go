@@ -67,7 +67,7 @@ func (x *expander) resolve(scheme, arg, dir string) (string, error) {
 	case "env":
 		v, ok := x.env(arg)
 		if !ok {
-			return "", fmt.Errorf("%s: the environment has no variable %s", ref, arg)
+			return "", fmt.Errorf("%s: the environment has no variable %s; set it where wproxy is started", ref, arg)
 		}
 		return v, nil
 	case "file":
@@ -78,10 +78,10 @@ func (x *expander) resolve(scheme, arg, dir string) (string, error) {
 		x.files = append(x.files, path)
 		content, err := readFile(path, maxSecretSize)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", ref, err)
+			return "", fmt.Errorf("%s: %w; a relative path is from the directory of the file that names it", ref, err)
 		}
 		return strings.TrimRight(string(content), "\r\n"), nil
 	default:
-		return "", fmt.Errorf("%s: unknown reference: ${env:NAME} and ${file:/path} are known, $${ is a literal ${", ref)
+		return "", fmt.Errorf("%s: unknown reference; ${env:NAME} and ${file:/path} are known, $${ is a literal ${", ref)
 	}
 }

@@ -142,14 +142,14 @@ func (b *binder) targets(sc scope, n *node) []Target {
 		e := n.table[name]
 		w, ok := e.val.(int64)
 		if !ok || w < 0 || w > 1_000_000 {
-			b.addf(sc, e, "a weight is an integer from 0 to 1000000")
+			b.addf(sc, e, "is not a weight; write an integer from 0 to 1000000")
 			continue
 		}
 		sum += w
 		list = append(list, Target{name, int(w)})
 	}
 	if len(list) == len(n.table) && sum == 0 {
-		b.addf(sc, n, "the weights add up to 0, so no request could go anywhere")
+		b.addf(sc, n, "the weights add up to 0, so no request could go anywhere; give one more")
 	}
 	return list
 }
@@ -169,7 +169,7 @@ func (b *binder) servers(sc scope, n *node) []ServerEntry {
 		if e.table != nil {
 			b.bindStruct(sc, e, v)
 			if at = e.table["address"]; at == nil {
-				b.addf(sc, e, "needs an address")
+				b.addf(sc, e, "needs an address, e.g. address = \"10.0.0.1:8080\"")
 				continue
 			}
 		} else {

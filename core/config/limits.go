@@ -24,6 +24,12 @@ const (
 	maxDepth = 256
 	// maxProblems is where the list of problems is cut: beyond, they have one cause.
 	maxProblems = 1000
+	// maxShown is how many servers, or upstreams of a route, of a list that has changed
+	// are shown: nobody compares more by eye.
+	maxShown = 8
+	// maxKnown is how many keys a message about an unknown one lists: a line has no room
+	// for more.
+	maxKnown = 16
 	// maxName is the longest name of a table: names become metric labels.
 	maxName = 128
 

@@ -146,9 +146,9 @@ func (l *loader) include(root *node) {
 		found, err := filepath.Glob(pattern)
 		switch {
 		case err != nil:
-			l.b.addf(scope{}, e, "%q is not a glob: %v", pattern, err)
+			l.b.addf(scope{}, e, "%q is not a glob: %v; write as in \"conf.d/*.toml\"", pattern, err)
 		case len(found) == 0 && !strings.ContainsAny(pattern, "*?["):
-			l.b.addf(scope{}, e, "%s: file not found", pattern)
+			l.b.addf(scope{}, e, "%s: file not found; a glob may find nothing, as in \"conf.d/*.toml\"", pattern)
 		case len(l.files)+len(found) > maxIncludes:
 			l.b.addf(scope{}, e, "%q finds more than %d files", pattern, maxIncludes)
 		}
@@ -175,7 +175,7 @@ func sameFile(a, b string) bool {
 func (l *loader) merge(root, at *node, path string) {
 	content, err := readFile(path, maxFileSize)
 	if err != nil {
-		l.b.addf(scope{}, at, "%s: %v", path, err)
+		l.b.addf(scope{}, at, "%s: %v; name files of TOML", path, err)
 		return
 	}
 	l.files = append(l.files, path)
@@ -256,7 +256,7 @@ func (l *loader) load(path string, root *node) (*File, error) {
 func (b *binder) object(f *File, table, name string, n *node) {
 	sc := scope{label(table, name), n.key}
 	if !isObjectName(name) {
-		b.addf(sc, n, "a name has letters, digits, '-', '_' and '.', starts with a letter or digit, and has at most %d characters", maxName)
+		b.addf(sc, n, "is not a name; write letters, digits, '-', '_' and '.', a letter or digit first, %d characters at most", maxName)
 	}
 	switch table {
 	case "listeners":

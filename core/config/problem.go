@@ -39,8 +39,73 @@ type Problem struct {
 	Key string `json:"key,omitempty"`
 	// Text says what is wrong and what would be right, beginning with the
 	// object it is about: `route "api": unknown key "upstreem" ...`. Load's are
-	// one line each.
+	// one line each. See [Problem.Parts].
 	Text string `json:"text"`
+	// Code is what kind of problem it is, in a word that does not change with the
+	// wording; "" for one that the other codes do not tell from others.
+	Code string `json:"code,omitempty"`
+}
+
+// Codes of the problems that Load finds.
+const (
+	CodeSyntax      = "syntax"       // the file is not TOML
+	CodeUnknownKey  = "unknown_key"  // there is no such key
+	CodeUnsupported = "unsupported"  // a key or a value of a later version
+	CodeWrongType   = "wrong_type"   // a string where a number is wanted, say
+	CodeOutOfRange  = "out_of_range" // a number that is too small or too large
+	CodeBadChoice   = "bad_choice"   // none of the words that are allowed
+)
+
+// WithCode returns p with a code, unless it has one.
+func (p Problem) WithCode(code string) Problem {
+	if p.Code == "" {
+		p.Code = code
+	}
+	return p
+}
+
+// hints are what begins the part of a message that says what would be right, and what
+// that part begins with when it stands alone.
+var hints = [...]struct{ in, alone string }{
+	{" (did you mean ", "did you mean "},
+	{"; ", ""},
+	{", want ", "want "},
+	{": write ", "write "},
+	{", allowed is ", "allowed is "},
+	{" is not one of ", "one of "},
+	{", e.g. ", "for example "},
+	{" such as ", "for example "},
+	{", the only one is ", "the only one is "},
+}
+
+// Parts takes Text apart: what is wrong, and what would be right; "" if Text does not say
+// that. Messages are written as one sentence, "what is wrong; what would be right", in
+// which a colon with "write", or "want" and the like may stand for the semicolon.
+func (p Problem) Parts() (reason, suggestion string) {
+	quote := byte(0) // in which a value of the file is shown, whatever is in it
+	for i := 0; i < len(p.Text); i++ {
+		c := p.Text[i]
+		switch {
+		case quote == '"' && c == '\\':
+			i++
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '`':
+			quote = c
+		default:
+			for _, h := range hints {
+				if rest, ok := strings.CutPrefix(p.Text[i:], h.in); ok {
+					if strings.HasPrefix(h.in, " (") {
+						rest = strings.TrimSuffix(rest, ")")
+					}
+					return p.Text[:i], h.alone + rest
+				}
+			}
+		}
+	}
+	return p.Text, ""
 }
 
 // Error returns the problem as one line, its place first.
@@ -99,6 +164,10 @@ func oneLine(s string) string {
 	}
 	return b.String()
 }
+
+// Has reports whether the file, or one that it includes, sets key, a dotted path such as
+// "routes.api.timeout", or something in it. What has its default is not set.
+func (f *File) Has(key string) bool { _, ok := f.index[key]; return ok }
 
 // At returns the place of key, a dotted path such as "routes.api.upstream", or
 // of the nearest table around it, or of the file. Names that contain a dot are

@@ -30,7 +30,7 @@ func TestParseServers(t *testing.T) {
 		{"s.json", `[] []`, "s.json  there is something behind the JSON value"},
 		{"s.json", `[{"address": "10.0.0.1:80", "weight": 1.5}]`, "s.json  servers[0].weight: is a float, want an integer"},
 		{"s.json", `[{"address": "10.0.0.1:80", "weight": 9999}]`, "s.json  servers[0].weight: 9999 is out of range, allowed is 1 to 1000"},
-		{"s.json", `[{"addr": "10.0.0.1:80"}]`, "s.json  servers[0]: needs an address\ns.json  servers[0]: unknown key \"addr\""},
+		{"s.json", `[{"addr": "10.0.0.1:80"}]`, "s.json  servers[0]: needs an address, e.g. address = \"10.0.0.1:8080\"\ns.json  servers[0]: unknown key \"addr\"; known are address, weight, priority, backup, max_connections, max_requests"},
 		{"s.json", `["10.0.0.1"]`, `s.json  servers[0]: "10.0.0.1": has no port; write host:port, http://host, https://host, unix:/path or builtin:httpbin`},
 		{"s.json", `["10.0.0.1:80", "10.0.0.1:80"]`, `s.json  servers[1]: "10.0.0.1:80" is listed twice; give it a weight instead`},
 		{"s.json", `[[1]]`, "s.json  servers[0]: is a list, want a string"},

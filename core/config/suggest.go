@@ -1,53 +1,36 @@
 package config
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+
+	"wproxy/core/spelling"
+)
 
 // suggest returns ` (did you mean "X"?)` for the member of known that is
 // nearest to s, or "" if none is near.
-func suggest(s string, known []string) string {
-	best, bestD := "", 1+min(2, (len(s)+1)/3) // short words: one letter, longer ones two
+func suggest(s string, known []string) string { return spelling.Suggest(s, known) }
+
+// orWhich is suggest for the name of an object: where no other is near, it tells which there
+// are.
+func orWhich(s string, known []string) string {
+	if hint := suggest(s, known); hint != "" {
+		return hint
+	}
+	var list []string
 	for _, k := range known {
-		if d := distance(strings.ToLower(s), strings.ToLower(k), bestD); d < bestD {
-			best, bestD = k, d
+		if !strings.Contains(k, ":") { // the upstream of a `to` has none that could be written
+			list = append(list, strconv.Quote(k))
 		}
 	}
-	if best == "" {
-		return ""
+	switch n := len(list); {
+	case n == 0:
+		return "; there is none yet"
+	case n > maxShown:
+		return "; there are " + strings.Join(list[:maxShown], ", ") + " and " + strconv.Itoa(n-maxShown) + " more"
+	case n == 1:
+		return "; there is " + list[0]
+	default:
+		return "; there are " + strings.Join(list, ", ")
 	}
-	return ` (did you mean "` + best + `"?)`
-}
-
-// distance is the number of letters to insert, delete, replace or swap with
-// their neighbour (optimal string alignment) between a and b; limit if it is
-// not less than that.
-func distance(a, b string, limit int) int {
-	if abs(len(a)-len(b)) >= limit {
-		return limit
-	}
-	prev2, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		cur[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				cur[j] = min(cur[j], prev2[j-2]+1)
-			}
-		}
-		prev2, prev, cur = prev, cur, prev2
-	}
-	return min(prev[len(b)], limit)
-}
-
-func abs(n int) int {
-	if n < 0 {
-		return -n
-	}
-	return n
 }

@@ -22,9 +22,9 @@ func checkHostPattern(h string) error {
 	case h == "":
 		return errors.New("is empty; leave it out for any host")
 	case strings.Contains(name, "*"):
-		return fmt.Errorf("%q: a * stands for whole labels at the front only: \"*.example.com\"", h)
+		return fmt.Errorf("%q: a * stands for whole labels at the front only; for example \"*.example.com\"", h)
 	case strings.Contains(h, "/"):
-		return fmt.Errorf("%q: a host has no scheme and no path", h)
+		return fmt.Errorf("%q: a host has no scheme and no path; leave them out", h)
 	case strings.Contains(h, ":"):
 		return fmt.Errorf("%q: a host has no port; restrict the route by listener instead", h)
 	case strings.HasSuffix(h, "."):
@@ -32,7 +32,7 @@ func checkHostPattern(h string) error {
 	case !isASCII(h):
 		return fmt.Errorf("%q: write an internationalised name in its ASCII form (xn--)", h)
 	}
-	return fmt.Errorf("%q is not a host name", h)
+	return fmt.Errorf("%q is not a host name; for example www.example.com", h)
 }
 
 // checkPathPattern checks "/a", "/a/*" and "/*".
@@ -42,7 +42,7 @@ func checkPathPattern(p string) error {
 	case p == "":
 		return errors.New("is empty; leave it out for any path")
 	case p[0] != '/':
-		return fmt.Errorf("%q: a path begins with /", p)
+		return fmt.Errorf("%q: a path begins with /; write it", p)
 	case strings.ContainsAny(p, "?#"):
 		return fmt.Errorf("%q: a path has no query; use when = { query = { ... } }", p)
 	case strings.HasSuffix(fixed, "*"):
@@ -60,7 +60,7 @@ func checkPathPattern(p string) error {
 // checkTemplate checks a replacement against the groups of re.
 func checkTemplate(re *regexp.Regexp, to string) error {
 	if !strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "$") {
-		return fmt.Errorf("%q does not begin with / or a group, so the result would not be a path", to)
+		return fmt.Errorf("%q does not begin with / or a group, so that the result would not be a path; begin it with /", to)
 	}
 	for _, ref := range templateRefs.FindAllStringSubmatch(to, -1) {
 		name := ref[1] + ref[2]
@@ -69,7 +69,7 @@ func checkTemplate(re *regexp.Regexp, to string) error {
 		}
 		if n, err := strconv.Atoi(name); err == nil {
 			if n > re.NumSubexp() {
-				return fmt.Errorf("%q: $%d, but the regex has %d groups", to, n, re.NumSubexp())
+				return fmt.Errorf("%q: $%d, but the regex has %d groups; they count from 1", to, n, re.NumSubexp())
 			}
 		} else if re.SubexpIndex(name) < 0 {
 			return fmt.Errorf("%q: the regex has no group %q; write ${1} to end a group's number", to, name)

@@ -45,7 +45,7 @@ var tcpKeys = []string{
 func (c *routeCheck) tcp() {
 	for i, name := range c.r.Listener {
 		if l := c.v.f.Listeners[name]; l != nil && !l.TCP() {
-			c.addf(fmt.Sprintf("listener[%d]", i), "listener %q speaks HTTP, and another of this route TCP: a route is for requests or for connections", name)
+			c.addf(fmt.Sprintf("listener[%d]", i), "listener %q speaks HTTP, and another of this route TCP: a route is for requests or for connections; make two of it", name)
 		}
 	}
 	for _, key := range c.v.keysUnder(c.key + ".") {
@@ -53,20 +53,20 @@ func (c *routeCheck) tcp() {
 		case key == "timeout":
 			c.addf(key, "has no effect on connections; theirs is tcp = { timeout = %q }", FormatDuration(c.r.Timeout))
 		case !slices.Contains(tcpKeys, key) && !c.v.reported(c.key+"."+key):
-			c.addf(key, "has no effect: the route is for TCP connections (its listener), which have %s", "no "+whatHas(key))
+			c.addf(key, "has no effect: the route is for TCP connections (its listener), which have %s; leave it out", "no "+whatHas(key))
 		}
 	}
 	for _, key := range c.v.keysUnder(c.key + ".retry.") {
 		if key != "attempts" {
-			c.addf("retry."+key, "has no effect: of a connection that could not be made only the attempts are counted")
+			c.addf("retry."+key, "has no effect: of a connection that could not be made only the attempts are counted; leave it out")
 		}
 	}
 	if s := c.r.Split; s != nil && (s.Cookie != "" || s.Hash != "" && s.Hash != "client-ip") {
-		c.addf("split", "a connection has nothing to go by but the client's address: hash = \"client-ip\"")
+		c.addf("split", "a connection has nothing to go by but the client's address; write hash = \"client-ip\"")
 	}
 	for _, t := range c.r.Upstream {
 		if u := c.v.f.Upstreams[t.Upstream]; u != nil && u.HashKey != "" && u.HashKey != "client-ip" {
-			c.addf("upstream", "upstream %q picks servers by %s, which a connection does not have; for TCP: hash = \"client-ip\"", t.Upstream, u.HashKey)
+			c.addf("upstream", "upstream %q picks servers by %s, which a connection does not have; write hash = \"client-ip\"", t.Upstream, u.HashKey)
 		}
 	}
 }
@@ -89,18 +89,18 @@ func whatHas(key string) string {
 func (v *validator) tcpListener(l *Listener) {
 	key, lb := "listeners."+l.Name, label("listeners", l.Name)
 	if len(l.Protocols) > 1 {
-		v.addf(key+".protocols", "%s: protocols: \"tcp\" stands alone: what is passed on as it is cannot be HTTP as well", lb)
+		v.addf(key+".protocols", "%s: protocols: \"tcp\" stands alone: what is passed on as it is cannot be HTTP as well; leave the others out", lb)
 	}
 	if l.Redirect != "" {
-		v.addf(key+".redirect", "%s: redirect: a listener with TCP answers nothing", lb)
+		v.addf(key+".redirect", "%s: redirect: a listener with TCP answers nothing; leave it out", lb)
 	}
 	if l.StripPort {
-		v.addf(key+".strip_port", "%s: strip_port: connections have no authority", lb)
+		v.addf(key+".strip_port", "%s: strip_port: connections have no authority; leave it out", lb)
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.f.Routes)) {
 		if slices.Contains(v.f.Routes[name].Listener, l.Name) {
 			return
 		}
 	}
-	v.addf(key, "%s: has protocols = [\"tcp\"], and no route that names it: a route for connections says listener = %q", lb, l.Name)
+	v.addf(key, "%s: has protocols = [\"tcp\"], and no route names it; write listener = %q in a route", lb, l.Name)
 }

@@ -92,15 +92,15 @@ func (v *validator) listenerTLS(key, label string, t *ListenerTLS) {
 		name := strings.TrimPrefix(at, strings.TrimSuffix(key, "tls"))
 		switch {
 		case c.Cert == "":
-			v.addf(at, "%s: %s: needs cert, a PEM file", label, name)
+			v.addf(at, "%s: %s: needs cert; a PEM file", label, name)
 		case c.Key == "":
-			v.addf(at, "%s: %s: needs key, the PEM file with the private key of %s", label, name, c.Cert)
+			v.addf(at, "%s: %s: needs key; the PEM file with the private key of %s", label, name, c.Cert)
 		case seen[c.Cert]:
-			v.addf(at, "%s: %s: %s is listed twice", label, name, c.Cert)
+			v.addf(at, "%s: %s: %s is listed twice; leave one out", label, name, c.Cert)
 		}
 		seen[c.Cert] = true
 		if _, ok := v.f.index[at+".client_auth"]; ok && c.ClientCA == "" {
-			v.addf(at+".client_auth", "%s: %s.client_auth: there is no client_ca to verify by", label, name)
+			v.addf(at+".client_auth", "%s: %s.client_auth: there is no client_ca to verify by; set client_ca", label, name)
 		}
 	}
 }
@@ -112,13 +112,13 @@ func (v *validator) listenerRedirect(key, label string, l *Listener) {
 		return
 	}
 	if l.TLS != nil {
-		v.addf(at, "%s: redirect: this listener speaks TLS itself", label)
+		v.addf(at, "%s: redirect: this listener speaks TLS itself; it is for one without", label)
 		return
 	}
 	if _, n := v.f.SecureListener(); n == 0 {
-		v.addf(at, "%s: redirect: there is no listener with tls to redirect to", label)
+		v.addf(at, "%s: redirect: there is no listener with tls to redirect to; make one, or leave this out", label)
 	} else if n > 1 {
-		v.addf(at, "%s: redirect: there are several listeners with tls, and none of them has port 443: which one?", label)
+		v.addf(at, "%s: redirect: there are several listeners with tls, and none of them has port 443, so that it is not clear which one is meant; give one of them port 443", label)
 	}
 }
 

@@ -60,7 +60,7 @@ func (n *node) names() []string {
 // parseTree decodes one file.
 func parseTree(file string, content []byte) (*node, *Problem) {
 	if pos, ok := tooDeep(file, content); ok {
-		return nil, &Problem{Pos: pos, Text: "nested deeper than " + strconv.Itoa(maxDepth) + " levels"}
+		return nil, &Problem{Pos: pos, Code: CodeSyntax, Text: "nested deeper than " + strconv.Itoa(maxDepth) + " levels; is a bracket not closed?"}
 	}
 	b := treeBuilder{file: file, content: content}
 	for i, c := range content {
@@ -69,19 +69,24 @@ func parseTree(file string, content []byte) (*node, *Problem) {
 		}
 	}
 	if off := invalidUTF8(content); off >= 0 {
-		text := "is not UTF-8 text"
+		text := "is not UTF-8 text; save it as UTF-8"
 		if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) {
-			text += " but UTF-16: save it as UTF-8"
+			text = "is not UTF-8 text but UTF-16; save it as UTF-8"
 		}
-		return nil, &Problem{Pos: b.pos(off), Text: text}
+		return nil, &Problem{Pos: b.pos(off), Code: CodeSyntax, Text: text}
 	}
 	var root map[string]any
 	if _, err := toml.Decode(string(content), &root); err != nil {
-		p := &Problem{Pos: Pos{File: file}, Text: "syntax: " + err.Error()}
+		p := &Problem{Pos: Pos{File: file}, Code: CodeSyntax, Text: "syntax: " + err.Error()}
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			// From the offset: the decoder's own line is that of the token after.
 			p.Pos = b.pos(min(max(pe.Position.Start, 0), len(content)))
 			p.Text = "syntax: " + oneLine(strings.TrimSuffix(pe.Message, "."))
+		}
+		if strings.HasSuffix(p.Text, "has already been defined") {
+			p.Text += "; leave one of the two out"
+		} else {
+			p.Text += "; how TOML is written is at https://toml.io/en/v1.0.0"
 		}
 		return nil, p
 	}

@@ -27,7 +27,7 @@ func (v *validator) addf(key, format string, args ...any) {
 func (v *validator) file() {
 	f := v.f
 	if len(f.Routes) == 0 && len(v.problems) == 0 {
-		v.addf("", "no routes: a file has at least a [routes.NAME] with to = \"host:port\"")
+		v.addf("", "there are no routes; a file has at least a [routes.NAME] with to = \"host:port\"")
 	}
 	addresses := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(f.Listeners)) {
@@ -44,10 +44,10 @@ func (v *validator) file() {
 	}
 	v.admin()
 	if f.Server.Group != "" && f.Server.User == "" {
-		v.addf("server.group", "server.group: needs a user: the group of root alone is not given up")
+		v.addf("server.group", "server.group: needs a user; the group of root alone is not given up")
 	}
 	if p := f.Server.PidFile; p != "" && !filepath.IsAbs(p) {
-		v.addf("server.pid_file", "server.pid_file: %q is not an absolute path", p)
+		v.addf("server.pid_file", "server.pid_file: %q is not an absolute path; begin it with /", p)
 	}
 	for i := range f.Tests {
 		v.test(i, &f.Tests[i])
@@ -79,7 +79,7 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 		v.addf(key+".address", "%s: address: %v", lb, err)
 	}
 	if other := addresses[l.Address]; other != "" && !strings.HasSuffix(l.Address, ":0") {
-		v.addf(key+".address", "%s: address: listener %q has %s already", lb, other, l.Address)
+		v.addf(key+".address", "%s: address: listener %q has %s already; give one of them another", lb, other, l.Address)
 	}
 	addresses[l.Address] = l.Name
 	v.protocols(l, key+".protocols", lb)
@@ -101,7 +101,7 @@ func (v *validator) protocols(l *Listener, key, lb string) {
 		at := fmt.Sprintf("%s[%d]", key, i)
 		switch {
 		case slices.Contains(l.Protocols[:i], p):
-			v.addf(at, "%s: protocols[%d]: %q is listed twice", lb, i, p)
+			v.addf(at, "%s: protocols[%d]: %q is listed twice; leave one out", lb, i, p)
 		case p == "h2" && !l.secure():
 			v.addf(at, "%s: protocols[%d]: \"h2\" is HTTP/2 over TLS, and the listener has no TLS; without it HTTP/2 is \"h2c\"", lb, i)
 		case p == "h2c" && l.secure():
@@ -131,19 +131,19 @@ func (v *validator) upstream(u *Upstream) {
 	v.balance(u, key, lb)
 	if host := u.Host; host != "" {
 		if _, _, err := splitAddress(host); err != nil && !isName(host) {
-			v.addf(key+".host", "%s: host: %q is not a name, host:port, or \"server\"", lb, host)
+			v.addf(key+".host", "%s: host: %q is not a name, host:port, or \"server\"; for example \"app.internal\"", lb, host)
 		}
 	}
 	if name := u.DeadlineHeader; name != "" {
 		switch {
 		case !isToken(name):
-			v.addf(key+".deadline_header", "%s: deadline_header: %q is not a field name", lb, name)
+			v.addf(key+".deadline_header", "%s: deadline_header: %q is not a field name; write letters, digits and -", lb, name)
 		case isFraming(strings.ToLower(name)):
-			v.addf(key+".deadline_header", "%s: deadline_header: %s is a field of HTTP's own", lb, name)
+			v.addf(key+".deadline_header", "%s: deadline_header: %s is a field of HTTP's own; choose another", lb, name)
 		}
 	}
 	if u.Connect.Timeout > u.Connect.Total {
-		v.addf(key+".connect", "%s: connect: one attempt (timeout, %s) is longer than all together (total, %s)",
+		v.addf(key+".connect", "%s: connect: one attempt (timeout, %s) is longer than all together (total, %s); make total longer",
 			lb, FormatDuration(u.Connect.Timeout), FormatDuration(u.Connect.Total))
 	}
 	v.upstreamTLS(u)
@@ -156,11 +156,11 @@ func (v *validator) upstreamTLS(u *Upstream) {
 		return
 	}
 	if (t.Cert == "") != (t.Key == "") {
-		v.addf(key+".tls", "%s: tls: cert and key go together: the certificate that servers are shown, and its key", lb)
+		v.addf(key+".tls", "%s: tls: cert and key go together; one is the certificate that servers are shown, the other its key", lb)
 	}
 	if n := t.ServerName; n != "" && !isName(n) {
 		if _, err := netip.ParseAddr(n); err != nil {
-			v.addf(key+".tls.server_name", "%s: tls.server_name: %q is neither a name nor an address", lb, n)
+			v.addf(key+".tls.server_name", "%s: tls.server_name: %q is neither a name nor an address; for example app.internal", lb, n)
 		}
 	}
 	if _, all := v.f.index[key+".tls"]; !all {
@@ -194,17 +194,17 @@ func (v *validator) plugin(p *Plugin) {
 	at := key + ".wasm"
 	switch scheme, _, ok := strings.Cut(p.Wasm, "://"); {
 	case p.Wasm == "" && !v.reported(at):
-		v.addf(key, "%s: needs wasm: \"builtin:NAME\" or the path of a .wasm file", lb)
+		v.addf(key, "%s: needs wasm; \"builtin:NAME\" or the path of a .wasm file", lb)
 	case ok:
 		v.addf(at, "%s: wasm: %s:// is not supported by this version yet; write a path", lb, scheme)
 	case strings.HasPrefix(p.Wasm, "builtin:") && !isObjectName(p.Builtin):
-		v.addf(at, "%s: wasm: %q names no built-in", lb, p.Wasm)
+		v.addf(at, "%s: wasm: %q names no built-in; for example \"builtin:ratelimit\"", lb, p.Wasm)
 	}
 	v.settings(key+".config", lb+": config", p.Config)
 	v.settings(key+".vm_config", lb+": vm_config", p.VMConfig)
 	for name := range p.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
-			v.addf(key+".env."+name, "%s: env: %q is not a name of an environment variable", lb, name)
+			v.addf(key+".env."+name, "%s: env: %q is not a name of an environment variable; it is not empty and has no =", lb, name)
 		}
 	}
 	v.grants(p)
@@ -225,10 +225,10 @@ func (v *validator) grants(p *Plugin) {
 			continue
 		}
 		v.addf(fmt.Sprintf("%s.grant[%d]", key, i), "%s: grant: %q: there is no upstream %q%s",
-			lb, g, name, suggest(name, slices.Sorted(maps.Keys(v.f.Upstreams))))
+			lb, g, name, orWhich(name, slices.Sorted(maps.Keys(v.f.Upstreams))))
 	}
 	if p.Grant != nil && len(p.Env) > 0 && !slices.Contains(p.Grant, "env") {
-		v.addf(key+".grant", "%s: grant: has no \"env\", so that the plugin would not see its env", lb)
+		v.addf(key+".grant", "%s: grant: has no \"env\", so that the plugin would not see its env; add it", lb)
 	}
 }
 
@@ -237,7 +237,7 @@ func (v *validator) settings(key, label string, tree any) {
 	switch tree.(type) {
 	case nil, string, Value, map[string]any:
 	default:
-		v.addf(key, "%s: want a table, which the guest gets as JSON, or a string, which it gets as it is", label)
+		v.addf(key, "%s: is neither a table nor a string; the guest gets a table as JSON, and a string as it is", label)
 	}
 }
 
@@ -248,7 +248,7 @@ func (v *validator) admin() {
 		at := fmt.Sprintf("admin.address[%d]", i)
 		if s == "none" {
 			if len(a.Address) > 1 {
-				v.addf(at, "admin.address: \"none\" stands alone")
+				v.addf(at, "admin.address: \"none\" stands alone; leave the others out")
 			}
 			continue
 		}
@@ -277,19 +277,19 @@ func (v *validator) test(i int, t *Test) {
 			v.addf(key, "%s: needs a request, e.g. request = \"GET https://example.com/\"", lb)
 		}
 	case !ok || !isToken(method) || !absolute || scheme != "http" && scheme != "https" || rest == "" || strings.Contains(rest, " "):
-		v.addf(key+".request", "%s: request: %q is not a method and an absolute URL", lb, t.Request)
+		v.addf(key+".request", "%s: request: %q is not a method and an absolute URL, e.g. \"GET https://example.com/\"", lb, t.Request)
 	}
 	if t.Listener != "" && v.f.Listeners[t.Listener] == nil {
-		v.addf(key+".listener", "%s: listener: there is no listener %q%s", lb, t.Listener, suggest(t.Listener, slices.Sorted(maps.Keys(v.f.Listeners))))
+		v.addf(key+".listener", "%s: listener: there is no listener %q%s", lb, t.Listener, orWhich(t.Listener, slices.Sorted(maps.Keys(v.f.Listeners))))
 	}
 	e := t.Expect
 	if e == (Expect{}) && !v.reported(key) {
 		v.addf(key, "%s: expects nothing, e.g. expect = { route = \"NAME\" }", lb)
 	}
 	if r := e.Route; r != nil && *r != "none" && v.f.Routes[*r] == nil {
-		v.addf(key+".expect.route", "%s: expect.route: there is no route %q%s", lb, *r, suggest(*r, slices.Sorted(maps.Keys(v.f.Routes))))
+		v.addf(key+".expect.route", "%s: expect.route: there is no route %q%s", lb, *r, orWhich(*r, slices.Sorted(maps.Keys(v.f.Routes))))
 	}
 	if u := e.Upstream; u != nil && v.f.Upstreams[*u] == nil {
-		v.addf(key+".expect.upstream", "%s: expect.upstream: there is no upstream %q%s", lb, *u, suggest(*u, slices.Sorted(maps.Keys(v.f.Upstreams))))
+		v.addf(key+".expect.upstream", "%s: expect.upstream: there is no upstream %q%s", lb, *u, orWhich(*u, slices.Sorted(maps.Keys(v.f.Upstreams))))
 	}
 }

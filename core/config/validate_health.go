@@ -43,10 +43,10 @@ func (v *validator) discover(key, lb string, d *Discover) {
 		}
 	default:
 		if ext := filepath.Ext(d.File); ext != ".json" && ext != ".toml" {
-			v.addf(key+".file", "%s: discover.file: %q ends neither in .json nor in .toml", lb, d.File)
+			v.addf(key+".file", "%s: discover.file: %q ends neither in .json nor in .toml; rename it", lb, d.File)
 		}
 		if len(d.Resolver) > 0 {
-			v.addf(key+".resolver", "%s: discover.resolver: is for dns", lb)
+			v.addf(key+".resolver", "%s: discover.resolver: is for dns; leave it out", lb)
 		}
 	}
 	for i, r := range d.Resolver {
@@ -98,24 +98,24 @@ func (v *validator) health(u *Upstream) {
 	}
 	c := routeCheck{v: v, key: "upstreams." + u.Name, label: label("upstreams", u.Name)}
 	if !strings.HasPrefix(h.Path, "/") || !isTarget(h.Path) || strings.Contains(h.Path, "#") {
-		c.addf("health.path", "%q is not a path, with a query or without", h.Path)
+		c.addf("health.path", "%q is not a path, with a query or without; for example /healthz", h.Path)
 	}
 	switch {
 	case h.Protocol == "grpc" && u.Connect.Protocol != "h2":
-		c.addf("health.protocol", "\"grpc\" needs connect.protocol = \"h2\": gRPC is spoken over HTTP/2")
+		c.addf("health.protocol", "\"grpc\" is spoken over HTTP/2; it needs connect.protocol = \"h2\"")
 	case h.Protocol != "grpc" && h.Service != "":
-		c.addf("health.service", "is for health.protocol = \"grpc\"")
+		c.addf("health.service", "is for health.protocol = \"grpc\"; leave it out")
 	}
 	if h.Host != "" {
 		if _, _, err := splitAddress(h.Host); err != nil && !isName(h.Host) {
-			c.addf("health.host", "%q is not a name, or host:port", h.Host)
+			c.addf("health.host", "%q is not a name, or host:port; for example app.internal", h.Host)
 		}
 	}
 	c.names("health.headers")
 	c.values("health.headers", h.Headers)
 	for _, name := range v.keysUnder(c.key + ".health.headers.") {
 		if name := strings.ToLower(name); name == "host" {
-			c.addf("health.headers."+name, "is set by health.host")
+			c.addf("health.headers."+name, "is not set here; use health.host")
 		} else {
 			c.framing("health.headers."+name, name)
 		}
@@ -127,19 +127,19 @@ func (v *validator) health(u *Upstream) {
 		}
 	}
 	if len(h.Expect) == 0 {
-		c.addf("health.expect", "is empty, so that no answer would be good")
+		c.addf("health.expect", "is empty, so that no answer would be good; leave it out for 200-399")
 	}
 	if _, err := regexp.Compile(h.BodyRegex); err != nil {
-		c.addf("health.body_regex", "%v", err)
+		c.addf("health.body_regex", "%v; see https://github.com/google/re2/wiki/Syntax", err)
 	}
 	if h.Method == "HEAD" && (h.Body != "" || h.BodyRegex != "") {
-		c.addf("health.method", "an answer to HEAD has no body that something could be expected in")
+		c.addf("health.method", "an answer to HEAD has no body that something could be expected in; use GET")
 	}
 	if h.EveryDown < minEvery {
-		c.addf("health.every_down", "%s is shorter than %s", FormatDuration(h.EveryDown), FormatDuration(minEvery))
+		c.addf("health.every_down", "%s is shorter than %s; make it longer", FormatDuration(h.EveryDown), FormatDuration(minEvery))
 	}
 	if h.Timeout > h.Every {
-		c.addf("health.timeout", "one check (%s) may take longer than the time between two (every, %s)", FormatDuration(h.Timeout), FormatDuration(h.Every))
+		c.addf("health.timeout", "one check (%s) may take longer than the time between two (every, %s); make it shorter", FormatDuration(h.Timeout), FormatDuration(h.Every))
 	}
 }
 
@@ -151,13 +151,13 @@ func (v *validator) outlier(u *Upstream) {
 	}
 	key, lb := "upstreams."+u.Name+".outlier", label("upstreams", u.Name)
 	if o.Errors == 0 && o.Ratio == 0 {
-		v.addf(key, "%s: outlier: neither errors nor ratio takes a server out", lb)
+		v.addf(key, "%s: outlier: neither errors nor ratio takes a server out; set one of them", lb)
 	}
 	if len(o.On) == 0 {
-		v.addf(key+".on", "%s: outlier.on: is empty, so that nothing would be a failure", lb)
+		v.addf(key+".on", "%s: outlier.on: is empty, so that nothing would be a failure; leave it out for the usual ones", lb)
 	}
 	if o.MaxEject < o.Eject {
-		v.addf(key+".max_eject", "%s: outlier.max_eject: %s is shorter than the first ejection (eject, %s)", lb, FormatDuration(o.MaxEject), FormatDuration(o.Eject))
+		v.addf(key+".max_eject", "%s: outlier.max_eject: %s is shorter than the first ejection (eject, %s); make it longer", lb, FormatDuration(o.MaxEject), FormatDuration(o.Eject))
 	}
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -47,7 +48,7 @@ func (c *routeCheck) addf(key, format string, args ...any) {
 
 // exclusive records that a and b are both set.
 func (c *routeCheck) exclusive(a, b string) {
-	c.v.addf(c.key+"."+b, "%s: %s and %s exclude each other", c.label, a, b)
+	c.v.addf(c.key+"."+b, "%s: %s and %s exclude each other; leave one out", c.label, a, b)
 }
 
 // elem is the key of element i of a list, and whether it has no problem yet.
@@ -87,7 +88,7 @@ func (c *routeCheck) conditions() {
 	}
 	if c.has("path_regex") {
 		if _, err := regexp.Compile(r.PathRegex); err != nil {
-			c.addf("path_regex", "%v", err)
+			c.addf("path_regex", "%v; see https://github.com/google/re2/wiki/Syntax", err)
 		}
 		if c.has("path") {
 			c.exclusive("path", "path_regex")
@@ -97,20 +98,20 @@ func (c *routeCheck) conditions() {
 		switch at, ok := c.elem("methods", i); {
 		case !ok:
 		case !isToken(m):
-			c.addf(at, "%q is not a method", m)
+			c.addf(at, "%q is not a method; for example GET", m)
 		case m != strings.ToUpper(m):
 			c.addf(at, "methods are case-sensitive: write %q", strings.ToUpper(m))
 		}
 	}
 	for i, l := range r.Listener {
 		if at, ok := c.elem("listener", i); ok && c.v.f.Listeners[l] == nil {
-			c.addf(at, "there is no listener %q%s", l, suggest(l, slices.Sorted(maps.Keys(c.v.f.Listeners))))
+			c.addf(at, "there is no listener %q%s", l, orWhich(l, slices.Sorted(maps.Keys(c.v.f.Listeners))))
 		}
 	}
 	c.names("when.header")
 	for name := range r.When.Header {
 		if name == "host" {
-			c.addf("when.header.host", "use the route's host instead")
+			c.addf("when.header.host", "host is no condition on a field; use the route's host")
 		}
 	}
 }
@@ -126,7 +127,7 @@ func (c *routeCheck) action() {
 	switch {
 	case len(set) == 0:
 		if !c.v.reported(c.key) { // an unknown key may be the missing one, misspelt
-			c.addf("", "needs one of upstream, to, redirect and respond")
+			c.addf("", "needs one of upstream, to, redirect and respond; for example to = \"127.0.0.1:3000\"")
 		}
 	case len(set) > 1:
 		c.exclusive(set[0], set[1])
@@ -141,7 +142,7 @@ func (c *routeCheck) action() {
 	if c.has("redirect") || c.has("respond") {
 		for _, key := range []string{"strip", "rewrite", "retry", "websocket", "request_headers", "split", "mirror", "fault"} {
 			if c.has(key) {
-				c.addf(key, "has no effect: the route has no upstream")
+				c.addf(key, "has no effect: the route has no upstream; leave it out")
 			}
 		}
 	}
@@ -155,7 +156,7 @@ func (c *routeCheck) action() {
 			c.framing("respond.headers."+name, name)
 		}
 		if (r.Status == 204 || r.Status == 205 || r.Status == 304) && r.Body.Reveal() != "" {
-			c.addf("respond.body", "a response with status %d has no body", r.Status)
+			c.addf("respond.body", "a response with status %d has no body; leave it out", r.Status)
 		}
 	}
 }
@@ -167,8 +168,8 @@ func (c *routeCheck) targets() {
 			continue
 		}
 		known := slices.Sorted(maps.Keys(c.v.f.Upstreams))
-		hint := suggest(t.Upstream, known)
-		if hint == "" && strings.ContainsAny(t.Upstream, ":/") {
+		hint := orWhich(t.Upstream, known)
+		if strings.ContainsAny(t.Upstream, ":/") {
 			hint = "; `to` takes an address"
 		}
 		key := "upstream"
@@ -189,20 +190,20 @@ func (c *routeCheck) shaping() {
 		known := slices.Sorted(maps.Keys(c.v.f.Upstreams))
 		switch {
 		case m.Upstream == "" && !c.v.reported(c.key+".mirror"):
-			c.addf("mirror", "needs the name of an upstream")
+			c.addf("mirror", "needs the name of an upstream, e.g. mirror = \"NAME\"")
 		case m.Upstream != "" && c.v.f.Upstreams[m.Upstream] == nil:
-			c.addf("mirror", "there is no upstream %q%s", m.Upstream, suggest(m.Upstream, known))
+			c.addf("mirror", "there is no upstream %q%s", m.Upstream, orWhich(m.Upstream, known))
 		}
 	}
 	if f := c.r.Fault; f != nil {
 		if f.Delay == 0 && f.Abort == 0 && !c.v.reported(c.key+".fault") {
-			c.addf("fault", "does nothing: it has neither delay nor abort")
+			c.addf("fault", "does nothing: it has neither delay nor abort; set one, or leave it out")
 		}
 		if f.Abort != 0 && f.Abort < 200 {
-			c.addf("fault.abort", "%d is not the status of an answer: 200 to 599", f.Abort)
+			c.addf("fault.abort", "%d is not the status of an answer; those are 200 to 599", f.Abort)
 		}
 		if c.has("fault.header") && !isToken(f.Header) {
-			c.addf("fault.header", "%q is not a field name", f.Header)
+			c.addf("fault.header", "%q is not a field name; write letters, digits and -", f.Header)
 		}
 	}
 }
@@ -214,11 +215,11 @@ func (c *routeCheck) split(s *Split) {
 	}
 	switch {
 	case s.Hash != "" && s.Cookie != "":
-		c.addf("split", "hash and cookie exclude each other: cookie is one that wproxy sets, hash = \"cookie:NAME\" one of yours")
+		c.addf("split", "hash and cookie exclude each other; cookie is one that wproxy sets, hash = \"cookie:NAME\" one of yours")
 	case s.Hash == "" && s.Cookie == "" && !c.v.reported(c.key+".split"):
-		c.addf("split", "needs hash or cookie")
+		c.addf("split", "needs hash or cookie; for example cookie = \"NAME\", which wproxy sets")
 	case s.Cookie == "" && c.has("split.max_age"):
-		c.addf("split.max_age", "has no effect without cookie")
+		c.addf("split.max_age", "has no effect without cookie; leave it out")
 	}
 	if s.Hash != "" {
 		if _, _, err := ParseKey(s.Hash); err != nil {
@@ -226,7 +227,7 @@ func (c *routeCheck) split(s *Split) {
 		}
 	}
 	if s.Cookie != "" && !isToken(s.Cookie) {
-		c.addf("split.cookie", "%q is not a name of a cookie", s.Cookie)
+		c.addf("split.cookie", "%q is not a name of a cookie; write letters, digits, - and _", s.Cookie)
 	}
 }
 
@@ -238,22 +239,22 @@ func (c *routeCheck) redirect(d *Redirect) {
 	}
 	if d.To == "" {
 		if !c.v.reported(c.key + "." + key) {
-			c.addf(key, "needs a target: to = \"/path\" or \"https://host/path\"")
+			c.addf(key, "needs a target; to = \"/path\" or \"https://host/path\"")
 		}
 		return
 	}
 	u, err := url.Parse(d.To)
 	switch {
 	case err != nil || !isTarget(d.To):
-		c.addf(key, "%q is not a URL", d.To)
+		c.addf(key, "%q is not a URL; write what is not ASCII, or a space, as %%XX", d.To)
 	case strings.HasPrefix(d.To, "//"):
 		c.addf(key, "%q leads to another host in an unclear way: write the scheme", d.To)
 	case strings.HasPrefix(d.To, "/"):
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil:
-		c.addf(key, "%q is neither a path (\"/new\") nor an absolute URL (\"https://host/path\")", d.To)
+		c.addf(key, "%q is neither a path nor an absolute URL; write \"/new\" or \"https://host/path\"", d.To)
 	}
 	if d.Status > 303 && d.Status < 307 {
-		c.addf("redirect.status", "%d is not a redirect: 301, 302, 303, 307 or 308", d.Status)
+		c.addf("redirect.status", "%d is not a redirect; those are 301, 302, 303, 307 and 308", d.Status)
 	}
 }
 
@@ -271,19 +272,19 @@ func (c *routeCheck) path() {
 	}
 	switch {
 	case c.has("rewrite.path") && (c.has("rewrite.regex") || c.has("rewrite.to")):
-		c.addf("rewrite", "path and regex exclude each other")
+		c.addf("rewrite", "path and regex exclude each other; leave one out")
 	case c.has("rewrite.path"):
 		if !strings.HasPrefix(w.Path, "/") || !isTarget(w.Path) || strings.Contains(w.Path, "?") {
-			c.addf("rewrite.path", "%q is not a path", w.Path)
+			c.addf("rewrite.path", "%q is not a path; it begins with / and has no query", w.Path)
 		}
 	case !c.has("rewrite.regex") || !c.has("rewrite.to"):
 		if !c.v.reported(c.key + ".rewrite") {
-			c.addf("rewrite", "needs either path, or regex and to")
+			c.addf("rewrite", "needs either path, or regex and to; for example path = \"/new\"")
 		}
 	default:
 		re, err := regexp.Compile(w.Regex)
 		if err != nil {
-			c.addf("rewrite.regex", "%v", err)
+			c.addf("rewrite.regex", "%v; see https://github.com/google/re2/wiki/Syntax", err)
 			return
 		}
 		if err := checkTemplate(re, w.To); err != nil {
@@ -303,9 +304,9 @@ func (c *routeCheck) retry() {
 		switch {
 		case !ok:
 		case slices.Index(c.r.Retry.On, on) < i:
-			c.addf(at, "%q is there twice", on)
+			c.addf(at, "%q is there twice; leave one out", on)
 		case !slices.Contains(classes, on) && RetryStatus(on) == 0:
-			c.addf(at, "%q is neither one of \"%s\" nor a status from 400 to 599%s", on, strings.Join(classes, "\", \""), suggest(on, classes))
+			c.addf(at, "%q is neither one of \"%s\" nor a status from 400 to 599%s", on, strings.Join(classes, "\", \""), cmp.Or(suggest(on, classes), "; write one of them"))
 		}
 	}
 }
@@ -325,7 +326,7 @@ func (c *routeCheck) edit(key string, e *HeaderEdit) {
 	for i, name := range e.Remove {
 		at := fmt.Sprintf("%s.remove[%d]", key, i)
 		if !isToken(name) {
-			c.addf(at, "%q is not a field name", name)
+			c.addf(at, "%q is not a field name; write letters, digits and -", name)
 		}
 		c.framing(at, name)
 	}
@@ -336,10 +337,10 @@ func (c *routeCheck) edit(key string, e *HeaderEdit) {
 func (c *routeCheck) framing(key, name string) {
 	if name == "host" {
 		if strings.HasPrefix(key, "respond.") || strings.HasPrefix(key, "response_headers.") {
-			c.addf(key, "host is a field of requests only")
+			c.addf(key, "host is a field of requests only; leave it out")
 			return
 		}
-		c.addf(key, "host is set by the upstream's `host`")
+		c.addf(key, "the upstream decides what its servers see as host; set its `host` instead")
 		return
 	}
 	if isFraming(name) {
@@ -365,9 +366,9 @@ func (c *routeCheck) names(key string) {
 		l := strings.ToLower(k)
 		switch {
 		case !isToken(k):
-			c.addf(key+"."+k, "%q is not a field name", k)
+			c.addf(key+"."+k, "%q is not a field name; write letters, digits and -", k)
 		case lower[l] != "":
-			c.addf(key+"."+k, "field names are the same in upper and lower case: it is there as %q too", lower[l])
+			c.addf(key+"."+k, "field names are the same in upper and lower case, and it is there as %q too; leave one out", lower[l])
 		}
 		lower[l] = k
 	}
@@ -392,12 +393,12 @@ func (c *routeCheck) values(key string, m map[string]Value) {
 		s := m[name].Reveal()
 		for i := range len(s) {
 			if (s[i] < ' ' && s[i] != '\t') || s[i] == 0x7f {
-				c.addf(key+"."+name, "the value has a control character, which a field cannot carry")
+				c.addf(key+"."+name, "the value has a control character, which a field cannot carry; leave it out")
 				break
 			}
 		}
 		if s != strings.Trim(s, " \t") {
-			c.addf(key+"."+name, "the value begins or ends with white space, which a field does not keep")
+			c.addf(key+"."+name, "the value begins or ends with white space, which a field does not keep; leave that out")
 		}
 	}
 }
@@ -419,13 +420,13 @@ func (c *routeCheck) plugins() {
 		at, ok := c.elem("use", i)
 		switch p := c.v.f.Plugins[name]; {
 		case ok && p == nil:
-			c.addf(at, "there is no plugin %q%s", name, suggest(name, known))
+			c.addf(at, "there is no plugin %q%s", name, orWhich(name, known))
 		case ok && p != nil && p.Kind == "service":
-			c.addf(at, "plugin %q is a service: it runs by itself and has no part in exchanges", name)
+			c.addf(at, "plugin %q is a service: it runs by itself and has no part in exchanges; leave it out", name)
 		case ok && p.Kind == KindTCP && !c.v.f.TCP(c.r):
-			c.addf(at, "plugin %q has kind = \"tcp\", and the route is for requests", name)
+			c.addf(at, "plugin %q has kind = \"tcp\", and the route is for requests; use it on a route whose listener has protocols = [\"tcp\"]", name)
 		case ok && p.Kind != KindTCP && c.v.f.TCP(c.r):
-			c.addf(at, "plugin %q has kind = %q, and the route is for TCP connections: kind = \"tcp\"", name, p.Kind)
+			c.addf(at, "plugin %q has kind = %q, and the route is for TCP connections; want kind = \"tcp\"", name, p.Kind)
 		}
 		if slices.Index(c.r.Use, name) < i {
 			c.addf(at, "plugin %q is there twice; a second instance of it needs a name of its own", name)

@@ -37,23 +37,23 @@ func (v *validator) telemetry() {
 		at := "tracing.headers." + name
 		switch lower := strings.ToLower(name); {
 		case !isToken(name):
-			v.addf(at, "tracing.headers: %q is not a field name", name)
+			v.addf(at, "tracing.headers: %q is not a field name; write a token, as in \"x-team\"", name)
 		case isFraming(lower) || lower == "host" || lower == "content-type":
-			v.addf(at, "tracing.headers: %s is set by wproxy", lower)
+			v.addf(at, "tracing.headers: %s is set by wproxy; leave it out", lower)
 		case strings.ContainsAny(t.Headers[name].Reveal(), "\r\n\x00"):
-			v.addf(at, "tracing.headers: %s: a value has no line ends", name)
+			v.addf(at, "tracing.headers: %s: a value has no line ends; leave them out", name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Resource)) {
 		switch name {
 		case "":
-			v.addf("tracing.resource", "tracing.resource: an attribute needs a name")
+			v.addf("tracing.resource", "tracing.resource: an attribute needs a name; write NAME = \"VALUE\"")
 		case "service.name":
-			v.addf("tracing.resource."+name, "tracing.resource: service.name is what `service` is for")
+			v.addf("tracing.resource."+name, "tracing.resource: service.name is not one of these; write service = \"NAME\"")
 		}
 	}
 	if d := v.f.Admin.DebugToken; d.String() != "" && len(d.Reveal()) < minDebugToken && !v.reported("admin.debug_token") {
-		v.addf("admin.debug_token", "admin.debug_token: is shorter than %d bytes: it could be guessed", minDebugToken)
+		v.addf("admin.debug_token", "admin.debug_token: is shorter than %d bytes: it could be guessed; make it longer", minDebugToken)
 	}
 }
 
@@ -71,17 +71,17 @@ func (v *validator) accessFields() {
 		kind, rest, named := strings.Cut(name, ":")
 		switch {
 		case slices.Contains(a.Fields[:i], name):
-			v.addf(at, "log.access.fields: %q is listed twice", name)
+			v.addf(at, "log.access.fields: %q is listed twice; leave one out", name)
 		case named && (kind == "header" || kind == "response" || kind == "cookie"):
 			if !isToken(rest) {
-				v.addf(at, "log.access.fields: %q: %q is not a name of a %s", name, rest, wordOf(kind))
+				v.addf(at, "log.access.fields: %q: %q is not a name of a %s; write \"%s:NAME\"", name, rest, wordOf(kind), kind)
 			}
 		case named && kind == "added":
 			if rest == "" || slices.Contains(accessFields, rest) {
-				v.addf(at, "log.access.fields: %q: plugins cannot add that", name)
+				v.addf(at, "log.access.fields: %q: plugins cannot add that; leave it out", name)
 			}
 		case !slices.Contains(accessFields, name):
-			v.addf(at, "log.access.fields: %q is no field of the access log%s", name, suggest(name, accessFields))
+			v.addf(at, "log.access.fields: %q is no field of the access log%s", name, orWhich(name, accessFields))
 		}
 	}
 }
@@ -95,7 +95,7 @@ func (v *validator) accessHide() {
 		case !named && isToken(name):
 		default:
 			v.addf(fmt.Sprintf("log.access.hide[%d]", i),
-				"log.access.hide: %q is neither the name of a field, nor \"query:NAME\", \"query:*\" or \"cookie:NAME\"", name)
+				"log.access.hide: %q names nothing that can be hidden; want a header's name, \"query:NAME\", \"query:*\" or \"cookie:NAME\"", name)
 		}
 	}
 }

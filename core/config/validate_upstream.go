@@ -47,10 +47,10 @@ func (v *validator) balance(u *Upstream, key, lb string) {
 		}
 	}
 	if b := u.HashBound; b > 0 && b < 1.01 {
-		v.addf(key+".hash_bound", "%s: hash_bound: %s of the even share cannot hold all requests: 101%% or more, or 0%% for no bound", lb, b)
+		v.addf(key+".hash_bound", "%s: hash_bound: %s of the even share cannot hold all requests; write 101%% or more, or 0%% for no bound", lb, b)
 	}
 	if hashes && u.SlowStart > 0 {
-		v.addf(key+".slow_start", "%s: slow_start: has no effect with balance = %q: keys would move twice", lb, u.Balance)
+		v.addf(key+".slow_start", "%s: slow_start: has no effect with balance = %q: keys would move twice; leave it out", lb, u.Balance)
 	}
 	backups := 0
 	for i, s := range u.Servers {
@@ -62,7 +62,7 @@ func (v *validator) balance(u *Upstream, key, lb string) {
 		}
 	}
 	if backups > 0 && backups == len(u.Servers) {
-		v.addf(key+".servers", "%s: servers: all of them are backups, of what?", lb)
+		v.addf(key+".servers", "%s: servers: all of them are backups, of nothing; leave backup out of some", lb)
 	}
 	if u.Sticky != nil {
 		v.sticky(u.Sticky, key+".sticky", lb+": sticky")
@@ -71,15 +71,15 @@ func (v *validator) balance(u *Upstream, key, lb string) {
 
 func (v *validator) sticky(s *Sticky, key, lb string) {
 	if !isToken(s.Cookie) && !v.reported(key+".cookie") {
-		v.addf(key+".cookie", "%s.cookie: %q is not a name of a cookie", lb, s.Cookie)
+		v.addf(key+".cookie", "%s.cookie: %q is not a name of a cookie; write letters, digits, - and _", lb, s.Cookie)
 	}
 	if !strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "; \t") {
-		v.addf(key+".path", "%s.path: %q is not a path", lb, s.Path)
+		v.addf(key+".path", "%s.path: %q is not a path; it begins with / and has neither ; nor white space", lb, s.Path)
 	}
 	if _, ok := v.f.index[key+".secret"]; ok && len(s.Secret.Reveal()) < minStickySecret && !v.reported(key+".secret") {
 		v.addf(key+".secret", "%s.secret: has fewer than %d bytes; `openssl rand -hex 32` makes a good one", lb, minStickySecret)
 	}
 	if s.SameSite == "none" && s.Secure == "never" {
-		v.addf(key+".secure", "%s.secure: browsers refuse a cookie with same_site = \"none\" that is not secure", lb)
+		v.addf(key+".secure", "%s.secure: browsers refuse a cookie with same_site = \"none\" that is not secure; write \"auto\" or \"always\"", lb)
 	}
 }

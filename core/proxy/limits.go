@@ -3,6 +3,10 @@ package proxy
 import "time"
 
 const (
+	// leastStates is how many states are noted before the list is looked through for
+	// those that are gone: fewer cost nothing.
+	leastStates = 64
+
 	// DefaultTimeout bounds a whole exchange, retries included; not tunnels.
 	DefaultTimeout = 60 * time.Second
 

@@ -18,7 +18,8 @@
 // stream.go lets filters keep answers, callout.go makes requests that no client has asked for, mirror.go copies of those that
 // one has; fault.go makes a route fail on purpose. secure.go is what is looked at before a
 // route is found, grpc.go what is different for a client that speaks gRPC, tunnel.go what
-// becomes of an exchange after a 101, trace.go makes spans of what was done.
+// becomes of an exchange after a 101, trace.go makes spans of what was done, end.go ends
+// exchanges that have outlived too many reloads.
 package proxy
 
 import (
@@ -58,6 +59,7 @@ type Proxy struct {
 
 	current   atomic.Pointer[Snapshot]
 	states    sync.Pool // of *state
+	known     states    // all of them
 	tunnels   tunnels
 	refreshes atomic.Int32 // exchanges without a client that are under way
 }
@@ -68,7 +70,11 @@ func New(o Options, s *Snapshot) *Proxy {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	p.states.New = func() any { return newState(p) }
+	p.states.New = func() any {
+		x := newState(p)
+		p.known.add(x)
+		return x
+	}
 	s.publish()
 	p.current.Store(s)
 	return p

@@ -59,9 +59,13 @@ func (x *state) entry(from filter.Filter) exchange.Sink[*exchange.Response] {
 func (x *state) Abort(reason string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.live {
-		return
+	if x.live {
+		x.abortLocked(reason)
 	}
+}
+
+// abortLocked is Abort, of an exchange that is live, with mu held.
+func (x *state) abortLocked(reason string) {
 	if x.reason == "" {
 		x.reason = reason
 	}

@@ -194,6 +194,11 @@ func (x *state) endCutTunnel(e *exchange.Error) bool {
 func (x *state) hangUp(reason string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.hangUpLocked(reason)
+}
+
+// hangUpLocked is hangUp with mu held.
+func (x *state) hangUpLocked(reason string) {
 	if x.reason == "" {
 		x.reason = reason
 	}

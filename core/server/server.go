@@ -11,6 +11,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,11 @@ type Options struct {
 	// Cut, if set, is told what Stop closes because the time for it to end by itself is
 	// over: open connections, and how many of them are tunnels.
 	Cut func(connections, tunnels int)
+	// Generations is the most old generations that have exchanges; 0:
+	// DefaultGenerations. A reload that makes it more ends what is left of the oldest.
+	Generations int
+	// Ended, if set, is told how many exchanges that were.
+	Ended func(exchanges int)
 	// HandshakeFailed, if set, is told about each connection that did not come to speak
 	// TLS, on its goroutine. It has been closed.
 	HandshakeFailed func(c *exchange.Conn, err *listen.HandshakeError)
@@ -153,9 +159,10 @@ type Server struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	doors    []*door // that accept
-	leaving  []*door // that do not, but have connections
-	release  func()  // of the generation that serves
+	doors    []*door           // that accept
+	leaving  []*door           // that do not, but have connections
+	old      []*proxy.Snapshot // that have exchanges, the oldest first
+	release  func()            // of the generation that serves
 	draining bool
 }
 
@@ -228,13 +235,50 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 	old, oldTCP := s.proxy.Swap(g.Snapshot), s.tcp.Swap(g.tcpSnapshot())
 	release := s.release
 	s.release = g.Release
+	s.old = append(s.old, old)
 	s.retired.Go(func() { // ends with the old generation's last exchange; Stop resets those
 		<-old.Drained()
+		s.forget(old)
 		<-oldTCP.Drained()
 		release()
 	})
+	s.endOldest()
 	s.commit(c)
 	return nil
+}
+
+// forget takes a generation that is drained off the list.
+func (s *Server) forget(old *proxy.Snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.old = slices.DeleteFunc(s.old, func(o *proxy.Snapshot) bool { return o == old })
+}
+
+// endOldest ends the exchanges of the oldest generations if there are too many. The lock is
+// held.
+func (s *Server) endOldest() {
+	live := s.old[:0:0]
+	for _, o := range s.old {
+		select {
+		case <-o.Drained(): // about to be forgotten
+		default:
+			live = append(live, o)
+		}
+	}
+	most := cmp.Or(s.o.Generations, DefaultGenerations)
+	for _, o := range live[:max(0, len(live)-most)] {
+		if n := s.proxy.EndExchanges(o); n > 0 && s.o.Ended != nil {
+			s.o.Ended(n)
+		}
+	}
+}
+
+// Generations returns how many configurations have exchanges, the one that serves among
+// them.
+func (s *Server) Generations() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.old) + 1
 }
 
 // bindAll is prepare for a server that serves.

@@ -224,6 +224,48 @@ func (s *gated) Head(h *exchange.Response, end bool) error {
 	return s.responseSink.Head(h, end)
 }
 
+// polite is a gate that lets go of an exchange that is given up, as plugins do.
+type polite struct{ *gate }
+
+func (p polite) New(x *filter.Exchange) (filter.Filter, error) { return &politeFilter{p.gate, x}, nil }
+
+type politeFilter struct {
+	*gate
+	x *filter.Exchange
+}
+
+func (p *politeFilter) Response(next responseSink) responseSink { return &politeSink{next, p} }
+
+type politeSink struct {
+	responseSink
+	p *politeFilter
+}
+
+func (s *politeSink) Head(h *exchange.Response, end bool) error {
+	w := make(wake, 1)
+	if !s.p.x.Park(w) {
+		return exchange.ErrAnswered
+	}
+	s.p.arrived <- struct{}{}
+	select {
+	case <-w:
+		return exchange.ErrReset
+	case <-s.p.open:
+		s.p.x.Unpark(w)
+		return s.responseSink.Head(h, end)
+	}
+}
+
+type wake chan struct{}
+
+// Wake implements filter.Waker.
+func (w wake) Wake() {
+	select {
+	case w <- struct{}{}:
+	default: // it has been woken already
+	}
+}
+
 // bomb is a filter with a bug.
 type bomb struct{ gate }
 
@@ -537,6 +579,52 @@ func TestLeave(t *testing.T) {
 	if n := m.released.Load(); n != 1 {
 		t.Errorf("released %d times", n)
 	}
+}
+
+// TestGenerationsAreBounded: exchanges that never end do not keep any number of old
+// generations; the oldest are ended, and nothing else is.
+func TestGenerationsAreBounded(t *testing.T) {
+	m, g := newMaker(), newGate()
+	o := m.options()
+	var ended atomic.Int32
+	o.Generations, o.Ended = 2, func(n int) { ended.Add(int32(n)) }
+	first := m.generation(t, "0", []filter.Factory{polite{g}}, "a=127.0.0.1:0")
+	s, err := server.Start(t.Context(), o, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.Stop(ctx)
+	}()
+	addr := address(t, s, "a")
+	var clients []*client
+	for i := 1; i <= 5; i++ {
+		c := dial(t, addr)
+		c.send(t)
+		<-g.arrived
+		clients = append(clients, c)
+		if err := s.Reload(t.Context(), m.generation(t, fmt.Sprint(i), []filter.Factory{polite{g}}, "a=127.0.0.1:0")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the three oldest are released", func() bool { return m.released.Load() == 3 && ended.Load() == 3 })
+	if n := s.Generations(); n != 3 {
+		t.Errorf("%d generations, want two old ones and the one that serves", n)
+	}
+	close(g.open)
+	for i, c := range clients {
+		body, _, err := c.receive()
+		if i < 3 && err == nil {
+			t.Errorf("exchange %d was to be ended, and has the answer %q", i, body)
+		}
+		if i >= 3 && (err != nil || body != fmt.Sprint(i)) {
+			t.Errorf("exchange %d: %q, %v", i, body, err)
+		}
+	}
+	eventually(t, "all but the last are released", func() bool { return m.released.Load() == 5 })
+	eventually(t, "one generation is left", func() bool { return s.Generations() == 1 })
 }
 
 func TestStopWaits(t *testing.T) {

@@ -230,9 +230,21 @@ func (x *explainer) say(e *jsonschema.ValidationError, text string) {
 	subject := "setting " + strconv.Quote(key)
 	if key == "" {
 		subject = "the settings as a whole"
-		text = strings.Replace(text, "must be an object", "must be a table", 1)
+		text = plural(text)
 	}
 	x.problems = append(x.problems, Problem{key, e.InstanceLocation, subject + " " + text})
+}
+
+// plural makes what is said of one setting fit all of them.
+func plural(text string) string {
+	verb, rest, _ := strings.Cut(text, " ")
+	if many := map[string]string{"has": "have", "is": "are", "does": "do", "lacks": "lack"}[verb]; many != "" {
+		verb = many
+	}
+	for _, r := range [][2]string{{", which does not have its form", ", which do not have their form"}, {"none of its forms", "none of their forms"}} {
+		rest = strings.Replace(rest, r[0], r[1], 1)
+	}
+	return verb + " " + rest
 }
 
 // missing adds a problem for each setting that has to be there.
