@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net/netip"
 
 	"wproxy/core/exchange"
 	"wproxy/core/pool"
@@ -30,7 +31,10 @@ func (x *state) open() error {
 	e.Live.Active.Add(1) // from here on: who waits for a connection is load too
 	o.loading = e
 	x.beginTry()
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: o.until})
+	if o.to.Pool.Tied() {
+		o.source = x.source()
+	}
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: o.until, Source: o.source})
 	if took > 0 {
 		o.connectTime = took
 		o.to.Metrics.Connected(took)
@@ -43,7 +47,7 @@ func (x *state) open() error {
 	up, err := c.Open(x.ctx)
 	if err != nil {
 		o.unload()
-		o.to.Pool.Put(e, c)
+		o.to.Pool.PutFor(e, c, o.source)
 		return err
 	}
 	x.releaseStream() // of the try before
@@ -73,6 +77,19 @@ func (x *state) open() error {
 		return exchange.ErrAnswered
 	}
 	return nil
+}
+
+// source says whom a connection is made for. Calls of plugins, and copies, are nobody's.
+func (x *state) source() pool.Source {
+	c := x.req.Conn
+	if c == nil {
+		return pool.Source{}
+	}
+	client := c.Remote
+	if a := x.fx.ClientAddr; a.IsValid() && a != client.Addr().Unmap() {
+		client = netip.AddrPortFrom(a, 0) // a proxy in front does not tell the port
+	}
+	return pool.Source{Client: client, Server: c.Local}
 }
 
 // getError says what a failure to get a connection means.
@@ -123,7 +140,7 @@ func (x *state) closeUpstream() {
 	if up != nil {
 		o := &x.out
 		o.unload()
-		o.to.Pool.Put(o.endpoint, o.conn)
+		o.to.Pool.PutFor(o.endpoint, o.conn, o.source)
 		o.conn = nil
 	}
 }
