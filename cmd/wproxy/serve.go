@@ -300,6 +300,7 @@ func (a *app) serverOptions() server.Options {
 			a.log.Warn("the time to drain is over: closing what is left", zap.Int("connections", connections), zap.Int("tunnels", tunnels))
 		},
 		HandshakeFailed: a.handshakeFailed,
+		ProxyRefused:    a.proxyRefused,
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",
 				zap.Any("value", v), zap.ByteString("stack", stack))
