@@ -100,7 +100,7 @@ var h2Attacks = []h2Attack{
 	}},
 	{name: "bytes that are no frames", reason: "h2_frame_size", run: func(o *h2Attacker, _ uint32) {
 		junk := bytes.Repeat([]byte{0xff}, 16<<10)
-		for i := 0; i < 1000; i++ {
+		for range 1000 {
 			if _, err := o.w.Write(junk); err != nil {
 				return
 			}

@@ -147,8 +147,9 @@ func TestSplice(t *testing.T) {
 				var wg sync.WaitGroup
 				wg.Go(func() {
 					b := append(fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size), body...)
-					for n := 0; len(b) > 0; b = b[n:] {
-						if n = len(b); pace == "slow upstream" {
+					for len(b) > 0 {
+						n := len(b)
+						if pace == "slow upstream" {
 							n = min(n, 1+random.IntN(200_000))
 							time.Sleep(time.Millisecond) // so that reads meet an empty socket
 						}
@@ -156,6 +157,7 @@ func TestSplice(t *testing.T) {
 							t.Error(err)
 							return
 						}
+						b = b[n:]
 					}
 				})
 				r.readHead(t)
@@ -201,11 +203,15 @@ func TestSpliceEnds(t *testing.T) {
 		side   exchange.Side
 	}{
 		{"upstream closes", relayOptions{}, 1 << 20, func(r *relay) { _ = r.upstream.Close() }, true, h1.ReasonTruncated, exchange.UpstreamSide},
-		{"upstream stalls", relayOptions{client: h1.ClientOptions{ReadTimeout: 50 * time.Millisecond}}, 1 << 20, func(*relay) {}, true,
-			h1.ReasonReadTimeout, exchange.UpstreamSide},
-		{"client goes", relayOptions{}, size, func(r *relay) { _ = r.client.Close() }, false, h1.ReasonClosed, exchange.ClientSide},
-		{"client stalls", relayOptions{server: h1.ServerOptions{WriteTimeout: 50 * time.Millisecond}}, 32 << 20, func(*relay) {}, false,
-			h1.ReasonWriteTimeout, exchange.ClientSide},
+		{
+			"upstream stalls", relayOptions{client: h1.ClientOptions{ReadTimeout: 50 * time.Millisecond}}, 1 << 20, func(*relay) {}, true,
+			h1.ReasonReadTimeout, exchange.UpstreamSide,
+		},
+		{"client goes", relayOptions{}, 32 << 20, func(r *relay) { _ = r.client.Close() }, false, h1.ReasonClosed, exchange.ClientSide},
+		{
+			"client stalls", relayOptions{server: h1.ServerOptions{WriteTimeout: 50 * time.Millisecond}}, 32 << 20, func(*relay) {}, false,
+			h1.ReasonWriteTimeout, exchange.ClientSide,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRelay(t, tt.o)
