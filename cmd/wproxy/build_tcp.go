@@ -15,6 +15,7 @@ import (
 	"wproxy/core/proxy"
 	"wproxy/core/route"
 	"wproxy/core/tcp"
+	"wproxy/core/upstream"
 	"wproxy/host/wasmfilter"
 )
 
@@ -133,6 +134,7 @@ func (b *builder) newTCPPool(u *config.Upstream, t config.UpstreamTLS) (*pool.Po
 		ConnectTimeout: u.Connect.Timeout,
 		Total:          u.Connect.Total,
 		Protocol:       dial.Plain,
+		SendProxy:      proxyVersions[u.SendProxy],
 		NewConn:        func(nc net.Conn) pool.Conn { return tcp.NewConn(nc) },
 	}
 	if u.TLS != nil {
@@ -141,10 +143,17 @@ func (b *builder) newTCPPool(u *config.Upstream, t config.UpstreamTLS) (*pool.Po
 			return nil, err
 		}
 	}
-	return pool.New(pool.Options{
+	d := dial.New(o)
+	po := pool.Options{
 		Idle: -1, PerServer: u.Pool.PerServer, Requests: u.Pool.MaxRequests,
-		Queue: orNone(u.Pool.Queue), QueueTime: u.Pool.QueueTime, Dial: dial.New(o).Dial,
-	}), nil
+		Queue: orNone(u.Pool.Queue), QueueTime: u.Pool.QueueTime, Dial: d.Dial,
+	}
+	if o.SendProxy != dial.NoProxy {
+		po.DialFor = func(ctx context.Context, e *upstream.Endpoint, from pool.Source, _ bool) (pool.Conn, error) {
+			return d.DialFor(ctx, e, from)
+		}
+	}
+	return pool.New(po), nil
 }
 
 // tcpFactory is factory for a route for connections.

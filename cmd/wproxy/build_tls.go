@@ -41,7 +41,7 @@ func (b *builder) buildListeners(context.Context) error {
 		l := b.file.Listeners[name]
 		s := server.Listener{
 			Name: name, Address: l.Address, Connections: l.Limits.Connections,
-			PerClient: l.Limits.ConnectionsPerClient, Exempt: l.TrustProxy,
+			PerClient: l.Limits.ConnectionsPerClient, Exempt: l.TrustProxy, Settings: socketSettings(l),
 			HTTP1: h1.ServerOptions{
 				MaxHead:    int(l.Limits.Header),
 				MaxFields:  l.Limits.Fields,

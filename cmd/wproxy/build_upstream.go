@@ -33,6 +33,7 @@ type poolSettings struct {
 	connect config.Connect
 	tls     config.UpstreamTLS // the zero value: no server is spoken to over TLS
 	plain   bool               // for TCP routes
+	proxy   string             // as in send_proxy
 }
 
 type upstreamKey struct {
@@ -42,7 +43,7 @@ type upstreamKey struct {
 }
 
 func poolKeyOf(u *config.Upstream) poolKey {
-	s := poolSettings{pool: u.Pool, connect: u.Connect}
+	s := poolSettings{pool: u.Pool, connect: u.Connect, proxy: u.SendProxy}
 	if u.TLS != nil {
 		s.tls = *u.TLS
 		if s.tls.ServerName == "" && u.Host != "" && u.Host != "server" {
@@ -102,6 +103,7 @@ func (b *builder) newPool(u *config.Upstream, t config.UpstreamTLS) (*pool.Pool,
 		ConnectTimeout: u.Connect.Timeout,
 		Total:          u.Connect.Total,
 		Protocol:       protocols[u.Connect.Protocol],
+		SendProxy:      proxyVersions[u.SendProxy],
 		NewConn:        func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, client) },
 	}
 	if u.TLS != nil || o.Protocol == dial.HTTP2 { // nobody else makes one
@@ -123,13 +125,23 @@ func (b *builder) newPool(u *config.Upstream, t config.UpstreamTLS) (*pool.Pool,
 		Dial:      dial.New(o).Dial,
 		Streams:   u.Pool.Streams,
 	}
+	forAll, forUpgrades := dial.New(o), dial.New(o)
 	switch {
 	case o.Protocol == dial.HTTP2:
 		po.Multiplex = pool.Always
 	case o.Protocol == dial.Auto && u.TLS != nil:
 		po.Multiplex = pool.Maybe
 		o.Protocol = dial.HTTP1 // HTTP/2 has no upgrades
-		po.DialUpgrade = dial.New(o).Dial
+		forUpgrades = dial.New(o)
+		po.DialUpgrade = forUpgrades.Dial
+	}
+	if o.SendProxy != dial.NoProxy {
+		po.DialFor = func(ctx context.Context, e *upstream.Endpoint, from pool.Source, upgrade bool) (pool.Conn, error) {
+			if upgrade {
+				return forUpgrades.DialFor(ctx, e, from)
+			}
+			return forAll.DialFor(ctx, e, from)
+		}
 	}
 	return pool.New(po), nil
 }
@@ -146,6 +158,9 @@ func (b *builder) newHTTP2(u *config.Upstream) func(net.Conn) pool.Conn {
 
 // protocols are the values of connect.protocol.
 var protocols = map[string]dial.Protocol{"auto": dial.Auto, "h1": dial.HTTP1, "h2": dial.HTTP2}
+
+// proxyVersions are the values of send_proxy.
+var proxyVersions = map[string]int{"v1": dial.ProxyV1, "v2": dial.ProxyV2} // else none
 
 // tlsVersions are the versions that a file can name.
 var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}

@@ -102,6 +102,9 @@ func speaks(u *config.Upstream) string {
 				way += ", not verified"
 			}
 		}
+		if u.SendProxy != "" {
+			way += ", PROXY " + u.SendProxy
+		}
 		ways = append(ways, way)
 	}
 	if slices.Equal(ways, []string{"HTTP/1.1"}) {

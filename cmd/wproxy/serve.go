@@ -303,6 +303,7 @@ func (a *app) serverOptions() server.Options {
 			a.log.Warn("too many old configurations are in use: ending what is left on the oldest", zap.Int("exchanges", exchanges))
 		},
 		HandshakeFailed: a.handshakeFailed,
+		ProxyRefused:    a.proxyRefused,
 		Panicked: func(v any, stack []byte) {
 			a.log.Error("panic: this is a bug in wproxy; the connection was closed",
 				zap.Any("value", v), zap.ByteString("stack", stack))

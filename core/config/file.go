@@ -70,6 +70,10 @@ type Listener struct {
 	// TrustProxy lists the peers whose X-Forwarded-* and Forwarded fields are
 	// believed: addresses or CIDRs. Default: nobody's.
 	TrustProxy []netip.Prefix `toml:"trust_proxy"`
+	// ProxyProtocol expects a PROXY header, version 1 or 2, at the beginning of each
+	// connection, in front of TLS. Peers that are not in TrustProxy, and those that send
+	// none, are refused. Default false.
+	ProxyProtocol bool `toml:"proxy_protocol"`
 	// TLS makes it speak TLS. Absent: it does not.
 	TLS *ListenerTLS `toml:"tls"`
 	// Redirect "https" answers everything with a redirect (308) to the listener with TLS.
@@ -77,6 +81,27 @@ type Listener struct {
 	// StripPort leaves the port out of the authority that plugins, redirects and
 	// upstreams see. Default false.
 	StripPort bool `toml:"strip_port"`
+	// ReusePort lets other sockets, also of other processes, be bound to the same address: the
+	// kernel shares new connections out. Default false. Only when the socket is bound.
+	ReusePort bool `toml:"reuse_port"`
+	// Backlog is how many connections the kernel queues that are not accepted yet; 0, the
+	// default: as many as it allows.
+	Backlog int `toml:"backlog" default:"0" range:"0..65535"`
+	// KeepAlive finds clients that vanished without a word.
+	KeepAlive KeepAlive `toml:"keepalive"`
+	// NoDelay sends small writes at once (TCP_NODELAY). Default true.
+	NoDelay bool `toml:"nodelay" default:"true"`
+}
+
+// KeepAlive is the keep-alive of TCP, which only kernels see.
+type KeepAlive struct {
+	// Idle is the silence after which the other end is asked for a sign of life; 0: it is
+	// not. Default 15s.
+	Idle time.Duration `toml:"idle" default:"15s" range:"0..9h"`
+	// Interval between two probes. Default 15s.
+	Interval time.Duration `toml:"interval" default:"15s" range:"1s..9h"`
+	// Count is how many probes may go unanswered. Default 9.
+	Count int `toml:"count" default:"9" range:"1..127"`
 }
 
 // Limits bound what one client may make wproxy hold.

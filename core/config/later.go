@@ -7,10 +7,6 @@ func later(table string) []string {
 	switch table {
 	case "File":
 		return []string{"stores"}
-	case "Listener":
-		return []string{"proxy_protocol"}
-	case "Upstream":
-		return []string{"send_proxy"}
 	case "Plugin":
 		return []string{"sha256", "rollout"}
 	case "Metrics":

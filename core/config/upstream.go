@@ -43,6 +43,10 @@ type Upstream struct {
 	Pool Pool `toml:"pool"`
 	// Connect holds the times of connecting, reading and writing, and the protocol.
 	Connect Connect `toml:"connect"`
+	// SendProxy "v1" or "v2" begins each connection with a PROXY header of that version, in
+	// front of TLS: it names the client, and so no other client gets the connection. Health
+	// checks say that they are wproxy's own. Default "": none is sent.
+	SendProxy string `toml:"send_proxy" oneof:"v1|v2"`
 	// TLS, if there, encrypts the connections to all servers. An https:// in front of
 	// an address does so for that server, as if tls were an empty table.
 	TLS *UpstreamTLS `toml:"tls"`

@@ -90,6 +90,7 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 		v.listenerTLS(key, lb, l.TLS)
 	}
 	v.listenerRedirect(key, lb, l)
+	v.listenerSocket(key, lb, l)
 }
 
 // protocols checks those of a listener.
@@ -147,6 +148,7 @@ func (v *validator) upstream(u *Upstream) {
 			lb, FormatDuration(u.Connect.Timeout), FormatDuration(u.Connect.Total))
 	}
 	v.upstreamTLS(u)
+	v.sendProxy(u, key, lb)
 }
 
 // upstreamTLS checks the tls of an upstream, and whether its servers agree with it.

@@ -17,6 +17,14 @@ import (
 	"wproxy/core/upstream"
 )
 
+// Versions of the PROXY protocol for Options.SendProxy
+// (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
+const (
+	NoProxy = iota
+	ProxyV1 // a line of text
+	ProxyV2 // binary
+)
+
 // Options are how to connect. Zero values mean the defaults (limits.go).
 type Options struct {
 	// ConnectTimeout bounds one attempt; Total all of them, with name resolution.
@@ -28,6 +36,11 @@ type Options struct {
 	// TLS encrypts the connections to endpoints whose scheme is https; it must be set
 	// where there are any.
 	TLS *TLS
+
+	// SendProxy begins connections with a PROXY header of this version, in front of TLS: it
+	// tells the server whom they are for (DialFor). Those of Dial are wproxy's own, as
+	// health checks are: LOCAL, which is UNKNOWN in version 1.
+	SendProxy int
 
 	// NewConn wraps a connection in HTTP/1.1. It owns nc from then on.
 	NewConn func(nc net.Conn) pool.Conn
@@ -65,9 +78,14 @@ func New(o Options) *Dialer {
 // server does not speak it) and upstream_tls_alert (it has ended TLS behind the handshake),
 // or ctx's error when that was done first.
 func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
+	return d.DialFor(ctx, e, pool.Source{})
+}
+
+// DialFor is Dial for a client: with SendProxy, nobody else may use the connection.
+func (d *Dialer) DialFor(ctx context.Context, e *upstream.Endpoint, from pool.Source) (pool.Conn, error) {
 	total, cancel := context.WithTimeout(ctx, d.o.Total)
 	defer cancel()
-	nc, err := d.connect(total, e)
+	nc, err := d.socket(total, e, from)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -97,6 +115,36 @@ func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, err
 		return nil, err
 	}
 	return c, nil
+}
+
+// Socket connects to e for a client, as DialFor does, and leaves it at that: there is no TLS
+// and no protocol on the connection, but the PROXY header has been sent. It is for who
+// passes bytes on. The errors are those of Dial.
+func (d *Dialer) Socket(ctx context.Context, e *upstream.Endpoint, from pool.Source) (net.Conn, error) {
+	total, cancel := context.WithTimeout(ctx, d.o.Total)
+	defer cancel()
+	nc, err := d.socket(total, e, from)
+	switch {
+	case err == nil:
+		return nc, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	default:
+		return nil, failure(err)
+	}
+}
+
+// socket connects to e and says whom that is for.
+func (d *Dialer) socket(ctx context.Context, e *upstream.Endpoint, from pool.Source) (net.Conn, error) {
+	nc, err := d.connect(ctx, e)
+	if err != nil || d.o.SendProxy == NoProxy {
+		return nc, err
+	}
+	if err := introduce(ctx, nc, d.o.SendProxy, from); err != nil {
+		_ = nc.Close() // the error says why it is of no use
+		return nil, err
+	}
+	return nc, nil
 }
 
 // ready waits until the server has shown that it speaks HTTP/2.

@@ -131,4 +131,24 @@ type Conn struct {
 	Certificate  *x509.Certificate
 	ClientPolicy string
 	Identity     *Identity
+
+	// Proxied is what the peer has said about the client in a PROXY header; nil: there was
+	// none, or it spoke for itself. Remote and Local are as it says.
+	Proxied *Proxied
+}
+
+// Proxied is what a PROXY header says beside the addresses. It is immutable.
+type Proxied struct {
+	Peer      netip.AddrPort // who has sent it
+	TLS       bool           // the client's connection to it is encrypted
+	Authority string         // the name of a host that the client has asked for there; "": it does not say
+}
+
+// SchemeOf returns the scheme of requests on c, which may be nil: "https" if the peer has said so
+// in a PROXY header, and otherwise that of the codec.
+func (c *Conn) SchemeOf(codec string) string {
+	if c != nil && c.Proxied != nil && c.Proxied.TLS {
+		return "https"
+	}
+	return codec
 }

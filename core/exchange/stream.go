@@ -33,6 +33,18 @@ type Sink[H Head] interface {
 // Data and Trailer may be handed straight to the sink behind it.
 type Detacher interface{ Detached() bool }
 
+// Piper is optionally implemented by a Sink that can take bytes of a body out of a pipe of
+// the kernel, which spares copying them. A codec asks when Head has returned nil.
+type Piper interface {
+	// Pipes reports whether DataPipe may be called from here to the end of the message,
+	// instead of Data or in turn with it.
+	Pipes() bool
+
+	// DataPipe is Data for the next n bytes of a pipe, whose reading end fd is. After an
+	// error some may be left in it.
+	DataPipe(fd, n int, end bool) error
+}
+
 // A Stream is one side of an exchange as a codec presents it: In is the
 // message it reads from the wire, Out the one it writes to the wire.
 type Stream[In, Out Head] interface {

@@ -96,7 +96,14 @@ func (b *body) feed(f *feeder, dst content) error {
 	c := f.c
 	f.wire = nil
 	fresh := true // something was passed on since the last flush
+	copied := false
 	for {
+		if b.left >= minSplice && b.started && !copied && b.framing == lengthBody && len(c.buffered()) == 0 {
+			copied = true
+			if done, err := b.splice(f, dst); done || err != nil {
+				return err
+			}
+		}
 		if len(c.buffered()) == 0 {
 			if err := b.wait(f, dst, fresh); err != nil {
 				if f.wire != nil && errors.Is(err, io.EOF) {
@@ -112,6 +119,50 @@ func (b *body) feed(f *feeder, dst content) error {
 		fresh = passed
 	}
 }
+
+// splice passes all of a lengthBody on without copying it, if both ends can: what was
+// passed on before is flushed first, so that nothing waits. Not done: it is to be copied.
+func (b *body) splice(f *feeder, dst content) (done bool, err error) {
+	to, ok := dst.(exchange.Piper)
+	if !ok || f.held != nil || f.c.raw == nil || f.c.tls != nil || !to.Pipes() {
+		return false, nil
+	}
+	p := takePipe()
+	if p == nil {
+		return false, nil
+	}
+	defer p.giveBack()
+	if err := dst.Data(nil, false); err != nil {
+		return false, err
+	}
+	for first := true; ; first = false {
+		n, err := p.fill(f.c, b.left, f.limit)
+		switch {
+		case first && errors.Is(err, errNoSplice):
+			return false, nil
+		case errors.Is(err, io.EOF):
+			return false, f.failed(io.ErrUnexpectedEOF)
+		case err != nil:
+			return false, f.failed(err)
+		}
+		if b.left -= int64(n); b.left == 0 {
+			b.done = true
+			if f.last != nil {
+				f.last.complete()
+			}
+		}
+		if err := to.DataPipe(p.r, n, b.left == 0); err != nil {
+			return false, err
+		}
+		p.holds = 0
+		if b.left == 0 {
+			return true, nil
+		}
+	}
+}
+
+// errNoSplice is returned where the kernel cannot pass bytes on from this socket.
+var errNoSplice = errors.New("cannot be spliced")
 
 // wait reads more. Before it blocks it flushes dst if there is something to flush.
 func (b *body) wait(f *feeder, dst content, fresh bool) error {

@@ -190,14 +190,20 @@ type writeOp struct {
 	limit limit
 	begun bool // a wait has begun, and no byte has gone out since
 	err   error
+
+	pipe, left int                   // drain: what is read from, and how many bytes still
+	drains     func(fd uintptr) bool // rawDrain, made at the first drain
 }
 
 // rawFlush is write for sockets.
-func (c *conn) rawFlush(op *writeOp) error {
+func (c *conn) rawFlush(op *writeOp) error { return c.writeWith(op, op.tries) }
+
+// writeWith has try called by RawConn.Write, and keeps time.
+func (c *conn) writeWith(op *writeOp, try func(fd uintptr) bool) error {
 	op.begun = false
 	for {
 		op.err = nil
-		err := c.raw.Write(op.tries)
+		err := c.raw.Write(try)
 		if err == nil {
 			return op.err
 		}
@@ -214,7 +220,6 @@ func (c *conn) rawFlush(op *writeOp) error {
 
 // rawWrite is the callback of RawConn.Write.
 func (op *writeOp) rawWrite(fd uintptr) bool {
-	c := op.c
 	for {
 		n, errno := sendAll(fd, &op.v)
 		switch errno {
@@ -226,17 +231,23 @@ func (op *writeOp) rawWrite(fd uintptr) bool {
 			}
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			if !op.begun {
-				op.begun = true
-				c.begin(&c.wr, op.limit)
-			}
-			c.arm(&c.wr, c.nc.SetWriteDeadline)
-			return false
+			return op.mustWait()
 		default:
 			op.err = errno
 			return true
 		}
 	}
+}
+
+// mustWait is the end of a callback of RawConn.Write for which there was no room.
+func (op *writeOp) mustWait() bool {
+	c := op.c
+	if !op.begun {
+		op.begun = true
+		c.begin(&c.wr, op.limit)
+	}
+	c.arm(&c.wr, c.nc.SetWriteDeadline)
+	return false
 }
 
 // sendAll sends v with one system call. net.Buffers would do it too, but not

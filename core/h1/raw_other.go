@@ -12,11 +12,12 @@ var errWouldBlock = errors.New("would block")
 type (
 	readOp  struct{}
 	writeOp struct {
-		c     *conn
-		wrote *int64
-		tries func(uintptr) bool
-		v     [3][]byte
-		limit limit
+		c      *conn
+		wrote  *int64
+		tries  func(uintptr) bool
+		drains func(uintptr) bool
+		v      [3][]byte
+		limit  limit
 	}
 	turn struct {
 		out   []byte
@@ -24,6 +25,7 @@ type (
 		tries func(uintptr) bool
 	}
 	peekOp struct{}
+	pipe   struct{ r, holds int }
 	peeked uint8
 )
 
@@ -34,16 +36,21 @@ const (
 	peekEnd
 )
 
-func (*conn) rawFill(limit, bool) error { return errWouldBlock }
-func (*conn) rawRead(uintptr) bool      { return true }
-func (*conn) rawOpen(uintptr) bool      { return true }
-func (*conn) rawFlush(*writeOp) error   { return errWouldBlock }
-func (*writeOp) rawWrite(uintptr) bool  { return true }
-func (*conn) unread() (int64, bool)     { return 0, false }
-func (*conn) peek() peeked              { return peekUnknown }
+func (*conn) rawFill(limit, bool) error      { return errWouldBlock }
+func (*conn) rawRead(uintptr) bool           { return true }
+func (*conn) rawOpen(uintptr) bool           { return true }
+func (*conn) rawFlush(*writeOp) error        { return errWouldBlock }
+func (*writeOp) rawWrite(uintptr) bool       { return true }
+func (*conn) drain(*writeOp, int, int) error { return errNoSplice }
+func (*conn) unread() (int64, bool)          { return 0, false }
+func (*conn) peek() peeked                   { return peekUnknown }
 
 func (*ClientConn) rawTurn(uintptr) bool                 { return true }
 func (*ClientConn) sendAndFill([]byte, limit, int) error { return errWouldBlock }
 
 func (*peekOp) attach()           {}
 func (*peekOp) peek(*conn) peeked { return peekUnknown }
+
+func takePipe() *pipe                               { return nil }
+func (*pipe) giveBack()                             {}
+func (*pipe) fill(*conn, int64, limit) (int, error) { return 0, errNoSplice }

@@ -152,7 +152,7 @@ func (x *serverStream) readHead() bool {
 		}
 		n, f := h.scan(p, o.MaxFields+1)
 		if f.ok() && n > 0 && n <= o.MaxHead {
-			if f = h.parse(p[:n], &x.req, o.Scheme); f.ok() {
+			if f = h.parse(p[:n], &x.req, x.c.facts.SchemeOf(o.Scheme)); f.ok() {
 				f = x.frame()
 			}
 			if f.ok() {

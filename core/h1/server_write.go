@@ -160,6 +160,35 @@ func (x *serverStream) Data(p []byte, end bool) error {
 	return nil
 }
 
+// Pipes implements exchange.Piper.
+func (x *serverStream) Pipes() bool {
+	x.alive()
+	x.wmu.Lock()
+	defer x.wmu.Unlock()
+	return x.c.raw != nil && x.c.tls == nil && x.w.framing == lengthBody && x.flags.Load()&flagAnswered != 0
+}
+
+// DataPipe implements exchange.Piper.
+func (x *serverStream) DataPipe(fd, n int, end bool) error {
+	x.alive()
+	x.wmu.Lock()
+	defer x.wmu.Unlock()
+	if x.flags.Load()&flagAnswered == 0 || x.finished {
+		return x.errorf("write body", exchange.Internal, 0, ReasonOrder, nil)
+	}
+	if end {
+		x.flags.Or(flagEnding)
+	}
+	err := x.w.pipe(fd, n, end)
+	if end {
+		return x.end(err)
+	}
+	if err != nil {
+		return x.writeError(err)
+	}
+	return nil
+}
+
 // Retract implements exchange.Retractor: a head waits for the first bytes of its
 // body, and an upstream that fails at once has been answered for in time.
 func (x *serverStream) Retract() bool {

@@ -34,11 +34,11 @@ var (
 
 // reset makes w, which must not be moved any more, the writer of another message.
 func (w *writer) reset(c *conn) {
-	tries := w.op.tries
+	tries, drains := w.op.tries, w.op.drains
 	if tries == nil {
 		tries = w.op.rawWrite
 	}
-	*w = writer{c: c, op: writeOp{c: c, wrote: &c.wrote, tries: tries}}
+	*w = writer{c: c, op: writeOp{c: c, wrote: &c.wrote, tries: tries, drains: drains}}
 }
 
 // begin returns the waiting bytes for a head to be appended to, with room for
@@ -100,6 +100,21 @@ func (w *writer) data(p []byte, end bool) error {
 	case closeBody, tunnel:
 	}
 	return w.emit(p, nil, end)
+}
+
+// pipe writes n bytes out of a pipe as part of a lengthBody.
+func (w *writer) pipe(fd, n int, end bool) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if w.left -= int64(n); w.left < 0 || end && w.left != 0 || w.framing != lengthBody {
+		return w.fail(errWrongLength)
+	}
+	w.op.limit = w.limit
+	if err := w.c.drain(&w.op, fd, n); err != nil {
+		return w.fail(err)
+	}
+	return nil
 }
 
 // chunk writes p as a chunk.

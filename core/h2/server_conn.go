@@ -51,7 +51,7 @@ func (c *serverConn) head(id uint32, s *stream, b *block, end bool) error {
 	x := c.worker()
 	x.begin(id, started)
 	h := &c.parsed
-	f := parseRequest(&x.req, h, b, c.s.scheme, end)
+	f := parseRequest(&x.req, h, b, c.facts.SchemeOf(c.s.scheme), end)
 	if f.ok() && c.s.maxBody > 0 && x.req.Length > c.s.maxBody {
 		f = fault{http.StatusRequestEntityTooLarge, ReasonBodyTooLarge}
 	}

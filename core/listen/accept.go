@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 	"time"
 
@@ -62,6 +61,15 @@ func (l *Listener) sleep(d time.Duration) {
 func (l *Listener) start(nc net.Conn) {
 	c := &conn{Conn: nc}
 	from := peerOf(nc)
+	settings := l.settings.Load()
+	if p := settings.Proxy; p != nil {
+		if peer := addrPort(nc.RemoteAddr()); !p.trusts(peer.Addr()) {
+			_ = nc.Close() // nothing was read of it
+			l.refuse(peer, errUntrusted)
+			return
+		}
+	}
+	settings.Socket.apply(nc)
 	c.client = ClientKey(from)
 	l.mu.Lock()
 	ok := l.admitLocked(c.client, from)
@@ -92,12 +100,15 @@ func (l *Listener) start(nc net.Conn) {
 		l.o.Opened()
 	}
 	l.conns.Add(1)
-	go l.run(c) // ends when Serve returns; Wait waits
+	go l.run(c, settings.Proxy) // ends when Serve returns; Wait waits
 }
 
-// run is a connection's goroutine.
-func (l *Listener) run(c *conn) {
+// run is a connection's goroutine. With p, it begins with a PROXY header.
+func (l *Listener) run(c *conn, p *ProxyProtocol) {
 	defer l.end(c)
+	if p != nil && !l.introduce(c, p) {
+		return
+	}
 	l.o.Serve(l.ctx, c.Conn, &c.facts)
 }
 
@@ -127,12 +138,7 @@ func (l *Listener) end(c *conn) {
 // on this machine, so it counts as loopback. Called by the accept goroutine only.
 func (l *Listener) setAddresses(f *exchange.Conn, nc net.Conn) {
 	f.Remote, f.Local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
-	f.RemoteAddr = f.Remote.String()
-	if a := f.Remote.Addr(); a.Is4() { // a part of what is there already
-		f.RemoteIP = f.RemoteAddr[:strings.LastIndexByte(f.RemoteAddr, ':')]
-	} else {
-		f.RemoteIP = a.String()
-	}
+	setRemoteText(f)
 	if f.Local != l.lastLocal {
 		l.lastLocal, l.lastLocalAddr = f.Local, f.Local.String()
 		if ua, ok := nc.LocalAddr().(*net.UnixAddr); ok {

@@ -41,6 +41,20 @@ func (l *Listener) admitLocked(key, from netip.Addr) bool {
 	return true
 }
 
+// readmit counts c for the client at from instead, whom its peer has named; false: the client
+// has too many connections, and c still counts for the peer.
+func (l *Listener) readmit(c *conn, from netip.Addr) bool {
+	key := ClientKey(from)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.admitLocked(key, from) {
+		return false
+	}
+	l.forgetLocked(c.client)
+	c.client = key
+	return true
+}
+
 // forgetLocked takes back what admitLocked counted. It is called with mu held.
 func (l *Listener) forgetLocked(a netip.Addr) {
 	if l.clients[a]--; l.clients[a] <= 0 {

@@ -23,4 +23,15 @@ const (
 	keepAliveIdle     = 15 * time.Second
 	keepAliveInterval = 15 * time.Second
 	keepAliveCount    = 9
+
+	// maxProxyHeader is the size in bytes of the largest PROXY header: addresses, and TLVs
+	// of which a client's certificate is the largest, with 1 to 2 KiB.
+	maxProxyHeader = 4 << 10
+
+	// usualProxyHeader is how many bytes of it there is room for to begin with: one of
+	// version 1, or of version 2 with IPv6 addresses and some TLVs.
+	usualProxyHeader = 128
+
+	// maxAuthority is the length in bytes of the longest name of a host (RFC 1035 2.3.4).
+	maxAuthority = 255
 )

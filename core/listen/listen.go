@@ -19,6 +19,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wproxy/core/exchange"
@@ -55,6 +56,13 @@ type Options struct {
 	// not block.
 	TooMany func()
 
+	// Settings are what SetSettings can change.
+	Settings Settings
+
+	// ProxyRefused, if set, is told about each connection that Settings.Proxy refuses. It
+	// must not block.
+	ProxyRefused func(peer netip.AddrPort, err *ProxyError)
+
 	// Serve serves one connection, on the connection's own goroutine, and
 	// returns when it is done with it. c is closed afterwards in any case.
 	// ctx is done when Abort was called. Required.
@@ -72,6 +80,17 @@ type Options struct {
 	NextID func() uint64
 }
 
+// Settings are what a listener does with the connections that it accepts from now on.
+type Settings struct {
+	// Proxy, if set, makes connections begin with a PROXY header: they are then the
+	// client's that it names, in exchange.Conn and for PerClient. What they cost others
+	// is a pointer.
+	Proxy *ProxyProtocol
+
+	// Socket are the options of the sockets. ReusePort means something to Listen only.
+	Socket Socket
+}
+
 // A Listener is a bound socket and the connections that came through it. Its
 // methods are safe for concurrent use.
 type Listener struct {
@@ -83,6 +102,8 @@ type Listener struct {
 	loop   sync.WaitGroup // the accept goroutine
 	conns  sync.WaitGroup // the connections' goroutines
 	done   chan struct{}  // closed by Close
+
+	settings atomic.Pointer[Settings] // of new connections
 
 	// Owned by the accept goroutine: most connections come to one address, so
 	// they share its text.
@@ -109,7 +130,7 @@ type Listener struct {
 type conn struct {
 	net.Conn
 	facts      exchange.Conn
-	client     netip.Addr // its ClientKey
+	client     netip.Addr // its ClientKey; written with Listener.mu held
 	prev, next *conn      // guarded by Listener.mu
 }
 
@@ -119,7 +140,7 @@ func Listen(ctx context.Context, o Options) (*Listener, error) {
 	if o.Socket != nil {
 		return newListener(ctx, o, o.Socket), nil
 	}
-	ln, err := bind(ctx, o.Address)
+	ln, err := bind(ctx, o.Address, &o.Settings.Socket)
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: cannot listen on %s: %w", o.Name, o.Address, cause(err))
 	}
@@ -131,20 +152,36 @@ func newListener(ctx context.Context, o Options, ln net.Listener) *Listener {
 	l.room.L = &l.mu
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	l.SetConnections(o.Connections)
+	l.settings.Store(&o.Settings)
 	return l
 }
 
-// bind opens the socket that address names.
-func bind(ctx context.Context, address string) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return bindUnix(ctx, path)
+// SetSettings changes what becomes of connections that are accepted from now on.
+func (l *Listener) SetSettings(s Settings) {
+	if was := l.settings.Swap(&s); was.Socket.Backlog != s.Socket.Backlog {
+		_ = s.Socket.listen(l.ln) // the queue that there was goes on
 	}
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
-	}}
-	// TCP_NODELAY is Go's default for accepted connections, and what a proxy
-	// wants: it flushes at the edges of messages and nowhere else.
-	return lc.Listen(ctx, "tcp", address)
+}
+
+// bind opens the socket that address names.
+func bind(ctx context.Context, address string, s *Socket) (net.Listener, error) {
+	var ln net.Listener
+	var err error
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		ln, err = bindUnix(ctx, path)
+	} else {
+		lc := net.ListenConfig{KeepAlive: -1, Control: s.control} // Socket.apply sees to keep-alive
+		ln, err = lc.Listen(ctx, "tcp", address)
+	}
+	if err == nil && s.Backlog > 0 {
+		if err = s.listen(ln); err != nil {
+			_ = ln.Close() // nobody was let in
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ln, nil
 }
 
 // bindUnix listens on a unix socket, replacing a socket file that a process

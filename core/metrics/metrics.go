@@ -96,7 +96,7 @@ func New() *Metrics {
 			Name: "wproxy_connections", Help: "Open connections from clients.",
 		}, []string{"listener"}),
 		connsRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wproxy_connections_refused_total", Help: "Connections that were closed before anything was read of them, by stable reason.",
+			Name: "wproxy_connections_refused_total", Help: "Connections that were closed before anything was served on them, by stable reason.",
 		}, []string{"listener", "reason"}),
 		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wproxy_tls_handshake_failures_total", Help: "Connections from clients that did not come to speak TLS, by reason.",
@@ -217,6 +217,12 @@ func (m *Metrics) Connections(listener string) prometheus.Gauge {
 // ConnectionRefused counts a connection of a client that has as many as it may have.
 func (m *Metrics) ConnectionRefused(listener string) {
 	m.connsRefused.WithLabelValues(listener, "connections_per_client").Inc()
+}
+
+// ProxyRefused counts a connection without a PROXY header where there has to be one. There
+// are only a few reasons.
+func (m *Metrics) ProxyRefused(listener, reason string) {
+	m.connsRefused.WithLabelValues(listener, reason).Inc()
 }
 
 // HandshakeFailed counts a connection that did not come to speak TLS; reason is one of

@@ -8,6 +8,7 @@ package pool
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -36,7 +37,16 @@ type Options struct {
 	// DialUpgrade makes connections for upgrades where Dial may return a Multiplexer
 	// (Maybe), which has none. Nil: Dial.
 	DialUpgrade DialFunc
+
+	// DialFor, if set, makes all connections of Get, each for one source: they serve nobody
+	// else. Those of Connect are nobody's, and made by Dial. upgrade asks for what
+	// DialUpgrade makes.
+	DialFor func(ctx context.Context, e *upstream.Endpoint, from Source, upgrade bool) (Conn, error)
 }
+
+// A Source is whom a connection is made for, where servers are told (the PROXY protocol):
+// the client, and where it has connected to. The zero Source is nobody in particular.
+type Source struct{ Client, Server netip.AddrPort }
 
 // Multiplexing says what connections of a pool can do.
 type Multiplexing uint8
@@ -107,6 +117,7 @@ type server struct {
 type resting struct {
 	c     Conn
 	since uint64 // value of Pool.tick
+	from  Source
 }
 
 // A Request says what Get is to do.
@@ -120,6 +131,8 @@ type Request struct {
 	Upgrade bool
 	// Deadline ends waiting and dialling; zero: only the pool's own bounds do.
 	Deadline time.Time
+	// Source is whom the connection is for. It means something where the pool is Tied.
+	Source Source
 }
 
 // New makes a Pool. It holds one timer while connections rest; [Pool.Close] ends it.
@@ -130,6 +143,9 @@ func New(o Options) *Pool {
 	return p
 }
 
+// Tied reports whether connections belong to the source that they were made for.
+func (p *Pool) Tied() bool { return p.o.DialFor != nil }
+
 // Get returns a connection with a slot reserved, one at rest or a new one, and
 // how long it took to make it (0: it was there). It waits while there may be no
 // more. An error is an *exchange.Error, with reason queue_full, queue_timeout or
@@ -137,6 +153,9 @@ func New(o Options) *Pool {
 func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) {
 	key := KeyOf(r.Endpoint)
 	r.Upgrade = r.Upgrade && p.o.Multiplex == Maybe // elsewhere all connections are alike
+	if p.o.DialFor == nil {
+		r.Source = Source{}
+	}
 	limit := p.requests(r.Endpoint)
 	if limit <= 0 {
 		return p.get(ctx, key, r)
@@ -166,7 +185,7 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 		}
 		s := p.serverLocked(key)
 		if p.o.Multiplex != Never && !r.Upgrade {
-			c := p.shareLocked(key, s)
+			c := p.shareLocked(key, s, r.Source)
 			if awaited != nil && awaited.waiting == 0 {
 				p.offerAllLocked(key)
 			}
@@ -177,8 +196,8 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			awaited = nil
 			s = p.serverLocked(key) // those that were of no use may have been the last
 		}
-		if n := len(s.idle); n > 0 && !r.Fresh {
-			c := p.popLocked(s, n-1)
+		if i := s.restingFor(&r.Source); i >= 0 && !r.Fresh {
+			c := p.popLocked(s, i)
 			p.mu.Unlock()
 			// Outside the lock: it may ask the kernel whether the peer has closed.
 			if c.Reserve() {
@@ -189,7 +208,7 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			p.freeLocked(key)
 			continue
 		}
-		if d := s.dialing; d != nil && !r.Upgrade && !s.single && d.waiting < p.o.Streams-1 {
+		if d := s.dialing; d != nil && d.from == r.Source && !r.Upgrade && !s.single && d.waiting < p.o.Streams-1 {
 			if err := p.await(ctx, key, d, r.Deadline); err != nil { // unlocks meanwhile
 				p.mu.Unlock()
 				return nil, 0, err
@@ -202,13 +221,13 @@ func (p *Pool) get(ctx context.Context, key Key, r Request) (Conn, time.Duration
 			p.mu.Unlock()
 			return p.dial(ctx, key, r)
 		}
-		if len(s.idle) > 0 { // Fresh, and no room: one at rest gives way
+		if len(s.idle) > 0 { // Fresh, or others', and no room: one at rest gives way
 			c := p.popLocked(s, 0)
 			p.mu.Unlock()
 			_ = c.Close()
 			return p.dial(ctx, key, r) // in its place
 		}
-		if r.Upgrade && p.yieldLocked(s) {
+		if (r.Upgrade || p.Tied()) && p.yieldLocked(s) {
 			p.mu.Unlock()
 			return p.dial(ctx, key, r) // in its place
 		}
@@ -236,11 +255,7 @@ func (p *Pool) dial(ctx context.Context, key Key, r Request) (Conn, time.Duratio
 	}
 	d := p.beginDial(key, &r)
 	start := time.Now()
-	dial := p.o.Dial
-	if r.Upgrade {
-		dial = p.o.DialUpgrade
-	}
-	c, err := dial(ctx, r.Endpoint)
+	c, err := p.make(ctx, &r)
 	took := max(time.Since(start), 1)
 	if err == nil && !c.Reserve() {
 		_ = c.Close()
@@ -260,6 +275,18 @@ func (p *Pool) dial(ctx context.Context, key Key, r Request) (Conn, time.Duratio
 	return c, took, nil
 }
 
+// make makes a connection for r.
+func (p *Pool) make(ctx context.Context, r *Request) (Conn, error) {
+	switch {
+	case p.o.DialFor != nil:
+		return p.o.DialFor(ctx, r.Endpoint, r.Source, r.Upgrade)
+	case r.Upgrade:
+		return p.o.DialUpgrade(ctx, r.Endpoint)
+	default:
+		return p.o.Dial(ctx, r.Endpoint)
+	}
+}
+
 // Connect makes a connection as Get would, which the pool neither counts nor keeps: it
 // is for who wants to know whether one can be made.
 func (p *Pool) Connect(ctx context.Context, e *upstream.Endpoint) (Conn, error) {
@@ -267,8 +294,14 @@ func (p *Pool) Connect(ctx context.Context, e *upstream.Endpoint) (Conn, error) 
 }
 
 // Put gives back what Get returned for e, once its exchange is over. A connection
-// that cannot serve another one is closed.
-func (p *Pool) Put(e *upstream.Endpoint, c Conn) {
+// that cannot serve another one is closed. Where the pool is Tied, it is for PutFor.
+func (p *Pool) Put(e *upstream.Endpoint, c Conn) { p.PutFor(e, c, Source{}) }
+
+// PutFor is Put for a connection that Get returned for a source.
+func (p *Pool) PutFor(e *upstream.Endpoint, c Conn, from Source) {
+	if p.o.DialFor == nil {
+		from = Source{}
+	}
 	key := KeyOf(e)
 	if p.o.Multiplex != Never {
 		if m, ok := c.(Multiplexer); ok {
@@ -291,12 +324,18 @@ func (p *Pool) Put(e *upstream.Endpoint, c Conn) {
 		_ = c.Close()
 		return
 	}
+	var old Conn
 	if w := s.queue.pop(); w != nil {
+		if w.from != from {
+			c, old = nil, c // its place goes to w, and not c
+		}
 		w.grant <- grant{c: c} // has room for one
 		p.mu.Unlock()
+		if old != nil {
+			_ = old.Close()
+		}
 		return
 	}
-	var old Conn
 	switch {
 	case p.o.Idle < 0, p.idle >= p.o.Idle && len(s.idle) == 0:
 		s.open--
@@ -307,7 +346,7 @@ func (p *Pool) Put(e *upstream.Endpoint, c Conn) {
 		s.open--
 		fallthrough
 	default:
-		s.idle = append(s.idle, resting{c, p.tick})
+		s.idle = append(s.idle, resting{c, p.tick, from})
 		p.idle++
 		p.armLocked()
 	}
@@ -374,6 +413,16 @@ func (p *Pool) serverLocked(key Key) *server {
 		p.servers[key] = s
 	}
 	return s
+}
+
+// restingFor returns the index of the connection at rest that is from's and was used last;
+// -1: there is none.
+func (s *server) restingFor(from *Source) int {
+	i := len(s.idle) - 1
+	for i >= 0 && s.idle[i].from != *from {
+		i--
+	}
+	return i
 }
 
 // popLocked takes the connection at index i off the list of those at rest.

@@ -14,15 +14,18 @@ type shared struct {
 	c     Multiplexer
 	users int    // between Get and Put
 	since uint64 // value of Pool.tick when the last user went
+	from  Source
 }
 
-// shareLocked returns a connection of s with a slot reserved, nil if none has one.
+// shareLocked returns a connection of s that is from's, with a slot reserved, nil if none has one.
 // The ones that were made first are used first, so that few are, and the others grow
 // old and go.
-func (p *Pool) shareLocked(key Key, s *server) Conn {
+func (p *Pool) shareLocked(key Key, s *server, from Source) Conn {
 	for i := 0; i < len(s.shared); {
 		h := s.shared[i]
 		switch {
+		case h.from != from:
+			i++
 		case h.c.Reserve():
 			p.useLocked(h)
 			return h.c
@@ -82,7 +85,7 @@ func (p *Pool) putShared(key Key, c Multiplexer) {
 		p.retireLocked(key, s, h)
 		return
 	}
-	if h.users == 0 && s.queue.first != nil && s.queue.first.upgrade {
+	if w := s.queue.first; h.users == 0 && w != nil && (w.upgrade || w.from != h.from) {
 		p.retireLocked(key, s, h) // its place goes to who waits longest
 		return
 	}
@@ -96,7 +99,7 @@ func (p *Pool) putShared(key Key, c Multiplexer) {
 func (p *Pool) offerLocked(s *server, h *shared) {
 	for {
 		w := s.queue.first
-		for w != nil && w.upgrade {
+		for w != nil && (w.upgrade || w.from != h.from) {
 			w = w.next
 		}
 		if w == nil || !h.c.Reserve() {
@@ -165,6 +168,7 @@ func (p *Pool) unshare(ctx context.Context, key Key, c Conn) {
 // themselves, others wait for it, as many as it may have room for.
 type dialing struct {
 	done chan struct{} // closed at its end
+	from Source        // of the connection
 
 	// Guarded by Pool.mu.
 	waiting int
@@ -179,7 +183,7 @@ func (p *Pool) beginDial(key Key, r *Request) *dialing {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	d := &dialing{done: make(chan struct{})}
+	d := &dialing{done: make(chan struct{}), from: r.Source}
 	p.serverLocked(key).dialing = d
 	return d
 }
@@ -204,7 +208,7 @@ func (p *Pool) endDial(ctx context.Context, key Key, d *dialing, c Conn, err err
 	if s.single = !ok; s.single {
 		return
 	}
-	h := &shared{c: m, users: 1}
+	h := &shared{c: m, users: 1, from: d.from}
 	s.shared = append(s.shared, h)
 	if d.waiting == 0 { // else who waits for d, and came first as a rule, sees to it
 		p.offerLocked(s, h)

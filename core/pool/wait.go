@@ -10,6 +10,7 @@ import (
 type waiter struct {
 	grant      chan grant // has room for one
 	upgrade    bool       // a Multiplexer is of no use to it
+	from       Source     // nor is a connection of anybody else
 	prev, next *waiter
 	queued     bool
 }
@@ -64,7 +65,7 @@ func (q *queue) remove(w *waiter) {
 // wait waits for a connection of s, or for leave to make one. It is called with p.mu
 // held and returns without.
 func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant, error) {
-	w := &waiter{grant: make(chan grant, 1), upgrade: r.Upgrade}
+	w := &waiter{grant: make(chan grant, 1), upgrade: r.Upgrade, from: r.Source}
 	var look func()
 	if p.o.Multiplex != Never {
 		look = func() { p.lookAgain(key) }

@@ -44,6 +44,7 @@ type outgoing struct {
 	endpoint *upstream.Endpoint
 	loading  *upstream.Endpoint // whose live exchanges it is one of; nil: of none
 	conn     pool.Conn
+	source   pool.Source          // whose it is, where that is told
 	stream   exchange.Upstream    // kept until its heads are not looked at any more
 	reused   bool                 // conn has served an exchange before
 	tls      *tls.ConnectionState // of conn; only looked at for filters

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net/netip"
 
 	"wproxy/core/exchange"
 	"wproxy/core/pool"
@@ -32,7 +33,10 @@ func (x *state) open() error {
 	o.loading = e
 	x.beginTry()
 	x.traceTry()
-	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: o.until})
+	if o.to.Pool.Tied() {
+		o.source = x.source()
+	}
+	c, took, err := o.to.Pool.Get(x.ctx, pool.Request{Endpoint: e, Fresh: o.fresh, Upgrade: o.upgrade, Deadline: o.until, Source: o.source})
 	if took > 0 {
 		o.connectTime = took
 		o.to.Metrics.Connected(took)
@@ -48,7 +52,7 @@ func (x *state) open() error {
 	up, err := c.Open(x.ctx)
 	if err != nil {
 		o.unload()
-		o.to.Pool.Put(e, c)
+		o.to.Pool.PutFor(e, c, o.source)
 		return err
 	}
 	x.releaseStream() // of the try before
@@ -87,8 +91,21 @@ func (x *state) leaveConn(e *upstream.Endpoint, c pool.Conn) error {
 	if up, err := c.Open(x.ctx); err == nil {
 		up.Reset(exchange.CodeCancel) // its slot was taken
 	}
-	x.out.to.Pool.Put(e, c)
+	x.out.to.Pool.PutFor(e, c, x.out.source)
 	return &exchange.Error{Op: "open", Side: exchange.Internal, Status: 502, Reason: "upstream_not_http2"}
+}
+
+// source says whom a connection is made for. Calls of plugins, and copies, are nobody's.
+func (x *state) source() pool.Source {
+	c := x.req.Conn
+	if c == nil {
+		return pool.Source{}
+	}
+	client := c.Remote
+	if a := x.fx.ClientAddr; a.IsValid() && a != client.Addr().Unmap() {
+		client = netip.AddrPortFrom(a, 0) // a proxy in front does not tell the port
+	}
+	return pool.Source{Client: client, Server: c.Local}
 }
 
 // getError says what a failure to get a connection means.
@@ -142,7 +159,7 @@ func (x *state) closeUpstream() {
 	if up != nil {
 		o := &x.out
 		o.unload()
-		o.to.Pool.Put(o.endpoint, o.conn)
+		o.to.Pool.PutFor(o.endpoint, o.conn, o.source)
 		o.conn = nil
 	}
 }

@@ -65,6 +65,33 @@ func (s incoming) Data(p []byte, end bool) error {
 	return s.x.last.Data(p, end)
 }
 
+// Pipes implements exchange.Piper: nobody is in the way who looks at the body.
+func (s incoming) Pipes() bool {
+	x := s.x
+	if x.out.dropped != 0 {
+		return false
+	}
+	to := x.last
+	if l, ok := to.(*responseLink); ok {
+		to = l.to
+	}
+	if _, ok := to.(outlet); !ok {
+		return false
+	}
+	p, ok := x.client.(exchange.Piper)
+	return ok && p.Pipes()
+}
+
+// DataPipe implements exchange.Piper.
+func (s incoming) DataPipe(fd, n int, end bool) error {
+	x := s.x
+	p, ok := x.client.(exchange.Piper)
+	if !ok {
+		return exchange.ErrAnswered // Pipes has said so
+	}
+	return outlet{x}.passed(p.DataPipe(fd, n, end), n, end)
+}
+
 // Trailer implements exchange.Sink.
 func (s incoming) Trailer(f *exchange.Fields) error {
 	if s.x.out.dropped != 0 {
@@ -149,17 +176,21 @@ func (s outlet) Head(h *exchange.Response, end bool) error {
 
 // Data implements exchange.Sink.
 func (s outlet) Data(p []byte, end bool) error {
-	x := s.x
-	err := x.client.Data(p, end)
-	if err == nil {
-		if len(p) > 0 {
-			atomic.AddInt64(&x.fx.BytesOut, int64(len(p))) // guests read it from the request's side
-		}
-		if end {
-			x.endAnswer()
-		}
+	return s.passed(s.x.client.Data(p, end), len(p), end)
+}
+
+// passed accounts for n bytes that were passed on, unless err says that they were not.
+func (s outlet) passed(err error, n int, end bool) error {
+	if err != nil {
+		return err
 	}
-	return err
+	if n > 0 {
+		atomic.AddInt64(&s.x.fx.BytesOut, int64(n)) // guests read it from the request's side
+	}
+	if end {
+		s.x.endAnswer()
+	}
+	return nil
 }
 
 // Trailer implements exchange.Sink.

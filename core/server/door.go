@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -24,6 +25,8 @@ type door struct {
 	// Immutable.
 	server   *Server
 	listener *listen.Listener
+
+	reusePort bool // as it was bound
 
 	codec atomic.Pointer[codec] // of new connections
 
@@ -164,6 +167,7 @@ func (d *door) set(l Listener) {
 	d.address = l.Address
 	d.listener.SetConnections(l.Connections)
 	d.listener.SetPerClient(l.PerClient, l.Exempt)
+	d.listener.SetSettings(l.Settings)
 }
 
 // newCodec makes the codec of l's new connections.
@@ -225,6 +229,11 @@ func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
 		if c.doors[i] == nil { // spelled differently?
 			c.doors[i] = take(func(d *door) bool { return listen.Same(ctx, l.Address, d.listener.Addr()) })
 		}
+		if d := c.doors[i]; d != nil && d.reusePort != l.Settings.Socket.ReusePort {
+			c.giveUp()
+			return nil, fmt.Errorf("listener %q: reuse_port is decided when the socket is bound, and that on %s is bound: restart, or go by way of another port",
+				l.Name, l.Address)
+		}
 		if d := c.doors[i]; d != nil {
 			c.keep[d] = l
 			continue
@@ -267,7 +276,7 @@ func (s *Server) explain(err error, l Listener) error {
 
 // bind makes a door that does not accept yet.
 func (s *Server) bind(ctx context.Context, l Listener) (*door, error) {
-	d := &door{server: s, address: l.Address}
+	d := &door{server: s, address: l.Address, reusePort: l.Settings.Socket.ReusePort}
 	var err error
 	var socket net.Listener
 	foreign := false
@@ -276,7 +285,7 @@ func (s *Server) bind(ctx context.Context, l Listener) (*door, error) {
 	}
 	d.listener, err = listen.Listen(ctx, listen.Options{
 		Socket: socket, Foreign: foreign,
-		Name: l.Name, Address: l.Address, Connections: l.Connections, Serve: d.serve,
+		Name: l.Name, Address: l.Address, Connections: l.Connections, Serve: d.serve, Settings: l.Settings,
 		NextID: func() uint64 { return s.connections.Add(1) },
 		AcceptError: func(err error, pause time.Duration) {
 			s.o.AcceptError(d.codec.Load().name, err, pause)
@@ -284,6 +293,11 @@ func (s *Server) bind(ctx context.Context, l Listener) (*door, error) {
 		TooMany: func() {
 			if s.o.TooMany != nil {
 				s.o.TooMany(d.codec.Load().name)
+			}
+		},
+		ProxyRefused: func(peer netip.AddrPort, err *listen.ProxyError) {
+			if s.o.ProxyRefused != nil {
+				s.o.ProxyRefused(d.codec.Load().name, peer, err)
 			}
 		},
 	})

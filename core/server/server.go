@@ -58,6 +58,10 @@ type Options struct {
 	// has as many as it may have. nil: nobody is.
 	TooMany func(listener string)
 
+	// ProxyRefused, if set, is told about each connection of peer that was refused because
+	// it does not begin with a PROXY header, and has to.
+	ProxyRefused func(listener string, peer netip.AddrPort, err *listen.ProxyError)
+
 	// Refused is told about each request that never became an exchange, on the
 	// connection's goroutine; p is what it never came to. Required.
 	Refused func(p *proxy.Proxy, r *h1.Refusal)
@@ -110,6 +114,7 @@ type Listener struct {
 	Connections int            // as in listen.Options
 	PerClient   int            // as in listen.Options
 	Exempt      []netip.Prefix // as in listen.Options
+	Settings    listen.Settings
 	HTTP1       h1.ServerOptions
 	HTTP2       h2.ServerOptions // the scheme is HTTP1's
 

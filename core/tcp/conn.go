@@ -235,7 +235,7 @@ func (c *conn) end() {
 	}
 	c.mu.Unlock()
 	if c.pooled != nil {
-		c.to.Pool.Put(c.endpoint, c.pooled)
+		c.to.Pool.PutFor(c.endpoint, c.pooled, c.source())
 		c.endpoint.Live.Active.Add(-1)
 	}
 	if c.cluster != nil {

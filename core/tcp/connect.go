@@ -72,12 +72,17 @@ func (c *conn) dial() error {
 	return last
 }
 
+// source says whom a connection to a server is made for.
+func (c *conn) source() pool.Source {
+	return pool.Source{Client: c.facts.Remote, Server: c.facts.Local}
+}
+
 // try connects to one server.
 func (c *conn) try(e *upstream.Endpoint) error {
 	c.tries++
 	c.endpoint = e
 	e.Live.Active.Add(1) // from here on: who waits for a connection is load too
-	pc, took, err := c.to.Pool.Get(c.ctx, pool.Request{Endpoint: e, Deadline: c.deadline()})
+	pc, took, err := c.to.Pool.Get(c.ctx, pool.Request{Endpoint: e, Deadline: c.deadline(), Source: c.source()})
 	if err == nil {
 		nc, ok := pc.(*plainConn)
 		if !ok {

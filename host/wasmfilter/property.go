@@ -381,6 +381,9 @@ func (v *view) connection(dst []byte, name string) ([]byte, bool) {
 		if c.TLS != nil {
 			return text(dst, c.TLS.ServerName)
 		}
+		if c.Proxied != nil && c.Proxied.Authority != "" { // somebody else has ended TLS
+			return text(dst, c.Proxied.Authority)
+		}
 	case "tls_version":
 		if c.TLS != nil {
 			return append(dst, tlsVersion(c.TLS.Version)...), true

@@ -1,0 +1,124 @@
+package listen
+
+import (
+	"context"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wproxy/core/exchange"
+)
+
+// option returns an option of a socket, as the kernel has it.
+func option(t *testing.T, c any, level, name int) (value int) {
+	t.Helper()
+	onSocket(t, c, func(fd int) (err error) {
+		value, err = unix.GetsockoptInt(fd, level, name)
+		return err
+	})
+	return value
+}
+
+// queued returns how many connections a listening socket queues: tcp_diag(7) and TCP_INFO
+// have it where other sockets have their SACKs.
+func queued(t *testing.T, ln net.Listener) (n int) {
+	t.Helper()
+	onSocket(t, ln, func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			n = int(info.Sacked)
+		}
+		return err
+	})
+	return n
+}
+
+func onSocket(t *testing.T, c any, f func(fd int) error) {
+	t.Helper()
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		t.Fatalf("%T is no socket", c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+}
+
+type socketValues struct{ noDelay, keepAlive, idle, interval, count int }
+
+// TestSocket: options are what the kernel has, and a reload changes them for new connections.
+func TestSocket(t *testing.T) {
+	accepted := make(chan net.Conn)
+	l := start(t, Options{Serve: func(_ context.Context, c net.Conn, _ *exchange.Conn) {
+		accepted <- c
+		_, _ = io.Copy(io.Discard, c)
+	}})
+	standard := queued(t, l.ln)
+	for _, tt := range []struct {
+		name    string
+		s       Socket
+		want    socketValues
+		backlog int
+	}{
+		{"default", Socket{}, socketValues{1, 1, 15, 15, 9}, standard},
+		{"keep-alive", Socket{KeepAlive: KeepAlive{Idle: time.Minute, Interval: 5 * time.Second, Count: 3}}, socketValues{1, 1, 60, 5, 3}, standard},
+		{"one of its times", Socket{KeepAlive: KeepAlive{Interval: time.Second}}, socketValues{1, 1, 15, 1, 9}, standard},
+		{"no keep-alive", Socket{NoKeepAlive: true}, socketValues{noDelay: 1}, standard},
+		{"delay", Socket{Delay: true}, socketValues{0, 1, 15, 15, 9}, standard},
+		{"backlog", Socket{Backlog: 7}, socketValues{1, 1, 15, 15, 9}, 7},
+		{"backlog as it was", Socket{}, socketValues{1, 1, 15, 15, 9}, standard},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l.SetSettings(Settings{Socket: tt.s})
+			dial(t, l)
+			c := <-accepted
+			got := socketValues{
+				noDelay:   option(t, c, unix.IPPROTO_TCP, unix.TCP_NODELAY),
+				keepAlive: option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE),
+			}
+			if got.keepAlive != 0 {
+				got.idle = option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+				got.interval = option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+				got.count = option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
+			}
+			if got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if n := queued(t, l.ln); n != tt.backlog {
+				t.Errorf("the kernel queues %d, want %d", n, tt.backlog)
+			}
+		})
+	}
+}
+
+// TestReusePort: who shares a port has to say so, on both sides.
+func TestReusePort(t *testing.T) {
+	shared := Settings{Socket: Socket{ReusePort: true, Backlog: 9}}
+	a := start(t, Options{Serve: echo, Settings: shared})
+	if option(t, a.ln, unix.SOL_SOCKET, unix.SO_REUSEPORT) != 1 || queued(t, a.ln) != 9 {
+		t.Error("the options are not set")
+	}
+	address := a.Addr().String()
+	if l, err := Listen(t.Context(), Options{Address: address, Serve: echo}); err == nil {
+		_ = l.Close()
+		t.Fatal("one that does not share has got the port")
+	}
+	b := start(t, Options{Address: address, Serve: echo, Settings: shared})
+	for range 1000 { // by a hash of the addresses: each has its share
+		ping(t, dial(t, a))
+		_, atA := a.Open()
+		_, atB := b.Open()
+		if atA > 0 && atB > 0 {
+			return
+		}
+	}
+	t.Error("all connections went to one of them")
+}
