@@ -124,6 +124,8 @@ type Listener struct {
 	head    *conn // doubly linked list of the open connections
 	started bool
 	closed  bool
+
+	draining bool // Drain was called
 }
 
 // conn is one open connection. One allocation holds everything about it.
@@ -132,6 +134,8 @@ type conn struct {
 	facts      exchange.Conn
 	client     netip.Addr // its ClientKey; written with Listener.mu held
 	prev, next *conn      // guarded by Listener.mu
+
+	introducing bool // its PROXY header is awaited; guarded by Listener.mu
 }
 
 // Listen binds the socket; connections queue up in the kernel until Start. The
