@@ -344,6 +344,38 @@ func wantEnd(t *testing.T, c net.Conn) {
 	}
 }
 
+// TestLinkLocal: a client of a link is in the networks that it is in. It comes with a zone,
+// and no prefix contains an address that has one.
+func TestLinkLocal(t *testing.T) {
+	link := &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 1234, Zone: "eth0"}
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	var f exchange.Conn
+	var l Listener
+	l.setAddresses(&f, &addressed{server, link})
+	for _, network := range []string{"fe80::/10", "::/0"} {
+		p := netip.MustParsePrefix(network)
+		if !p.Contains(f.Remote.Addr()) || !p.Contains(peerOf(&addressed{server, link})) {
+			t.Errorf("%v is not in %v", f.Remote, p)
+		}
+		if trust := (&ProxyProtocol{Trust: []netip.Prefix{p}}); !trust.trusts(addrPort(link).Addr()) {
+			t.Errorf("%v is not trusted in %v", link, p)
+		}
+	}
+	if f.RemoteIP != "fe80::1" || f.RemoteAddr != "[fe80::1]:1234" {
+		t.Errorf("got %q, %q", f.RemoteIP, f.RemoteAddr)
+	}
+}
+
+// addressed is a connection from an address.
+type addressed struct {
+	net.Conn
+	from net.Addr
+}
+
+func (a *addressed) RemoteAddr() net.Addr { return a.from }
+
 // TestProxiedDrain: who has not sent a header holds up no end for the time that it may take,
 // and whose header is on its way is served.
 func TestProxiedDrain(t *testing.T) {
