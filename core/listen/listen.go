@@ -222,8 +222,13 @@ func (l *Listener) Start() {
 		return
 	}
 	l.started = true
-	if l.o.Socket != nil && !l.o.Foreign {
-		l.ownFile(true) // from now on; whoever gives up before leaves it to who was there
+	if l.o.Socket != nil { // from now on; whoever gives up before leaves it to who was there
+		if !l.o.Foreign {
+			l.ownFile(true)
+		}
+		if s := &l.settings.Load().Socket; s.Backlog > 0 || !l.o.Foreign {
+			_ = s.listen(l.ln) // as in SetSettings
+		}
 	}
 	l.loop.Go(l.accept) // ended by Close; Close waits
 }
