@@ -18,7 +18,7 @@ import (
 
 // A calmOrigin serves HTTP/2 in clear and defends itself against rapid resets: a connection
 // with more than calmResets of them is ended with ENHANCE_YOUR_CALM, and all that is on it.
-// It never answers /slow, /long when long is closed, and anything else at once.
+// It never answers /slow, /long not before long is closed, and anything else at once.
 type calmOrigin struct {
 	long  chan struct{}
 	slow  atomic.Int64 // requests for /slow
@@ -142,8 +142,7 @@ func (in *instance) canceller(t *testing.T) *canceller {
 	return c
 }
 
-// cancel opens n streams, gives them up when all have come to the origin, and returns the
-// ids of the first and behind the last.
+// cancel opens n streams, and gives them up when all have come to the origin.
 func (c *canceller) cancel(t *testing.T, o *calmOrigin, n int) {
 	t.Helper()
 	var block bytes.Buffer

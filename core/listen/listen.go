@@ -125,7 +125,8 @@ type Listener struct {
 	started bool
 	closed  bool
 
-	draining bool // Drain was called
+	introducing map[*conn]struct{} // whose PROXY header is awaited; nil: none was, ever
+	draining    bool               // Drain was called
 }
 
 // conn is one open connection. One allocation holds everything about it.
@@ -134,8 +135,6 @@ type conn struct {
 	facts      exchange.Conn
 	client     netip.Addr // its ClientKey; written with Listener.mu held
 	prev, next *conn      // guarded by Listener.mu
-
-	introducing bool // its PROXY header is awaited; guarded by Listener.mu
 }
 
 // Listen binds the socket; connections queue up in the kernel until Start. The

@@ -98,12 +98,15 @@ func (l *Listener) awaitHeader(c *conn, most time.Duration) ([]byte, error) {
 	if l.draining {
 		most = min(most, drainHeader)
 	}
-	c.introducing = true
+	if l.introducing == nil {
+		l.introducing = map[*conn]struct{}{}
+	}
+	l.introducing[c] = struct{}{}
 	_ = c.SetReadDeadline(time.Now().Add(most)) // fails on closed connections only, and then so does reading
 	l.mu.Unlock()
 	h, err := readHeader(c.Conn)
 	l.mu.Lock()
-	c.introducing = false
+	delete(l.introducing, c)
 	_ = c.SetReadDeadline(time.Time{}) // as above
 	l.mu.Unlock()
 	return h, err
@@ -116,10 +119,8 @@ func (l *Listener) Drain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.draining = true
-	for c := l.head; c != nil; c = c.next {
-		if c.introducing {
-			_ = c.SetReadDeadline(time.Now().Add(drainHeader)) // as in awaitHeader
-		}
+	for c := range l.introducing {
+		_ = c.SetReadDeadline(time.Now().Add(drainHeader)) // as in awaitHeader
 	}
 }
 
