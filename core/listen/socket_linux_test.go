@@ -108,8 +108,10 @@ func TestInheritedSocket(t *testing.T) {
 		backlog int
 		want    int
 	}{
-		{"backlog", false, 9, 9}, {"foreign, backlog", true, 9, 9},
-		{"no backlog", false, 0, standard}, {"foreign, no backlog", true, 0, 5}, // a service manager's choice
+		{"backlog", false, 9, 9},
+		{"foreign, backlog", true, 9, 9},
+		{"no backlog", false, 0, standard},
+		{"foreign, no backlog", true, 0, 5}, // a service manager's choice
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before, err := Listen(t.Context(), Options{Address: "127.0.0.1:0", Serve: echo, Settings: Settings{Socket: Socket{Backlog: 5}}})
