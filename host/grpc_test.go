@@ -207,6 +207,7 @@ func TestGRPCCallArguments(t *testing.T) {
 		{name: "broken metadata are none", service: "s", method: "m", metadata: "\x01\x00\x00", wait: time.Minute},
 		{name: "pseudo field", service: "s", method: "m", metadata: enc(":path", "/evil"), want: 4, log: "pseudo"},
 		{name: "line break", service: "s", method: "m", metadata: enc("a", "b\r\nc: d"), want: 4, log: "must not have"},
+		{name: "no base64 in -Bin", service: "s", method: "m", metadata: enc("A-Bin", "!"), want: 4, log: "base64"},
 		{name: "raw bytes in -bin", service: "s", method: "m", metadata: enc("a-bin", "\x00\xff"), want: 4, log: "base64"},
 		{name: "slash", service: "a/../b", method: "m", want: 4, log: "service or method"},
 		{name: "dots", service: "..", method: "m", want: 4, log: "service or method"},

@@ -124,7 +124,7 @@ func (r *GRPCRequest) add(pairs []abi.Pair) error {
 		switch {
 		case strings.HasPrefix(p.Name, ":"):
 			return errGRPCPseudo
-		case strings.HasSuffix(p.Name, "-bin") && !isBase64(p.Value):
+		case strings.HasSuffix(lowerASCII(p.Name), "-bin") && !isBase64(p.Value):
 			return errGRPCBinary
 		case !ok:
 			return errGRPCField

@@ -133,16 +133,21 @@ type Conn struct {
 	Identity     *Identity
 
 	// Proxied is what the peer has said about the client in a PROXY header; nil: there was
-	// none, or it spoke for itself. Remote and Local are as it says.
+	// none, or it spoke for itself. Remote and Local are as it says, unless it names nobody.
 	Proxied *Proxied
 }
 
 // Proxied is what a PROXY header says beside the addresses. It is immutable.
 type Proxied struct {
 	Peer      netip.AddrPort // who has sent it
+	Unnamed   bool           // it speaks for a client, and does not say for whom: Remote is the peer's, and the client is not the peer
 	TLS       bool           // the client's connection to it is encrypted
 	Authority string         // the name of a host that the client has asked for there; "": it does not say
 }
+
+// IsUnnamed reports whether the client of c, which may be nil, is somebody whom the peer has not
+// named: that the peer may speak for others does not mean that this client may.
+func (c *Conn) IsUnnamed() bool { return c != nil && c.Proxied != nil && c.Proxied.Unnamed }
 
 // SchemeOf returns the scheme of requests on c, which may be nil: "https" if the peer has said so
 // in a PROXY header, and otherwise that of the codec.

@@ -37,7 +37,7 @@ func (b *bucket) refund(n int) { b.level = max(b.level-n, 0) }
 
 // buckets is what a connection counts. Guarded by conn.mu.
 type buckets struct {
-	resets, control, priority, windows, unknown, empty, tiny, late, lateData, lateHeads bucket
+	resets, control, priority, windows, unknown, empty, tiny, late, lateData, lateHeads, cancels bucket
 }
 
 // count adds one to b and returns an error that ends the connection when that is

@@ -239,6 +239,17 @@ func (c *ClientConn) judge() {
 	c.leave()
 }
 
+// spend is called when a stream is reset that the upstream takes for open. Servers defend
+// themselves against clients that open streams and reset them, and what they end is the
+// connection: one client who cancels would take the answers of all others with it. It gets
+// no more requests when it has had its share (rateCancel), which nobody on it notices.
+// c.mu is held.
+func (c *ClientConn) spend() {
+	if !c.counts.cancels.add(c.now(), rateCancel) && !c.leaving {
+		c.leave()
+	}
+}
+
 // An unprocessedError is why calls fail on a stream that the upstream has not looked at.
 type unprocessedError struct{ code http2.ErrCode }
 

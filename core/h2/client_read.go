@@ -32,6 +32,9 @@ func (x *clientStream) Feed(dst exchange.Sink[*exchange.Response]) error {
 	c.counts.resets.refund(resetsPerExchange)
 	// Rule 8: the rest of the request is not wanted. Data, which may be blocked, returns
 	// ErrAnswered.
+	if x.open {
+		c.spend()
+	}
 	x.reset(errorCode(exchange.CodeNoError), exchange.ErrAnswered)
 	if !x.finished && x.err == nil {
 		x.failWith(exchange.ErrAnswered)

@@ -112,6 +112,7 @@ func (x *clientStream) giveUp(code http2.ErrCode) {
 		return
 	}
 	x.conn.judge()
+	x.conn.spend()
 	x.reset(code, exchange.ErrReset)
 }
 

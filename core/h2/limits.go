@@ -211,6 +211,13 @@ var (
 	// rateLateHeads is for an upstream's field sections of streams that are over. Each
 	// may have sent a head and trailers before it heard that it was reset.
 	rateLateHeads = rate{burst: 2_000, perSecond: 400}
+
+	// rateCancel is for streams that we reset on a connection to an upstream. It is shared by
+	// clients, and a server that takes us for an attacker (CVE-2023-44487) ends it for all
+	// of them: the strictest that is known takes 200 in 30 s (Netty). Here they are 90 in
+	// that time, and then those of the streams that are under way: 99 by default. What is
+	// beyond that is no attack upon us, and gets another connection.
+	rateCancel = rate{burst: 60, perSecond: 1}
 )
 
 const (

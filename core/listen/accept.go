@@ -154,16 +154,20 @@ func peerOf(nc net.Conn) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	return ta.AddrPort().Addr().Unmap()
+	return plain(ta.AddrPort().Addr())
 }
 
-// addrPort converts a, with IPv4-mapped IPv6 addresses (what a socket bound to
-// every address reports) as the IPv4 addresses they are, so that CIDRs match.
+// plain returns a as CIDRs match it: an IPv4-mapped IPv6 address (what a socket bound to every
+// address reports) as the IPv4 address that it is, and one of a link without its zone. No
+// netip.Prefix contains an address with a zone, so that "deny" would let it in.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// addrPort converts a, which is plain then.
 func addrPort(a net.Addr) netip.AddrPort {
 	ta, ok := a.(*net.TCPAddr)
 	if !ok {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	}
 	ap := ta.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	return netip.AddrPortFrom(plain(ap.Addr()), ap.Port())
 }

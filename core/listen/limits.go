@@ -32,6 +32,10 @@ const (
 	// version 1, or of version 2 with IPv6 addresses and some TLVs.
 	usualProxyHeader = 128
 
+	// drainHeader is how long a PROXY header may take from Drain on. Balancers send it with the
+	// connection, so that it is on its way, and as fast as a packet, or it does not come.
+	drainHeader = 250 * time.Millisecond
+
 	// maxAuthority is the length in bytes of the longest name of a host (RFC 1035 2.3.4).
 	maxAuthority = 255
 )

@@ -124,6 +124,9 @@ type Listener struct {
 	head    *conn // doubly linked list of the open connections
 	started bool
 	closed  bool
+
+	introducing map[*conn]struct{} // whose PROXY header is awaited; nil: none was, ever
+	draining    bool               // Drain was called
 }
 
 // conn is one open connection. One allocation holds everything about it.
@@ -218,8 +221,13 @@ func (l *Listener) Start() {
 		return
 	}
 	l.started = true
-	if l.o.Socket != nil && !l.o.Foreign {
-		l.ownFile(true) // from now on; whoever gives up before leaves it to who was there
+	if l.o.Socket != nil { // from now on; whoever gives up before leaves it to who was there
+		if !l.o.Foreign {
+			l.ownFile(true)
+		}
+		if s := &l.settings.Load().Socket; s.Backlog > 0 || !l.o.Foreign {
+			_ = s.listen(l.ln) // as in SetSettings
+		}
 	}
 	l.loop.Go(l.accept) // ended by Close; Close waits
 }

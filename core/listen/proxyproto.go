@@ -66,8 +66,7 @@ func (p *ProxyProtocol) trusts(peer netip.Addr) bool {
 // introduce reads the header of a connection that has just been accepted and makes its
 // facts those of the client. False: it was refused, and that was told.
 func (l *Listener) introduce(c *conn, p *ProxyProtocol) bool {
-	_ = c.SetReadDeadline(time.Now().Add(p.Timeout)) // fails on closed connections only, and then so does reading
-	h, err := readHeader(c.Conn)
+	h, err := l.awaitHeader(c, p.Timeout)
 	var said heard
 	if err == nil {
 		said, err = parseHeader(h)
@@ -76,10 +75,11 @@ func (l *Listener) introduce(c *conn, p *ProxyProtocol) bool {
 		l.refuse(c.facts.Remote, err)
 		return false
 	}
-	_ = c.SetReadDeadline(time.Time{}) // as above
-	if said.from.IsValid() {
+	if said.from.IsValid() || said.Unnamed {
 		said.Peer = c.facts.Remote
 		c.facts.Proxied = &said.Proxied
+	}
+	if said.from.IsValid() {
 		c.facts.Remote, c.facts.Local, c.facts.LocalAddr = said.from, said.to, said.to.String()
 		setRemoteText(&c.facts)
 	}
@@ -90,6 +90,38 @@ func (l *Listener) introduce(c *conn, p *ProxyProtocol) bool {
 		return false
 	}
 	return true
+}
+
+// awaitHeader reads the header of c. Drain may shorten the time for it.
+func (l *Listener) awaitHeader(c *conn, most time.Duration) ([]byte, error) {
+	l.mu.Lock()
+	if l.draining {
+		most = min(most, drainHeader)
+	}
+	if l.introducing == nil {
+		l.introducing = map[*conn]struct{}{}
+	}
+	l.introducing[c] = struct{}{}
+	_ = c.SetReadDeadline(time.Now().Add(most)) // fails on closed connections only, and then so does reading
+	l.mu.Unlock()
+	h, err := readHeader(c.Conn)
+	l.mu.Lock()
+	delete(l.introducing, c)
+	_ = c.SetReadDeadline(time.Time{}) // as above
+	l.mu.Unlock()
+	return h, err
+}
+
+// Drain gives connections that have not sent their PROXY header little time for what is on
+// its way: nothing has begun on them, and they would hold up an end for as long as the
+// header may take. It does not wait. Call Close first.
+func (l *Listener) Drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draining = true
+	for c := range l.introducing {
+		_ = c.SetReadDeadline(time.Now().Add(drainHeader)) // as in awaitHeader
+	}
 }
 
 // refuse tells why a connection of peer was refused.
@@ -193,8 +225,8 @@ func missing1(line []byte) (int, error) {
 	return min(least, longest1-len(line)), nil
 }
 
-// heard is what a header says. from is not valid if the peer speaks for itself (LOCAL,
-// UNKNOWN), or for a client that has no address of the internet.
+// heard is what a header says. from is not valid if the peer speaks for itself (LOCAL), or for a
+// client that it does not name: UNKNOWN, or one that has no address of the internet.
 type heard struct {
 	exchange.Proxied
 	from, to netip.AddrPort
@@ -227,8 +259,12 @@ func parseHeader(h []byte) (heard, error) {
 		}
 	}
 	from, to, ok := p.TCPAddrs()
-	if p.Command == proxyproto.LOCAL || !ok {
+	switch {
+	case p.Version == 2 && p.Command == proxyproto.LOCAL:
 		return heard{}, nil
+	case p.Command == proxyproto.LOCAL || !ok: // version 1 has UNKNOWN for both; what is believed less is right for both
+		said.Unnamed = true
+		return said, nil
 	}
 	said.from, said.to = addrPort(from), addrPort(to)
 	return said, nil

@@ -283,9 +283,12 @@ func TestProxied(t *testing.T) {
 	}
 	_ = c.Close()
 
-	for _, own := range []string{"PROXY UNKNOWN\r\n", v2(0, 0, "")} {
+	for own, unnamed := range map[string]bool{
+		v2(0, 0, ""): false, v2(0, 0x11, v4Addresses): false,
+		"PROXY UNKNOWN\r\n": true, v2(1, 0x31, strings.Repeat("\x00", 216)): true, v2(1, 0x12, v4Addresses): true,
+	} {
 		c := l.send(t, own)
-		if f := <-l.facts; f.RemoteAddr != c.LocalAddr().String() || f.Proxied != nil {
+		if f := <-l.facts; f.RemoteAddr != c.LocalAddr().String() || (f.Proxied != nil) != unnamed || f.IsUnnamed() != unnamed {
 			t.Errorf("%q: got %+v", own, f)
 		}
 		_ = c.Close()
@@ -338,6 +341,75 @@ func wantEnd(t *testing.T, c net.Conn) {
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the connection goes on: %v", err)
+	}
+}
+
+// TestLinkLocal: a client of a link is in the networks that it is in. It comes with a zone,
+// and no prefix contains an address that has one.
+func TestLinkLocal(t *testing.T) {
+	link := &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 1234, Zone: "eth0"}
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	var f exchange.Conn
+	var l Listener
+	l.setAddresses(&f, &addressed{server, link})
+	for _, network := range []string{"fe80::/10", "::/0"} {
+		p := netip.MustParsePrefix(network)
+		if !p.Contains(f.Remote.Addr()) || !p.Contains(peerOf(&addressed{server, link})) {
+			t.Errorf("%v is not in %v", f.Remote, p)
+		}
+		if trust := (&ProxyProtocol{Trust: []netip.Prefix{p}}); !trust.trusts(addrPort(link).Addr()) {
+			t.Errorf("%v is not trusted in %v", link, p)
+		}
+	}
+	if f.RemoteIP != "fe80::1" || f.RemoteAddr != "[fe80::1]:1234" {
+		t.Errorf("got %q, %q", f.RemoteIP, f.RemoteAddr)
+	}
+}
+
+// addressed is a connection from an address.
+type addressed struct {
+	net.Conn
+	from net.Addr
+}
+
+func (a *addressed) RemoteAddr() net.Addr { return a.from }
+
+// TestProxiedDrain: who has not sent a header holds up no end for the time that it may take,
+// and whose header is on its way is served.
+func TestProxiedDrain(t *testing.T) {
+	l := startProxied(t, ProxyProtocol{Trust: loopback, Timeout: time.Minute}, Options{})
+	silent, half, late := l.send(t, ""), l.send(t, "PROXY TCP4 1.2"), l.send(t, "PROXY TCP4 1.2.3.4 ")
+	deadline := time.Now().Add(10 * time.Second)
+	for open := 0; open < 3 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		open, _ = l.Open()
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.Drain()
+	if _, err := io.WriteString(late, "5.6.7.8 1 2\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if f := <-l.facts; f.RemoteAddr != "1.2.3.4:1" {
+		t.Errorf("got %+v", f)
+	}
+	wantEnd(t, silent)
+	wantEnd(t, half)
+	time.Sleep(2 * drainHeader) // who is served has all of its time
+	if _, err := io.WriteString(late, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(late, b); err != nil || string(b) != "hello" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	_ = late.Close()
+	ctx, cancel := context.WithDeadline(t.Context(), deadline)
+	defer cancel()
+	if err := l.Wait(ctx); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -46,7 +46,8 @@ func (s *Socket) apply(nc net.Conn) {
 		_ = c.SetNoDelay(false) // on is how Go begins
 	}
 	if s.NoKeepAlive {
-		return // as Go begins, with what bind has told it
+		_ = c.SetKeepAlive(false) // bind has told Go so, but nobody has where the socket was inherited
+		return
 	}
 	k := net.KeepAliveConfig{Enable: true, Idle: s.KeepAlive.Idle, Interval: s.KeepAlive.Interval, Count: s.KeepAlive.Count}
 	if k.Idle == 0 {

@@ -99,6 +99,54 @@ func TestSocket(t *testing.T) {
 	}
 }
 
+// TestInheritedSocket: options are those of who serves, and not of who has opened the socket.
+func TestInheritedSocket(t *testing.T) {
+	standard := queued(t, start(t, Options{Serve: echo}).ln)
+	for _, tt := range []struct {
+		name    string
+		foreign bool
+		backlog int
+		want    int
+	}{
+		{"backlog", false, 9, 9},
+		{"foreign, backlog", true, 9, 9},
+		{"no backlog", false, 0, standard},
+		{"foreign, no backlog", true, 0, 5}, // a service manager's choice
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before, err := Listen(t.Context(), Options{Address: "127.0.0.1:0", Serve: echo, Settings: Settings{Socket: Socket{Backlog: 5}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := before.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = before.Leave()
+			socket, err := net.FileListener(f)
+			_ = f.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			accepted := make(chan net.Conn, 1)
+			l := start(t, Options{
+				Socket: socket, Foreign: tt.foreign, Settings: Settings{Socket: Socket{Backlog: tt.backlog, NoKeepAlive: true}},
+				Serve: func(_ context.Context, c net.Conn, _ *exchange.Conn) {
+					accepted <- c
+					_, _ = io.Copy(io.Discard, c)
+				},
+			})
+			dial(t, l)
+			if option(t, <-accepted, unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 0 {
+				t.Error("keep-alive is on")
+			}
+			if n := queued(t, l.ln); n != tt.want {
+				t.Errorf("the kernel queues %d, want %d", n, tt.want)
+			}
+		})
+	}
+}
+
 // TestReusePort: who shares a port has to say so, on both sides.
 func TestReusePort(t *testing.T) {
 	shared := Settings{Socket: Socket{ReusePort: true, Backlog: 9}}

@@ -28,7 +28,7 @@ func (l *Listener) Prepare(h *exchange.Request) Sender {
 		s.Addr, s.IP = h.Conn.Remote.Addr().Unmap(), h.Conn.RemoteIP
 		if l != nil {
 			trust = l.TrustProxy
-			s.Trusted = containsAddr(trust, s.Addr)
+			s.Trusted = containsAddr(trust, s.Addr) && !h.Conn.IsUnnamed()
 		}
 	}
 	s.forwarded(h, trust)

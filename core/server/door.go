@@ -142,8 +142,9 @@ func (d *door) leave() {
 	}
 }
 
-// drain tells every codec to finish.
+// drain tells every codec to finish, and gives up who has not come to one.
 func (d *door) drain() {
+	d.listener.Drain()
 	for _, c := range d.codecs() {
 		c.drain()
 	}

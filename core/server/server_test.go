@@ -10,18 +10,21 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/core/h1"
+	"wproxy/core/listen"
 	"wproxy/core/metrics"
 	"wproxy/core/proxy"
 	"wproxy/core/route"
@@ -671,6 +674,39 @@ func TestStopWaits(t *testing.T) {
 	}
 	if n := m.released.Load(); n != 1 {
 		t.Errorf("released %d times, want once", n)
+	}
+}
+
+// TestStopUnannounced: connections whose PROXY header does not come hold up no end, nor do they
+// stay behind when a reload takes their listener away.
+func TestStopUnannounced(t *testing.T) {
+	m := newMaker()
+	g := m.generation(t, "one", nil, "a=127.0.0.1:0", "b=127.0.0.1:0")
+	for i := range g.Listeners {
+		g.Listeners[i].Settings.Proxy = &listen.ProxyProtocol{Trust: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Timeout: time.Hour}
+	}
+	s := m.start(t, g)
+	first, second := dial(t, address(t, s, "a")), dial(t, address(t, s, "b"))
+	for _, c := range []*client{first, second} {
+		if _, err := io.WriteString(c, "PROXY TCP4 1.2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := m.generation(t, "two", nil, "a=127.0.0.1:0")
+	next.Listeners[0].Settings = g.Listeners[0].Settings
+	if err := s.Reload(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.r.ReadByte(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("of the listener that is gone: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil || ctx.Err() != nil {
+		t.Errorf("Stop: %v, %v", err, ctx.Err())
+	}
+	if _, err := first.r.ReadByte(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection without header: %v", err)
 	}
 }
 
