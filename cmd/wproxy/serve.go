@@ -75,6 +75,8 @@ type app struct {
 
 	lastUpgrade *upgradeStatus          // nil: none was tried
 	giveUpgrade context.CancelCauseFunc // gives up the one that is under way; nil: none is
+	told        bool                    // to stop: there is no other process any more
+	gone        bool                    // there is, and it serves
 }
 
 // runServe is `wproxy run`.
@@ -362,8 +364,11 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 	cut := false
 	stop := func(at bool) {
 		if now == nil {
-			a.abortUpgrade()
-			now = a.beginStop(drained, false)
+			if a.abortUpgrade() {
+				now = a.beginLeave(drained)
+			} else {
+				now = a.beginStop(drained, false)
+			}
 			if !at {
 				return
 			}
