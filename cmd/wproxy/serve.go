@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -500,15 +499,4 @@ func (a *app) close(idle bool) {
 	a.removePid()
 	a.log.Info("stopped")
 	a.logFile.close()
-}
-
-// A cleanup undoes, last first, what was done before something failed.
-type cleanup []func()
-
-func (c *cleanup) add(f func()) { *c = append(*c, f) }
-
-func (c *cleanup) run() {
-	for _, f := range slices.Backward(*c) {
-		f()
-	}
 }

@@ -173,7 +173,7 @@ func (a *app) handOver(ctx context.Context, binary string) (s *handover.Serving,
 	if err != nil {
 		return nil, 0, err
 	}
-	spare := a.inherited.Spare() // whose files are not ours to close
+	spare := a.inherited.Spare(sockets) // whose files are not ours to close
 	defer func() {
 		for _, g := range sockets {
 			_ = g.File.Close() // a copy
