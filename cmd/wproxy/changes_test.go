@@ -1,6 +1,7 @@
 package main
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -134,5 +135,45 @@ sandbox = { body_buffer = "8KiB", memory = "1MiB", instances = 2 }
 	f.Listeners["h2"].Limits.Connections, f.Listeners["h2"].Limits.Streams = 1<<62, 1<<62
 	if m := mostMemory(f, nil); m.Requests != 1<<63-1 || humanSize(m.Requests) != "8EiB" {
 		t.Errorf("an overflow: %d, %s", m.Requests, humanSize(m.Requests))
+	}
+}
+
+// TestEveryTableIsCompared: what a reload prints, and `wproxy diff`, is of all tables that the
+// file has, whatever tables come.
+func TestEveryTableIsCompared(t *testing.T) {
+	t.Parallel()
+	elsewhere := map[string]string{
+		"version": "there is one",
+		"include": "what is included is compared",
+		"sandbox": "is in every plugin's own",
+		"tests":   "are run by a reload, and nothing else comes of them",
+	}
+	typ := reflect.TypeFor[config.File]()
+	for i := range typ.NumField() {
+		key := typ.Field(i).Tag.Get("toml")
+		if key == "" || key == "-" || elsewhere[key] != "" {
+			continue
+		}
+		old, next := &config.File{}, &config.File{}
+		v := reflect.ValueOf(next).Elem().Field(i)
+		switch v.Kind() {
+		case reflect.Map:
+			v.Set(reflect.MakeMap(v.Type()))
+			v.SetMapIndex(reflect.ValueOf("new"), reflect.New(v.Type().Elem().Elem()))
+		case reflect.Struct:
+			next.Server.Threads, next.Admin.Write, next.Log.To, next.Metrics.Limit, next.Tracing.OTLP = 1, true, "x", 1, "x"
+			now := reflect.ValueOf(*next).Field(i)
+			if now.IsZero() {
+				t.Fatalf("%s: no key of it is known here", key)
+			}
+			next = &config.File{}
+			reflect.ValueOf(next).Elem().Field(i).Set(now)
+		default:
+			t.Fatalf("%s: how is a %s changed?", key, v.Type())
+		}
+		all := changes(side{old, nil}, side{next, nil})
+		if len(all) != 1 || all[0].Noun != key && all[0].Noun+"s" != key {
+			t.Errorf("%s: told are %+v", key, all)
+		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +18,6 @@ import (
 
 	"wproxy/core/access"
 	"wproxy/core/admin"
-	"wproxy/core/config"
 	"wproxy/core/h1"
 	"wproxy/core/handover"
 	"wproxy/core/metrics"
@@ -275,13 +273,6 @@ func compileCache() string {
 		return ""
 	}
 	return filepath.Join(dir, "wproxy", "wasm")
-}
-
-// setThreads applies server.threads; 0 leaves what the runtime found.
-func setThreads(f *config.File) {
-	if n := f.Server.Threads; n > 0 && n != runtime.GOMAXPROCS(0) {
-		runtime.GOMAXPROCS(n)
-	}
 }
 
 // serverOptions connects the server to logs and metrics.
