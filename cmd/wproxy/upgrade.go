@@ -129,7 +129,7 @@ func mayUpgrade(pid int) error {
 func (a *app) refuseUpgrade(err error) error {
 	a.log.Error("upgrade failed, nothing has changed", zap.Error(err))
 	a.parts.metrics.Upgrade(false)
-	a.parts.view.timeline.Mark("refused", "upgrade failed: "+firstLine(err.Error()))
+	a.parts.view.mark("refused", "upgrade failed: "+firstLine(err.Error()))
 	return err
 }
 

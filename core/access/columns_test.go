@@ -187,6 +187,10 @@ func TestLeave(t *testing.T) {
 		"broke off":          func(r *access.Record) { r.Reason = "upstream_truncated" },
 		"trapped":            func(r *access.Record) { r.Status, r.Reason = 503, "plugin_failed:p" },
 		"trapped, unseen":    func(r *access.Record) { r.Trapped = true },
+		"ended by reloads":   func(r *access.Record) { r.Reason = "too_many_reloads" },
+		"TCP, turned away":   func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "denied" },
+		"TCP, no route":      func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "no_route" },
+		"TCP, reset":         func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "upstream_reset" },
 	} {
 		if n := count(1, edit); n != 2000 {
 			t.Errorf("%s: %d of 2000 lines", name, n)
@@ -196,6 +200,8 @@ func TestLeave(t *testing.T) {
 		"404 of the upstream": func(r *access.Record) { r.Status = 404 },
 		"gone":                func(r *access.Record) { r.Status, r.Reason = 499, "client_gone" },
 		"retried":             func(r *access.Record) { r.Retried = []string{"connect"} },
+		"TCP":                 func(r *access.Record) { r.TCP, r.Status = true, 0 },
+		"TCP, its time over":  func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "idle_timeout" },
 	} {
 		if n := count(1, edit); n != 0 {
 			t.Errorf("%s: %d of 2000 lines", name, n)
