@@ -17,6 +17,13 @@ func TestChanges(t *testing.T) {
 address = "127.0.0.1:81"
 [routes.r]
 upstream = "u"
+[listeners.raw]
+address = "127.0.0.1:91"
+protocols = ["tcp"]
+[routes.raw]
+listener = "raw"
+upstream = "u"
+tcp.connections = 7
 [routes.answer]
 path = "/answer"
 respond.body = "x"
@@ -55,6 +62,9 @@ pool.idle: 256 -> 5
 servers: 10.0.0.1:80, 10.0.0.2:80 -> 10.0.0.1:80, 10.0.0.3:80
 (its connections are kept)
 (1 of its 2 servers: health and counts are kept)`},
+		{"connections", `connections = 7`, `connections = 8`, `route "raw": changed
+tcp.connections: 7 -> 8
+(connections that are open on it end after 30s (server.drain))`},
 		{"answer", `body = "x"`, `body = "y"`, `route "answer": changed
 respond.body`},
 		{"drain", "[routes.r]", "[server]\ndrain = \"5s\"\nuser = \"nobody\"\n[routes.r]", `[server]: changed
