@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -187,7 +188,7 @@ func (a *app) handOver(ctx context.Context, binary string) (s *handover.Serving,
 	var second *host.State
 	frozen := false
 	c, err := handover.Start(handover.Options{
-		Binary: binary, Args: os.Args[1:], Sockets: append(sockets[:len(sockets):len(sockets)], spare...),
+		Binary: binary, Args: os.Args[1:], Sockets: append(slices.Clip(sockets), spare...),
 		Version: versionString(), State: state,
 		Rest: func() ([]byte, error) {
 			frozen = true

@@ -98,7 +98,7 @@ func lent(in *handover.Inherited) int {
 	}
 	fmt.Println(names(nil))
 	l, _, _ := in.Take(context.Background(), listen.Same, "one", "127.0.0.1:1")
-	f, err := l.(*net.TCPListener).File() //nolint:errcheck // it is one
+	f, err := l.(*net.TCPListener).File()
 	if err != nil {
 		return 2
 	}
@@ -127,12 +127,12 @@ func listener(t *testing.T) (*net.TCPListener, *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	f, err := l.(*net.TCPListener).File() //nolint:errcheck // it is one
+	f, err := l.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	return l.(*net.TCPListener), f //nolint:errcheck // as above
+	return l.(*net.TCPListener), f
 }
 
 func ask(t *testing.T, addr net.Addr) string {
@@ -244,7 +244,7 @@ func TestActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer datagrams.Close()
-	f4, err := datagrams.(*net.UDPConn).File() //nolint:errcheck // it is one
+	f4, err := datagrams.(*net.UDPConn).File()
 	if err != nil {
 		t.Fatal(err)
 	}
