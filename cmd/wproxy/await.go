@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 )
 
@@ -59,5 +60,16 @@ func await(ctx context.Context, signals chan os.Signal, stderr io.Writer, start 
 				cancel()
 			}
 		}
+	}
+}
+
+// A cleanup undoes, last first, what was done before something failed.
+type cleanup []func()
+
+func (c *cleanup) add(f func()) { *c = append(*c, f) }
+
+func (c *cleanup) run() {
+	for _, f := range slices.Backward(*c) {
+		f()
 	}
 }

@@ -192,25 +192,34 @@ func (c comparison) route(x *change, was, is *config.Route) {
 
 // tunnels says that what is open on routes ends.
 func (c comparison) tunnels(x *change, routes []*config.Route) {
-	var names []string
+	var tunnels, connections []string
 	for _, r := range routes {
-		if len(r.Upstream) > 0 {
-			names = append(names, fmt.Sprintf("%q", r.Name))
+		switch name := fmt.Sprintf("%q", r.Name); {
+		case c.old.file.TCP(r):
+			connections = append(connections, name)
+		case len(r.Upstream) > 0:
+			tunnels = append(tunnels, name)
 		}
 	}
+	c.ending(x, "WebSockets", tunnels)
+	c.ending(x, "connections", connections)
+}
+
+// ending says that what is open on the routes with these names ends.
+func (c comparison) ending(x *change, what string, names []string) {
 	if len(names) == 0 {
 		return
 	}
 	slices.Sort(names)
 	grace := config.FormatDuration(c.next.file.Server.Drain)
 	if x.Noun == "route" {
-		x.effect("WebSockets that are open on it end after %s (server.drain)", grace)
+		x.effect("%s that are open on it end after %s (server.drain)", what, grace)
 		return
 	}
 	if n := len(names) - maxNamed; n > 0 {
 		names = append(names[:maxNamed], fmt.Sprintf("%d more", n))
 	}
-	x.effect("WebSockets that are open on its routes end after %s (server.drain): %s", grace, strings.Join(names, ", "))
+	x.effect("%s that are open on its routes end after %s (server.drain): %s", what, grace, strings.Join(names, ", "))
 }
 
 // maxNamed is how many routes one effect names.

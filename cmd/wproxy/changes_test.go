@@ -1,6 +1,7 @@
 package main
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,13 @@ func TestChanges(t *testing.T) {
 address = "127.0.0.1:81"
 [routes.r]
 upstream = "u"
+[listeners.raw]
+address = "127.0.0.1:91"
+protocols = ["tcp"]
+[routes.raw]
+listener = "raw"
+upstream = "u"
+tcp.connections = 7
 [routes.answer]
 path = "/answer"
 respond.body = "x"
@@ -54,6 +62,9 @@ pool.idle: 256 -> 5
 servers: 10.0.0.1:80, 10.0.0.2:80 -> 10.0.0.1:80, 10.0.0.3:80
 (its connections are kept)
 (1 of its 2 servers: health and counts are kept)`},
+		{"connections", `connections = 7`, `connections = 8`, `route "raw": changed
+tcp.connections: 7 -> 8
+(connections that are open on it end after 30s (server.drain))`},
 		{"answer", `body = "x"`, `body = "y"`, `route "answer": changed
 respond.body`},
 		{"drain", "[routes.r]", "[server]\ndrain = \"5s\"\nuser = \"nobody\"\n[routes.r]", `[server]: changed
@@ -134,5 +145,45 @@ sandbox = { body_buffer = "8KiB", memory = "1MiB", instances = 2 }
 	f.Listeners["h2"].Limits.Connections, f.Listeners["h2"].Limits.Streams = 1<<62, 1<<62
 	if m := mostMemory(f, nil); m.Requests != 1<<63-1 || humanSize(m.Requests) != "8EiB" {
 		t.Errorf("an overflow: %d, %s", m.Requests, humanSize(m.Requests))
+	}
+}
+
+// TestEveryTableIsCompared: what a reload prints, and `wproxy diff`, is of all tables that the
+// file has, whatever tables come.
+func TestEveryTableIsCompared(t *testing.T) {
+	t.Parallel()
+	elsewhere := map[string]string{
+		"version": "there is one",
+		"include": "what is included is compared",
+		"sandbox": "is in every plugin's own",
+		"tests":   "are run by a reload, and nothing else comes of them",
+	}
+	typ := reflect.TypeFor[config.File]()
+	for i := range typ.NumField() {
+		key := typ.Field(i).Tag.Get("toml")
+		if key == "" || key == "-" || elsewhere[key] != "" {
+			continue
+		}
+		old, next := &config.File{}, &config.File{}
+		v := reflect.ValueOf(next).Elem().Field(i)
+		switch v.Kind() {
+		case reflect.Map:
+			v.Set(reflect.MakeMap(v.Type()))
+			v.SetMapIndex(reflect.ValueOf("new"), reflect.New(v.Type().Elem().Elem()))
+		case reflect.Struct:
+			next.Server.Threads, next.Admin.Write, next.Log.To, next.Metrics.Limit, next.Tracing.OTLP = 1, true, "x", 1, "x"
+			now := reflect.ValueOf(*next).Field(i)
+			if now.IsZero() {
+				t.Fatalf("%s: no key of it is known here", key)
+			}
+			next = &config.File{}
+			reflect.ValueOf(next).Elem().Field(i).Set(now)
+		default:
+			t.Fatalf("%s: how is a %s changed?", key, v.Type())
+		}
+		all := changes(side{old, nil}, side{next, nil})
+		if len(all) != 1 || all[0].Noun != key && all[0].Noun+"s" != key {
+			t.Errorf("%s: told are %+v", key, all)
+		}
 	}
 }

@@ -356,6 +356,15 @@ func TestPage(t *testing.T) {
 		b.until("it says why", `document.getElementById("problems").innerText.includes("upstreem")`, 3*time.Second)
 	})
 
+	t.Run("failed upgrade", func(t *testing.T) {
+		var out strings.Builder
+		if code := run(t.Context(), []string{"upgrade", "-c", p.file, "--binary", "/no/such/binary"}, &out, &out); code != exitRefused {
+			t.Fatalf("upgrade: got %d: %s", code, out.String())
+		}
+		b.until("it says why", `document.getElementById("facts").innerText.includes("/no/such/binary")`, 3*time.Second)
+		b.until("it is on the time line", `document.getElementById("marks").innerText.includes("upgrade failed")`, 3*time.Second)
+	})
+
 	t.Run("lost", func(t *testing.T) {
 		p.stop(t)
 		b.until("the connection is lost", `document.body.className === "stale" && document.getElementById("state").innerText.includes("no connection")`, 8*time.Second)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -90,6 +91,13 @@ func (a *app) warnOpenFiles(f *config.File) {
 	if l.Cur < need {
 		a.log.Warn("the limit of open files is below what limits.connections may need: connections can fail before they reach it",
 			zap.Uint64("limit", l.Cur), zap.Uint64("needed", need))
+	}
+}
+
+// setThreads applies server.threads; 0 leaves what the runtime found.
+func setThreads(f *config.File) {
+	if n := f.Server.Threads; n > 0 && n != runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(n)
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +18,6 @@ import (
 
 	"wproxy/core/access"
 	"wproxy/core/admin"
-	"wproxy/core/config"
 	"wproxy/core/h1"
 	"wproxy/core/handover"
 	"wproxy/core/metrics"
@@ -75,6 +72,8 @@ type app struct {
 
 	lastUpgrade *upgradeStatus          // nil: none was tried
 	giveUpgrade context.CancelCauseFunc // gives up the one that is under way; nil: none is
+	told        bool                    // to stop: there is no other process any more
+	gone        bool                    // there is, and it serves
 }
 
 // runServe is `wproxy run`.
@@ -276,13 +275,6 @@ func compileCache() string {
 	return filepath.Join(dir, "wproxy", "wasm")
 }
 
-// setThreads applies server.threads; 0 leaves what the runtime found.
-func setThreads(f *config.File) {
-	if n := f.Server.Threads; n > 0 && n != runtime.GOMAXPROCS(0) {
-		runtime.GOMAXPROCS(n)
-	}
-}
-
 // serverOptions connects the server to logs and metrics.
 func (a *app) serverOptions() server.Options {
 	m := a.parts.metrics
@@ -362,8 +354,11 @@ func (a *app) loop(ctx context.Context, signals <-chan os.Signal) int {
 	cut := false
 	stop := func(at bool) {
 		if now == nil {
-			a.abortUpgrade()
-			now = a.beginStop(drained, false)
+			if a.abortUpgrade() {
+				now = a.beginLeave(drained)
+			} else {
+				now = a.beginStop(drained, false)
+			}
 			if !at {
 				return
 			}
@@ -495,15 +490,4 @@ func (a *app) close(idle bool) {
 	a.removePid()
 	a.log.Info("stopped")
 	a.logFile.close()
-}
-
-// A cleanup undoes, last first, what was done before something failed.
-type cleanup []func()
-
-func (c *cleanup) add(f func()) { *c = append(*c, f) }
-
-func (c *cleanup) run() {
-	for _, f := range slices.Backward(*c) {
-		f()
-	}
 }

@@ -93,6 +93,7 @@ func (t *takeover) done(a *app) error {
 		a.log.Info("upgrade: sockets that this configuration has no listener for are closed", zap.Strings("sockets", closed))
 	}
 	a.parts.metrics.Upgrade(true)
+	a.parts.view.mark("reload", fmt.Sprintf("upgrade: took over from process %d (%s)", t.parent.PID, t.parent.Version))
 	a.log.Info("upgrade: took over", zap.Int("from", t.parent.PID), zap.String("from_version", t.parent.Version), zap.Strings("left_behind", t.notes))
 	return t.parent.Serve(handover.Serving{PID: os.Getpid(), Version: versionString(), Notes: t.notes})
 }

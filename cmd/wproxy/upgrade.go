@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -129,25 +130,42 @@ func mayUpgrade(pid int) error {
 func (a *app) refuseUpgrade(err error) error {
 	a.log.Error("upgrade failed, nothing has changed", zap.Error(err))
 	a.parts.metrics.Upgrade(false)
-	a.parts.view.timeline.Mark("refused", "upgrade failed: "+firstLine(err.Error()))
+	a.parts.view.mark("refused", "upgrade failed: "+firstLine(err.Error()))
 	return err
 }
 
-// setUpgrade notes how an upgrade does. give, if set, gives it up.
+// setUpgrade notes how an upgrade does. give, if set, gives it up, which is done at once if the
+// process was told to stop meanwhile.
 func (a *app) setUpgrade(st *upgradeStatus, give context.CancelCauseFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lastUpgrade, a.giveUpgrade = st, give
-}
-
-// abortUpgrade gives up an upgrade that is under way.
-func (a *app) abortUpgrade() {
-	a.mu.Lock()
-	give := a.giveUpgrade
-	a.mu.Unlock()
-	if give != nil {
+	if give != nil && a.told {
 		give(errUpgradeStop)
 	}
+}
+
+// abortUpgrade gives up an upgrade that is under way, and every later one: the process was told
+// to stop. It reports that it is too late for that, since another process serves.
+func (a *app) abortUpgrade() (gone bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone {
+		return true
+	}
+	a.told = true
+	if a.giveUpgrade != nil {
+		a.giveUpgrade(errUpgradeStop)
+	}
+	return false
+}
+
+// goneTo notes that another process serves; false: this one was told to stop, and so is that.
+func (a *app) goneTo() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gone = !a.told
+	return a.gone
 }
 
 // handOver does the work of upgrade. reloading is held.
@@ -156,7 +174,7 @@ func (a *app) handOver(ctx context.Context, binary string) (s *handover.Serving,
 	if err != nil {
 		return nil, 0, err
 	}
-	spare := a.inherited.Spare() // whose files are not ours to close
+	spare := a.inherited.Spare(sockets) // whose files are not ours to close
 	defer func() {
 		for _, g := range sockets {
 			_ = g.File.Close() // a copy
@@ -170,7 +188,7 @@ func (a *app) handOver(ctx context.Context, binary string) (s *handover.Serving,
 	var second *host.State
 	frozen := false
 	c, err := handover.Start(handover.Options{
-		Binary: binary, Args: os.Args[1:], Sockets: append(sockets[:len(sockets):len(sockets)], spare...),
+		Binary: binary, Args: os.Args[1:], Sockets: append(slices.Clip(sockets), spare...),
 		Version: versionString(), State: state,
 		Rest: func() ([]byte, error) {
 			frozen = true
@@ -186,7 +204,11 @@ func (a *app) handOver(ctx context.Context, binary string) (s *handover.Serving,
 	a.lastUpgrade.PID = c.PID
 	a.mu.Unlock()
 	if s, err = c.Serving(ctx); err == nil {
-		return s, c.PID, nil
+		if a.goneTo() {
+			go a.watchSuccessor(c)
+			return s, c.PID, nil
+		}
+		err = errUpgradeStop
 	}
 	c.Stop()
 	if frozen {
@@ -194,6 +216,13 @@ func (a *app) handOver(ctx context.Context, binary string) (s *handover.Serving,
 	}
 	a.restorePidFile()
 	return nil, c.PID, err
+}
+
+// watchSuccessor tells of the end of the new process. It ends with that, or with this process,
+// which has given all away and only drains.
+func (a *app) watchSuccessor(c *handover.Child) {
+	state := c.Wait()
+	a.log.Warn("the new process has ended; this one has no sockets any more, and goes on draining", zap.Int("pid", c.PID), zap.String("how", state))
 }
 
 // stateBytes bounds each part of the host's state: what it is encoded as, with all else, fits

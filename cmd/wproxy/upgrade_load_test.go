@@ -68,7 +68,6 @@ type fleet struct {
 	t        *testing.T
 	dir      string
 	binaries []string // of the same program, under two names
-	socket   string
 	addr     string
 	pids     []int // of all that have served
 	stderr   string
@@ -287,7 +286,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer chat.CloseNow() //nolint:errcheck // the end of the test
+	defer chat.CloseNow()
 	rests := &strictClient{addr: f.addr}
 	defer rests.close()
 	if _, more, err := rests.do("GET", "/ok", ""); err != nil || !more {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"maps"
 	"os"
@@ -79,9 +80,14 @@ func (a *app) watch(ctx context.Context) {
 			w.of = nil
 			continue
 		}
+		if a.upgrading.Load() {
+			continue // a reload would be refused: what has changed is seen when it is over, by who serves then
+		}
 		if changed := w.look(g, lookAt(g.file)); changed != nil {
 			a.log.Info("files of the configuration have changed", zap.Strings("files", changed))
-			_, _ = a.reload(ctx) // has logged both
+			if _, err := a.reload(ctx); errors.Is(err, errUpgrading) { // one has just begun. All else is logged
+				w.again()
+			}
 		}
 	}
 }
@@ -117,6 +123,9 @@ func (w *watched) look(g *generation, now map[string]fileState) (changed []strin
 	}
 	return changed
 }
+
+// again has the load that look has taken for begun be begun once more.
+func (w *watched) again() { w.seen, w.pending = nil, nil }
 
 func (s fileState) same(t fileState) bool {
 	return s.mod.Equal(t.mod) && s.size == t.size && s.inode == t.inode

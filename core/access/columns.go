@@ -166,7 +166,7 @@ func (e *encoder) appendColumn(b []byte, r *Record, c *column) []byte {
 	case colMethod:
 		return appendString(b, c.key, cut(r.Method))
 	case colHost:
-		return appendString(b, c.key, cut(r.Host))
+		return appendString(b, c.key, cut(e.hide.Text("host", r.Host)))
 	case colPath:
 		return appendString(b, c.key, cut(e.hide.Target(r.Path)))
 	case colStatus:
@@ -225,9 +225,9 @@ func (e *encoder) appendOptional(b []byte, r *Record, c *column) []byte {
 	case colProtocol:
 		s = r.Protocol
 	case colReferer:
-		s = e.hide.Target(r.Referer)
+		s = e.hide.Text("referer", r.Referer)
 	case colUserAgent:
-		s = r.UserAgent
+		s = e.hide.Text("user-agent", r.UserAgent)
 	case colHeader:
 		s = e.hide.field(r.Request, c.name)
 	case colResponse:

@@ -59,8 +59,9 @@ func TestFields(t *testing.T) {
 		{"all added", []string{"added"}, access.Hide{}, `{"cache":"hit","limit":"1"}`},
 		{"cookies", []string{"cookie:s", "cookie:t", "cookie:u", "header:cookie"}, hide, `{"cookie:s":"1","cookie:t":"***","cookie:u":"3","header:cookie":"s=1; t=***; u=3"}`},
 		{"hidden field", []string{"header:authorization", "header:cookie"}, access.Hide{Fields: []string{"authorization", "cookie"}}, `{"header:authorization":"***","header:cookie":"***"}`},
-		{"hidden parameters", []string{"path"}, hide, `{"path":"/x?a=1&token=***&TOKEN=***&%74oken=***;token=***"}`},
-		{"all parameters", []string{"path"}, all, `{"path":"/x?a=***&token=***&TOKEN=***&%74oken=***;token=***"}`},
+		{"hidden parameters", []string{"path"}, hide, `{"path":"/x?a=1&token=***&TOKEN=***&%74oken=***"}`},
+		{"all parameters", []string{"path"}, all, `{"path":"/x?a=***&token=***&TOKEN=***&%74oken=***"}`},
+		{"hidden columns", []string{"host", "referer", "user_agent"}, access.Hide{Fields: []string{"host", "referer", "user-agent"}}, `{"host":"***","referer":"***","user_agent":"***"}`},
 		{"referer", []string{"referer", "header:referer"}, hide, `{"referer":"http://r.test/?token=***&a=2","header:referer":"http://r.test/?token=***&a=2"}`},
 		{"trace", []string{"span_id", "trace_id"}, access.Hide{}, `{"span_id":"0000000000000002","trace_id":"ab000000000000000000000000000001"}`},
 	} {
@@ -76,6 +77,41 @@ func TestFields(t *testing.T) {
 	combined := logged(t, access.Options{Format: access.Combined, Hide: hide}, r)
 	if strings.Contains(combined, "token=2") || strings.Contains(combined, "token=1") || !strings.Contains(combined, "GET /x?a=1&token=***") {
 		t.Errorf("combined: %s", combined)
+	}
+}
+
+// TestHiddenNames: a name is hidden in every way in which a server reads it, and its whole value.
+func TestHiddenNames(t *testing.T) {
+	t.Parallel()
+	hide := access.Hide{Query: []string{"token", "my name"}, Cookies: []string{"sid"}}
+	for in, want := range map[string]string{
+		"/?token=a;b&c=1":                  "/?token=***&c=1", // a;b is the value where only & separates
+		"/?c=1;token=a;d=2&e=3":            "/?c=1;token=***&e=3",
+		"/?+token=a&token+=b&x+token=c":    "/?+token=***&token+=***&x+token=c",
+		"/?my+name=a&MY+Name=b&my%20name=": "/?my+name=***&MY+Name=***&my%20name=***",
+		"/?token[]=a&token[x][y]=b&tok=1":  "/?token[]=***&token[x][y]=***&tok=1",
+		"/?token=a=b&token=?token=c":       "/?token=***&token=***",
+		"/?token&tokens=1&=token":          "/?token&tokens=1&=token",
+	} {
+		if got := hide.Target(in); got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+	if got, want := access.RedactQuery("/?session=a;b&c=1"), "/?session=***&c=1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	r := record()
+	var head exchange.Fields
+	head.Add("cookie", "sid =1; a=2;\tsid=3; Sid=4")
+	r.Request = &head
+	want := `{"header:cookie":"sid =***; a=2; sid=***; Sid=4","cookie:sid":"***"}` + "\n"
+	if got := logged(t, access.Options{Fields: []string{"header:cookie", "cookie:sid"}, Hide: hide}, r); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	r.Referer, r.UserAgent = "http://r.test/", "curl/8"
+	got := logged(t, access.Options{Format: access.Combined, Hide: access.Hide{Fields: []string{"referer", "user-agent"}}}, r)
+	if !strings.HasSuffix(got, ` "***" "***"`+"\n") {
+		t.Errorf("combined: %s", got)
 	}
 }
 
@@ -151,6 +187,10 @@ func TestLeave(t *testing.T) {
 		"broke off":          func(r *access.Record) { r.Reason = "upstream_truncated" },
 		"trapped":            func(r *access.Record) { r.Status, r.Reason = 503, "plugin_failed:p" },
 		"trapped, unseen":    func(r *access.Record) { r.Trapped = true },
+		"ended by reloads":   func(r *access.Record) { r.Reason = "too_many_reloads" },
+		"TCP, turned away":   func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "denied" },
+		"TCP, no route":      func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "no_route" },
+		"TCP, reset":         func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "upstream_reset" },
 	} {
 		if n := count(1, edit); n != 2000 {
 			t.Errorf("%s: %d of 2000 lines", name, n)
@@ -160,6 +200,8 @@ func TestLeave(t *testing.T) {
 		"404 of the upstream": func(r *access.Record) { r.Status = 404 },
 		"gone":                func(r *access.Record) { r.Status, r.Reason = 499, "client_gone" },
 		"retried":             func(r *access.Record) { r.Retried = []string{"connect"} },
+		"TCP":                 func(r *access.Record) { r.TCP, r.Status = true, 0 },
+		"TCP, its time over":  func(r *access.Record) { r.TCP, r.Status, r.Reason = true, 0, "idle_timeout" },
 	} {
 		if n := count(1, edit); n != 0 {
 			t.Errorf("%s: %d of 2000 lines", name, n)

@@ -22,9 +22,9 @@ func appendCombined(b []byte, r *Record, hide *Hide) []byte {
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, r.BytesOut, 10)
 	b = append(b, ` "`...)
-	b = appendQuoted(b, orDash(hide.Target(r.Referer)))
+	b = appendQuoted(b, orDash(hide.Text("referer", r.Referer)))
 	b = append(b, `" "`...)
-	b = appendQuoted(b, orDash(r.UserAgent))
+	b = appendQuoted(b, orDash(hide.Text("user-agent", r.UserAgent)))
 	return append(b, "\"\n"...)
 }
 

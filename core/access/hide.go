@@ -29,9 +29,29 @@ func (h *Hide) Target(target string) string {
 }
 
 // hidesQuery also takes names for hidden that are written with escapes: nobody who has
-// nothing to hide writes them so.
+// nothing to hide writes them so. A plus is a space, of which some servers take no notice
+// around a name, and name[] and name[x] are elements of name to many.
 func (h *Hide) hidesQuery(name string) bool {
-	return strings.Contains(name, "%") || slices.ContainsFunc(h.Query, func(s string) bool { return s == "*" || strings.EqualFold(s, name) })
+	if strings.Contains(name, "%") {
+		return true
+	}
+	name = strings.TrimSpace(strings.ReplaceAll(name, "+", " "))
+	list, _, _ := strings.Cut(name, "[")
+	return slices.ContainsFunc(h.Query, func(s string) bool { return s == "*" || strings.EqualFold(s, name) || strings.EqualFold(s, list) })
+}
+
+// Text returns what may be written of value, which is that of the field name.
+func (h *Hide) Text(name, value string) string {
+	switch {
+	case value == "":
+		return ""
+	case slices.Contains(h.Fields, name):
+		return hidden
+	case name == "referer":
+		return h.Target(value)
+	default:
+		return value
+	}
 }
 
 // field returns what may be written of the field name.
@@ -39,18 +59,11 @@ func (h *Hide) field(f *exchange.Fields, name string) string {
 	if f == nil {
 		return ""
 	}
-	switch value := f.Joined(name); {
-	case value == "":
-		return ""
-	case slices.Contains(h.Fields, name):
-		return hidden
-	case name == "cookie" && len(h.Cookies) > 0:
+	value := h.Text(name, f.Joined(name))
+	if name == "cookie" && value != hidden && len(h.Cookies) > 0 {
 		return h.cookies(f)
-	case name == "referer":
-		return h.Target(value)
-	default:
-		return value
 	}
+	return value
 }
 
 // cookie returns what may be written of a cookie.
@@ -65,7 +78,7 @@ func (h *Hide) cookie(f *exchange.Fields, name string) string {
 		for pair := range strings.SplitSeq(line.Value, ";") {
 			k, v, ok := strings.Cut(strings.TrimSpace(pair), "=")
 			switch {
-			case !ok || k != name:
+			case !ok || strings.TrimSpace(k) != name: // servers take no notice of the space
 			case slices.Contains(h.Cookies, name):
 				return hidden
 			default:
@@ -85,7 +98,7 @@ func (h *Hide) cookies(f *exchange.Fields) string {
 		}
 		for pair := range strings.SplitSeq(line.Value, ";") {
 			pair = strings.TrimSpace(pair)
-			if k, _, ok := strings.Cut(pair, "="); ok && slices.Contains(h.Cookies, k) {
+			if k, _, ok := strings.Cut(pair, "="); ok && slices.Contains(h.Cookies, strings.TrimSpace(k)) {
 				pair = k + "=" + hidden
 			}
 			pairs = append(pairs, pair)
@@ -122,6 +135,11 @@ func redactQuery(target string, secret func(name string) bool) string {
 			end = at + n
 		}
 		if name, _, ok := strings.Cut(target[at:end], "="); ok && secret(name) {
+			// Whether a semicolon ends the value or belongs to it is the server's business.
+			end = len(target)
+			if n := strings.IndexByte(target[at:], '&'); n >= 0 {
+				end = at + n
+			}
 			b = append(append(b, target[taken:at+len(name)]...), "="+hidden...)
 			taken = end
 		}

@@ -115,6 +115,8 @@ func kindOf(rec *Record) Kind {
 		return Refused
 	case brokeOff(rec.Reason):
 		return Failed
+	case rec.TCP && !slices.Contains(ends[:], rec.Reason): // there is no status that would say so
+		return Refused
 	}
 	switch {
 	case len(rec.Retried) > 0:
@@ -126,10 +128,13 @@ func kindOf(rec *Record) Kind {
 	return Ordinary
 }
 
+// ends are the reasons of TCP connections that were served for as long as they may be.
+var ends = [...]string{"idle_timeout", "drain", "route_gone"}
+
 // brokeOff tells the reasons why an answer that had begun did not end well.
 func brokeOff(reason string) bool {
 	return strings.HasPrefix(reason, "upstream_") || strings.HasPrefix(reason, "plugin_") && !strings.HasPrefix(reason, "plugin_reply") ||
-		slices.Contains([]string{"truncated", "reset", "read_timeout", "timeout", "internal"}, reason)
+		slices.Contains([]string{"truncated", "reset", "read_timeout", "timeout", "internal", "too_many_reloads"}, reason)
 }
 
 // Keep keeps rec, which is borrowed, as k. It does not wait: if another exchange is being

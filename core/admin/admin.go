@@ -197,7 +197,7 @@ func (s *Server) routes(o *door) http.Handler {
 	m.HandleFunc("GET /readyz", s.readyz)
 	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.o.Status()) })
 	m.HandleFunc("POST /reload", s.reload)
-	m.HandleFunc("POST /diff", s.diff)
+	m.HandleFunc("POST /diff", func(w http.ResponseWriter, r *http.Request) { s.diff(w, r, o.settings.Load().Private) })
 	m.HandleFunc("POST /stop", s.stop)
 	m.HandleFunc("POST /upgrade", o.private(s.upgrade))
 	m.HandleFunc("POST /upstreams/{upstream}/servers/{server}/drain", s.drain(true))
@@ -225,7 +225,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 /live, /events what the page shows, as JSON, once or each second
 /debug/pprof/  profiles (as POST: on the unix socket, or with a token)
 POST /reload   read the configuration again
-POST /diff     what that would change; with a body: if this were the file
+POST /diff     what that would change; with a body (on the unix socket): if this were the file
 POST /stop     drain and end; ?now=1: end
 POST /upgrade  hand over to a new process (on the unix socket)
 POST /upstreams/NAME/servers/ADDRESS/drain  (or ready) keep requests from a server
@@ -286,9 +286,14 @@ func (o *door) private(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// diff takes the content of a file, or nothing.
-func (s *Server) diff(w http.ResponseWriter, r *http.Request) {
+// diff takes nothing or, on private doors, the content of a file: what that refers to, the
+// environment and files of this process, is in names and messages of the answer.
+func (s *Server) diff(w http.ResponseWriter, r *http.Request, private bool) {
 	content, err := io.ReadAll(r.Body)
+	if len(content) > 0 && !private {
+		text(w, http.StatusForbidden, "a configuration of your own: only on the unix socket\n")
+		return
+	}
 	switch {
 	case s.o.Diff == nil:
 		err = errors.New("nobody can say what a reload would change")

@@ -30,10 +30,12 @@ func TestDiff(t *testing.T) {
 	r := &rig{Server: s}
 	private := r.open(t, admin.Door{Private: true})
 	public := r.open(t, admin.Door{})
+	tokened := r.open(t, admin.Door{Write: true, Token: "t"})
 	post := func(addr, target string, body io.Reader) (int, string) {
 		t.Helper()
 		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+target, body)
 		req.RequestURI = ""
+		req.Header.Set("Authorization", "Bearer t")
 		resp, err := client(t).Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -63,5 +65,14 @@ func TestDiff(t *testing.T) {
 	}
 	if code, _ := post(public, "/diff", strings.NewReader("x")); code != 403 {
 		t.Errorf("over TCP without a token: %d", code)
+	}
+	// What somebody else's configuration refers to, files and the environment of this process,
+	// is told in what is wrong with it. Who has the token may ask what the file would change.
+	content = nil
+	if code, body := post(tokened, "/diff", strings.NewReader("include = ['/etc/shadow']")); code != 403 || !strings.Contains(body, "unix socket") || content != nil {
+		t.Errorf("over TCP with a token: %d %s, content %q", code, body, content)
+	}
+	if code, body := post(tokened, "/diff", http.NoBody); code != 200 {
+		t.Errorf("over TCP with a token, without a body: %d %s", code, body)
 	}
 }

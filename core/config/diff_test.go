@@ -1,6 +1,9 @@
 package config_test
 
 import (
+	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,5 +76,120 @@ func TestDifferences(t *testing.T) {
 	}
 	if got := config.Differences(base.Log, config.Log{Level: "info"}); len(got) == 0 || got[0].String() != "level: debug -> info" {
 		t.Errorf("[log]: %v", got)
+	}
+}
+
+// TestEveryKeyDiffers: whichever key of the file format changes, the object that it is in has
+// another hash, and the change is told under its name: what a reload says and keeps is decided
+// by these two.
+func TestEveryKeyDiffers(t *testing.T) {
+	n := everyKey(t, config.Listener{}) + everyKey(t, config.Route{}) + everyKey(t, config.Upstream{}) + everyKey(t, config.Plugin{}) +
+		everyKey(t, config.Server{}) + everyKey(t, config.Admin{}) + everyKey(t, config.Log{}) + everyKey(t, config.Metrics{}) + everyKey(t, config.Tracing{})
+	if n < 150 {
+		t.Errorf("only %d keys are reached", n)
+	}
+}
+
+// everyKey changes each key of zero, by itself, and returns how many there are.
+func everyKey[T any](t *testing.T, zero T) (n int) {
+	t.Helper()
+	name := reflect.TypeFor[T]().Name()
+	for _, path := range keysOf(reflect.TypeFor[T](), nil) {
+		n++
+		var old, next T
+		var keys []string
+		a, b := reflect.ValueOf(&old).Elem(), reflect.ValueOf(&next).Elem()
+		for i, at := range path {
+			keys = append(keys, a.Type().Field(at).Tag.Get("toml"))
+			a, b = a.Field(at), b.Field(at)
+			if i < len(path)-1 && a.Kind() == reflect.Pointer { // the table is there in both
+				a.Set(reflect.New(a.Type().Elem()))
+				b.Set(reflect.New(b.Type().Elem()))
+				a, b = a.Elem(), b.Elem()
+			}
+		}
+		other(t, b)
+		key := strings.Join(keys, ".")
+		if config.HashOf(old) == config.HashOf(next) {
+			t.Errorf("%s: %s: the hash is the same", name, key)
+		}
+		if got := config.Differences(old, next); len(got) == 0 || !strings.HasPrefix(got[0].Key, key) {
+			t.Errorf("%s: %s: told are %v", name, key, got)
+		}
+	}
+	return n
+}
+
+// keysOf returns the indexes that lead to each key of a table, and to those of tables in it.
+func keysOf(typ reflect.Type, path []int) (all [][]int) {
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		if k := f.Tag.Get("toml"); k == "" || k == "-" {
+			continue
+		}
+		at := append(slices.Clone(path), i)
+		all = append(all, at)
+		in := f.Type
+		if in.Kind() == reflect.Pointer {
+			in = in.Elem()
+		}
+		if in.Kind() == reflect.Struct && in != reflect.TypeFor[config.Value]() {
+			inner := keysOf(in, at)
+			if in == f.Type && len(inner) > 0 {
+				all = all[:len(all)-1] // a table is changed by its keys
+			}
+			all = append(all, inner...)
+		}
+	}
+	return all
+}
+
+// other makes v another value of its type than zero.
+func other(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch x := v.Addr().Interface().(type) {
+	case *config.Value:
+		*x = config.Plain("other")
+		return
+	case *netip.Prefix:
+		*x = netip.MustParsePrefix("10.0.0.0/8")
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("other")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(0.5)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		other(t, v.Index(0))
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		e := reflect.New(v.Type().Elem()).Elem()
+		other(t, e)
+		v.SetMapIndex(reflect.ValueOf("other").Convert(v.Type().Key()), e)
+	case reflect.Interface:
+		v.Set(reflect.ValueOf("other"))
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() && f.Tag.Get("hash") != "-" {
+				other(t, v.Field(i))
+				return
+			}
+		}
+		t.Fatalf("how is a %s changed?", v.Type())
+	default:
+		switch {
+		case v.CanInt():
+			v.SetInt(1)
+		case v.CanUint():
+			v.SetUint(1)
+		default:
+			t.Fatalf("how is a %s changed?", v.Type())
+		}
 	}
 }

@@ -218,6 +218,12 @@ func (c *Child) why(ctx context.Context) error {
 	}
 }
 
+// Wait returns when the process has ended, and how.
+func (c *Child) Wait() (state string) {
+	<-c.ended
+	return c.cmd.ProcessState.String()
+}
+
 // Stop kills the process, and returns when it has ended.
 func (c *Child) Stop() {
 	_ = c.cmd.Process.Kill() // it may have ended

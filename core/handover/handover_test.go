@@ -37,7 +37,7 @@ func help(how string) int {
 		return 7
 	case "hang":
 		time.Sleep(time.Hour)
-	case "activated": // who makes the environment of a process does not know its number
+	case "activated", "lent": // who makes the environment of a process does not know its number
 		_ = os.Setenv("LISTEN_PID", fmt.Sprint(os.Getpid()))
 	}
 	in, parent, err := handover.Receive()
@@ -50,6 +50,9 @@ func help(how string) int {
 			fmt.Println("left in the environment:", v)
 			return 1
 		}
+	}
+	if how == "lent" {
+		return lent(in)
 	}
 	if how == "activated" {
 		for _, want := range [][2]string{{"named", "127.0.0.1:1"}, {"by-address", os.Getenv("ADDRESS")}, {"other", "127.0.0.1:0"}} {
@@ -84,6 +87,27 @@ func help(how string) int {
 	return 0
 }
 
+// lent uses one of two sockets of a service manager, gives up its listener, and says what there
+// is to hand over before, meanwhile and after.
+func lent(in *handover.Inherited) int {
+	names := func(given []handover.Given) (all []string) {
+		for _, g := range in.Spare(given) {
+			all = append(all, g.Name)
+		}
+		return all
+	}
+	fmt.Println(names(nil))
+	l, _, _ := in.Take(context.Background(), listen.Same, "one", "127.0.0.1:1")
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return 2
+	}
+	fmt.Println(names([]handover.Given{{File: f}}))
+	_, _ = f.Close(), l.Close()
+	fmt.Println(names(nil))
+	return 0
+}
+
 type wrap struct{ Text *string }
 
 // serveOne answers one connection with this process's number.
@@ -103,12 +127,12 @@ func listener(t *testing.T) (*net.TCPListener, *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	f, err := l.(*net.TCPListener).File() //nolint:errcheck // it is one
+	f, err := l.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	return l.(*net.TCPListener), f //nolint:errcheck // as above
+	return l.(*net.TCPListener), f
 }
 
 func ask(t *testing.T, addr net.Addr) string {
@@ -220,7 +244,7 @@ func TestActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer datagrams.Close()
-	f4, err := datagrams.(*net.UDPConn).File() //nolint:errcheck // it is one
+	f4, err := datagrams.(*net.UDPConn).File()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +277,24 @@ func TestActivation(t *testing.T) {
 	}
 }
 
+// TestLent: a service manager's socket goes to the next process whether its listener is still
+// there or a reload has taken it away: nobody else could bind it.
+func TestLent(t *testing.T) {
+	_, f1 := listener(t)
+	_, f2 := listener(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.ExtraFiles = []*os.File{f1, f2}
+	cmd.Env = append(os.Environ(), helper+"=lent", "LISTEN_FDS=2", "LISTEN_FDNAMES=one:two")
+	out, err := cmd.Output()
+	if got, want := string(out), "[one two]\n[two]\n[one two]\n"; err != nil || got != want {
+		t.Errorf("got %q (%v), want %q", got, err, want)
+	}
+}
+
 // TestReceiveNothing: an environment that is meant for another process is none.
 func TestReceiveNothing(t *testing.T) {
 	t.Setenv("WPROXY_UPGRADE", fmt.Sprint(os.Getpid())) // our parent has another number
@@ -266,7 +308,7 @@ func TestReceiveNothing(t *testing.T) {
 		t.Error("the environment is not cleared")
 	}
 	var none *handover.Inherited
-	if _, _, ok := none.Take(t.Context(), listen.Same, "a", ":80"); ok || none.Unused() != nil || none.Spare() != nil {
+	if _, _, ok := none.Take(t.Context(), listen.Same, "a", ":80"); ok || none.Unused() != nil || none.Spare(nil) != nil {
 		t.Error("nil has something")
 	}
 	t.Setenv("LISTEN_PID", fmt.Sprint(os.Getpid()))

@@ -198,20 +198,42 @@ func (in *Inherited) unused(which func(*inherited) bool) (all []string) {
 	return all
 }
 
-// Spare returns the service manager's sockets that nothing uses, for the next process. The
-// files stay the Inherited's.
-func (in *Inherited) Spare() (all []Given) {
+// Spare returns the service manager's sockets that are not among given, for the next process:
+// also those that something has used, and does not any more. The files stay the Inherited's.
+func (in *Inherited) Spare(given []Given) (all []Given) {
 	if in == nil {
 		return nil
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	goes := map[socketID]bool{}
+	for _, g := range given {
+		goes[idOf(g.File)] = true
+	}
 	for _, s := range in.sockets {
-		if s.Manager && !s.used {
+		if s.Manager && !goes[idOf(s.file)] {
 			all = append(all, Given{Socket: s.Socket, File: s.file})
 		}
 	}
 	return all
+}
+
+// A socketID tells whether two descriptors are of one socket.
+type socketID struct{ dev, ino uint64 }
+
+// idOf returns zero for what has none.
+func idOf(f *os.File) (id socketID) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return id
+	}
+	_ = raw.Control(func(fd uintptr) { // as above
+		var st unix.Stat_t
+		if unix.Fstat(int(fd), &st) == nil { //nolint:gosec // a descriptor is small
+			id = socketID{uint64(st.Dev), st.Ino} //nolint:unconvert // 32 bits elsewhere
+		}
+	})
+	return id
 }
 
 // Close closes what nobody has taken.

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"wproxy/core/exchange"
@@ -221,15 +222,37 @@ func (l *Listener) Start() {
 		return
 	}
 	l.started = true
-	if l.o.Socket != nil { // from now on; whoever gives up before leaves it to who was there
-		if !l.o.Foreign {
-			l.ownFile(true)
-		}
-		if s := &l.settings.Load().Socket; s.Backlog > 0 || !l.o.Foreign {
-			_ = s.listen(l.ln) // as in SetSettings
-		}
+	if l.o.Socket != nil {
+		l.adopt() // from now on; whoever gives up before leaves all as it was
 	}
 	l.loop.Go(l.accept) // ended by Close; Close waits
+}
+
+// adopt makes a socket that was inherited what the options say. What a service manager has
+// made of its own stays, but for what they ask for.
+func (l *Listener) adopt() {
+	if s := &l.settings.Load().Socket; s.Backlog > 0 || !l.o.Foreign {
+		_ = s.listen(l.ln) // as in SetSettings
+	}
+	if !l.o.Foreign {
+		l.ownFile(true)
+	}
+}
+
+// SharesPort reports whether other sockets can be bound to the address of l; see
+// Socket.ReusePort.
+func SharesPort(l net.Listener) bool {
+	sc, ok := l.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	c, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	shares := false
+	_ = c.Control(func(fd uintptr) { shares = reusesPort(fd) }) // it does not, if it is closed
+	return shares
 }
 
 // File returns a copy of the socket, for another process. Connections can be accepted by

@@ -170,3 +170,43 @@ func TestReusePort(t *testing.T) {
 	}
 	t.Error("all connections went to one of them")
 }
+
+// TestInherited: a socket of another process is made what the options say when it is used, and
+// not before: until then it is the other one's. A service manager's own length stays.
+func TestInherited(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		foreign        bool
+		backlog, queue int
+	}{
+		{"from another wproxy", false, 5, 5},
+		{"by default", false, 0, -1},
+		{"from a service manager", true, 5, 5},
+		{"as it has made it", true, 0, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bound, err := bind(t.Context(), "127.0.0.1:0", &Socket{Backlog: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := Listen(t.Context(), Options{Socket: bound, Foreign: tt.foreign, Serve: echo, Settings: Settings{Socket: Socket{Backlog: tt.backlog}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if n := queued(t, l.ln); n != 3 {
+				t.Errorf("before it is used the kernel queues %d, want 3 as ever", n)
+			}
+			l.Start()
+			if n := queued(t, l.ln); n != tt.queue && (tt.queue >= 0 || n <= 7) {
+				t.Errorf("the kernel queues %d, want %d", n, tt.queue)
+			}
+		})
+	}
+	for _, shares := range []bool{true, false} {
+		l := start(t, Options{Serve: echo, Settings: Settings{Socket: Socket{ReusePort: shares}}})
+		if got := SharesPort(l.ln); got != shares {
+			t.Errorf("shares its port: %v, want %v", got, shares)
+		}
+	}
+}

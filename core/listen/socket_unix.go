@@ -13,6 +13,12 @@ func reusePort(fd uintptr) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)) //nolint:gosec // a descriptor
 }
 
+// reusesPort tells whether that was done.
+func reusesPort(fd uintptr) bool {
+	n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT) //nolint:gosec // as above
+	return err == nil && n != 0
+}
+
 // backlog sets the length of fd's queue; 0: the kernel's most, to which it cuts off
 // what is more.
 func backlog(fd uintptr, n int) error {

@@ -206,7 +206,7 @@ func (x *state) serverSpan(b *trace.Batch, now time.Time) {
 	b.Text("url.scheme", x.req.Scheme)
 	b.Text("url.path", path)
 	b.Text("url.query", query)
-	addressOf(b, "server", r.Host)
+	addressOf(b, "server", x.snap.Hide.Text("host", r.Host))
 	b.Text("client.address", r.Client)
 	if c := x.req.Conn; c != nil {
 		b.Text("network.peer.address", c.RemoteIP)
@@ -214,7 +214,7 @@ func (x *state) serverSpan(b *trace.Batch, now time.Time) {
 	}
 	b.Text("network.protocol.name", "http")
 	b.Text("network.protocol.version", strings.TrimSuffix(strings.TrimPrefix(r.Protocol, "HTTP/"), ".0"))
-	b.Text("user_agent.original", r.UserAgent)
+	b.Text("user_agent.original", x.snap.Hide.Text("user-agent", r.UserAgent))
 	if r.Status >= 100 && r.Status != statusGone {
 		b.Int("http.response.status_code", int64(r.Status))
 	}

@@ -232,8 +232,7 @@ func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
 		}
 		if d := c.doors[i]; d != nil && d.reusePort != l.Settings.Socket.ReusePort {
 			c.giveUp()
-			return nil, fmt.Errorf("listener %q: reuse_port is decided when the socket is bound, and that on %s is bound: restart, or go by way of another port",
-				l.Name, l.Address)
+			return nil, errBound(&l)
 		}
 		if d := c.doors[i]; d != nil {
 			c.keep[d] = l
@@ -248,6 +247,12 @@ func (s *Server) prepare(ctx context.Context, ls []Listener) (*change, error) {
 		c.open[d] = l
 	}
 	return c, nil
+}
+
+// errBound is why reuse_port of a listener cannot change.
+func errBound(l *Listener) error {
+	return fmt.Errorf("listener %q: reuse_port is decided when the socket is bound, and that on %s is bound: restart, or go by way of another port",
+		l.Name, l.Address)
 }
 
 // giveUp closes what was bound.
@@ -283,6 +288,10 @@ func (s *Server) bind(ctx context.Context, l Listener) (*door, error) {
 	foreign := false
 	if s.o.Inherit != nil {
 		socket, foreign = s.o.Inherit(ctx, l.Name, l.Address)
+	}
+	if socket != nil && !foreign && listen.SharesPort(socket) != d.reusePort { // a service manager has its own way
+		_ = socket.Close() // a copy
+		return nil, errBound(&l)
 	}
 	d.listener, err = listen.Listen(ctx, listen.Options{
 		Socket: socket, Foreign: foreign,

@@ -584,6 +584,41 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestInheritedPort: whether a port is shared is decided when it is bound, by whoever that was.
+func TestInheritedPort(t *testing.T) {
+	for name, tt := range map[string]struct {
+		foreign, share bool
+		want           string
+	}{
+		"as it was":                    {},
+		"changed":                      {share: true, want: `listener "a": reuse_port is decided when the socket is bound`},
+		"changed, a service manager's": {foreign: true, share: true},
+	} {
+		m := newMaker()
+		g := m.generation(t, "one", nil, "a=127.0.0.1:0")
+		g.Listeners[0].Settings.Socket.ReusePort = tt.share
+		o := m.options()
+		var bound net.Listener
+		o.Inherit = func(context.Context, string, string) (net.Listener, bool) {
+			var err error
+			if bound, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+				t.Fatal(err)
+			}
+			return bound, tt.foreign
+		}
+		s, err := server.Start(t.Context(), o, g)
+		if err == nil {
+			err = s.Stop(t.Context())
+		}
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+		if _, err := bound.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: the socket is left open: %v", name, err)
+		}
+	}
+}
+
 // TestGenerationsAreBounded: exchanges that never end do not keep any number of old
 // generations; the oldest are ended, and nothing else is.
 func TestGenerationsAreBounded(t *testing.T) {

@@ -18,6 +18,9 @@ const (
 	// ReasonRouteGone is that of one whose route a reload has taken away or changed, and
 	// whose time was over.
 	ReasonRouteGone = "route_gone"
+	// ReasonReloads is that of one that was ended because too many old configurations had
+	// connections.
+	ReasonReloads = "too_many_reloads"
 
 	reasonNoRoute = "no_route"
 	reasonDenied  = "denied"
@@ -121,6 +124,12 @@ func (p *Proxy) EndAll() int {
 	p.ended = true
 	p.mu.Unlock()
 	return p.endSome(ReasonDrain, func(*conn) bool { return true })
+}
+
+// EndConnections ends what is left of s, which was swapped out. It returns how many there
+// were, and does not wait for their end.
+func (p *Proxy) EndConnections(s *Snapshot) int {
+	return p.endSome(ReasonReloads, func(c *conn) bool { return c.snap == s && !c.isOver() })
 }
 
 func (p *Proxy) endSome(reason string, which func(*conn) bool) int {

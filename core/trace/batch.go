@@ -151,8 +151,10 @@ func (b *Batch) Bool(key string, value bool) {
 // add adds the attribute whose value is in attr.
 func (b *Batch) add(key string) { b.span = appendAttribute(b.span, spanAttributes, key, b.attr) }
 
-// appendAttribute appends a KeyValue as the field n; value is an encoded AnyValue.
+// appendAttribute appends a KeyValue as the field n; value is an encoded AnyValue. The key may
+// be a plugin's: what holds for texts holds for it.
 func appendAttribute(p []byte, n protowire.Number, key string, value []byte) []byte {
+	key = text(key)
 	size := protowire.SizeTag(attrKey) + protowire.SizeBytes(len(key)) + protowire.SizeTag(attrValue) + protowire.SizeBytes(len(value))
 	p = protowire.AppendVarint(protowire.AppendTag(p, n, protowire.BytesType), uint64(size)) //nolint:gosec // not negative
 	p = protowire.AppendString(protowire.AppendTag(p, attrKey, protowire.BytesType), key)
@@ -177,10 +179,15 @@ func appendBytes(p []byte, n protowire.Number, v []byte) []byte {
 // appendText appends a string field. Texts come from clients and upstreams too, and a
 // string of protobuf has to be UTF-8: a receiver refuses the whole request otherwise.
 func appendText(p []byte, n protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(p, n, protowire.BytesType), text(s))
+}
+
+// text returns what is written of s.
+func text(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText]
 	}
-	return protowire.AppendString(protowire.AppendTag(p, n, protowire.BytesType), strings.ToValidUTF8(s, "\uFFFD"))
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 func appendTime(p []byte, n protowire.Number, t time.Time) []byte {

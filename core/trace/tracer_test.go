@@ -128,6 +128,8 @@ func TestEncoding(t *testing.T) {
 		b.Text("text", "v\xff\x00é")
 		b.Text("long", strings.Repeat("x", 5000))
 		b.Text("nothing", "")
+		b.Text("a plugin's \xff", "key")
+		b.Text(strings.Repeat("k", 5000), "long")
 		b.Int("int", -3)
 		b.Int("big", math.MaxInt64)
 		b.Float("float", 0.25)
@@ -154,7 +156,10 @@ func TestEncoding(t *testing.T) {
 		for _, kv := range s.Attributes {
 			a[kv.Key] = kv.Value
 		}
-		if len(a) != 7 || a["text"].GetStringValue() != "v\uFFFD\x00é" || len(a["long"].GetStringValue()) != 1024 || a["int"].GetIntValue() != -3 ||
+		if a["a plugin's \uFFFD"].GetStringValue() != "key" || a[strings.Repeat("k", 1024)].GetStringValue() != "long" {
+			t.Errorf("got attributes %v", a)
+		}
+		if len(a) != 9 || a["text"].GetStringValue() != "v\uFFFD\x00é" || len(a["long"].GetStringValue()) != 1024 || a["int"].GetIntValue() != -3 ||
 			a["big"].GetIntValue() != math.MaxInt64 || a["float"].GetDoubleValue() != 0.25 || !a["bool"].GetBoolValue() || a["not"].GetBoolValue() {
 			t.Errorf("got attributes %v", a)
 		}

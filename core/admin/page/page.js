@@ -167,6 +167,8 @@ function header() {
     ["Configuration", s.config + ", generation " + s.generation + ", " + s.config_hash], ["Loaded", when(s.loaded) + ", " + since(s.loaded) + " ago"]];
   if (s.last_reload) all.push(["Last reload", (s.last_reload.ok ? "accepted" : "refused") + " at " + when(s.last_reload.at), s.last_reload.ok ? "" : "bad"]);
   else all.push(["Last reload", "none yet"]);
+  const u = s.upgrade;
+  if (u) all.push(["Upgrade", u.running ? "under way since " + when(u.at) + ": " + u.binary : u.ok ? "process " + u.pid + " has taken over" : "failed at " + when(u.at) + ": " + u.error, u.running || u.ok ? "" : "bad"]);
   const first = s.certificates.filter(c => c.expires).sort((a, b) => new Date(a.expires) - new Date(b.expires))[0];
   if (first) {
     const left = (new Date(first.expires) - new Date(state.live.now)) / 1000;
