@@ -84,7 +84,7 @@ NAME is what its client asks for (TLS SNI); tcp:// is one that asks for none.`, 
 	find := sourceFlags(fs)
 	var headers fieldFlags
 	fs.Var(&headers, "H", "a header field of the request, \"`NAME: VALUE`\"; repeatable")
-	listener := fs.String("listener", "", "the `NAME` of the listener; else the one with the port of the URL, else the first by name")
+	listener := fs.String("listener", "", "the `NAME` of the listener; else the one with the port of the URL, else the first by name with its scheme")
 	var from netip.Addr
 	fs.TextVar(&from, "from", netip.Addr{}, "the `ADDRESS` of who connects")
 	asJSON := fs.Bool("json", false, "write JSON")
