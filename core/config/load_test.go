@@ -501,9 +501,15 @@ func TestAdminAddress(t *testing.T) {
 		admin, listener string
 		ok              bool
 	}{
-		{"127.0.0.1:8080", "127.0.0.1:8080", false}, {"127.0.0.1:8080", ":8080", false}, {":8080", "127.0.0.1:8080", false},
-		{"127.0.0.1:8080", "[::]:8080", false}, {"unix:/a", "unix:/a", false}, {"127.0.0.1:8080", "127.0.0.2:8080", true},
-		{"127.0.0.1:0", "127.0.0.1:0", true}, {"127.0.0.1:8080", "127.0.0.1:8081", true}, {"none", ":8080", true},
+		{"127.0.0.1:8080", "127.0.0.1:8080", false},
+		{"127.0.0.1:8080", ":8080", false},
+		{":8080", "127.0.0.1:8080", false},
+		{"127.0.0.1:8080", "[::]:8080", false},
+		{"unix:/a", "unix:/a", false},
+		{"127.0.0.1:8080", "127.0.0.2:8080", true},
+		{"127.0.0.1:8080", "127.0.0.1:8081", true},
+		{"127.0.0.1:0", "127.0.0.1:0", true},
+		{"none", ":8080", true},
 	} {
 		_, err := config.Parse("x.toml", fmt.Appendf(nil, "[routes.a]\nto = \"10.0.0.1:80\"\n[admin]\naddress = %q\n[listeners.l]\naddress = %q\n", tt.admin, tt.listener))
 		if (err == nil) != tt.ok {
