@@ -101,6 +101,35 @@ drain: 30s -> 5s`},
 	}
 }
 
+// tcpMemory has a listener for connections, beside a route for requests that holds more.
+func tcpMemory(t *testing.T) *config.File {
+	t.Helper()
+	f, err := config.Parse("x.toml", []byte(`
+[listeners.tcp]
+address = "127.0.0.1:81"
+protocols = ["tcp"]
+limits.connections = 10
+[routes.sni]
+listener = "tcp"
+host = "a.example"
+to = "10.0.0.1:80"
+use = ["p"]
+[routes.large]
+upstream = "u"
+retry.body_buffer = "1MiB"
+[upstreams.u]
+servers = ["10.0.0.1:80"]
+[plugins.p]
+wasm = "p.wasm"
+kind = "tcp"
+sandbox.body_buffer = "8KiB"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 // TestMostMemory: the arithmetic, and sums that are larger than any number.
 func TestMostMemory(t *testing.T) {
 	t.Parallel()
@@ -141,6 +170,9 @@ sandbox = { body_buffer = "8KiB", memory = "1MiB", instances = 2 }
 	}
 	if want := `  listener "h2": 10 connections x 3 requests (limits.streams) x 23KiB (1KiB limits.header + 4KiB retry.body_buffer + 2KiB mirror.body + 16KiB body_buffer of plugin "p", request and response, on route "large") = 690KiB`; !slices.Contains(m.Lines, want) {
 		t.Errorf("no line %s in\n%s", want, strings.Join(m.Lines, "\n"))
+	}
+	if m := mostMemory(tcpMemory(t), nil); m.Requests != 10*(64+16+2*8)<<10 {
+		t.Errorf("TCP: %s", strings.Join(m.Lines, "\n"))
 	}
 	f.Listeners["h2"].Limits.Connections, f.Listeners["h2"].Limits.Streams = 1<<62, 1<<62
 	if m := mostMemory(f, nil); m.Requests != 1<<63-1 || humanSize(m.Requests) != "8EiB" {

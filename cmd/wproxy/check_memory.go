@@ -19,6 +19,13 @@ type memoryReport struct {
 	Lines    []string `json:"lines"`          // the arithmetic
 }
 
+// What a TCP connection may hold, as core/tcp has it: 32 KiB for each direction, and a
+// ClientHello where a route goes by its name.
+const (
+	tcpBuffers = 64 << 10
+	tcpHello   = 16 << 10
+)
+
 // A term is one part of what a request may hold.
 type term struct {
 	bytes int64
@@ -54,6 +61,10 @@ func mostMemory(f *config.File, called map[string][]callbacks) *memoryReport {
 // on the route that can hold most.
 func (m *memoryReport) listener(f *config.File, l *config.Listener, called map[string][]callbacks) {
 	requests, how := int64(l.Limits.Connections), count(l.Limits.Connections, "connection")
+	base := []term{{int64(l.Limits.Header), "limits.header"}}
+	if l.TCP() {
+		base = []term{{tcpBuffers, "buffers"}}
+	}
 	if slices.ContainsFunc(l.Protocols, func(p string) bool { return p == "h2" || p == "h2c" }) {
 		requests = multiply(requests, int64(l.Limits.Streams))
 		how += fmt.Sprintf(" x %d requests (limits.streams)", l.Limits.Streams)
@@ -65,11 +76,15 @@ func (m *memoryReport) listener(f *config.File, l *config.Listener, called map[s
 		if len(r.Listener) > 0 && !slices.Contains(r.Listener, l.Name) {
 			continue
 		}
-		if terms := held(f, r, called[name]); total(terms) > total(most) {
+		terms := held(f, r, called[name])
+		if l.TCP() {
+			terms = heldTCP(f, r, l.Name)
+		}
+		if total(terms) > total(most) {
 			most, of = terms, name
 		}
 	}
-	terms := append([]term{{int64(l.Limits.Header), "limits.header"}}, most...)
+	terms := append(base, most...)
 	var parts []string
 	for _, t := range terms {
 		parts = append(parts, humanSize(t.bytes)+" "+t.what)
@@ -108,6 +123,22 @@ func held(f *config.File, r *config.Route, called []callbacks) (terms []term) {
 				what += ", request and response"
 			}
 			terms = append(terms, term{multiply(n, b), what})
+		}
+	}
+	return terms
+}
+
+// heldTCP returns what one connection on r may hold beside its buffers, if r is for l.
+func heldTCP(f *config.File, r *config.Route, l string) (terms []term) {
+	if !slices.Contains(r.Listener, l) { // one for requests
+		return nil
+	}
+	if len(r.Host) > 0 {
+		terms = append(terms, term{tcpHello, "ClientHello"})
+	}
+	for _, use := range r.Use {
+		if p := f.Plugins[use]; p != nil && p.Sandbox.BodyBuffer > 0 {
+			terms = append(terms, term{multiply(2, int64(p.Sandbox.BodyBuffer)), fmt.Sprintf("body_buffer of plugin %q, both directions", use)})
 		}
 	}
 	return terms

@@ -37,6 +37,10 @@ Prints a script that completes commands, flags, and names from the configuration
 	}
 	script, ok := completionScripts()[fs.Arg(0)]
 	if !ok {
+		if name := fs.Arg(0); name != "" {
+			fmt.Fprintf(stderr, "wproxy completion: there is no script for %q, but for bash|zsh|fish\n", name)
+			return exitFailed
+		}
 		fs.Usage()
 		return exitFailed
 	}
@@ -161,6 +165,7 @@ func (c *completer) argument(verb string, before, words []string) {
 		for _, m := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
 			c.offer(m, "")
 		}
+		c.offer(methodTCP, "a connection")
 	case verb == "explain" && len(before) == 1:
 		c.urls(configOf(words))
 	case verb == "diff" && len(before) < 2, verb == "plugin":
@@ -243,7 +248,7 @@ type flagHelp struct {
 }
 
 var (
-	printedFlag = regexp.MustCompile(`(?m)^  -(\S+)(?: (\S+))?\n?[ \t]+(.*)$`)
+	printedFlag = regexp.MustCompile(`(?m)^  --?(\S+)(?: (\S.*?))?  +(\S.*)$`)
 	usageFlag   = regexp.MustCompile(`\[(--?[A-Za-z-]+)(?: ([^]|]+))?`)
 )
 
@@ -263,9 +268,8 @@ func flagsOf(ctx context.Context, path []string) map[string]flagHelp {
 	for _, m := range printedFlag.FindAllStringSubmatch(help.String(), -1) {
 		add(m[1], m[2], m[3])
 	}
-	if len(path) > 1 && path[0] == "plugin" { // one text for all of its commands
-		_, text, _ := strings.Cut(help.String(), "\n  "+path[1]+" ")
-		text, _, _ = strings.Cut(text, "\n   ")
+	if len(path) > 1 && path[0] == "plugin" { // they are in its first line alone
+		text, _, _ := strings.Cut(help.String(), "\n")
 		for _, m := range usageFlag.FindAllStringSubmatch(text, -1) {
 			add(strings.TrimLeft(m[1], "-"), m[2], "")
 		}

@@ -191,7 +191,8 @@ func (q question) head() (*exchange.Request, error) {
 }
 
 // pickListener returns the listener that q names, else the one with the port
-// of its URL, else the only one, else the first by name.
+// of its URL, else the first by name of those that speak its scheme (with TLS for https,
+// without for http), else the first of all.
 func (pl *planner) pickListener(q question) (string, error) {
 	names := slices.Sorted(maps.Keys(pl.file.Listeners))
 	names = slices.DeleteFunc(names, func(name string) bool { return pl.file.Listeners[name].TCP() })
@@ -215,5 +216,6 @@ func (pl *planner) pickListener(q question) (string, error) {
 			return name, nil
 		}
 	}
-	return names[0], nil
+	speaks := func(name string) bool { return (pl.file.Listeners[name].TLS != nil) == (scheme == "https") }
+	return names[max(slices.IndexFunc(names, speaks), 0)], nil
 }

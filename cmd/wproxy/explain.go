@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -84,15 +83,14 @@ NAME is what its client asks for (TLS SNI); tcp:// is one that asks for none.`, 
 	find := sourceFlags(fs)
 	var headers fieldFlags
 	fs.Var(&headers, "H", "a header field of the request, \"`NAME: VALUE`\"; repeatable")
-	listener := fs.String("listener", "", "the `NAME` of the listener; else the one with the port of the URL, else the first by name")
+	listener := fs.String("listener", "", "the `NAME` of the listener; else the one with the port of the URL, else the first by name with its scheme")
 	var from netip.Addr
 	fs.TextVar(&from, "from", netip.Addr{}, "the `ADDRESS` of who connects")
 	asJSON := fs.Bool("json", false, "write JSON")
-	rest, code, done := parseMixed(fs, args, stdout)
-	if done {
+	if code, done := parseFlags(fs, args, 2, stdout); done {
 		return code
 	}
-	if len(rest) != 2 {
+	if fs.NArg() != 2 {
 		fmt.Fprint(stderr, "wproxy explain: needs a method and a URL, e.g. wproxy explain GET https://example.com/path\n")
 		return exitFailed
 	}
@@ -104,7 +102,7 @@ NAME is what its client asks for (TLS SNI); tcp:// is one that asks for none.`, 
 	if err == nil {
 		var pl *planner
 		if pl, err = newPlanner(f); err == nil {
-			q := question{method: rest[0], url: rest[1], headers: headers, listener: *listener, peer: from}
+			q := question{method: fs.Arg(0), url: fs.Arg(1), headers: headers, listener: *listener, peer: from}
 			var e *explanation
 			if e, err = pl.explain(q); err == nil {
 				return writeExplanation(e, *asJSON, stdout, stderr)
@@ -144,21 +142,6 @@ func writeExplanation(e *explanation, asJSON bool, stdout, stderr io.Writer) int
 		return fail(stderr, "explain", err)
 	}
 	return exitOK
-}
-
-// parseMixed is parseFlags for a command whose flags may stand behind its
-// arguments, which it returns: `explain GET URL -H ...` is how one types it.
-func parseMixed(fs *flag.FlagSet, args []string, stdout io.Writer) (rest []string, code int, done bool) {
-	for {
-		if code, done := parseFlags(fs, args, len(args), stdout); done {
-			return nil, code, true
-		}
-		if fs.NArg() == 0 {
-			return rest, exitOK, false
-		}
-		rest = append(rest, fs.Arg(0))
-		args = fs.Args()[1:]
-	}
 }
 
 // fieldFlags collects -H flags.

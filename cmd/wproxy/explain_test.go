@@ -331,3 +331,35 @@ answer     400 by wproxy itself: bad_request_line
 		}
 	}
 }
+
+// TestExplainListener: the listener is the one that is named, has the port, or speaks the
+// scheme, in this order.
+func TestExplainListener(t *testing.T) {
+	t.Parallel()
+	listener := func(secure bool, port int) *config.Listener {
+		l := &config.Listener{Address: fmt.Sprintf("127.0.0.1:%d", port)}
+		if secure {
+			l.TLS = &config.ListenerTLS{}
+		}
+		return l
+	}
+	pl := &planner{file: &config.File{Listeners: map[string]*config.Listener{
+		"a": listener(false, 8080), "b": listener(true, 8443), "c": listener(false, 8443+1), "d": listener(true, 8445),
+	}}}
+	for url, want := range map[string]string{
+		"http://h/": "a", "https://h/": "b", "https://h:1/": "b", "http://h:8443/": "b",
+		"https://h:8080/": "a", "http://h:8444/": "c", "https://h:8445/x": "d",
+	} {
+		if got, err := pl.pickListener(question{url: url}); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", url, got, err, want)
+		}
+	}
+	if got, _ := pl.pickListener(question{url: "https://h/", listener: "c"}); got != "c" {
+		t.Errorf("one that is named: %s", got)
+	}
+	delete(pl.file.Listeners, "b")
+	delete(pl.file.Listeners, "d")
+	if got, _ := pl.pickListener(question{url: "https://h/"}); got != "a" {
+		t.Errorf("without TLS: %s", got)
+	}
+}

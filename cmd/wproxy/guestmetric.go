@@ -31,7 +31,7 @@ func (g *guestMetrics) Metric(plugin, name string, kind abi.MetricKind) host.Met
 	if base != circuitMetric || kind != abi.MetricGauge || g.circuit == nil || !g.builtin(plugin) {
 		return m
 	}
-	if m == nil { // not exported: circuits with and without an upstream cannot both be
+	if m == nil { // not exported: there is another metric by that name
 		m = plainMetric{&metrics.GuestMetric{}}
 	}
 	upstream, _ := strings.CutPrefix(labels, "upstream=")

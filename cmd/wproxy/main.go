@@ -14,6 +14,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"text/tabwriter"
 
 	"wproxy/cmd/wproxy/plugincmd"
 	"wproxy/core/config"
@@ -108,29 +109,67 @@ func newFlags(name, help string, stderr io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() {
-		fmt.Fprint(fs.Output(), help+"\n\n")
-		fs.PrintDefaults()
+		fmt.Fprintln(fs.Output(), help)
+		printFlags(fs)
 	}
 	return fs
 }
 
-// parseFlags parses args, of which at most maxArgs may be no flags. done means
-// that the command is over, with code.
+// printFlags prints what each flag is, as usage texts write it: two dashes unless the name
+// is one letter.
+func printFlags(fs *flag.FlagSet) {
+	w := tabwriter.NewWriter(fs.Output(), 0, 0, 2, ' ', 0)
+	first := true
+	fs.VisitAll(func(f *flag.Flag) {
+		value, about := flag.UnquoteUsage(f)
+		name := "--" + f.Name
+		if len(f.Name) == 1 {
+			name = "-" + f.Name
+		}
+		if value != "" {
+			name += " " + value
+		}
+		if first {
+			fmt.Fprintln(w)
+			first = false
+		}
+		fmt.Fprintf(w, "  %s\t%s\n", name, about)
+	})
+	_ = w.Flush() // as for any other output
+}
+
+// parseFlags parses args, of which at most maxArgs may be no flags: these are fs.Args()
+// then. Flags may stand behind them too, as in `explain GET URL -H ...`, which is how one
+// types it. done means that the command is over, with code.
 func parseFlags(fs *flag.FlagSet, args []string, maxArgs int, stdout io.Writer) (code int, done bool) {
 	for _, a := range args {
 		if a == "-h" || a == "-help" || a == "--help" {
 			fs.SetOutput(stdout) // asked for: not an error message
 		}
 	}
-	switch err := fs.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return exitOK, true
-	case err != nil:
-		return exitFailed, true // flag has said why
-	case fs.NArg() > maxArgs:
-		fmt.Fprintf(fs.Output(), "wproxy %s: unexpected argument %q\n", fs.Name(), fs.Arg(maxArgs))
+	rest := []string{"--"}
+	for {
+		switch err := fs.Parse(args); {
+		case errors.Is(err, flag.ErrHelp):
+			return exitOK, true
+		case err != nil:
+			return exitFailed, true // flag has said why
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		rest = append(rest, fs.Arg(0))
+		args = fs.Args()[1:]
+	}
+	if n := maxArgs + 1; len(rest) > n {
+		hint := ""
+		if maxArgs == 0 && fs.Lookup("c") != nil {
+			hint = "; a configuration is named with -c FILE"
+		}
+		fmt.Fprintf(fs.Output(), "wproxy %s: unexpected argument %q%s\n", fs.Name(), rest[n], hint)
 		return exitFailed, true
 	}
+	_ = fs.Parse(rest) // nothing but arguments
 	return exitOK, false
 }
 

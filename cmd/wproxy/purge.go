@@ -60,12 +60,10 @@ func runCache(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	if len(args) > 0 && args[0] == "purge" {
 		return runPurge(ctx, args[1:], stdout, stderr)
 	}
-	const usage = "Usage: wproxy cache purge --url URL | --prefix URL | --tag TAG"
-	if len(args) == 1 && (args[0] == "-h" || args[0] == "--help") {
-		fmt.Fprintln(stdout, usage)
-		return exitOK
+	if len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help") {
+		return runPurge(ctx, args, stdout, stderr)
 	}
-	fmt.Fprintln(stderr, usage)
+	fmt.Fprintln(stderr, "wproxy cache: there is one thing to do with it, purge; see wproxy cache purge --help")
 	return exitFailed
 }
 
@@ -85,6 +83,10 @@ all URLs that begin with one, or with a tag (surrogate-key, cache-tag).`, stderr
 	}
 	if code, done := parseFlags(fs, args, 0, stdout); done {
 		return code
+	}
+	if n := len(query["url"]) + len(query["prefix"]) + len(query["tag"]); n != 1 {
+		fmt.Fprint(stderr, "wproxy cache purge: needs one of --url, --prefix and --tag, once\n")
+		return exitFailed
 	}
 	socket, err := find()
 	if err != nil {

@@ -87,6 +87,7 @@ func startTerminal(ts *testscript.TestScript, args []string) {
 	p := &process{cmd: exec.Command(bin, append([]string{"run"}, args...)...), stderr: log.Name(), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = ts.MkAbs("."), environ(ts), log, log
 	ts.Check(p.cmd.Start())
+	p.pid = p.cmd.Process.Pid
 	go func() { // ends with the process, which ts.Defer ends at the latest
 		_ = p.cmd.Wait() // a script that wants its code uses serve
 		close(p.ended)

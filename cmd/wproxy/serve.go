@@ -172,6 +172,7 @@ func startFrom(ctx context.Context, src source, log *serverLog, from *takeover) 
 	}
 	undo.add(doors.giveUp)
 
+	a.sayStarting(f)
 	g, err := a.parts.build(ctx, f, from.parent == nil) // an upgrade has something to lose, as a reload has
 	if err != nil {
 		return nil, err
@@ -314,6 +315,13 @@ func refusalRecord(r *h1.Refusal) *access.Record {
 		rec.Client, rec.Listener = r.Conn.RemoteIP, r.Conn.Listener
 	}
 	return rec
+}
+
+// sayStarting logs what takes seconds where plugins are compiled for the first time.
+func (a *app) sayStarting(f *config.File) {
+	if n := len(f.Plugins); n > 0 {
+		a.log.Info("starting plugins", zap.Int("plugins", n))
+	}
 }
 
 // sayServing logs what begins to serve, and where the admin server does.

@@ -314,13 +314,17 @@ func (st *Status) print(w io.Writer) {
 	_ = tw.Flush() // nobody left to tell
 }
 
-// state says how a server is, for how long and why: "down 5m: refused".
+// state says how a server is, for how long and why: "down 5m: refused". Of one that is up
+// as far as anybody knows, as nothing asks it, it says so.
 func (s *ServerStatus) state() string {
 	text := s.State
 	if !s.Since.IsZero() {
 		text += " " + config.FormatDuration(time.Since(s.Since).Round(time.Second))
 	}
-	if s.Reason != "" && s.State != "drained" {
+	switch {
+	case s.State == "up" && s.LastCheck == nil:
+		text += " (not checked)"
+	case s.Reason != "" && s.State != "drained":
 		text += ": " + s.Reason
 	}
 	return text

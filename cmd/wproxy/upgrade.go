@@ -276,7 +276,7 @@ func (a *app) beginLeave(drained chan<- struct{}) context.CancelFunc {
 
 // runUpgrade is `wproxy upgrade`.
 func runUpgrade(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := newFlags("upgrade", `Usage: wproxy upgrade [-c FILE | --to ADDRESS | --socket PATH] [--binary PATH] [--timeout D]
+	fs := newFlags("upgrade", `Usage: wproxy upgrade [-c FILE | --to ADDRESS | --socket PATH] [--binary PATH] [--timeout TIME]
 
 Makes the running wproxy start its program anew, as SIGUSR2 does, from the file that
 it was started from or another one, and hand sockets, shared data, counters and the
@@ -286,7 +286,7 @@ not come to serve (its file, its configuration, its plugins, the time), the old 
 goes on: the reason is printed and the exit code is 1.`, stderr)
 	find := clientFlags(fs)
 	binary := fs.String("binary", "", "the program `PATH`, instead of the one that runs")
-	limit := fs.Duration("timeout", upgradeTime, "how long the new process may take to serve")
+	limit := fs.Duration("timeout", upgradeTime, "how long (a `TIME` such as 30s) the new process may take to serve; 1m if it is left out")
 	if code, done := parseFlags(fs, args, 0, stdout); done {
 		return code
 	}

@@ -90,6 +90,18 @@ func checkListen(a string) error {
 	return nil
 }
 
+// sameSocket reports whether not both of a and b can be bound: they are the same, or one of
+// them is their port on every address. What is no address is none of its concern.
+func sameSocket(a, b string) bool {
+	hostA, portA, errA := splitAddress(a)
+	hostB, portB, errB := splitAddress(b)
+	if errA != nil || errB != nil {
+		return a == b
+	}
+	every := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return portA == portB && portA != 0 && (hostA == hostB || every(hostA) || every(hostB))
+}
+
 // splitAddress splits host:port and checks both.
 func splitAddress(s string) (host string, port int, err error) {
 	host, p, err := net.SplitHostPort(s)

@@ -60,6 +60,9 @@ func (u *Upstream) finish() {
 		if h.EveryDown == 0 {
 			h.EveryDown = h.Every
 		}
+		if h.Timeout == 0 {
+			h.Timeout = min(usualTimeout, h.Every)
+		}
 	}
 }
 

@@ -28,8 +28,9 @@ type Health struct {
 	Every time.Duration `toml:"every" default:"10s" range:"100ms..1h"`
 	// EveryDown is that of a server that is down; 0, the default: as Every.
 	EveryDown time.Duration `toml:"every_down" default:"0" range:"0..1h"`
-	// Timeout of one check, connecting included. Default 2s.
-	Timeout time.Duration `toml:"timeout" default:"2s" range:"10ms..1m"`
+	// Timeout of one check, connecting included, 10ms at least; 0, the default: 2s, or Every
+	// if that is shorter.
+	Timeout time.Duration `toml:"timeout" default:"0" range:"0..1m"`
 	// Up is how many good checks in a row bring a server up. Default 2.
 	Up int `toml:"up" default:"2" range:"1..100"`
 	// Down is how many bad checks in a row take it down. Default 3.

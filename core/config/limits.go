@@ -33,6 +33,12 @@ const (
 	// maxName is the longest name of a table: names become metric labels.
 	maxName = 128
 
+	// usualTimeout is how long a check of a server may take where nothing is said: an
+	// answer that takes longer is no good news. minTimeout is the shortest that can be
+	// said: below it a pause of a garbage collector takes servers down.
+	usualTimeout = 2 * time.Second
+	minTimeout   = 10 * time.Millisecond
+
 	// minEvery is the shortest time between two checks of a server: more often
 	// tells nothing that outliers would not.
 	minEvery = 100 * time.Millisecond

@@ -475,3 +475,48 @@ func TestPipe(t *testing.T) {
 		}
 	}
 }
+
+// TestHealthTimeout: what is left out is never longer than the time between two checks.
+func TestHealthTimeout(t *testing.T) {
+	t.Parallel()
+	for health, want := range map[string]time.Duration{
+		`{}`: 2 * time.Second, `{ every = "1s" }`: time.Second, `{ every = "1h" }`: 2 * time.Second, `{ every = "5s", timeout = "4s" }`: 4 * time.Second,
+	} {
+		f, err := config.Parse("x.toml", []byte("[routes.a]\nupstream = \"u\"\n[upstreams.u]\nservers = [\"10.0.0.1:80\"]\nhealth = "+health))
+		if err != nil {
+			t.Errorf("%s: %v", health, err)
+		} else if got := f.Upstreams["u"].Health.Timeout; got != want {
+			t.Errorf("%s: %s, want %s", health, got, want)
+		}
+	}
+	if _, err := config.Parse("x.toml", []byte("[routes.a]\nupstream = \"u\"\n[upstreams.u]\nservers = [\"10.0.0.1:80\"]\nhealth.timeout = \"1ms\"")); err == nil {
+		t.Error("1ms is allowed")
+	}
+}
+
+// TestAdminAddress: a listener cannot be where the admin server is.
+func TestAdminAddress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		admin, listener string
+		ok              bool
+	}{
+		{"127.0.0.1:8080", "127.0.0.1:8080", false},
+		{"127.0.0.1:8080", ":8080", false},
+		{":8080", "127.0.0.1:8080", false},
+		{"127.0.0.1:8080", "[::]:8080", false},
+		{"unix:/a", "unix:/a", false},
+		{"127.0.0.1:8080", "127.0.0.2:8080", true},
+		{"127.0.0.1:8080", "127.0.0.1:8081", true},
+		{"127.0.0.1:0", "127.0.0.1:0", true},
+		{"none", ":8080", true},
+	} {
+		_, err := config.Parse("x.toml", fmt.Appendf(nil, "[routes.a]\nto = \"10.0.0.1:80\"\n[admin]\naddress = %q\n[listeners.l]\naddress = %q\n", tt.admin, tt.listener))
+		if (err == nil) != tt.ok {
+			t.Errorf("%s and %s: %v", tt.admin, tt.listener, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), `x.toml:6:1  listener "l": address: `) {
+			t.Error(err)
+		}
+	}
+}

@@ -82,6 +82,11 @@ func (v *validator) listener(l *Listener, addresses map[string]string) {
 		v.addf(key+".address", "%s: address: listener %q has %s already; give one of them another", lb, other, l.Address)
 	}
 	addresses[l.Address] = l.Name
+	for _, a := range v.f.Admin.Address {
+		if sameSocket(a, l.Address) {
+			v.addf(key+".address", "%s: address: %s is for admin.address (%s) already; give one of them another", lb, l.Address, a)
+		}
+	}
 	v.protocols(l, key+".protocols", lb)
 	if l.TCP() {
 		v.tcpListener(l)

@@ -127,7 +127,7 @@ func (v *validator) health(u *Upstream) {
 		}
 	}
 	if len(h.Expect) == 0 {
-		c.addf("health.expect", "is empty, so that no answer would be good; leave it out for 200-399")
+		c.addf("health.expect", "is empty, so that no answer would be good; leave it out for 200-299")
 	}
 	if _, err := regexp.Compile(h.BodyRegex); err != nil {
 		c.addf("health.body_regex", "%v; see https://github.com/google/re2/wiki/Syntax", err)
@@ -138,8 +138,11 @@ func (v *validator) health(u *Upstream) {
 	if h.EveryDown < minEvery {
 		c.addf("health.every_down", "%s is shorter than %s; make it longer", FormatDuration(h.EveryDown), FormatDuration(minEvery))
 	}
-	if h.Timeout > h.Every {
+	switch {
+	case h.Timeout > h.Every:
 		c.addf("health.timeout", "one check (%s) may take longer than the time between two (every, %s); make it shorter", FormatDuration(h.Timeout), FormatDuration(h.Every))
+	case h.Timeout < minTimeout:
+		c.addf("health.timeout", "%s is shorter than %s; make it longer", FormatDuration(h.Timeout), FormatDuration(minTimeout))
 	}
 }
 

@@ -117,11 +117,8 @@ func (p *plugin) circuit() int {
 	}
 	c := newCircuit(p.breaker.config, string(name), string(upstream))
 	p.circuits = append(p.circuits, c)
-	metric := "wproxy_breaker_state"
-	if c.upstream != "" {
-		metric += ";upstream=" + c.upstream
-	}
-	p.gauges = append(p.gauges, hostcall.NewGauge(metric))
+	// The label is there for a split, too, and empty: all series of a name have the same labels.
+	p.gauges = append(p.gauges, hostcall.NewGauge("wproxy_breaker_state;upstream="+c.upstream))
 	p.shown = append(p.shown, states)
 	return len(p.circuits) - 1
 }

@@ -78,7 +78,7 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	rest, err := parse(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, usageOf("bench"))
 		return exitOK
 	case err != nil:
 		return fail(exitFailed, err)

@@ -20,7 +20,7 @@ func build(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	dirs, err := parse(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, usageOf("build"))
 		return exitOK
 	case err != nil:
 		return fail(exitFailed, err)

@@ -90,7 +90,7 @@ func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	rest, err := parse(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, usageOf("inspect"))
 		return exitOK
 	case err != nil:
 		return fail(exitFailed, err)

@@ -101,7 +101,7 @@ func newPlugin(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	rest, err := parse(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, usageOf("new"))
 		return exitOK
 	case err != nil:
 		return fail(exitFailed, err)

@@ -17,7 +17,7 @@ const (
 	exitFailed  = 2 // it could not be tried: bad usage, no toolchain, no such directory
 )
 
-const usage = `usage: wproxy plugin COMMAND [ARGUMENTS]
+const usage = `Usage: wproxy plugin COMMAND [ARGUMENTS]
 
   new NAME [--kind request|response|body|service]
           make the directory NAME with a plugin in Go that builds and passes its
@@ -37,6 +37,23 @@ const usage = `usage: wproxy plugin COMMAND [ARGUMENTS]
 
 Exit codes: 0 fine; 1 refused: it does not compile, a test fails; 2 could not run.
 `
+
+// usageOf returns the part of usage that is about one subcommand.
+func usageOf(name string) string {
+	_, text, _ := strings.Cut(usage, "\n  "+name+" ")
+	synopsis, text, _ := strings.Cut(text, "\n")
+	var b strings.Builder
+	b.WriteString("Usage: wproxy plugin " + name + " " + synopsis + "\n\n")
+	for line := range strings.Lines(text) {
+		about, ok := strings.CutPrefix(line, "          ")
+		if !ok {
+			break
+		}
+		b.WriteString(about)
+	}
+	_, codes, _ := strings.Cut(usage, "\n\nExit")
+	return b.String() + "\nExit" + codes
+}
 
 // A subcommand is what the first argument names.
 type subcommand struct {

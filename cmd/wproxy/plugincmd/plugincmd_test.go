@@ -26,9 +26,10 @@ func TestRun(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{"nothing", nil, 2, "", "usage: wproxy plugin "},
-		{"help", []string{"-h"}, 0, "usage: wproxy plugin ", ""},
-		{"build help", []string{"build", "-h"}, 0, "usage: wproxy plugin ", ""},
+		{"nothing", nil, 2, "", "Usage: wproxy plugin COMMAND"},
+		{"help", []string{"-h"}, 0, "Usage: wproxy plugin COMMAND", ""},
+		{"build help", []string{"build", "-h"}, 0, "Usage: wproxy plugin build [-o NAME.wasm] [DIR]\n\ncompile the Go plugin in DIR (default: the current directory) to\nNAME.wasm", ""},
+		{"bench help", []string{"bench", "-h"}, 0, "or the name of a file with JSON\n\nExit codes: 0 fine;", ""},
 		{"unknown subcommand", []string{"biuld", "x.wasm"}, 2, "", `unknown subcommand "biuld"; there are: new, build, test, inspect, bench`},
 		{"unknown flag", []string{"build", "-x"}, 2, "", "flag provided but not defined: -x"},
 		{"two directories", []string{"build", "a", "b"}, 2, "", "one directory at a time"},

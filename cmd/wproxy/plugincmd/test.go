@@ -48,7 +48,7 @@ func test(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, usageOf("test"))
 		return exitOK
 	case err != nil:
 		return fail(exitFailed, err)
