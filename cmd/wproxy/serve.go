@@ -18,6 +18,7 @@ import (
 
 	"wproxy/core/access"
 	"wproxy/core/admin"
+	"wproxy/core/config"
 	"wproxy/core/h1"
 	"wproxy/core/handover"
 	"wproxy/core/metrics"
