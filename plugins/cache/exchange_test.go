@@ -63,6 +63,10 @@ func (f *fakeHost) edit(kind abi.MapType, edits ...abi.FieldEdit) {
 
 func (f *fakeHost) reply(_ uint32, details, _ string) { f.did = append(f.did, "reply "+details) }
 
+type tellFunc func(result)
+
+func (f tellFunc) tell(r result) { f(r) }
+
 // refreshed makes an exchange without a client.
 func (f *fakeHost) refreshed(t *testing.T, c *config, req, resp *head) (x *exchange, said string) {
 	t.Helper()
@@ -79,11 +83,11 @@ func (f *fakeHost) make(t *testing.T, c *config, req, resp *head, refresh bool) 
 	t.Helper()
 	f.served, f.sent, f.did = nil, nil, nil
 	x = &exchange{c: c, host: f, request: *req, url: "http://h" + req.get(":path"), route: "r", refresh: refresh}
-	x.told = func(r result) {
+	x.told = tellFunc(func(r result) {
 		if said == "" {
 			said = r.String()
 		}
-	}
+	})
 	if x.onRequest(true) {
 		if resp == nil {
 			resp = headOf(":status", "599")
