@@ -9,8 +9,6 @@ import (
 	"wproxy/core/filter"
 )
 
-var store = use{"cache", ``}
-
 // A keeper is a chain as an engine for filters that keep answers. What it stores has its body at
 // once, so that nothing runs on a goroutine of its own.
 type keeper struct {

@@ -82,6 +82,7 @@ func (f *fakeHost) ask(t *testing.T, c *config, req, resp *head) (x *exchange, s
 func (f *fakeHost) make(t *testing.T, c *config, req, resp *head, refresh bool) (x *exchange, said string) {
 	t.Helper()
 	f.served, f.sent, f.did = nil, nil, nil
+	req.noteNames() // as a guest does
 	x = &exchange{c: c, host: f, request: *req, url: "http://h" + req.get(":path"), route: "r", refresh: refresh}
 	x.told = tellFunc(func(r result) {
 		if said == "" {
@@ -92,6 +93,7 @@ func (f *fakeHost) make(t *testing.T, c *config, req, resp *head, refresh bool) 
 		if resp == nil {
 			resp = headOf(":status", "599")
 		}
+		resp.noteNames()
 		x.onResponse(resp)
 		f.flying = map[string]bool{}
 	}
