@@ -3,6 +3,7 @@ package abi
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 )
 
 // Limits of a serialized map that ParsePairs accepts. The largest head that a listener
@@ -74,30 +75,28 @@ func ParsePairs(dst []Pair, s string) ([]Pair, error) {
 	if len(s) < 4+8*count {
 		return dst, ErrPairsMalformed
 	}
-	out, sizes, rest := dst, s[4:4+8*count], s[4+8*count:]
-	for ; len(sizes) > 0; sizes = sizes[8:] {
-		var p Pair
-		var ok bool
-		if p.Name, rest, ok = cutTerminated(rest, u32(sizes)); !ok {
+	// Guests read every head with this, and pay for each instruction: hence positions, and no
+	// strings that are cut off piece by piece.
+	out, at := slices.Grow(dst, count), 4+8*count
+	for i := range count {
+		sizes := s[4+8*i:]
+		name, value := uint64(u32(sizes)), uint64(u32(sizes[4:]))
+		left := uint64(len(s) - at)
+		if name+value+2 > left { // of 32 bits each: they do not overflow
 			return dst, ErrPairsMalformed
 		}
-		if p.Value, rest, ok = cutTerminated(rest, u32(sizes[4:])); !ok {
+		mid := at + int(name)
+		end := mid + 1 + int(value)
+		if s[mid] != 0 || s[end] != 0 {
 			return dst, ErrPairsMalformed
 		}
-		out = append(out, p)
+		out = append(out, Pair{s[at:mid], s[mid+1 : end]})
+		at = end + 1
 	}
-	if rest != "" {
+	if at != len(s) {
 		return dst, ErrPairsMalformed
 	}
 	return out, nil
-}
-
-// cutTerminated cuts n bytes and the NUL behind them off s.
-func cutTerminated(s string, n uint32) (head, rest string, ok bool) {
-	if uint64(n) >= uint64(len(s)) || s[n] != 0 {
-		return "", s, false
-	}
-	return s[:n], s[n+1:], true
 }
 
 // u32 reads the little-endian integer at the start of s, which has 4 bytes at

@@ -5,7 +5,6 @@ import (
 	"iter"
 	"math"
 	"strings"
-	"time"
 )
 
 // A property path is a list of parts joined by one NUL. A part may hold any
@@ -63,12 +62,6 @@ func AppendBool(dst []byte, v bool) []byte {
 func AppendDouble(dst []byte, v float64) []byte {
 	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
 }
-
-// AppendDuration appends d as a signed integer of nanoseconds.
-func AppendDuration(dst []byte, d time.Duration) []byte { return AppendInt(dst, int64(d)) }
-
-// AppendTime appends t as a signed integer of nanoseconds since the Unix epoch.
-func AppendTime(dst []byte, t time.Time) []byte { return AppendInt(dst, t.UnixNano()) }
 
 // ParseInt reads what AppendInt, AppendDuration and AppendTime write; false if b
 // does not have 8 bytes.

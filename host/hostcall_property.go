@@ -95,6 +95,12 @@ func (v *vm) setProperty(path string, value []byte) {
 		v.rebuild = true
 	}
 	c := v.current()
+	if n, ok := c.stream.(Noter); ok && !c.late && c.base.declared == nil {
+		if rest, ok := strings.CutPrefix(path, notePrefix); ok {
+			n.Note(v.notes.own(rest, value))
+			return
+		}
+	}
 	if v.readOnly(c, path) {
 		v.warn("a property was not stored: the plugin has declared it read-only, and it is set")
 		return

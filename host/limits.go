@@ -196,6 +196,11 @@ const (
 	cachedEdits     = 4
 	cachedEditBytes = 4 << 10
 
+	// cachedNotes is how many of the things that a plugin says of exchanges (Noter) a VM keeps as
+	// strings, of at most cachedNoteBytes each: a plugin has a handful, and their values are words.
+	cachedNotes     = 8
+	cachedNoteBytes = 128
+
 	// counterPages of counterPageBuckets make room for 65,536 keys of one limit that are
 	// short of tokens at the same time, in 1.2 MiB; keys whose bucket is full need no
 	// room. A table begins with counterFirstPages, and gets counterGrowth times as many when

@@ -96,6 +96,7 @@ type vm struct {
 	fields   fieldCache
 	edits    editCache
 	lines    lineCount
+	notes    noteCache
 	counters *counterTable // used last
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
+	"wproxy/core/objects"
 	"wproxy/host"
 	"wproxy/host/wasmfilter"
 	"wproxy/plugins"
@@ -26,6 +27,7 @@ var (
 
 // A chain is a route's plugins around a client and an upstream that do nothing.
 type chain struct {
+	plugins   []*host.Plugin
 	factories []filter.Factory
 	filters   []filter.Filter
 	x         filter.Exchange
@@ -65,7 +67,8 @@ func newChain(tb testing.TB, uses ...use) *chain {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		c.factories = append(c.factories, wasmfilter.New(root, wasmfilter.Options{}))
+		c.plugins = append(c.plugins, p)
+		c.factories = append(c.factories, wasmfilter.New(root, wasmfilter.Options{Objects: objects.New(objects.Options{})}))
 	}
 	client := netip.MustParseAddrPort("192.0.2.17:40000")
 	c.conn = exchange.Conn{
@@ -142,6 +145,16 @@ func (c *chain) exchange() error {
 	return nil
 }
 
+// fuel returns the units of work that the plugins' callbacks have done.
+func (c *chain) fuel() (n uint64) {
+	for _, p := range c.plugins {
+		for _, w := range p.Stats().Work {
+			n += w.Fuel
+		}
+	}
+	return n
+}
+
 // Answer, Abort, Fail and Reroute implement filter.Engine.
 func (c *chain) Answer(filter.Filter, *filter.Answer) error { panic("an answer of a plugin") }
 func (c *chain) Abort(reason string)                        { c.aborted = reason }
@@ -173,11 +186,13 @@ func BenchmarkExchange(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			c := newChain(b, bb.uses...)
 			b.ReportAllocs()
+			begun := c.fuel()
 			for b.Loop() {
 				if err := c.exchange(); err != nil {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(c.fuel()-begun)/float64(b.N), "fuel/op")
 		})
 	}
 }

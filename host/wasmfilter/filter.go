@@ -50,6 +50,7 @@ type Filter struct {
 	fill      *objects.Fill  // of the response; guarded by resp.mu
 	reading   reading        // owned by who passes the answer on
 	ownReader objects.Reader // of the response that is being stored
+	own       serving        // of the answer; owned by whom stored.serving makes the owner
 
 	marks
 	stored

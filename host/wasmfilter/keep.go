@@ -19,6 +19,9 @@ type reading struct {
 	left   int64 // bytes; -1: until the object ends
 	end    bool  // the message ends with its head
 	wake   chan struct{}
+
+	length     int64 // that lengthText says; kept over exchanges
+	lengthText string
 }
 
 // Wake implements filter.Waker.
@@ -32,7 +35,7 @@ func (r *reading) Wake() {
 // reset forgets an exchange.
 func (r *reading) reset() {
 	r.head.Reset()
-	*r = reading{head: r.head, wake: r.wake}
+	*r = reading{head: r.head, wake: r.wake, length: r.length, lengthText: r.lengthText}
 	select {
 	case <-r.wake:
 	default:
@@ -139,7 +142,10 @@ func (f *Filter) readingOf(v *serving) *reading {
 	}
 	r.end = v.HeadOnly || r.left == 0 || f.x.Request.Method == "HEAD" || noBody(h.Status)
 	if h.Length >= 0 && !noBody(h.Status) {
-		h.Fields.Add(contentLength, strconv.FormatInt(h.Length, 10))
+		if r.lengthText == "" || r.length != h.Length {
+			r.length, r.lengthText = h.Length, strconv.FormatInt(h.Length, 10)
+		}
+		h.Fields.Add(contentLength, r.lengthText)
 	}
 	return r
 }

@@ -43,6 +43,10 @@ const (
 	maxLogKey    = 64
 	maxLogValue  = 1 << 10
 
+	// keptServe is the longest argument of a serve, in bytes, that a pooled Filter keeps for the
+	// next exchange.
+	keptServe = 4 << 10
+
 	// keepBuffer is the largest body buffer that stays with a pooled Filter: one
 	// large body must not pin its size for ever.
 	keepBuffer = 64 << 10

@@ -33,12 +33,14 @@ type stored struct {
 	served bool // response callbacks are not made: the answer is this plugin's own
 }
 
-// A serving is an answer with a stored message.
+// A serving is an answer with a stored message. It is a part of its Filter: there is one for an
+// exchange.
 type serving struct {
-	abi.ObjectServe
-	object *objects.Object
-	record *objects.Record
-	reader objects.Reader
+	abi.ObjectServe // its strings are parts of args
+	args            string
+	object          *objects.Object
+	record          *objects.Record
+	reader          objects.Reader
 }
 
 // A storing is the wish to store a response.
@@ -153,8 +155,17 @@ func (f *Filter) lookup(dst []byte, key string) ([]byte, abi.Status) {
 
 // askServe marks the exchange to be answered.
 func (f *Filter) askServe(args string) abi.Status {
-	v := &serving{}
-	if v.Parse(args) != nil {
+	f.x.Mu.Lock()
+	late := f.repliedLocked()
+	f.x.Mu.Unlock()
+	if late { // own may be in use
+		return abi.StatusBadArgument
+	}
+	v := &f.own
+	if v.args != args { // hits of a busy object within a second ask for the same
+		v.args = strings.Clone(args)
+	}
+	if v.Parse(v.args) != nil {
 		return abi.StatusBadArgument
 	}
 	o := f.find(v.Key)
@@ -164,12 +175,11 @@ func (f *Filter) askServe(args string) abi.Status {
 	v.object, v.record = o, o.Record()
 	if v.record.Status == 0 || !v.HeadOnly && o.Read(&v.reader, v.Offset, v.Length) != nil {
 		o.Release()
+		v.object, v.record = nil, nil
 		return abi.StatusNotFound
 	}
-	v.Key = o.Key()
 	for i := range v.Edits {
-		e := &v.Edits[i]
-		e.Name, e.Value = strings.ToLower(strings.Clone(e.Name)), strings.Clone(e.Value)
+		v.Edits[i].Name = strings.ToLower(v.Edits[i].Name)
 	}
 	x := f.x
 	x.Mu.Lock()
@@ -191,6 +201,10 @@ func (f *Filter) askServe(args string) abi.Status {
 func (v *serving) release() {
 	v.reader.Close()
 	v.object.Release()
+	v.object, v.record = nil, nil
+	if len(v.args) > keptServe {
+		v.args, v.ObjectServe = "", abi.ObjectServe{}
+	}
 }
 
 // askStore marks the response to be stored, or stores a record.

@@ -22,6 +22,7 @@ var (
 	_ host.Deadliner = (*stream)(nil)
 	_ host.Selector  = (*stream)(nil)
 	_ host.Delayer   = (*stream)(nil)
+	_ host.Noter     = (*stream)(nil)
 )
 
 // Deadline implements host.Deadliner. It is a little before the end of a pause, so that
@@ -197,7 +198,7 @@ func (s *stream) SetProperty(path string, value []byte) {
 	f.x.Mu.Lock()
 	defer f.x.Mu.Unlock()
 	if first, rest, more := abi.CutPath(path); first == "wproxy" && more {
-		f.setOwnLocked(rest, value)
+		f.setOwnLocked(rest, string(value[:min(len(value), maxLogValue)]))
 		return
 	}
 	switch path {
@@ -211,6 +212,13 @@ func (s *stream) SetProperty(path string, value []byte) {
 	if roomForProp(f.x.Props(), path, value) {
 		f.x.SetProp(path, value)
 	}
+}
+
+// Note implements host.Noter.
+func (s *stream) Note(path, value string) {
+	s.f.x.Mu.Lock()
+	defer s.f.x.Mu.Unlock()
+	s.f.setOwnLocked(path, value[:min(len(value), maxLogValue)])
 }
 
 // roomForProp reports whether the bag stays within its bounds with the property at
@@ -228,15 +236,14 @@ func roomForProp(props []filter.Prop, path string, value []byte) bool {
 
 // setOwnLocked takes what a plugin says about itself (config.md): a field of the
 // access log line, or its verdict.
-func (f *Filter) setOwnLocked(path string, value []byte) {
+func (f *Filter) setOwnLocked(path, value string) {
 	first, key, more := abi.CutPath(path)
-	value = value[:min(len(value), maxLogValue)]
 	switch {
 	case first == "verdict" && !more:
-		f.verdict = string(value)
+		f.verdict = value
 	case first == "log" && more && key != "" && len(key) <= maxLogKey:
 		if len(f.x.LogFields) < maxLogFields || f.hasLogField(key) {
-			f.x.SetLogField(key, string(value))
+			f.x.SetLogField(key, value)
 		}
 	}
 }

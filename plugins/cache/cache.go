@@ -9,6 +9,7 @@ package main
 import (
 	"slices"
 	"strings"
+	"unsafe"
 
 	"wproxy/abi"
 	"wproxy/plugins/internal/settings"
@@ -50,16 +51,21 @@ func (r result) String() string {
 	return [results]string{"bypass", "hit", "stale", "revalidated", "miss", "collapsed", "failed"}[r]
 }
 
-// An exchange is the cache's part in one. Its strings are its own: they outlive callbacks.
+// A teller is told what has become of a request.
+type teller interface{ tell(r result) }
+
+// An exchange is the cache's part in one. Its strings are borrowed, from the callback and from
+// room, until own: an answer with what is stored, which is what a cache is for, keeps nothing.
 type exchange struct {
-	c       *config
-	host    backend
-	told    func(result) // once
-	cleaned bool         //nolint:unused // by main.go, which is for guests
+	c     *config
+	host  backend
+	told  teller
+	room  *room
+	owned bool
 
 	url     string // scheme, host and target
 	route   string
-	request head // a copy
+	request head
 	refresh bool // there is no client
 	client  bool // purges are allowed
 
@@ -74,6 +80,44 @@ type exchange struct {
 	waited   bool   // it has
 	joined   bool   // it does
 	validate bool   // the request was made conditional
+
+	answer abi.ObjectServe // that is asked for
+}
+
+// A room is memory that exchanges use one after the other, in a callback each.
+type room struct {
+	key, variant, index, text []byte
+	edits                     []abi.FieldEdit
+}
+
+// maxRoom is the most bytes that a buffer of a room keeps.
+const maxRoom = 4 << 10
+
+// keep returns b for the next use, unless it has become too large.
+func keep(b []byte) []byte {
+	if cap(b) > maxRoom {
+		return nil
+	}
+	return b[:0]
+}
+
+// text returns bytes as a string without a copy: it is borrowed.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// own makes the strings of the exchange its own, so that they outlive the callback. It is called again
+// when something else has been found.
+func (x *exchange) own() {
+	if !x.owned {
+		x.owned = true
+		x.request = clone(&x.request)
+		x.url, x.route, x.key = strings.Clone(x.url), strings.Clone(x.route), strings.Clone(x.key)
+	}
+	if x.found == x.key {
+		x.found = x.key
+	} else {
+		x.found = strings.Clone(x.found)
+	}
+	x.meta.own()
 }
 
 // A mode is what the response callback has to do.
@@ -93,6 +137,9 @@ const maxJoins = 2
 // request goes on.
 func (x *exchange) onRequest(end bool) bool {
 	r := &x.request
+	if x.room == nil {
+		x.room = &room{}
+	}
 	method := r.get(":method")
 	if x.refresh {
 		x.unbind()
@@ -103,12 +150,14 @@ func (x *exchange) onRequest(end bool) bool {
 	case method != "GET" && method != "HEAD":
 		if !safe(method) {
 			x.mode = modeInvalidate
+			x.own()
 		}
 		return x.pass("method")
 	case !end || x.c.bypasses(r): // a body that is not in the key, or a field that may change the answer
 		return x.pass("request")
 	}
-	x.key = string(x.c.appendKey(nil, x.url, x.route, r))
+	key := x.c.appendKey(x.room.key, x.url, x.route, r)
+	x.room.key, x.key = keep(key), text(key)
 	return x.decide()
 }
 
@@ -137,7 +186,7 @@ func (x *exchange) unbind() {
 // pass lets the request by.
 func (x *exchange) pass(why string) bool {
 	x.why = why
-	x.told(bypass)
+	x.told.tell(bypass)
 	return true
 }
 
@@ -184,7 +233,7 @@ func (x *exchange) decide() bool {
 		}
 	}
 	if want.onlyIfCached {
-		x.told(miss)
+		x.told.tell(miss)
 		x.host.reply(504, "only_if_cached", "")
 		return false
 	}
@@ -203,9 +252,20 @@ func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
 		return info, false
 	}
 	x.variants = true
-	for _, names := range x.meta.vary {
-		key := string(appendVariant([]byte(x.key), names, &x.request))
-		if info, ok = x.look(key); ok && x.meta.kind == kindMessage {
+	room := x.room
+	lists := append(room.index, x.meta.lists...) // what is looked up now takes their place
+	room.index = keep(lists)
+	for r := (metaReader{b: lists}); ; {
+		names, more := r.list()
+		if !more {
+			break
+		}
+		key := append(append(room.variant, x.key...), varyMark...)
+		for name, ok := names.next(); ok; name, ok = names.next() {
+			key = appendVaried(key, name, &x.request)
+		}
+		room.variant = keep(key)
+		if info, ok = x.look(text(key)); ok && x.meta.kind == kindMessage {
 			return info, true
 		}
 	}
@@ -230,12 +290,13 @@ func (x *exchange) look(key string) (abi.ObjectInfo, bool) {
 // send has the request go to the upstream, unless another is on its way that will do.
 func (x *exchange) send(now int64) bool {
 	r := &x.request
-	x.mode, x.asked = modeStore, now
 	if r.get(":method") != "GET" {
 		x.mode = modeNone
-		x.told(miss)
+		x.told.tell(miss)
 		return true
 	}
+	x.mode, x.asked = modeStore, now
+	x.own()
 	lone := x.meta.kind == kindRefused || r.has("authorization") || r.has("range") || x.tries > maxJoins || !x.c.collapse
 	if x.meta.kind != kindMessage {
 		lone = lone || conditional(r) // it may be answered with a 304, which is of no use to others
@@ -248,7 +309,7 @@ func (x *exchange) send(now int64) bool {
 		leads, ok := x.host.join(key)
 		switch {
 		case ok && !leads && x.refresh: // it is being done
-			x.told(bypass)
+			x.told.tell(bypass)
 			x.host.reply(504, "refreshing", "")
 			return false
 		case ok && !leads:
@@ -325,9 +386,9 @@ func (x *exchange) onFetched(resp *head) bool {
 		}
 	}
 	if x.refresh && status >= 500 {
-		x.told(failed)
+		x.told.tell(failed)
 	}
-	x.told(miss)
+	x.told.tell(miss)
 	v := x.c.judge(&x.request, resp, x.asked, now)
 	stored := false
 	names, known := varyNames(resp)
@@ -412,19 +473,21 @@ const maxIndex = 4
 
 // index notes that there are variants, by names.
 func (x *exchange) index(names []string) {
-	m := meta{kind: kindIndex, vary: [][]string{names}}
+	vary := [][]string{names}
 	if info, ok := x.host.lookup(x.key); ok {
 		if old, ok := parseMeta(info.Meta); ok && old.kind == kindIndex {
-			for _, v := range old.vary {
-				if !same(v, names) && len(m.vary) < maxIndex {
-					m.vary = append(m.vary, v)
+			had := old.vary()
+			for _, v := range had {
+				if !same(v, names) && len(vary) < maxIndex {
+					vary = append(vary, v)
 				}
 			}
-			if len(m.vary) == len(old.vary) && same(old.vary[0], names) {
+			if len(vary) == len(had) && same(had[0], names) {
 				return
 			}
 		}
 	}
+	m := meta{kind: kindIndex, lists: appendLists(nil, vary)}
 	x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, MaxSize: x.c.maxSize})
 }
 
@@ -468,7 +531,7 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 	if served {
 		return false
 	}
-	x.told(revalidated) // it is gone, and there is nothing to answer with
+	x.told.tell(revalidated) // it is gone, and there is nothing to answer with
 	x.host.reply(502, "cache_lost", "")
 	return false
 }
@@ -522,7 +585,7 @@ func (x *exchange) invalidate(resp *head) {
 
 // purge answers a PURGE.
 func (x *exchange) purge() bool {
-	x.told(bypass)
+	x.told.tell(bypass)
 	if !x.client {
 		x.host.reply(403, "purge_denied", "This client may not purge.\n")
 		return false

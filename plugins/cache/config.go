@@ -11,6 +11,7 @@ import (
 type config struct {
 	key          []keyPart
 	bypass       []string // request fields with which nothing is cached
+	bypassMarks  uint64   // of them, as in head
 	maxObject    int64    // bytes
 	maxSize      int64    // bytes
 	defaultTTL   int64
@@ -26,6 +27,7 @@ type config struct {
 	tags         []string
 	status       bool
 	name         string // in Cache-Status
+	hit          string // what it begins with for a hit
 	purgers      []ipaddr.Prefix
 }
 
@@ -52,6 +54,9 @@ func parseConfig(data []byte) (*config, error) {
 		c.key = append(c.key, p)
 	}
 	c.bypass = names(t, "bypass_headers", defaultBypass)
+	for _, name := range c.bypass {
+		c.bypassMarks |= mark(name)
+	}
 	c.maxObject = size(t, "max_object", 16<<20)
 	c.maxSize = size(t, "max_size", 256<<20)
 	c.defaultTTL = seconds(t, "default_ttl")
@@ -70,6 +75,7 @@ func parseConfig(data []byte) (*config, error) {
 	if !settings.IsToken(c.name) {
 		t.Fail("name", settings.Quote(c.name)+" is not a token, as Cache-Status needs it")
 	}
+	c.hit = c.name + "; hit; ttl="
 	for _, text := range t.Texts("purge_clients") {
 		p, ok := ipaddr.ParsePrefix(text)
 		if !ok {

@@ -63,6 +63,10 @@ func (f *fakeHost) edit(kind abi.MapType, edits ...abi.FieldEdit) {
 
 func (f *fakeHost) reply(_ uint32, details, _ string) { f.did = append(f.did, "reply "+details) }
 
+type tellFunc func(result)
+
+func (f tellFunc) tell(r result) { f(r) }
+
 // refreshed makes an exchange without a client.
 func (f *fakeHost) refreshed(t *testing.T, c *config, req, resp *head) (x *exchange, said string) {
 	t.Helper()
@@ -78,16 +82,18 @@ func (f *fakeHost) ask(t *testing.T, c *config, req, resp *head) (x *exchange, s
 func (f *fakeHost) make(t *testing.T, c *config, req, resp *head, refresh bool) (x *exchange, said string) {
 	t.Helper()
 	f.served, f.sent, f.did = nil, nil, nil
+	req.noteNames() // as a guest does
 	x = &exchange{c: c, host: f, request: *req, url: "http://h" + req.get(":path"), route: "r", refresh: refresh}
-	x.told = func(r result) {
+	x.told = tellFunc(func(r result) {
 		if said == "" {
 			said = r.String()
 		}
-	}
+	})
 	if x.onRequest(true) {
 		if resp == nil {
 			resp = headOf(":status", "599")
 		}
+		resp.noteNames()
 		x.onResponse(resp)
 		f.flying = map[string]bool{}
 	}

@@ -60,6 +60,9 @@ func cookie(r *head, name string) (string, bool) {
 // bypasses reports whether nothing is stored or served for a request because of a field
 // that is not in the key, and that some upstreams answer something else for.
 func (c *config) bypasses(r *head) bool {
+	if r.names != 0 && r.names&c.bypassMarks == 0 {
+		return false
+	}
 	for _, name := range c.bypass {
 		if !r.has(name) {
 			continue
@@ -124,7 +127,7 @@ func resolve(base, ref string) (string, bool) {
 }
 
 // clone copies a head whose strings are borrowed.
-func clone(h *head) head { //nolint:unused // by main.go, which is for guests
+func clone(h *head) head {
 	n := 0
 	for _, p := range h.pairs {
 		n += len(p.Name) + len(p.Value)
@@ -139,5 +142,5 @@ func clone(h *head) head { //nolint:unused // by main.go, which is for guests
 		out[i] = abi.Pair{Name: text[:k], Value: text[k : k+v]}
 		text = text[k+v:]
 	}
-	return head{out}
+	return head{out, h.names}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/binary"
+	"strings"
 	"unsafe"
 
 	"wproxy/abi"
@@ -30,6 +31,9 @@ type plugin struct {
 	types.DefaultPluginContext
 	config  *config
 	counted map[string]*counters // by route
+
+	lastRoute string // that was counted last
+	last      *counters
 }
 
 // counters are what a route counts, by result.
@@ -64,6 +68,19 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 
 // count counts a result of a request, or of a refresh, on a route.
 func (p *plugin) count(route string, refresh bool, r result) {
+	c := p.last
+	if c == nil || p.lastRoute != route {
+		c = p.countersOf(strings.Clone(route))
+	}
+	if refresh {
+		c.refreshes[r].Inc()
+		return
+	}
+	c.requests[r].Inc()
+}
+
+// countersOf returns the counters of a route, which are the next ones to be used as well.
+func (p *plugin) countersOf(route string) *counters {
 	c := p.counted[route]
 	if c == nil {
 		c = &counters{}
@@ -75,11 +92,8 @@ func (p *plugin) count(route string, refresh bool, r result) {
 		}
 		p.counted[route] = c
 	}
-	if refresh {
-		c.refreshes[r].Inc()
-		return
-	}
-	c.requests[r].Inc()
+	p.lastRoute, p.last = route, c
+	return c
 }
 
 func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
@@ -89,9 +103,10 @@ func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
 // httpContext is the context of one exchange.
 type httpContext struct {
 	types.DefaultHttpContext
-	plugin *plugin
-	id     uint32
-	exchange
+	plugin    *plugin
+	id        uint32
+	cleaned   bool // tell was called
+	*exchange      // nil: there is nothing more to do
 }
 
 // Memory that every callback uses anew: nothing of it outlives one.
@@ -101,6 +116,10 @@ var (
 	argument   = make([]byte, 0, 4<<10)
 	answer     = make([]byte, 0, 4<<10)
 	shortValue [64]byte
+	routeValue [64]byte
+	urlBytes   = make([]byte, 0, 1<<10)
+	current    exchange // of the request callback that is running
+	common     room
 )
 
 // readHead reads a header map; its strings are valid until the next one is read.
@@ -117,17 +136,22 @@ func readHead(kind abi.MapType) head {
 		return head{}
 	}
 	pairs = list[:0]
-	return head{list}
+	h := head{pairs: list}
+	h.noteNames()
+	return h
 }
 
 func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	r := readHead(abi.MapRequestHeaders)
-	x := &c.exchange
-	x.c, x.host = c.plugin.config, hostBackend{}
-	x.request = clone(&r)
-	x.url = x.request.get(":scheme") + "://" + x.request.get(":authority") + x.request.get(":path")
-	name, _ := hostcall.Property(shortValue[:], routeProperty)
-	x.route = string(name)
+	x := &current
+	*x = exchange{c: c.plugin.config, host: hostBackend{}, told: c, room: &common, request: r}
+	c.exchange = x
+	urlBytes = append(append(urlBytes[:0], r.get(":scheme")...), "://"...)
+	urlBytes = append(append(urlBytes, r.get(":authority")...), r.get(":path")...)
+	x.url = text(urlBytes)
+	urlBytes = keep(urlBytes)
+	name, _ := hostcall.Property(routeValue[:], routeProperty)
+	x.route = text(name)
 	_, x.refresh = hostcall.Property(shortValue[:], abi.PropertyRefresh)
 	if x.request.get(":method") == "PURGE" && x.c.purges() {
 		if b, ok := hostcall.Property(shortValue[:], abi.PropertyClientAddress); ok {
@@ -135,11 +159,16 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 			x.client = x.c.mayPurge(a)
 		}
 	}
-	x.told = c.tell
-	if x.onRequest(end) {
+	goesOn := x.onRequest(end)
+	c.exchange = nil
+	if x.mode != modeNone || x.joined { // it has made its strings its own
+		c.exchange = new(exchange)
+		*c.exchange = *x
+	}
+	if goesOn {
 		return types.ActionContinue
 	}
-	if x.joined {
+	if c.exchange != nil && c.joined {
 		c.wait()
 	}
 	return types.ActionPause
@@ -160,7 +189,7 @@ func (c *httpContext) tell(r result) {
 }
 
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
-	if c.mode == modeNone {
+	if c.exchange == nil || c.mode == modeNone {
 		return types.ActionContinue
 	}
 	resp := readHead(abi.MapResponseHeaders)
@@ -209,6 +238,15 @@ type hostBackend struct{}
 
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
+// serve is what a hit needs: it goes without the closure that call takes.
+func (hostBackend) serve(s *abi.ObjectServe) bool {
+	args := s.Append(argument[:0])
+	if cap(args) <= 64<<10 {
+		argument = args[:0]
+	}
+	return hostcall.Foreign(abi.ForeignObjectServe, args) == hostcall.OK
+}
+
 func (hostBackend) lookup(key string) (abi.ObjectInfo, bool) {
 	b, s := hostcall.ForeignResult(answer[:0:cap(answer)], abi.ForeignObjectLookup, bytesOf(key))
 	if s != hostcall.OK {
@@ -226,8 +264,6 @@ func call(name string, f func([]byte) []byte) bool {
 	}
 	return hostcall.Foreign(name, args) == hostcall.OK
 }
-
-func (hostBackend) serve(s *abi.ObjectServe) bool { return call(abi.ForeignObjectServe, s.Append) }
 
 func (hostBackend) store(s *abi.ObjectStore) bool { return call(abi.ForeignObjectStore, s.Append) }
 

@@ -10,65 +10,80 @@ func (x *exchange) serve(info abi.ObjectInfo, how result, now int64) bool {
 // serveWith is serve with edits of the head that come first.
 func (x *exchange) serveWith(info abi.ObjectInfo, how result, now int64, edits []abi.FieldEdit) bool {
 	m, r := &x.meta, &x.request
-	s := abi.ObjectServe{Key: x.found, Length: -1, Edits: edits}
-	for _, name := range m.withhold {
-		if how != revalidated {
-			s.Edits = append(s.Edits, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
+	s, list, b := &x.answer, append(x.room.edits, edits...), x.room.text
+	*s = abi.ObjectServe{Key: x.found, Length: -1}
+	set := func(name string, value []byte) {
+		list = append(list, abi.FieldEdit{Op: abi.FieldSet, Name: name, Value: text(value)})
+	}
+	if how != revalidated {
+		for _, name := range m.withhold {
+			list = append(list, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
 		}
 	}
-	age := decimal(min(m.currentAge(now), maxSeconds))
-	s.Edits = append(s.Edits, abi.FieldEdit{Op: abi.FieldSet, Name: "age", Value: age})
+	b = appendDecimal(b, min(m.currentAge(now), maxSeconds))
+	set("age", b)
 	if x.c.status {
-		s.Edits = append(s.Edits, abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: x.statusField(how, now)})
+		at := len(b)
+		b = x.appendStatus(b, how, now)
+		set("cache-status", b[at:])
 	}
-	switch {
-	case m.status == 200 && notModified(r, m, now):
+	if m.status == 200 && notModified(r, m, now) {
 		s.Status, s.HeadOnly = 304, true
 		for _, name := range [...]string{"content-type", "content-encoding", "content-language", "content-range"} {
-			s.Edits = append(s.Edits, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
+			list = append(list, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
 		}
-	default:
-		if p := wanted(r, m, info.Length, now); p.status != 0 {
-			s.Status, s.Offset, s.Length, s.HeadOnly = p.status, p.offset, p.length, p.status == 416
-			value := "bytes */" + decimal(info.Length)
-			if p.status == 206 {
-				value = "bytes " + decimal(p.offset) + "-" + decimal(p.offset+p.length-1) + "/" + decimal(info.Length)
-			}
-			s.Edits = append(s.Edits, abi.FieldEdit{Op: abi.FieldSet, Name: "content-range", Value: value})
-		}
+	} else if p := wanted(r, m, info.Length, now); p.status != 0 {
+		s.Status, s.Offset, s.Length, s.HeadOnly = p.status, p.offset, p.length, p.status == 416
+		at := len(b)
+		b = appendRange(b, p, info.Length)
+		set("content-range", b[at:])
 	}
-	if !x.host.serve(&s) {
+	s.Edits = list
+	x.room.edits, x.room.text = list[:0], keep(b)
+	if !x.host.serve(s) {
 		return false
 	}
-	x.told(how)
+	x.told.tell(how)
 	return true
 }
 
-// statusField is the value of Cache-Status (RFC 9211) of an answer with what is stored.
-func (x *exchange) statusField(how result, now int64) string {
-	v := x.c.name
-	switch how {
-	case revalidated:
-		v += "; fwd=stale; fwd-status=304"
-	case stale:
-		v += "; hit"
-		if x.why == "upstream-error" {
-			v = x.c.name + "; fwd=stale; detail=upstream-error"
-		}
-	case collapsed:
-		v += "; hit; collapsed"
-	default:
-		v += "; hit"
+// appendRange appends the value of Content-Range of a part of a message of size bytes.
+func appendRange(dst []byte, p part, size int64) []byte {
+	if p.status != 206 {
+		return appendDecimal(append(dst, "bytes */"...), size)
 	}
-	v += "; ttl=" + decimal(x.meta.lifetime-x.meta.currentAge(now))
+	dst = appendDecimal(append(dst, "bytes "...), p.offset)
+	dst = appendDecimal(append(dst, '-'), p.offset+p.length-1)
+	return appendDecimal(append(dst, '/'), size)
+}
+
+// appendStatus appends the value of Cache-Status (RFC 9211) of an answer with what is stored.
+func (x *exchange) appendStatus(dst []byte, how result, now int64) []byte {
 	if x.meta.upstream != "" {
-		v = x.meta.upstream + ", " + v
+		dst = append(append(dst, x.meta.upstream...), ", "...)
 	}
-	return v
+	if how == hit {
+		return appendDecimal(append(dst, x.c.hit...), x.meta.lifetime-x.meta.currentAge(now))
+	}
+	dst = append(dst, x.c.name...)
+	switch {
+	case how == revalidated:
+		dst = append(dst, "; fwd=stale; fwd-status=304"...)
+	case how == stale && x.why == "upstream-error":
+		dst = append(dst, "; fwd=stale; detail=upstream-error"...)
+	case how == collapsed:
+		dst = append(dst, "; hit; collapsed"...)
+	default:
+		dst = append(dst, "; hit"...)
+	}
+	return appendDecimal(append(dst, "; ttl="...), x.meta.lifetime-x.meta.currentAge(now))
 }
 
 // decimal returns a number as text.
-func decimal(n int64) string {
+func decimal(n int64) string { return string(appendDecimal(nil, n)) }
+
+// appendDecimal appends a number as text.
+func appendDecimal(dst []byte, n int64) []byte {
 	var digits [20]byte
 	i, minus := len(digits), n < 0
 	if minus {
@@ -85,5 +100,5 @@ func decimal(n int64) string {
 		i--
 		digits[i] = '-'
 	}
-	return string(digits[i:])
+	return append(dst, digits[i:]...)
 }

@@ -35,20 +35,29 @@ func varyNames(h *head) (names []string, ok bool) {
 // appendVariant appends what tells the variants of a key apart: the names and what the request
 // says of each, normalised.
 func appendVariant(dst []byte, names []string, h *head) []byte {
-	dst = append(dst, "\nvary"...)
+	dst = append(dst, varyMark...)
 	for _, name := range names {
-		dst = append(dst, 0)
-		dst = append(dst, name...)
-		dst = append(dst, '=')
-		dst = appendNormal(dst, name, h)
+		dst = appendVaried(dst, name, h)
 	}
 	return dst
+}
+
+// varyMark is between a key and what tells its variants apart.
+const varyMark = "\nvary"
+
+// appendVaried appends what a request says of one name.
+func appendVaried(dst []byte, name string, h *head) []byte {
+	dst = append(dst, 0)
+	dst = append(dst, name...)
+	dst = append(dst, '=')
+	return appendNormal(dst, name, h)
 }
 
 // appendNormal appends the value of a field in a form that does not depend on how it is
 // split into lines, on white space, and, where they mean nothing, on order and case.
 func appendNormal(dst []byte, name string, h *head) []byte {
-	var members []string
+	var buf [16]string // browsers send half a dozen
+	members := buf[:0]
 	there := false
 	for i := range h.pairs {
 		if h.pairs[i].Name != name {
@@ -66,7 +75,10 @@ func appendNormal(dst []byte, name string, h *head) []byte {
 	}
 	if name == "accept-language" || name == "accept-encoding" {
 		for i, m := range members {
-			members[i] = strings.Join(settings.Words(nil, settings.Lower(m), false), "")
+			if m = settings.Lower(m); strings.IndexByte(m, ' ') >= 0 || strings.IndexByte(m, '\t') >= 0 {
+				m = strings.Join(settings.Words(nil, m, false), "")
+			}
+			members[i] = m
 		}
 		if len(members) <= maxSorted { // beyond that somebody wants it to take long; order then counts
 			settings.Sort(members)

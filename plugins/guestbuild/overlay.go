@@ -39,7 +39,7 @@ func writeOverlay(tmp string, main listed, exports []string, direct bool, lean m
 		return nil
 	}
 	for path, data := range lean {
-		if err := add(path, "lean_"+filepath.Base(path), data); err != nil {
+		if err := add(path, "lean_"+filepath.Base(filepath.Dir(path))+"_"+filepath.Base(path), data); err != nil {
 			return "", err
 		}
 	}

@@ -93,8 +93,8 @@ func randomGet(buf unsafe.Pointer, size uint32) uint32
 //go:linkname room wproxy_adapter.room
 var room []byte
 
-// offer has the result of the next host call go to buf if it fits there.
-func offer(buf []byte) { room = buf }
+// offer has the result of the next host call go to buf, up to its capacity, if it fits there.
+func offer(buf []byte) { room = buf[:cap(buf)] }
 
 // result takes over the value that a host function wrote. In buf it has buf's capacity.
 func result(buf []byte) []byte {

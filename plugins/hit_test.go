@@ -1,0 +1,103 @@
+package plugins_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+)
+
+// A keeper is a chain as an engine for filters that keep answers. What it stores has its body at
+// once, so that nothing runs on a goroutine of its own.
+type keeper struct {
+	*chain
+	to    exchange.Sink[*exchange.Response]
+	bytes int // of bodies that clients got
+
+	answered bool // by what is stored
+}
+
+var _ filter.Streamer = (*keeper)(nil)
+
+// Stream implements filter.Streamer.
+func (k *keeper) Stream(_ filter.Filter, head *exchange.Response, _ string, p filter.Pusher) error {
+	k.x.Mu.Lock()
+	k.x.Response = head
+	k.x.Mu.Unlock()
+	return p.Push(k.to)
+}
+
+// Fill, Filled and Refresh implement filter.Streamer.
+func (k *keeper) Fill(filter.Filling) bool   { return false }
+func (k *keeper) Filled()                    {}
+func (k *keeper) Refresh(filter.Filter) bool { return false }
+
+// clientEnd counts what a client gets.
+type clientEnd struct{ k *keeper }
+
+func (c clientEnd) Head(*exchange.Response, bool) error { return nil }
+func (c clientEnd) Data(p []byte, _ bool) error         { c.k.bytes += len(p); return nil }
+func (c clientEnd) Trailer(*exchange.Fields) error      { return nil }
+
+// newKeeper returns a chain of the cache plugin, whose upstream's answer has been stored.
+func newKeeper(tb testing.TB, settings string) *keeper {
+	tb.Helper()
+	k := &keeper{chain: newChain(tb, use{"cache", settings})}
+	k.resp.Fields.Replace(storedFields)
+	k.resp.Length = 0
+	if err := k.ask(); err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
+// storedFields are those of an answer that is stored.
+var storedFields = []exchange.Field{
+	{Name: "server", Value: "nginx"},
+	{Name: "content-type", Value: "application/octet-stream"},
+	{Name: "last-modified", Value: "Thu, 01 Jan 1970 00:00:00 GMT"},
+	{Name: "etag", Value: `"5f3c7c2a-400"`},
+	{Name: "accept-ranges", Value: "bytes"},
+	{Name: "cache-control", Value: "max-age=3600"},
+}
+
+// ask makes an exchange; the upstream, if it is asked, answers without a body.
+func (k *keeper) ask() error {
+	x := &k.x
+	x.Reset()
+	x.Context, x.Request, x.Route, x.Engine = k.ctx, &k.req, &k.route, k
+	x.ClientAddr, x.ClientIP, x.RequestID = k.conn.Remote.Addr(), k.conn.RemoteIP, "0123456789abcdef"
+	f, err := k.factories[0].New(x)
+	if err != nil {
+		return err
+	}
+	k.to = f.Response(clientEnd{k})
+	x.SetRequestRun()
+	err = f.Request(requestEnd{}).Head(&k.req, true)
+	if k.answered = errors.Is(err, exchange.ErrAnswered); !k.answered {
+		if err == nil {
+			x.Mu.Lock()
+			x.Response = &k.resp
+			x.Mu.Unlock()
+			err = k.to.Head(&k.resp, true)
+		}
+	} else {
+		err = nil
+	}
+	f.Close(nil)
+	return errors.Join(err, context.Cause(k.ctx))
+}
+
+func BenchmarkHit(b *testing.B) {
+	k := newKeeper(b, ``)
+	b.ReportAllocs()
+	begun := k.fuel()
+	for b.Loop() {
+		if err := k.ask(); err != nil || !k.answered {
+			b.Fatal(err, k.answered)
+		}
+	}
+	b.ReportMetric(float64(k.fuel()-begun)/float64(b.N), "fuel/op")
+}
