@@ -43,6 +43,7 @@ func newTCPRoute(r *config.Route) *tcp.Route {
 		Allow: r.Allow, Deny: r.Deny,
 		Idle: orNone(r.TCP.Idle), Timeout: r.TCP.Timeout, Max: r.TCP.Connections, Retries: r.Retry.Attempts,
 		ByClient: r.Split != nil && r.Split.Hash != "",
+		Budget:   percent(r.Retry.Budget), BudgetMin: float64(r.Retry.BudgetMin),
 	}
 	if len(r.Upstream) == 1 {
 		t.Info.Cluster = r.Upstream[0].Upstream

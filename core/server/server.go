@@ -166,7 +166,7 @@ type Server struct {
 	// Guarded by mu.
 	doors    []*door           // that accept
 	leaving  []*door           // that do not, but have connections
-	old      []*proxy.Snapshot // that have exchanges, the oldest first
+	old      []swapped // that have exchanges, the oldest first
 	release  func()            // of the generation that serves
 	draining bool
 }
@@ -237,14 +237,13 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 	}
 	// The snapshot first: a connection must find its listener in it.
 	s.addLeaving(c, g.Snapshot)
-	old, oldTCP := s.proxy.Swap(g.Snapshot), s.tcp.Swap(g.tcpSnapshot())
+	old := swapped{s.proxy.Swap(g.Snapshot), s.tcp.Swap(g.tcpSnapshot())}
 	release := s.release
 	s.release = g.Release
 	s.old = append(s.old, old)
 	s.retired.Go(func() { // ends with the old generation's last exchange; Stop resets those
-		<-old.Drained()
+		old.wait()
 		s.forget(old)
-		<-oldTCP.Drained()
 		release()
 	})
 	s.endOldest()
@@ -252,27 +251,49 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 	return nil
 }
 
-// forget takes a generation that is drained off the list.
-func (s *Server) forget(old *proxy.Snapshot) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.old = slices.DeleteFunc(s.old, func(o *proxy.Snapshot) bool { return o == old })
+// swapped is what a generation has left that does not serve any more.
+type swapped struct {
+	http *proxy.Snapshot
+	tcp  *tcp.Snapshot
 }
 
-// endOldest ends the exchanges of the oldest generations if there are too many. The lock is
-// held.
+// wait waits for the end of its exchanges and connections.
+func (o swapped) wait() {
+	<-o.http.Drained()
+	<-o.tcp.Drained()
+}
+
+// drained reports whether wait would not wait.
+func (o swapped) drained() bool {
+	for _, c := range [...]<-chan struct{}{o.http.Drained(), o.tcp.Drained()} {
+		select {
+		case <-c:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// forget takes a generation that is drained off the list.
+func (s *Server) forget(old swapped) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.old = slices.DeleteFunc(s.old, func(o swapped) bool { return o == old })
+}
+
+// endOldest ends the exchanges and connections of the oldest generations if there are too
+// many. The lock is held.
 func (s *Server) endOldest() {
 	live := s.old[:0:0]
 	for _, o := range s.old {
-		select {
-		case <-o.Drained(): // about to be forgotten
-		default:
+		if !o.drained() { // else it is about to be forgotten
 			live = append(live, o)
 		}
 	}
 	most := cmp.Or(s.o.Generations, DefaultGenerations)
 	for _, o := range live[:max(0, len(live)-most)] {
-		if n := s.proxy.EndExchanges(o); n > 0 && s.o.Ended != nil {
+		if n := s.proxy.EndExchanges(o.http) + s.tcp.EndOn(o.tcp); n > 0 && s.o.Ended != nil {
 			s.o.Ended(n)
 		}
 	}

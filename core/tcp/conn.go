@@ -36,7 +36,7 @@ type conn struct {
 	first   []byte // that were read to find it, until they are passed on
 	counted bool   // in route.Open
 	filters []filter.TCPFilter
-	x       *filter.Exchange // nil without filters
+	x       *filter.Exchange // nil without filters; written under mu, as abort looks at it
 
 	// Of the way to the upstream. Written by whoever connects, before server is set.
 	to       *Upstream
@@ -98,11 +98,11 @@ func (c *conn) run() {
 		return
 	}
 	c.counted = true
+	r.Metrics.Opened()
 	if n := r.Open.n.Add(1); r.Max > 0 && n > int64(r.Max) {
 		c.refuse(reasonTooMany)
 		return
 	}
-	r.Metrics.Opened()
 	c.watch()
 	if len(r.Filters) > 0 {
 		c.filtered()
@@ -207,15 +207,15 @@ func (c *conn) abort(reason string, reset bool) {
 		return
 	}
 	c.over, c.reason = true, reason
-	server := c.server
+	server, x := c.server, c.x
 	c.mu.Unlock()
 	c.cancel()
 	shut(c.client, reset)
 	if server != nil {
 		shut(server, reset)
 	}
-	if c.x != nil {
-		c.x.AnswerEnded() // filters that hold something back give it up
+	if x != nil {
+		x.AnswerEnded() // filters that hold something back give it up
 	}
 }
 

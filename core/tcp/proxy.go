@@ -19,6 +19,9 @@ const (
 	// whose time was over.
 	ReasonRouteGone = "route_gone"
 
+	// ReasonReloads is that of one that was ended because it has outlived too many reloads.
+	ReasonReloads = "too_many_reloads"
+
 	reasonNoRoute = "no_route"
 	reasonDenied  = "denied"
 	reasonTooMany = "too_many_connections"
@@ -121,6 +124,12 @@ func (p *Proxy) EndAll() int {
 	p.ended = true
 	p.mu.Unlock()
 	return p.endSome(ReasonDrain, func(*conn) bool { return true })
+}
+
+// EndOn ends the connections that keep s, which was swapped out. It returns how many there
+// were, and does not wait for their end.
+func (p *Proxy) EndOn(s *Snapshot) int {
+	return p.endSome(ReasonReloads, func(c *conn) bool { return c.snap == s })
 }
 
 func (p *Proxy) endSome(reason string, which func(*conn) bool) int {

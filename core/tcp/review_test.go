@@ -1,0 +1,190 @@
+package tcp_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/metrics"
+	"wproxy/core/tcp"
+)
+
+// gathered returns the value of a series of m that has label (a whole one, such as route="r").
+func gathered(t *testing.T, m *metrics.Metrics, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+	series:
+		for _, one := range f.GetMetric() {
+			for _, want := range labels {
+				if !strings.Contains(one.String(), `value:"`+want+`"`) {
+					continue series
+				}
+			}
+			return one.GetGauge().GetValue() + one.GetCounter().GetValue()
+		}
+	}
+	return 0
+}
+
+// A connection that is one too many was counted as it ended, and not as it began.
+func TestGaugeOfTooMany(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, func(r *tcp.Route) { r.Max = 1 }, server(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) }))
+	c, wait := s.connect()
+	_, _ = c.Write([]byte("x"))
+	_, _ = io.ReadFull(c, make([]byte, 1))
+	for range 3 {
+		_, turned := s.connect()
+		turned()
+	}
+	if n := gathered(t, s.metrics, "wproxy_tcp_connections", "r"); n != 1 {
+		t.Errorf("%v connections are open, want 1", n)
+	}
+	_ = c.Close()
+	wait()
+	if n := gathered(t, s.metrics, "wproxy_tcp_connections", "r"); n != 0 {
+		t.Errorf("%v connections are open, want none", n)
+	}
+}
+
+// holding holds each connection until the exchange is over, as a plugin that pauses does.
+type holding struct{ passing }
+
+func (holding) NewTCP(x *filter.Exchange) (filter.TCPFilter, error) { return held{x: x}, nil }
+
+type held struct {
+	passing
+	x *filter.Exchange
+}
+
+func (h held) Downstream(filter.Flow) filter.Flow {
+	return &heldFlow{x: h.x, wake: make(chan struct{}, 1)}
+}
+
+type heldFlow struct {
+	x    *filter.Exchange
+	wake chan struct{}
+}
+
+func (f *heldFlow) Wake() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *heldFlow) Open() error {
+	if f.x.Park(f) {
+		<-f.wake
+		f.x.Unpark(f)
+	}
+	return exchange.ErrAnswered
+}
+
+func (*heldFlow) Data([]byte, bool) error { return exchange.ErrAnswered }
+
+// A connection may be over before its filters are there: by its time, at the end of the
+// process. What they hold back is given up all the same.
+func TestOverBeforeFilters(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, func(r *tcp.Route) {
+		r.Filters = []filter.TCPFactory{holding{}}
+		r.Timeout = time.Nanosecond
+	}, server(t, func(*net.TCPConn) {}))
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	for i := range 200 {
+		ctx := context.Background()
+		if i%2 == 0 {
+			ctx = over
+		}
+		_, b := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.proxy.Serve(ctx, b, &exchange.Conn{Listener: "l", Remote: netip.MustParseAddrPort("127.0.0.1:5"), RemoteIP: "127.0.0.1"})
+		}()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Fatal("the connection does not end")
+		}
+	}
+}
+
+// Further tries are the upstream's to give: an outage does not multiply the connections.
+func TestRetryBudget(t *testing.T) {
+	t.Parallel()
+	var dead []string
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead = append(dead, l.Addr().String())
+		_ = l.Close()
+	}
+	for _, tt := range []struct {
+		budget          int
+		least           float64
+		tries, withheld float64
+	}{{0, 1000, 10, 10}, {1, 0, 10, 10}, {100, 1000, 20, 0}} {
+		s := newSetup(t, func(r *tcp.Route) { r.Budget, r.BudgetMin = tt.budget, tt.least }, dead...)
+		for range 10 {
+			_, wait := s.connect()
+			wait()
+		}
+		var tries float64
+		for _, e := range s.cluster.Endpoints {
+			tries += float64(e.Live.Failures.Load())
+		}
+		if n := gathered(t, s.metrics, "wproxy_retries_total", "up", "budget"); tries != tt.tries || n != tt.withheld {
+			t.Errorf("budget %d%%: %v tries, %v were not made; want %v, %v", tt.budget, tries, n, tt.tries, tt.withheld)
+		}
+	}
+}
+
+// A connection on a configuration that is not the same as the one that serves ends when it is
+// asked for, and no other does.
+func TestEndOn(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, func(r *tcp.Route) { r.Mark, r.Parts = tcp.Mark{1}, tcp.Mark{1} }, server(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) }))
+	open := func() (*net.TCPConn, func()) {
+		c, wait := s.connect()
+		_, _ = c.Write([]byte("x"))
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		return c, wait
+	}
+	_, wait := open()
+	other := *s.route
+	other.Parts = tcp.Mark{2} // another upstream: connections go on, and keep what they use
+	old := s.proxy.Swap(s.snapshot(&other, s.snap.Access))
+	c, _ := open()
+	if n := s.proxy.EndOn(old); n != 1 {
+		t.Errorf("%d were ended", n)
+	}
+	wait()
+	<-old.Drained()
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+	s.logged(`"reason":"too_many_reloads"`)
+}
