@@ -164,10 +164,10 @@ type Server struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	doors    []*door           // that accept
-	leaving  []*door           // that do not, but have connections
+	doors    []*door   // that accept
+	leaving  []*door   // that do not, but have connections
 	old      []swapped // that have exchanges, the oldest first
-	release  func()            // of the generation that serves
+	release  func()    // of the generation that serves
 	draining bool
 }
 

@@ -40,7 +40,7 @@ type Options struct {
 type Proxy struct {
 	// Immutable.
 	metrics *metrics.Metrics
-	pipes   pipes
+	pipes   *pipes
 
 	current atomic.Pointer[Snapshot]
 
@@ -169,7 +169,9 @@ func (p *Proxy) Serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 		stop()
 		c.end()
 	}()
-	c.run()
+	if c.run() {
+		c.join()
+	}
 }
 
 // begin makes c one of the open connections.

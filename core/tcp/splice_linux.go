@@ -17,17 +17,17 @@ import (
 // bytes are not taken stays with its connection.
 type pipes struct {
 	free chan pipe
-	made *atomic.Int64 // that exist
+	made atomic.Int64 // that exist
 	most int64
 }
 
 // A pipe is empty when nobody has it.
 type pipe struct{ r, w int }
 
-func newPipes() pipes { return pipes{make(chan pipe, keptPipes), new(atomic.Int64), maxPipes} }
+func newPipes() *pipes { return &pipes{free: make(chan pipe, keptPipes), most: maxPipes} }
 
 // get lends a pipe; errNoPipe: there is none.
-func (p pipes) get() (pipe, error) {
+func (p *pipes) get() (pipe, error) {
 	select {
 	case one := <-p.free:
 		return one, nil
@@ -42,7 +42,7 @@ func (p pipes) get() (pipe, error) {
 }
 
 // put takes an empty one back.
-func (p pipes) put(one pipe) {
+func (p *pipes) put(one pipe) {
 	select {
 	case p.free <- one:
 	default:
@@ -50,7 +50,7 @@ func (p pipes) put(one pipe) {
 	}
 }
 
-func (p pipes) close(one pipe) {
+func (p *pipes) close(one pipe) {
 	_ = unix.Close(one.r) // nobody waits for it
 	_ = unix.Close(one.w)
 	p.made.Add(-1)
@@ -73,16 +73,16 @@ func raw(nc net.Conn) (syscall.RawConn, bool) {
 
 // A splicer moves the bytes of one direction.
 type splicer struct {
-	pipes pipes
+	pipes *pipes
 	pipe  pipe
 	has   bool  // pipe is borrowed
 	n     int64 // bytes in it
 	err   error // of the last call
 }
 
-// splice is copy for two plain sockets; ok is false, with nothing moved since, if it cannot
+// splice is copyTo for two plain sockets; ok is false, with nothing moved since, if it cannot
 // be done, or not any more because there are no pipes left.
-func (p pipes) splice(dst, src net.Conn, count *atomic.Int64) (readErr, writeErr error, ok bool) {
+func (p *pipes) splice(dst, src net.Conn, count *atomic.Int64) (readErr, writeErr error, ok bool) {
 	from, ok1 := raw(src)
 	to, ok2 := raw(dst)
 	if !ok1 || !ok2 {
