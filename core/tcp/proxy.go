@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/metrics"
 )
@@ -34,12 +35,16 @@ const (
 // Options are what does not change with a reload.
 type Options struct {
 	Metrics *metrics.Metrics // required
+
+	// Recorder keeps notable connections; nil: nobody does.
+	Recorder *access.Recorder
 }
 
 // A Proxy is the engine. Use [New]. It is safe for concurrent use.
 type Proxy struct {
 	// Immutable.
 	metrics *metrics.Metrics
+	records *access.Recorder // may be nil
 	pipes   *pipes
 
 	current atomic.Pointer[Snapshot]
@@ -52,7 +57,7 @@ type Proxy struct {
 
 // New makes an engine that serves s.
 func New(o Options, s *Snapshot) *Proxy {
-	p := &Proxy{metrics: o.Metrics, pipes: newPipes(), open: map[*conn]struct{}{}}
+	p := &Proxy{metrics: o.Metrics, records: o.Recorder, pipes: newPipes(), open: map[*conn]struct{}{}}
 	s.publish()
 	p.current.Store(s)
 	return p

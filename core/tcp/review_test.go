@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/core/metrics"
@@ -187,4 +188,23 @@ func TestEndOn(t *testing.T) {
 		t.Errorf("the other one: %v", err)
 	}
 	s.logged(`"reason":"too_many_reloads"`)
+}
+
+// Those that are notable are kept for the page.
+func TestRecorded(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, func(r *tcp.Route) { r.Max = 1 }, server(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) }))
+	r := access.NewRecorder()
+	s.proxy = tcp.New(tcp.Options{Metrics: s.metrics, Recorder: r}, s.snapshot(s.route, nil)) // without a log
+	c, wait := s.connect()
+	_, _ = c.Write([]byte("x"))
+	_, _ = io.ReadFull(c, make([]byte, 1))
+	_, turned := s.connect()
+	turned()
+	_ = c.Close()
+	wait()
+	kept := r.Since(0)
+	if len(kept) != 1 || kept[0].Kind != access.Refused || !strings.Contains(string(kept[0].Line), `"reason":"too_many_connections"`) {
+		t.Errorf("kept %v", kept)
+	}
 }
