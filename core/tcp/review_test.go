@@ -208,3 +208,32 @@ func TestRecorded(t *testing.T) {
 		t.Errorf("kept %v", kept)
 	}
 }
+
+// A direction that has ended, or one of which nothing is taken, does not keep a connection
+// for ever: not that of a client that has gone without the upstream minding, and not that of
+// one that does not read.
+func TestHalfIsIdle(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, change func(*tcp.Route)) {
+		stuck := make(chan struct{})
+		defer close(stuck)
+		s := newSetup(t, func(r *tcp.Route) { change(r); r.Idle = 200 * time.Millisecond }, server(t, func(c *net.TCPConn) {
+			b := make([]byte, 1)
+			if _, err := io.ReadFull(c, b); err == nil && b[0] == 'w' {
+				_, _ = c.Write(make([]byte, 32<<20))
+				return
+			}
+			_, _ = io.Copy(io.Discard, c)
+			<-stuck // it has heard of the end, and says nothing
+		}))
+		for _, first := range []string{"h", "w"} {
+			c, wait := s.connect()
+			_, _ = c.Write([]byte(first))
+			if first == "h" {
+				_ = c.CloseWrite()
+			}
+			wait()
+		}
+		s.logged(`"reason":"idle_timeout"`)
+	})
+}
