@@ -48,6 +48,7 @@ type conn struct {
 	connect  time.Duration
 
 	in, out atomic.Int64 // bytes that have come from the client, and that it was sent
+	heard   atomic.Int64 // bytes that filters were given of the upstream's, whatever they made of them
 
 	mu sync.Mutex
 	// Guarded by mu.

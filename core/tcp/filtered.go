@@ -100,6 +100,8 @@ func (c *conn) feed(f filter.Flow, src net.Conn, from exchange.Side) {
 			if end {
 				c.noteGone()
 			}
+		} else {
+			c.heard.Add(int64(len(p)))
 		}
 		if bad := f.Data(p, end); bad != nil {
 			c.flowFailed(bad)

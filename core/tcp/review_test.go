@@ -237,3 +237,34 @@ func TestHalfIsIdle(t *testing.T) {
 		s.logged(`"reason":"idle_timeout"`)
 	})
 }
+
+// swallowing is a filter that keeps from the client what the upstream says.
+type swallowing struct{ passing }
+
+func (swallowing) NewTCP(*filter.Exchange) (filter.TCPFilter, error) { return swallowing{}, nil }
+func (swallowing) Upstream(next filter.Flow) filter.Flow             { return swallowed{next} }
+
+type swallowed struct{ filter.Flow }
+
+func (s swallowed) Data(_ []byte, end bool) error { return s.Flow.Data(nil, end) }
+
+// An upstream that speaks keeps a connection alive, whatever filters make of what it says.
+func TestSwallowedIsNotIdle(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, func(r *tcp.Route) {
+		r.Idle = 200 * time.Millisecond
+		r.Filters = []filter.TCPFactory{swallowing{}}
+	}, server(t, func(c *net.TCPConn) {
+		for range 15 {
+			_, _ = c.Write([]byte("x"))
+			time.Sleep(40 * time.Millisecond) // as in TestNotIdle
+		}
+	}))
+	c, wait := s.connect()
+	began := time.Now()
+	if b, err := io.ReadAll(c); err != nil || len(b) != 0 || time.Since(began) < 500*time.Millisecond {
+		t.Errorf("%q, %v after %v", b, err, time.Since(began))
+	}
+	_ = c.Close()
+	wait()
+}
