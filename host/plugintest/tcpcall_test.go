@@ -22,7 +22,7 @@ func tcpAsker(grpc bool) []byte {
 	id, ptr, asker := m.Slot(4), m.Slot(8), m.Slot(256)
 	whose := drop(wt.Call(effective, wt.Load32(wt.Add(wt.I32(asker), wt.Local(1)))))
 	goOn, end := drop(wt.Call(resume, wt.I32(int32(abi.StreamDownstream)))), drop(wt.Call(shut, wt.I32(int32(abi.StreamDownstream))))
-	ask := wt.Instr(nil)
+	var ask wt.Instr
 	if grpc {
 		call := m.Env(abi.ImportGRPCCall, "iiiiiiiiiiii>i")
 		ask = drop(wt.Call(call, m.Str("auth"), m.Str("pkg.Svc"), m.Str("Do"), m.Str(""), m.Str("who?"), wt.I32(500), wt.I32(id)))
