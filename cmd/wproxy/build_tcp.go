@@ -19,15 +19,15 @@ import (
 	"wproxy/host/wasmfilter"
 )
 
-// tcpEntries makes the routes of f for connections with make, for their table.
-func tcpEntries(f *config.File, make func(*config.Route) (*tcp.Route, error)) ([]route.Entry[*tcp.Route], error) {
+// tcpEntries makes the routes of f for connections with convert, for their table.
+func tcpEntries(f *config.File, convert func(*config.Route) (*tcp.Route, error)) ([]route.Entry[*tcp.Route], error) {
 	var entries []route.Entry[*tcp.Route]
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) {
 		r := f.Routes[name]
 		if !f.TCP(r) {
 			continue
 		}
-		t, err := make(r)
+		t, err := convert(r)
 		if err != nil {
 			return nil, err
 		}
