@@ -105,12 +105,15 @@ func orNone[T ~int | ~int64 | ~float64](v T) T {
 	return v
 }
 
+// percent converts a share. A small one is not none.
+func percent(p config.Percent) int { return int(math.Ceil(float64(p)*100 - 1e-6)) }
+
 func retry(r config.Retry) proxy.Retry {
 	p := proxy.Retry{
 		Attempts:   orNone(r.Attempts),
 		Idempotent: r.Idempotent,
 		PerTry:     r.PerTry,
-		Budget:     orNone(int(math.Ceil(float64(r.Budget)*100 - 1e-6))), // a small share is not none
+		Budget:     orNone(percent(r.Budget)),
 		BudgetMin:  orNone(float64(r.BudgetMin)),
 		BodyBuffer: orNone(int(r.BodyBuffer)),
 		Backoff:    r.Backoff.Min, MaxBackoff: r.Backoff.Max,

@@ -19,15 +19,15 @@ import (
 	"wproxy/host/wasmfilter"
 )
 
-// tcpEntries makes the routes of f for connections with make, for their table.
-func tcpEntries(f *config.File, make func(*config.Route) (*tcp.Route, error)) ([]route.Entry[*tcp.Route], error) {
+// tcpEntries makes the routes of f for connections with convert, for their table.
+func tcpEntries(f *config.File, convert func(*config.Route) (*tcp.Route, error)) ([]route.Entry[*tcp.Route], error) {
 	var entries []route.Entry[*tcp.Route]
 	for _, name := range slices.Sorted(maps.Keys(f.Routes)) {
 		r := f.Routes[name]
 		if !f.TCP(r) {
 			continue
 		}
-		t, err := make(r)
+		t, err := convert(r)
 		if err != nil {
 			return nil, err
 		}
@@ -43,6 +43,7 @@ func newTCPRoute(r *config.Route) *tcp.Route {
 		Allow: r.Allow, Deny: r.Deny,
 		Idle: orNone(r.TCP.Idle), Timeout: r.TCP.Timeout, Max: r.TCP.Connections, Retries: r.Retry.Attempts,
 		ByClient: r.Split != nil && r.Split.Hash != "",
+		Budget:   percent(r.Retry.Budget), BudgetMin: float64(r.Retry.BudgetMin),
 	}
 	if len(r.Upstream) == 1 {
 		t.Info.Cluster = r.Upstream[0].Upstream

@@ -283,7 +283,7 @@ func (a *app) serverOptions() server.Options {
 	return server.Options{
 		Inherit:     a.inherit,
 		Proxy:       proxy.Options{Metrics: m, Recorder: a.parts.view.recorder, Challenge: a.parts.challenges.HTTPChallenge},
-		TCP:         tcp.Options{Metrics: m},
+		TCP:         tcp.Options{Metrics: m, Recorder: a.parts.view.recorder},
 		Connections: func(listener string) server.Gauge { return m.Connections(listener) },
 		AcceptError: func(listener string, err error, pause time.Duration) {
 			a.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("pause", pause))

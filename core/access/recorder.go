@@ -18,7 +18,7 @@ const (
 	Failed               // the answer was a 5xx, or broke off
 	Retried              // it took more than one try
 	Refused              // wproxy, or a plugin, did not want it
-	Slow                 // the answer did not begin within SlowTime
+	Slow                 // the answer did not begin, or the connection was not joined with an upstream, within SlowTime
 	kinds                // how many there are
 )
 
@@ -108,6 +108,8 @@ func kindOf(rec *Record) Kind {
 	switch {
 	case strings.HasPrefix(rec.Reason, "plugin_failed:"):
 		return Trapped
+	case rec.TCP:
+		return kindOfConnection(rec)
 	case rec.Status >= 500:
 		return Failed
 	case rec.Reason == "" || rec.Reason == "client_gone":
@@ -115,8 +117,6 @@ func kindOf(rec *Record) Kind {
 		return Refused
 	case brokeOff(rec.Reason):
 		return Failed
-	case rec.TCP && !slices.Contains(ends[:], rec.Reason): // there is no status that would say so
-		return Refused
 	}
 	switch {
 	case len(rec.Retried) > 0:
@@ -128,8 +128,24 @@ func kindOf(rec *Record) Kind {
 	return Ordinary
 }
 
-// ends are the reasons of TCP connections that were served for as long as they may be.
-var ends = [...]string{"idle_timeout", "drain", "route_gone"}
+// kindOfConnection is kindOf for a TCP connection, which may last for any time, and which
+// either side may end as it likes.
+func kindOfConnection(rec *Record) Kind {
+	switch reason := rec.Reason; {
+	case reason == "", slices.Contains([]string{"client_gone", "idle_timeout", "timeout", "drain", "route_gone", "no_hello"}, reason):
+	case brokeOff(reason), reason == "no_server", reason == "queue_full", reason == "queue_timeout", reason == "too_many_reloads":
+		return Failed
+	default:
+		return Refused
+	}
+	switch {
+	case len(rec.Retried) > 0:
+		return Retried
+	case rec.Connect >= SlowTime:
+		return Slow
+	}
+	return Ordinary
+}
 
 // brokeOff tells the reasons why an answer that had begun did not end well.
 func brokeOff(reason string) bool {

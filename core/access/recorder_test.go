@@ -188,3 +188,32 @@ func TestRecorderConcurrent(t *testing.T) {
 		t.Error("nothing was kept")
 	}
 }
+
+// TestRecorderConnections: of connections those are notable that were refused, or that an upstream or a plugin has let down.
+func TestRecorderConnections(t *testing.T) {
+	t.Parallel()
+	r := access.NewRecorder()
+	for _, tt := range []struct {
+		rec  access.Record
+		want access.Kind
+	}{
+		{access.Record{Total: time.Hour}, access.Ordinary},
+		{access.Record{Total: time.Hour, Reason: "idle_timeout"}, access.Ordinary},
+		{access.Record{Reason: "client_gone"}, access.Ordinary},
+		{access.Record{Reason: "no_route"}, access.Refused},
+		{access.Record{Reason: "closed_by_plugin:p"}, access.Refused},
+		{access.Record{Reason: "bad_hello"}, access.Refused},
+		{access.Record{Reason: "upstream_refused", Retried: []string{"connect"}}, access.Failed},
+		{access.Record{Reason: "upstream_reset"}, access.Failed},
+		{access.Record{Reason: "queue_full"}, access.Failed},
+		{access.Record{Reason: "plugin_failed:p"}, access.Trapped},
+		{access.Record{Reason: "plugin_timeout:p"}, access.Failed},
+		{access.Record{Retried: []string{"connect"}}, access.Retried},
+		{access.Record{Connect: 2 * time.Second}, access.Slow},
+	} {
+		tt.rec.TCP = true
+		if got := r.Wants(&tt.rec); got != tt.want {
+			t.Errorf("%+v: %v, want %v", tt.rec, got, tt.want)
+		}
+	}
+}

@@ -57,8 +57,8 @@ func (c *routeCheck) tcp() {
 		}
 	}
 	for _, key := range c.v.keysUnder(c.key + ".retry.") {
-		if key != "attempts" {
-			c.addf("retry."+key, "has no effect: of a connection that could not be made only the attempts are counted; leave it out")
+		if key != "attempts" && key != "budget" && key != "budget_min" {
+			c.addf("retry."+key, "has no effect: of a connection that could not be made only attempts, budget and budget_min count; leave it out")
 		}
 	}
 	if s := c.r.Split; s != nil && (s.Cookie != "" || s.Hash != "" && s.Hash != "client-ip") {

@@ -11,7 +11,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,10 +164,10 @@ type Server struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	doors    []*door  // that accept
-	leaving  []*door  // that do not, but have connections
-	old      []served // that have exchanges or connections, the oldest first
-	release  func()   // of the generation that serves
+	doors    []*door   // that accept
+	leaving  []*door   // that do not, but have connections
+	old      []swapped // that have exchanges, the oldest first
+	release  func()    // of the generation that serves
 	draining bool
 }
 
@@ -238,13 +237,12 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 	}
 	// The snapshot first: a connection must find its listener in it.
 	s.addLeaving(c, g.Snapshot)
-	old := served{s.proxy.Swap(g.Snapshot), s.tcp.Swap(g.tcpSnapshot())}
+	old := swapped{s.proxy.Swap(g.Snapshot), s.tcp.Swap(g.tcpSnapshot())}
 	release := s.release
 	s.release = g.Release
 	s.old = append(s.old, old)
-	s.retired.Go(func() { // ends with the old generation's last exchange and connection; Stop resets those
-		<-old.http.Drained()
-		<-old.tcp.Drained()
+	s.retired.Go(func() { // ends with the old generation's last exchange; Stop resets those
+		old.wait()
 		s.forget(old)
 		release()
 	})
@@ -253,50 +251,8 @@ func (s *Server) Reload(ctx context.Context, g Generation) error {
 	return nil
 }
 
-// served is what a generation served by that was swapped out.
-type served struct {
-	http *proxy.Snapshot
-	tcp  *tcp.Snapshot
-}
-
-// drained reports whether nothing is left of it.
-func (o served) drained() bool {
-	for _, c := range []<-chan struct{}{o.http.Drained(), o.tcp.Drained()} {
-		select {
-		case <-c:
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// forget takes a generation that is drained off the list.
-func (s *Server) forget(old served) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.old = slices.DeleteFunc(s.old, func(o served) bool { return o == old })
-}
-
-// endOldest ends the exchanges and connections of the oldest generations if there are too
-// many. The lock is held.
-func (s *Server) endOldest() {
-	live := s.old[:0:0]
-	for _, o := range s.old {
-		if !o.drained() { // else about to be forgotten
-			live = append(live, o)
-		}
-	}
-	most := cmp.Or(s.o.Generations, DefaultGenerations)
-	for _, o := range live[:max(0, len(live)-most)] {
-		if n := s.proxy.EndExchanges(o.http) + s.tcp.EndConnections(o.tcp); n > 0 && s.o.Ended != nil {
-			s.o.Ended(n)
-		}
-	}
-}
-
-// Generations returns how many configurations have exchanges or connections, the one that
-// serves among them.
+// Generations returns how many configurations have exchanges, the one that serves among
+// them.
 func (s *Server) Generations() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

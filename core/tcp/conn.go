@@ -36,7 +36,7 @@ type conn struct {
 	first   []byte // that were read to find it, until they are passed on
 	counted bool   // in route.Open
 	filters []filter.TCPFilter
-	x       *filter.Exchange // nil without filters
+	x       *filter.Exchange // nil without filters; written under mu, as abort looks at it
 
 	// Of the way to the upstream. Written by whoever connects, before server is set.
 	to       *Upstream
@@ -48,6 +48,7 @@ type conn struct {
 	connect  time.Duration
 
 	in, out atomic.Int64 // bytes that have come from the client, and that it was sent
+	heard   atomic.Int64 // bytes that filters were given of the upstream's, whatever they made of them
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -64,8 +65,11 @@ type conn struct {
 	quiet int
 }
 
-// run serves the connection.
-func (c *conn) run() {
+// run serves the connection up to where it is joined with an upstream and left alone; false:
+// it is over. A connection that rests has the frames from its goroutine's first to the wait on
+// its stack, and these should fit into 4 KiB (TestIdleTCP): what is done before is not
+// among them.
+func (c *conn) run() (joined bool) {
 	snap := c.snap
 	l := snap.Listeners[c.facts.Listener]
 	passes := false // the client speaks TLS to somebody behind us
@@ -81,7 +85,7 @@ func (c *conn) run() {
 		c.first, c.name, passes, reason = peek(c.client, within)
 		if reason != "" {
 			c.refuse(reason)
-			return
+			return false
 		}
 	}
 	r := snap.match(c.facts.Listener, c.name)
@@ -90,29 +94,29 @@ func (c *conn) run() {
 			tellName(c.client)
 		}
 		c.refuse(reasonNoRoute)
-		return
+		return false
 	}
 	c.p.settle(c, r)
 	if !r.Allows(c.facts.Remote.Addr()) {
 		c.refuse(reasonDenied)
-		return
+		return false
 	}
 	c.counted = true
+	r.Metrics.Opened()
 	if n := r.Open.n.Add(1); r.Max > 0 && n > int64(r.Max) {
 		c.refuse(reasonTooMany)
-		return
+		return false
 	}
-	r.Metrics.Opened()
 	c.watch()
 	if len(r.Filters) > 0 {
 		c.filtered()
-		return
+		return false
 	}
 	if err := c.dial(); err != nil {
 		c.failed(err)
-		return
+		return false
 	}
-	c.join()
+	return true
 }
 
 // refuse closes a connection that is not joined with an upstream.
@@ -145,7 +149,10 @@ func (c *conn) join() {
 
 // pump copies one direction, and passes on how it ends.
 func (c *conn) pump(dst, src net.Conn, n *atomic.Int64, from exchange.Side) {
-	readErr, writeErr := c.p.copy(dst, src, n)
+	readErr, writeErr, ok := c.p.pipes.splice(dst, src, n)
+	if !ok {
+		readErr, writeErr = copyTo(dst, src, n)
+	}
 	switch {
 	case writeErr != nil && from == exchange.UpstreamSide:
 		c.noteGone()
@@ -207,15 +214,15 @@ func (c *conn) abort(reason string, reset bool) {
 		return
 	}
 	c.over, c.reason = true, reason
-	server := c.server
+	server, x := c.server, c.x
 	c.mu.Unlock()
 	c.cancel()
 	shut(c.client, reset)
 	if server != nil {
 		shut(server, reset)
 	}
-	if c.x != nil {
-		c.x.AnswerEnded() // filters that hold something back give it up
+	if x != nil {
+		x.AnswerEnded() // filters that hold something back give it up
 	}
 }
 

@@ -54,22 +54,42 @@ func (c *conn) dial() error {
 	s := to.Servers()
 	c.to, c.cluster = to, s.Cluster
 	s.Cluster.Live.Active.Add(1)
+	s.Cluster.Budget.Pay(c.route.Budget)
 	if !to.ByClient {
 		key = 0
 	}
 	var tried []*upstream.Endpoint
 	var last error = &exchange.Error{Op: "pick", Side: exchange.UpstreamSide, Reason: "no_server"}
-	for range c.route.Retries + 1 {
+	for again := range c.route.Retries + 1 {
 		e := s.Picker.Pick(key, tried)
-		if e == nil {
+		if e == nil || again > 0 && !c.mayRetry() {
 			return last
 		}
-		if last = c.try(e); last == nil || errors.Is(last, exchange.ErrAnswered) {
+		last = c.try(e)
+		if again > 0 {
+			to.Metrics.Retried(c.retried[again-1], metrics.RetryOutcome(last == nil))
+		}
+		if last == nil || errors.Is(last, exchange.ErrAnswered) {
 			return last
 		}
 		tried = append(tried, e)
 	}
 	return last
+}
+
+// mayRetry takes a further try out of the upstream's budget; false: there is none left. As
+// with requests, who did not get a connection because a server has enough of them costs the
+// next one nothing.
+func (c *conn) mayRetry() bool {
+	failed := c.retried[len(c.retried)-1]
+	if failed == metrics.FailureQueue {
+		return true
+	}
+	if c.route.Budget > 0 && c.cluster.Budget.Take(time.Now(), c.route.BudgetMin) {
+		return true
+	}
+	c.to.Metrics.Retried(failed, metrics.RetryNoBudget)
+	return false
 }
 
 // source says whom a connection to a server is made for.

@@ -32,14 +32,21 @@ func (c *conn) filtered() {
 // chain makes the filters, links them, and returns where what the client sends goes in.
 func (c *conn) chain() (filter.Flow, error) {
 	r := c.route
-	c.x = &filter.Exchange{
+	x := &filter.Exchange{
 		Context: c.ctx, Start: c.start, Deadline: c.deadline(), RequestID: c.id(),
 		Request:    &exchange.Request{Conn: c.facts, Authority: c.name, Length: -1},
 		ClientAddr: c.facts.Remote.Addr().Unmap(), ClientIP: c.facts.RemoteIP,
 		Route: &r.Info, Engine: engine{c},
 	}
+	c.mu.Lock()
+	c.x = x
+	over := c.over
+	c.mu.Unlock()
+	if over {
+		x.AnswerEnded() // abort has not seen it
+	}
 	for _, f := range r.Filters {
-		g, err := f.NewTCP(c.x)
+		g, err := f.NewTCP(x)
 		if err != nil {
 			if _, ok := errors.AsType[*exchange.Error](err); !ok {
 				err = &exchange.Error{Op: "plugin " + f.Name(), Reason: "plugin_failed:" + f.Name(), Err: err}
@@ -93,6 +100,8 @@ func (c *conn) feed(f filter.Flow, src net.Conn, from exchange.Side) {
 			if end {
 				c.noteGone()
 			}
+		} else {
+			c.heard.Add(int64(len(p)))
 		}
 		if bad := f.Data(p, end); bad != nil {
 			c.flowFailed(bad)

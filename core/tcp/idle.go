@@ -40,7 +40,7 @@ func (c *conn) look() {
 		c.abort(reasonTimeout, false)
 		return
 	}
-	if sum := c.in.Load() + c.out.Load(); sum != c.seen {
+	if sum := c.in.Load() + c.out.Load() + c.heard.Load(); sum != c.seen {
 		c.seen, c.quiet = sum, 0
 	} else if c.quiet++; c.route.idle() > 0 && c.quiet >= idleLooks {
 		c.abort(reasonIdle, false)

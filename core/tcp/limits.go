@@ -22,6 +22,12 @@ const (
 	// has one only while bytes are on their way, so these are for as many at a time.
 	keptPipes = 64
 
+	// maxPipes is how many pipes there are at most: half of what the kernel gives a user
+	// by default (pipe-user-pages-soft, 64 MiB), and 1,024 descriptors. A connection whose
+	// reader is slow has one, or two, for as long; when all are lent, others are copied from
+	// then on.
+	maxPipes = 512
+
 	// idleLooks is how often in one idle time a connection is looked at: one that rests is
 	// closed at most a quarter of it later.
 	idleLooks = 4

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wproxy/core/access"
 	"wproxy/core/exchange"
 	"wproxy/core/metrics"
 )
@@ -18,8 +19,8 @@ const (
 	// ReasonRouteGone is that of one whose route a reload has taken away or changed, and
 	// whose time was over.
 	ReasonRouteGone = "route_gone"
-	// ReasonReloads is that of one that was ended because too many old configurations had
-	// connections.
+
+	// ReasonReloads is that of one that was ended because it has outlived too many reloads.
 	ReasonReloads = "too_many_reloads"
 
 	reasonNoRoute = "no_route"
@@ -34,13 +35,17 @@ const (
 // Options are what does not change with a reload.
 type Options struct {
 	Metrics *metrics.Metrics // required
+
+	// Recorder keeps notable connections; nil: nobody does.
+	Recorder *access.Recorder
 }
 
 // A Proxy is the engine. Use [New]. It is safe for concurrent use.
 type Proxy struct {
 	// Immutable.
 	metrics *metrics.Metrics
-	pipes   pipes
+	records *access.Recorder // may be nil
+	pipes   *pipes
 
 	current atomic.Pointer[Snapshot]
 
@@ -52,7 +57,7 @@ type Proxy struct {
 
 // New makes an engine that serves s.
 func New(o Options, s *Snapshot) *Proxy {
-	p := &Proxy{metrics: o.Metrics, pipes: newPipes(), open: map[*conn]struct{}{}}
+	p := &Proxy{metrics: o.Metrics, records: o.Recorder, pipes: newPipes(), open: map[*conn]struct{}{}}
 	s.publish()
 	p.current.Store(s)
 	return p
@@ -126,9 +131,9 @@ func (p *Proxy) EndAll() int {
 	return p.endSome(ReasonDrain, func(*conn) bool { return true })
 }
 
-// EndConnections ends what is left of s, which was swapped out. It returns how many there
+// EndOn ends the connections that keep s, which was swapped out. It returns how many there
 // were, and does not wait for their end.
-func (p *Proxy) EndConnections(s *Snapshot) int {
+func (p *Proxy) EndOn(s *Snapshot) int {
 	return p.endSome(ReasonReloads, func(c *conn) bool { return c.snap == s && !c.isOver() })
 }
 
@@ -169,7 +174,9 @@ func (p *Proxy) Serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 		stop()
 		c.end()
 	}()
-	c.run()
+	if c.run() {
+		c.join()
+	}
 }
 
 // begin makes c one of the open connections.

@@ -7,12 +7,9 @@ import (
 	"wproxy/core/internal/buf"
 )
 
-// copy copies from src to dst until src ends or one of them fails, and counts in n what dst
+// copyTo copies from src to dst until src ends or one of them fails, and counts in n what dst
 // has taken. readErr is io.EOF at src's end.
-func (p *Proxy) copy(dst, src net.Conn, n *atomic.Int64) (readErr, writeErr error) {
-	if readErr, writeErr, ok := p.pipes.splice(dst, src, n); ok {
-		return readErr, writeErr
-	}
+func copyTo(dst, src net.Conn, n *atomic.Int64) (readErr, writeErr error) {
 	r := newReader(src)
 	defer r.release()
 	for {

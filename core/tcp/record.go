@@ -10,7 +10,7 @@ import (
 // id names the connection in logs, and to plugins.
 func (c *conn) id() string { return strconv.FormatUint(c.facts.ID, 10) }
 
-// account turns the connection into counters and a line of the log.
+// account turns the connection into counters, an entry of the recorder and a line of the log.
 func (c *conn) account(snap *Snapshot) {
 	c.mu.Lock()
 	reason, joined := c.reason, c.server != nil
@@ -23,7 +23,7 @@ func (c *conn) account(snap *Snapshot) {
 	if c.counted {
 		c.route.Metrics.Done(in, out, joined)
 	}
-	if snap.Access == nil {
+	if snap.Access == nil && c.p.records == nil {
 		return
 	}
 	r := access.Record{
@@ -46,5 +46,8 @@ func (c *conn) account(snap *Snapshot) {
 			r.Plugins = append(r.Plugins, access.Plugin{Name: v.Plugin, Took: v.Took, Verdict: v.Verdict})
 		}
 	}
-	snap.Access.Log(&r)
+	c.p.records.Keep(c.p.records.Wants(&r), &r)
+	if snap.Access != nil {
+		snap.Access.Log(&r)
+	}
 }

@@ -55,6 +55,8 @@ type Route struct {
 	Idle        time.Duration  // 0: DefaultIdle, negative: for ever
 	Timeout     time.Duration  // of a whole connection; 0: none
 	Retries     int            // further servers that are tried if one cannot be connected to
+	Budget      int            // most of these tries, in percent of the upstream's connections; 0 or less: none at all
+	BudgetMin   float64        // a second that are allowed however few connections there are
 	Max         int            // connections at a time; 0: any number
 	Open        *Count         // counts them, for all snapshots. Required
 }

@@ -13,40 +13,47 @@ import (
 // pipes are what bytes go through on their way from socket to socket in the kernel. They are
 // borrowed only while bytes are on their way: what net.TCPConn.ReadFrom does, io.Copy's way,
 // holds a pipe for as long as it waits, which doubles the descriptors of a connection that
-// rests, and tells how much it has moved only at the end.
-type pipes struct{ free chan pipe }
+// rests, and tells how much it has moved only at the end. There are only so many: one whose
+// bytes are not taken stays with its connection.
+type pipes struct {
+	free chan pipe
+	made atomic.Int64 // that exist
+	most int64
+}
 
 // A pipe is empty when nobody has it.
 type pipe struct{ r, w int }
 
-func newPipes() pipes { return pipes{make(chan pipe, keptPipes)} }
+func newPipes() *pipes { return &pipes{free: make(chan pipe, keptPipes), most: maxPipes} }
 
-// get lends a pipe.
-func (p pipes) get() (pipe, error) {
+// get lends a pipe; errNoPipe: there is none.
+func (p *pipes) get() (pipe, error) {
 	select {
 	case one := <-p.free:
 		return one, nil
 	default:
 	}
 	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return pipe{}, err
+	if p.made.Add(1) > p.most || unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		p.made.Add(-1)
+		return pipe{}, errNoPipe // copying needs no descriptors
 	}
 	return pipe{fds[0], fds[1]}, nil
 }
 
 // put takes an empty one back.
-func (p pipes) put(one pipe) {
+func (p *pipes) put(one pipe) {
 	select {
 	case p.free <- one:
 	default:
-		one.close()
+		p.close(one)
 	}
 }
 
-func (p pipe) close() {
-	_ = unix.Close(p.r) // nobody waits for it
-	_ = unix.Close(p.w)
+func (p *pipes) close(one pipe) {
+	_ = unix.Close(one.r) // nobody waits for it
+	_ = unix.Close(one.w)
+	p.made.Add(-1)
 }
 
 // raw returns the socket under nc, if it is a plain one.
@@ -66,16 +73,16 @@ func raw(nc net.Conn) (syscall.RawConn, bool) {
 
 // A splicer moves the bytes of one direction.
 type splicer struct {
-	pipes pipes
+	pipes *pipes
 	pipe  pipe
 	has   bool  // pipe is borrowed
 	n     int64 // bytes in it
 	err   error // of the last call
 }
 
-// splice is copy for two plain sockets; ok is false, with nothing moved since, if it cannot
-// be done, or not any more because there are no descriptors left for a pipe.
-func (p pipes) splice(dst, src net.Conn, count *atomic.Int64) (readErr, writeErr error, ok bool) {
+// splice is copyTo for two plain sockets; ok is false, with nothing moved since, if it cannot
+// be done, or not any more because there are no pipes left.
+func (p *pipes) splice(dst, src net.Conn, count *atomic.Int64) (readErr, writeErr error, ok bool) {
 	from, ok1 := raw(src)
 	to, ok2 := raw(dst)
 	if !ok1 || !ok2 {
@@ -115,7 +122,6 @@ var errNoPipe = errors.New("tcp: no pipe can be made")
 // read is for RawConn.Read: it fills the pipe. Who waits has none.
 func (s *splicer) read(fd uintptr) (done bool) {
 	if s.pipe, s.err = s.pipes.get(); s.err != nil {
-		s.err = errNoPipe
 		return true
 	}
 	s.has = true
@@ -148,7 +154,7 @@ func (s *splicer) giveBack() {
 	switch {
 	case !s.has:
 	case s.n > 0:
-		s.pipe.close()
+		s.pipes.close(s.pipe)
 	default:
 		s.pipes.put(s.pipe)
 	}

@@ -164,6 +164,19 @@ func (s *TCPStream) LogField(name string) string {
 	return ""
 }
 
+// Verdict returns what the plugin called name says it decided. It is there once the
+// connection is finished.
+func (s *TCPStream) Verdict(name string) string {
+	s.x.Mu.Lock()
+	defer s.x.Mu.Unlock()
+	for _, v := range s.x.Verdicts {
+		if v.Plugin == name {
+			return v.Verdict
+		}
+	}
+	return ""
+}
+
 // Property returns a property that a plugin has set; parts is its path.
 func (s *TCPStream) Property(parts ...string) ([]byte, bool) {
 	s.x.Mu.Lock()

@@ -261,12 +261,18 @@ func TestTCPCallbackOrder(t *testing.T) {
 		do   func(s *plugintest.TCPStream)
 		want []string
 	}{
-		{func(s *plugintest.TCPStream) { s.Respond("x", true); s.Send("y", true); s.Leave() },
-			[]string{"new", "up", "upstream closed by them", "down", "downstream closed by them", "done", "log", "delete"}},
-		{func(s *plugintest.TCPStream) { s.Send("y", false); s.Finish() },
-			[]string{"new", "down", "downstream closed by us", "upstream closed by us", "done", "log", "delete"}},
-		{func(s *plugintest.TCPStream) { s.Leave() },
-			[]string{"new", "downstream closed by them", "upstream closed by us", "done", "log", "delete"}},
+		{
+			func(s *plugintest.TCPStream) { s.Respond("x", true); s.Send("y", true); s.Leave() },
+			[]string{"new", "up", "upstream closed by them", "down", "downstream closed by them", "done", "log", "delete"},
+		},
+		{
+			func(s *plugintest.TCPStream) { s.Send("y", false); s.Finish() },
+			[]string{"new", "down", "downstream closed by us", "upstream closed by us", "done", "log", "delete"},
+		},
+		{
+			func(s *plugintest.TCPStream) { s.Leave() },
+			[]string{"new", "downstream closed by them", "upstream closed by us", "done", "log", "delete"},
+		},
 	} {
 		plugintest.Run(t, wasm, plugintest.Options{}, func(t *testing.T, p *plugintest.Plugin) {
 			tt.do(p.Connect(plugintest.Connection{}))

@@ -32,6 +32,14 @@ func (e *expect) matchers() iter.Seq2[string, any] {
 				}{"upstream." + f.key, f.want})
 			}
 		}
+		if w := e.Connection; w != nil {
+			for key, m := range map[string]any{"upstream": w.Upstream, "client": w.Client, "closed": w.Closed} {
+				single = append(single, struct {
+					key string
+					m   any
+				}{"connection." + key, m})
+			}
+		}
 		for _, s := range single {
 			if !yield(s.key, s.m) {
 				return
@@ -60,7 +68,7 @@ func (e *expect) matchers() iter.Seq2[string, any] {
 // exchange reports whether e expects something that only an exchange has.
 func (e *expect) exchange() bool {
 	return e.Status != 0 || e.Headers != nil || e.Body != nil || e.Trailers != nil || e.Local != nil || e.Reason != nil ||
-		e.Upstream != nil || e.Paused != nil || e.Verdict != nil || e.LogFields != nil
+		e.Upstream != nil || e.Paused != nil
 }
 
 // part is one thing of a request that is compared.
@@ -191,6 +199,15 @@ func (c *comparer) exchange(e *expect, x *plugintest.Stream, paused bool) {
 	case e.Paused == nil && paused:
 		c.fail("paused", "the message goes on", "the plugin holds it back (expect paused = true, or let time pass with wait)")
 	}
+	c.kept(e, x)
+}
+
+// kept compares what the plugin gives to the access log.
+func (c *comparer) kept(e *expect, x interface {
+	Verdict(name string) string
+	LogField(name string) string
+},
+) {
 	c.value("verdict", e.Verdict, some(x.Verdict(pluginName))...)
 	for _, key := range slices.Sorted(maps.Keys(e.LogFields)) {
 		c.value("log field "+key, e.LogFields[key], some(x.LogField(key))...)

@@ -56,13 +56,14 @@ type test struct {
 
 // A step is a moment, or an exchange, and what must hold after it.
 type step struct {
-	Advance  duration `toml:"advance"`  // the clock goes on by so much first
-	Request  *request `toml:"request"`  // none: no exchange
-	Response response `toml:"response"` // what the upstream answers
-	Calls    []call   `toml:"calls"`    // HTTP calls that the plugin makes, and what they bring
-	Wait     duration `toml:"wait"`     // for a plugin that holds a message back
-	Repeat   int      `toml:"repeat"`   // the same exchange so many times; Expect is about the last
-	Expect   *expect  `toml:"expect"`
+	Advance    duration    `toml:"advance"`    // the clock goes on by so much first
+	Request    *request    `toml:"request"`    // none: no exchange
+	Connection *connection `toml:"connection"` // instead of a request, for a plugin of kind "tcp"
+	Response   response    `toml:"response"`   // what the upstream answers
+	Calls      []call      `toml:"calls"`      // HTTP calls that the plugin makes, and what they bring
+	Wait       duration    `toml:"wait"`       // for a plugin that holds a message back
+	Repeat     int         `toml:"repeat"`     // the same exchange so many times; Expect is about the last
+	Expect     *expect     `toml:"expect"`
 
 	line int
 }
@@ -101,14 +102,15 @@ type call struct {
 // An expect says what must hold; what it does not name is not looked at. Values of type any
 // are matchers, see match.
 type expect struct {
-	Status   int             `toml:"status"` // what the client gets
-	Headers  map[string]any  `toml:"headers"`
-	Body     any             `toml:"body"`
-	Trailers map[string]any  `toml:"trailers"`
-	Local    *bool           `toml:"local"`  // the plugin has answered itself
-	Reason   any             `toml:"reason"` // of that answer
-	Upstream *expectUpstream `toml:"upstream"`
-	Paused   *bool           `toml:"paused"` // a message is still held back
+	Status     int               `toml:"status"` // what the client gets
+	Headers    map[string]any    `toml:"headers"`
+	Body       any               `toml:"body"`
+	Trailers   map[string]any    `toml:"trailers"`
+	Local      *bool             `toml:"local"`  // the plugin has answered itself
+	Reason     any               `toml:"reason"` // of that answer
+	Upstream   *expectUpstream   `toml:"upstream"`
+	Paused     *bool             `toml:"paused"` // a message is still held back
+	Connection *expectConnection `toml:"connection"`
 
 	Log       []any          `toml:"log"` // each in a line of the plugin's, so far in the case
 	NoLog     []any          `toml:"no_log"`
@@ -241,7 +243,7 @@ func (f *file) check() error {
 			}
 			return &FileError{f.name, line, fmt.Sprintf(format, args...)}
 		}
-		own := t.Request != nil || t.Expect != nil || t.Advance != 0
+		own := t.Request != nil || t.Connection != nil || t.Expect != nil || t.Advance != 0
 		switch {
 		case t.Name == "":
 			return fail(t.line, "a test without a name")

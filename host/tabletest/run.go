@@ -119,6 +119,14 @@ func (s *Suite) steps(r *Result, c *test, p *plugintest.Plugin) {
 			p.Advance(time.Duration(st.Advance))
 		}
 		for n := range st.Repeat {
+			if st.Connection != nil {
+				x := st.connect(&cmp)
+				if n == st.Repeat-1 {
+					cmp.compare(st.Expect, nil, false)
+					cmp.connection(st.Expect, x)
+				}
+				continue
+			}
 			x, paused, err := st.run(&cmp)
 			if err != nil {
 				cmp.fail("step", "a request that a client can send", err.Error())

@@ -16,8 +16,15 @@ func (s *step) check() string {
 	if s.Repeat < 0 || s.Repeat > 1_000_000 {
 		return fmt.Sprintf("repeat is %d; it may be 1 to 1000000", s.Repeat)
 	}
-	if s.Request == nil && s.Expect == nil && s.Advance == 0 {
-		return "a step without request, advance and expect"
+	switch {
+	case s.Request == nil && s.Connection == nil && s.Expect == nil && s.Advance == 0:
+		return "a step without request, connection, advance and expect"
+	case s.Request != nil && s.Connection != nil:
+		return "a step has a request, or a connection"
+	case s.Connection != nil:
+		if why := s.Connection.check(); why != "" {
+			return "connection." + why
+		}
 	}
 	for what, h := range map[string]map[string]any{
 		"response.headers": s.Response.Headers, "response.trailers": s.Response.Trailers,
@@ -53,8 +60,13 @@ func (s *step) check() string {
 			return "expect." + what + ": " + why
 		}
 	}
-	if s.Request == nil && s.Expect.exchange() {
+	switch e := s.Expect; {
+	case s.Request == nil && e.exchange():
 		return "it expects something of an exchange, and has no request"
+	case s.Connection == nil && e.Connection != nil:
+		return "it expects something of a connection, and has none"
+	case s.Request == nil && s.Connection == nil && (e.Verdict != nil || e.LogFields != nil):
+		return "it expects something of an exchange or connection, and has neither"
 	}
 	return ""
 }

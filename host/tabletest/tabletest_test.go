@@ -405,3 +405,70 @@ request = {}
 		}
 	}
 }
+
+// closer is a plugin for connections: it closes those that begin with c, holds what begins
+// with h, and says "seen" in the log about each.
+func closer() []byte {
+	m := wt.NewGuest()
+	get := m.Env(abi.ImportGetBufferBytes, "iiiii>i")
+	shut := m.Env(abi.ImportCloseStream, "i>i")
+	log := m.Env(abi.ImportLog, "iii>i")
+	at, n := m.Slot(4), m.Slot(4)
+	begins := func(c byte) wt.Instr { return wt.Eq(wt.Load8(wt.Load32(wt.I32(at))), wt.I32(int32(c))) }
+	m.Func("proxy_on_downstream_data", "iii>i",
+		wt.If(wt.Eq(wt.Local(1), wt.I32(0)), wt.I32(0), wt.Return()),
+		drop(wt.Call(log, wt.I32(2), m.Str("seen"))),
+		drop(wt.Call(get, wt.I32(2), wt.I32(0), wt.I32(1), wt.I32(at), wt.I32(n))),
+		wt.If(begins('c'), drop(wt.Call(shut, wt.I32(2)))),
+		begins('h'))
+	return m.Bytes()
+}
+
+func TestConnections(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x.test.toml")
+	text := `
+[[test]]
+name = "through"
+connection = { client = "192.0.2.7:1", server_name = "a.example", send = ["a", "b"], respond = ["x", "y"] }
+expect = { connection = { joined = true, upstream = "ab", client = "xy", closed = false }, log = ["seen"] }
+[[test]]
+name = "closed"
+connection = { send = "c" }
+expect = { connection = { upstream = "", closed = "closed_by_plugin:plugin" } }
+[[test]]
+name = "held for too long"
+connection = { send = "h" }
+wait = "10m"
+expect = { connection = { upstream = "", closed = { contains = "timeout" } } }
+[[test]]
+name = "wrong"
+connection = { send = "a" }
+expect = { connection = { joined = false, upstream = "b", client = "c", closed = true }, log_fields = { f = "x" }, verdict = "v" }
+`
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Load(closer(), []string{name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Run(t, nil, func(r Result) {
+		if bad := r.Name == "wrong"; r.OK == bad || bad && len(r.Failures) != 6 {
+			t.Errorf("%s: %+v", r.Name, r.Failures)
+		}
+	})
+	for text, want := range map[string]string{
+		`connection = {}` + "\nrequest = {}":                   "a request, or a connection",
+		`connection = { client = "x" }`:                        "not an address with a port",
+		`connection = { send = 1 }`:                            "connection.send: ",
+		`connection = {}` + "\nexpect.status = 200":            "has no request",
+		`request = {}` + "\nexpect.connection.client = \"x\"":  "of a connection, and has none",
+		`advance = "1s"` + "\nexpect.verdict = \"x\"":          "has neither",
+		`connection = {}` + "\nexpect.connection.closed = 1.5": "expect.connection.closed: ",
+	} {
+		_, err := parseFile("x", []byte("[[test]]\nname = \"a\"\n"+text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}

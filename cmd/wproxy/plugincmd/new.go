@@ -35,6 +35,18 @@ const onRoute = `
 to  = "127.0.0.1:3000"
 use = ["@NAME@"]`
 
+// onListener is how plugins for connections are.
+const onListener = `kind   = "tcp"
+
+[listeners.door]
+address   = ":2222"
+protocols = ["tcp"]
+
+[routes.door]
+listener = "door"
+to       = "127.0.0.1:22"
+use      = ["@NAME@"]`
+
 func kinds() []kind {
 	return []kind{
 		{
@@ -65,6 +77,12 @@ func kinds() []kind {
 			table("`every`", "`\"10s\"`", "the time between two ticks, 100ms to 24h",
 				"`key`", "`\"beats\"`", "the key of the shared data that is counted up"),
 			`kind   = "service"   # it runs by itself, and no route uses it`,
+		},
+		{
+			"tcp", "Lets TCP connections through that begin as they should, and closes all others.",
+			`"log", "metrics"`, `starts = ["SSH-2.0-"]`,
+			table("`starts`", "required", "list of texts; with one of them a connection has to begin"),
+			onListener,
 		},
 	}
 }
@@ -115,8 +133,6 @@ func newPlugin(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		return fail(exitFailed, fmt.Errorf("%q is not a name for a plugin: it has lower-case letters, digits, - and _, and starts with a letter", name))
 	case taken(name):
 		return fail(exitFailed, fmt.Errorf("%q %w", name, errTaken))
-	case *kindName == "tcp":
-		return fail(exitRefused, errors.New("filters of TCP connections are not there yet; they come with a later version. There are: "+kindNames()))
 	}
 	i := slices.IndexFunc(kinds(), func(k kind) bool { return k.name == *kindName })
 	if i < 0 {

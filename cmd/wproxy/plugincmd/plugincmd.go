@@ -19,7 +19,7 @@ const (
 
 const usage = `Usage: wproxy plugin COMMAND [ARGUMENTS]
 
-  new NAME [--kind request|response|body|service]
+  new NAME [--kind request|response|body|service|tcp]
           make the directory NAME with a plugin in Go that builds and passes its
           tests; the kind is what it is an example of (default: request)
   build [-o NAME.wasm] [DIR]

@@ -337,10 +337,12 @@ function requests() {
     put(cell(tr, 0), when(l.ts));
     put(cell(tr, 1), r.kind, cls[r.kind] || "");
     put(cell(tr, 2), l.status || "–");
-    put(cell(tr, 3), l.method + " " + l.host + l.path, "mono");
+    const tcp = l.protocol === "tcp"; // a connection, of which nobody knows what was said
+    put(cell(tr, 3), tcp ? "TCP " + l.host : l.method + " " + l.host + l.path, "mono");
     more(tr, 3, "from " + l.client + " on " + l.listener + (l.route ? ", route " + l.route : "") + (l.request_id ? ", id " + l.request_id : ""));
     put(cell(tr, 4), chain(r));
     put(cell(tr, 5), dur(l.t_total));
+    if (tcp) return tr;
     const b = el("button", { type: "button", class: "copy", "aria-label": "Copy " + l.method + " " + l.path.slice(0, 80) + " as a curl command" }, "Copy as curl");
     b.addEventListener("click", () => copy(r, tr));
     cell(tr, 6).append(b);
