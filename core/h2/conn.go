@@ -142,6 +142,7 @@ func (c *conn) attach(nc net.Conn, o *options, s side, early []byte) {
 	c.idleSince = c.now()
 	c.in.last = c.idleSince
 	c.heard.Store(int64(c.in.last))
+	c.in.sealed, _ = nc.(sealed)
 	c.in.prime(early)
 }
 
