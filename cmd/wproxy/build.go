@@ -19,6 +19,7 @@ import (
 	"wproxy/core/config"
 	"wproxy/core/filter"
 	"wproxy/core/h1"
+	"wproxy/core/h2"
 	"wproxy/core/metrics"
 	"wproxy/core/objects"
 	"wproxy/core/pool"
@@ -47,6 +48,7 @@ type parts struct {
 	builtins *builtinSet
 	callouts *callouts
 	objects  *objects.Store
+	budget   *h2.Budget // of all clients
 	view     *view
 
 	pools     *shared[poolKey, *pool.Pool]
@@ -79,6 +81,7 @@ func newParts(log *zap.Logger, m *metrics.Metrics, h *host.Host, w *h1.Watcher, 
 		challenges: acme.NewPending(), stickySecret: []byte(rand.Text()),
 		log: log, metrics: m, host: h, watcher: w, dry: dry,
 		objects:   objects.New(objects.Options{}),
+		budget:    h2.NewBudget(h2.DefaultBudget),
 		pools:     newShared[poolKey]((*pool.Pool).Close),
 		upstreams: newShared[upstreamKey](servers.closeSet),
 		servers:   servers,

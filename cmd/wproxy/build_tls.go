@@ -55,6 +55,7 @@ func (b *builder) buildListeners(context.Context) error {
 				MaxFields:  l.Limits.Fields,
 				MaxBody:    int64(l.Limits.Body),
 				MaxStreams: l.Limits.Streams,
+				Budget:     b.budget,
 				HeaderTime: l.Limits.HeaderTime,
 				Idle:       l.Limits.Idle,
 			},

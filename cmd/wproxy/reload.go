@@ -93,6 +93,7 @@ func (a *app) tryReload(ctx context.Context) (changes []string, err error) {
 	a.parts.metrics.SetGuestLimit(f.Metrics.Limit)
 	setThreads(f)
 	a.parts.objects.Limit(int64(f.Server.Objects))
+	a.parts.budget.Limit(int64(f.Server.H2Memory))
 	a.mu.Lock()
 	old := a.current
 	a.current, a.loaded = g, time.Now()

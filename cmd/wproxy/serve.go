@@ -211,6 +211,7 @@ func startFrom(ctx context.Context, src source, log *serverLog, from *takeover) 
 		return pid() // the old process's, until the last moment
 	}
 	a.parts.objects.Limit(int64(f.Server.Objects))
+	a.parts.budget.Limit(int64(f.Server.H2Memory))
 	a.current, a.loaded = g, time.Now()
 	if a.server, err = server.Start(ctx, a.serverOptions(), g.Generation); err != nil {
 		return nil, err

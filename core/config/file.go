@@ -135,6 +135,9 @@ type Server struct {
 	Threads int `toml:"threads" default:"0" range:"0..4096"`
 	// Objects is how much memory all that plugins store (grant "objects") takes together. Default 1GiB.
 	Objects Size `toml:"objects" default:"1GiB" range:"1MiB..1TiB"`
+	// H2Memory is how much memory the requests of all HTTP/2 connections may take
+	// together, beyond 128 KiB each: heads, and bodies that wait. Default 256MiB.
+	H2Memory Size `toml:"h2_memory" default:"256MiB" range:"0..1TiB"`
 	// Watch reloads when a file of the configuration, or a .wasm, has changed. Default false.
 	Watch bool `toml:"watch"`
 	// User is whom the process becomes when its sockets are bound, if root has

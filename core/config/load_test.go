@@ -218,7 +218,7 @@ func TestLoad(t *testing.T) {
 	check("sandbox", p.Sandbox, config.Sandbox{Memory: 64 << 20, CPU: 10 * time.Millisecond, Start: 10 * time.Second, Stack: 2 << 20, OnError: "open", Restart: config.Backoff{2 * time.Second, time.Minute}, BodyBuffer: 2 << 20})
 	check("built-in", f.Plugins["headers"].Builtin, "securityheaders")
 	check("built-in memory", f.Plugins["headers"].Sandbox.Memory, config.Size(16<<20))
-	check("server", f.Server, config.Server{Drain: 5 * time.Second, Threads: 2, Objects: 1 << 30})
+	check("server", f.Server, config.Server{Drain: 5 * time.Second, Threads: 2, Objects: 1 << 30, H2Memory: 256 << 20})
 	check("admin", f.Admin.Address, []string{"127.0.0.1:9902", "unix:/run/w.sock"})
 	check("log", f.Log, config.Log{"debug", "stdout", config.Access{To: "none", Format: "json", Hide: config.DefaultHide(), Sample: 1}})
 	check("test", *f.Tests[0].Expect.UpstreamPath, "/users")

@@ -7,6 +7,7 @@ package dial
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -75,8 +76,8 @@ func New(o Options) *Dialer {
 // upstream_connect_timeout, upstream_unresolved, and of TLS upstream_tls_verify (the
 // certificate is not believed), upstream_tls_timeout, upstream_alpn (no protocol in
 // common) and upstream_tls_handshake (anything else), of HTTP/2 upstream_no_http2 (the
-// server does not speak it) and upstream_tls_alert (it has ended TLS behind the handshake),
-// or ctx's error when that was done first.
+// server does not speak it), upstream_closed (it has closed or reset the connection without
+// a word) and upstream_tls_alert (it has ended TLS behind the handshake), or ctx's error when that was done first.
 func (d *Dialer) Dial(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
 	return d.DialFor(ctx, e, pool.Source{})
 }
@@ -163,6 +164,10 @@ func (d *Dialer) ready(ctx context.Context, c pool.Conn) error {
 	switch op, ok := errors.AsType[*net.OpError](err); {
 	case ok && op.Op == "remote error": // an alert; crypto/tls does not export its type
 		e.Reason = "upstream_tls_alert"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		// Nothing was said that is not HTTP/2: a server that is restarting, and one behind
+		// a balancer that is full, look like that. It has the name that it has in HTTP/1.1.
+		e.Reason = "upstream_closed"
 	case ctx.Err() != nil:
 		e.Status = 504
 	}

@@ -116,7 +116,7 @@ func TestOneConnection(t *testing.T) {
 	}
 }
 
-// TestNoHTTP2: a server that does not speak HTTP/2 although it was to.
+// TestNoHTTP2: a server that does not speak HTTP/2 although it was to, or does not speak.
 func TestNoHTTP2(t *testing.T) {
 	t.Parallel()
 	o := dial.Options{
@@ -129,12 +129,21 @@ func TestNoHTTP2(t *testing.T) {
 		says   string
 		close  bool
 		status int
+		reason string
 	}{
-		{"HTTP/1.1", "HTTP/1.1 400 Bad Request\r\n\r\n", false, 502},
-		{"closes", "", true, 502},
-		{"silent", "", false, 504},
+		{"HTTP/1.1", "HTTP/1.1 400 Bad Request\r\n\r\n", false, 502, "upstream_no_http2"},
+		{"HTTP/1.1 and closes", "HTTP/1.1 400 Bad Request\r\n\r\n", true, 502, "upstream_no_http2"},
+		{"a few bytes", "HTTP", true, 502, "upstream_no_http2"},
+		{"closes", "", true, 502, "upstream_closed"},
+		{"resets", "reset", true, 502, "upstream_closed"},
+		{"silent", "", false, 504, "upstream_no_http2"},
 	} {
 		address := serve(t, func(nc net.Conn) {
+			if tt.says == "reset" {
+				_, _ = nc.Read(make([]byte, 1))
+				_ = nc.(*net.TCPConn).SetLinger(0)
+				return
+			}
 			_, _ = nc.Read(make([]byte, 100))
 			_, _ = io.WriteString(nc, tt.says)
 			if !tt.close {
@@ -146,7 +155,8 @@ func TestNoHTTP2(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = dial.New(o).Dial(t.Context(), e)
-		wantTLSError(t, err, tt.status, "upstream_no_http2")
+		t.Log(tt.name, err)
+		wantTLSError(t, err, tt.status, tt.reason)
 	}
 }
 

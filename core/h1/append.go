@@ -58,7 +58,7 @@ func appendFields(dst []byte, f *exchange.Fields) ([]byte, int) {
 func ownField(name string) bool {
 	switch name {
 	case "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection",
-		"upgrade", "host", "http2-settings", "trailer":
+		"upgrade", "host", "http2-settings":
 		return true
 	}
 	return false

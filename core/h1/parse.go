@@ -159,7 +159,7 @@ func (f *facts) collect(dst *exchange.Fields, s string, lines []line) fault {
 		case "expect":
 			f.expect = true
 			f.unknownExpect = f.unknownExpect || !equalFold(value, "100-continue")
-		case "keep-alive", "proxy-connection", "trailer", "http2-settings",
+		case "keep-alive", "proxy-connection", "http2-settings",
 			"proxy-authenticate", "proxy-authorization", "proxy-authentication-info":
 		default:
 			dst.Add(name, value)

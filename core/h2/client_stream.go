@@ -67,7 +67,7 @@ func (x *clientStream) Release() {
 	x.Reset(exchange.CodeCancel) // has no effect on one that is over
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	x.recv.drop()
+	x.dropBody()
 	x.trailer.Reset()
 	x.resp.Reset()
 	clear(x.interim)

@@ -95,6 +95,9 @@ func (c *conn) end(err error) error {
 	}
 	c.goroutines.Wait()
 	c.in.release()
+	if c.in.sealed != nil {
+		c.in.sealed.Drop()
+	}
 	c.mu.Lock()
 	c.out.release()
 	c.scratch.release()

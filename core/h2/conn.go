@@ -85,10 +85,10 @@ type conn struct {
 	remembered [maxRemembered]uint32
 	forget     int // next place in remembered
 
-	peer   peerSettings
-	send   window    // of the connection, for what we send
-	allow  allowance // of the connection, for what we receive
-	growth int       // sum of what streams' windows have grown by
+	peer  peerSettings
+	send  window    // of the connection, for what we send
+	allow allowance // of the connection, for what we receive
+	share share     // of memory, and what windows have grown by
 
 	idleSince  moment // when the last stream went
 	pinged     moment // when a keep-alive ping was sent last
@@ -142,6 +142,7 @@ func (c *conn) attach(nc net.Conn, o *options, s side, early []byte) {
 	c.idleSince = c.now()
 	c.in.last = c.idleSince
 	c.heard.Store(int64(c.in.last))
+	c.in.sealed, _ = nc.(sealed)
 	c.in.prime(early)
 }
 

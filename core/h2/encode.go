@@ -18,7 +18,7 @@ var errBadField = errors.New("a field name or value that cannot be written")
 // comes from Length, hosts from the pseudo-fields, and the rest is hop by hop.
 func ownField(name string) bool {
 	switch name {
-	case "content-length", "host", "te", "trailer", "http2-settings":
+	case "content-length", "host", "te", "http2-settings":
 		return true
 	}
 	return specific(name)

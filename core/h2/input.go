@@ -13,15 +13,25 @@ import (
 // An input is the reader's end of the connection: bytes that were read and not
 // yet consumed, and what the time is counted from. Owned by the reader.
 type input struct {
-	lent *buf.Buf // nil: p is rest, or nothing is there
-	p    []byte   // lent's bytes, or rest
-	r, w int      // p[r:w] has not been consumed
-	rest [restBuffer]byte
+	sealed sealed   // nil: no TLS, or one that cannot be waited for
+	more   bool     // sealed may have bytes that it has decrypted
+	lent   *buf.Buf // nil: p is rest, or nothing is there
+	p      []byte   // lent's bytes, or rest
+	r, w   int      // p[r:w] has not been consumed
+	used   bool     // bytes have come since the connection was at rest
+	rest   [restBuffer]byte
 
 	last  moment // when bytes came last
 	frame moment // when the frame or field block began that is being read; 0: none
 	body  bool   // it is DATA: counted from the last byte, not from the first
 	err   error  // of the connection, once there was one
+}
+
+// A sealed is a tlsconn.Conn. A connection waits in it without a buffer and without the deep
+// stack of crypto/tls, which is most of what it costs at rest.
+type sealed interface {
+	Wait() error // returns when Read has something to do
+	Drop()       // nobody reads any more
 }
 
 // prime puts bytes in front that somebody else has read.
@@ -31,7 +41,7 @@ func (in *input) prime(p []byte) {
 	}
 	in.lent = buf.Get(max(inputBuffer, len(p)))
 	in.p = in.lent.Bytes()
-	in.w = copy(in.p, p)
+	in.w, in.used = copy(in.p, p), true
 }
 
 // release gives the buffer back, with what is in it.
@@ -78,19 +88,17 @@ func (c *conn) fill() error {
 	if in.err != nil {
 		return in.err
 	}
-	in.r, in.w = 0, 0
+	if in.r, in.w = 0, 0; in.lent == nil {
+		in.p = nil // rest is for one read: what follows is more than a GET
+	}
 	for {
 		if err := c.beforeRead(); err != nil {
 			in.err = err
 			return err
 		}
-		if in.p == nil {
-			in.lent = buf.Get(inputBuffer)
-			in.p = in.lent.Bytes()
-		}
-		n, err := c.nc.Read(in.p)
+		n, err := c.readSome()
 		if n > 0 {
-			in.w, in.last = n, c.now()
+			in.w, in.last, in.used = n, c.now(), true
 			c.heard.Store(int64(in.last))
 			return nil
 		}
@@ -99,6 +107,24 @@ func (c *conn) fill() error {
 			return err
 		}
 	}
+}
+
+// readSome reads once, into a buffer that it takes if there is none.
+func (c *conn) readSome() (int, error) {
+	in := &c.in
+	if in.sealed != nil && !in.more {
+		in.release()
+		if err := in.sealed.Wait(); err != nil {
+			return 0, err
+		}
+	}
+	if in.p == nil {
+		in.lent = buf.Get(inputBuffer)
+		in.p = in.lent.Bytes()
+	}
+	n, err := c.nc.Read(in.p)
+	in.more = n == len(in.p)
+	return n, err
 }
 
 // beforeRead does what has to be done before the reader blocks: what it has put
@@ -189,7 +215,7 @@ func (c *conn) whenResting(now moment) (moment, error) {
 	if now >= until {
 		return 0, errDone
 	}
-	if in.lent != nil || c.side.resting() {
+	if in.used || c.side.resting() {
 		t := max(c.idleSince, in.last) + restTime
 		if now >= t {
 			c.rest()
@@ -203,7 +229,7 @@ func (c *conn) whenResting(now moment) (moment, error) {
 // rest gives back what a connection without streams can do without. c.mu is held.
 func (c *conn) rest() {
 	c.in.release()
-	c.in.p = c.in.rest[:]
+	c.in.p, c.in.used = c.in.rest[:], false
 	c.fr, c.block.fields = c.newFramer(), nil
 	c.letGoOfBlock()
 	c.side.rest()

@@ -46,6 +46,11 @@ const (
 	// exchanges for no longer.
 	DefaultServerKeepAlive = 60 * time.Second
 
+	// DefaultBudget is how many bytes all clients together may make wproxy hold beyond
+	// connShare each: the worst that 30 connections can do, or 4,000 bodies that wait
+	// for their upstream with full windows.
+	DefaultBudget = 256 << 20
+
 	// DefaultPingTime is how long the answer to a keep-alive ping may take.
 	DefaultPingTime = 15 * time.Second
 )
@@ -68,6 +73,11 @@ const (
 	// maxGrowth is how many bytes all windows of a connection may have grown
 	// by in sum: what the worst peer can make us hold beyond streams × streamWindow.
 	maxGrowth = 2 << 20
+
+	// connShare is how many bytes of heads and bodies a connection may hold whatever the
+	// Budget says: two windows, or 128 usual heads. With 20,000 connections, the default of
+	// a listener, it is 2.5 GiB at the very worst, where windows alone would be 170.
+	connShare = 128 << 10
 
 	// connWindow is the connection's window. Its bytes are held nowhere else than
 	// in the streams' windows, so it only has to be large enough not to slow

@@ -27,6 +27,11 @@ type ServerOptions struct {
 	// DefaultPingTime.
 	KeepAlive, PingTime time.Duration
 
+	// Budget, if set, bounds what the clients of all Servers that have it make wproxy
+	// hold. Streams beyond it are refused (REFUSED_STREAM), or reset if they have begun
+	// (ENHANCE_YOUR_CALM), reason "h2_memory", and windows do not grow.
+	Budget *Budget
+
 	// Refused, if set, is told about each request that was refused before the
 	// Handler could be called, and about each connection that was ended because
 	// of what the client did (Status is 0 then), on the connection's goroutine. r is

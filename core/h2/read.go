@@ -184,7 +184,7 @@ func (c *conn) readData(h http2.FrameHeader) error {
 		}
 		left -= len(p)
 		if refused == nil {
-			c.data(h.StreamID, p)
+			refused = c.data(h.StreamID, p)
 		}
 	}
 	for ; pad > 0; pad-- {

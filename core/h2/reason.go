@@ -59,6 +59,7 @@ const (
 	ReasonTinyData      = "tiny_data_flood"
 	ReasonLateFlood     = "late_frame_flood" // DATA or HEADERS of streams that are over, without end
 	ReasonBacklog       = "output_backlog"   // it makes us answer, and does not read
+	ReasonMemory        = "h2_memory"        // all connections together hold more than the Budget has
 	ReasonDead          = "ping_timeout"     // no answer to a keep-alive ping
 
 	ReasonTruncated = "truncated"           // an upstream's message ended too early

@@ -16,6 +16,7 @@ type received struct {
 	list []*buf.Buf // the pieces
 	r, w int        // the bytes begin at r of the first, and end at w of the last
 	size int        // in all
+	lent int        // bytes of the buffers
 	held bool       // Feed has lent the first piece to its sink
 	dead bool       // dropped while it was held
 }
@@ -26,11 +27,9 @@ func (q *received) add(p []byte) {
 	for len(p) > 0 {
 		n := len(q.list)
 		if n == 0 || q.w == len(q.list[n-1].Bytes()) {
-			size := 4 << 10 // small bodies are most; a second piece means a large one
-			if n > 0 || len(p) > size {
-				size = inputBuffer
-			}
-			q.list = append(q.list, buf.Get(size))
+			b := buf.Get(q.next(n, len(p)))
+			q.list = append(q.list, b)
+			q.lent += len(b.Bytes())
 			q.w = 0
 			n++
 		}
@@ -38,6 +37,26 @@ func (q *received) add(p []byte) {
 		q.w += m
 		p = p[m:]
 	}
+}
+
+// next returns the size of the buffer behind n others, for so many bytes: small bodies are
+// most, and a second piece means a large one.
+func (*received) next(n, bytes int) int {
+	const small = 4 << 10
+	if n > 0 || bytes > small {
+		return inputBuffer
+	}
+	return small
+}
+
+// need returns how many bytes of buffers add takes for n bytes, at most inputBuffer of them.
+func (q *received) need(n int) int {
+	if len(q.list) > 0 {
+		if n -= len(q.list[len(q.list)-1].Bytes()) - q.w; n <= 0 {
+			return 0
+		}
+	}
+	return q.next(len(q.list), n)
 }
 
 // lend returns the bytes of the first piece.
@@ -71,6 +90,7 @@ func (q *received) giveBack(n int) {
 	default:
 		return
 	}
+	q.lent -= len(first.Bytes())
 	first.Release()
 }
 
@@ -87,17 +107,28 @@ func (q *received) drop() {
 	*q = received{list: q.list[:0]}
 }
 
+// dropBody gives back what s has received and nobody has taken. c.mu is held.
+func (s *stream) dropBody() {
+	lent := s.recv.lent
+	s.recv.drop()
+	s.c.share.letGo(lent-s.recv.lent, 0)
+}
+
 // data is called by the reader with bytes of a DATA frame of stream id. They are
-// dropped if nobody wants them any more.
-func (c *conn) data(id uint32, p []byte) {
+// dropped if nobody wants them any more. The error is one of the stream.
+func (c *conn) data(id uint32, p []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
 	if s == nil || s.err != nil || s.tooLarge {
-		return
+		return nil
+	}
+	if !c.share.hold(s.recv.need(len(p))) {
+		return &streamError{id, http2.ErrCodeEnhanceYourCalm, ReasonMemory}
 	}
 	s.recv.add(p)
 	s.in.wake()
+	return nil
 }
 
 // A limit bounds the waits of a call.
@@ -209,7 +240,9 @@ func (s *stream) silentSince(since, now moment) moment {
 // c.mu is held, and given up meanwhile.
 func (s *stream) took(n int) {
 	c := s.c
+	lent := s.recv.lent
 	s.recv.giveBack(n)
+	c.share.letGo(lent-s.recv.lent, 0)
 	if !s.open || s.ended {
 		return
 	}
@@ -221,8 +254,7 @@ func (s *stream) took(n int) {
 	// all of it: the window may be what holds the peer up.
 	now := c.now()
 	if s.recv.size == 0 && now-s.opened < growTime {
-		if more := min(s.allow.size, maxStreamWindow-s.allow.size, maxGrowth-c.growth); more > 0 {
-			c.growth += more
+		if more := min(s.allow.size, maxStreamWindow-s.allow.size, maxGrowth-c.share.grown); more > 0 && c.share.grow(more) {
 			s.allow.grow(more)
 			grant += more
 		}

@@ -128,7 +128,7 @@ func (h *requestHead) collect(dst *exchange.Fields, list []exchange.Field) fault
 			if dst.Has("te") {
 				continue
 			}
-		case "trailer", "http2-settings", "proxy-authenticate", "proxy-authorization", "proxy-authentication-info":
+		case "http2-settings", "proxy-authenticate", "proxy-authorization", "proxy-authentication-info":
 			continue // hop by hop, as in package h1
 		}
 		dst.Add(f.Name, f.Value)

@@ -93,7 +93,8 @@ func TestRequest(t *testing.T) {
 		{name: "proxy-connection", fields: with("proxy-connection", "close"), status: 400, reason: h2.ReasonConnSpecific},
 		{name: "te", fields: with("te", "trailers", "te", "trailers"), want: "GET / a.example 0 te=trailers"},
 		{name: "other te", fields: with("te", "trailers, gzip"), status: 400, reason: h2.ReasonConnSpecific},
-		{name: "hop by hop", fields: with("trailer", "x", "http2-settings", "x", "proxy-authorization", "x"), want: "GET / a.example 0"},
+		{name: "hop by hop", fields: with("http2-settings", "x", "proxy-authorization", "x"), want: "GET / a.example 0"},
+		{name: "trailer", fields: with("trailer", "x"), want: "GET / a.example 0 trailer=x"},
 
 		{name: "cookies", fields: with("cookie", "a=1", "x", "y", "cookie", "b=2", "cookie", "c=3"), want: "GET / a.example 0 cookie=a=1; b=2; c=3 x=y"},
 		{name: "length", fields: with("content-length", "5"), body: true, want: "GET / a.example 5 content-length=5"},

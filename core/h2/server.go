@@ -21,6 +21,7 @@ type Server struct {
 	// Immutable.
 	scheme  string
 	maxBody int64
+	budget  *Budget
 	refused func(*Refusal)
 	o       options
 	h       exchange.Handler
@@ -35,7 +36,7 @@ type Server struct {
 // NewServer returns a Server that calls h for each exchange.
 func NewServer(o ServerOptions, h exchange.Handler) *Server {
 	return &Server{
-		scheme: cmp.Or(o.Scheme, "http"), maxBody: o.MaxBody, refused: o.Refused, o: o.common(), h: h,
+		scheme: cmp.Or(o.Scheme, "http"), maxBody: o.MaxBody, budget: o.Budget, refused: o.Refused, o: o.common(), h: h,
 	}
 }
 
@@ -76,6 +77,7 @@ func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn, ea
 	if facts == nil {
 		c.facts = factsOf(nc)
 	}
+	c.share.budget = s.budget
 	c.attach(nc, &s.o, c, early)
 	c.mu.Lock()
 	c.greet()

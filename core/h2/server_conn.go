@@ -61,6 +61,14 @@ func (c *serverConn) head(id uint32, s *stream, b *block, end bool) error {
 	}
 	x.req.Conn = c.facts
 	c.mu.Lock()
+	if !c.share.hold(b.size) {
+		c.remember(id | oursBit)
+		c.mu.Unlock()
+		c.giveBack(x)
+		c.tell(fault{0, ReasonMemory}, started, h)
+		return &streamError{id, http2.ErrCodeRefusedStream, ReasonMemory}
+	}
+	x.heads = b.size
 	c.begin(&x.stream, id)
 	x.ended, x.length, x.most = end, h.length, c.s.maxBody
 	c.busy++
@@ -88,6 +96,11 @@ func (c *serverConn) trailer(s *stream, b *block, end bool) error {
 	if err := s.expect(0, true); err != nil {
 		return err
 	}
+	x, ok := s.owner.(*serverStream)
+	if !ok || !c.share.hold(b.size) {
+		return &streamError{s.id, http2.ErrCodeEnhanceYourCalm, ReasonMemory}
+	}
+	x.heads += b.size
 	s.ended, s.trailed = true, s.trailer.Len() > 0
 	s.in.wake()
 	s.over()

@@ -33,7 +33,9 @@ type serverStream struct {
 
 	deadline moment // see SetDeadline
 
-	answer answer // guarded by conn.mu
+	// Guarded by conn.mu.
+	answer answer
+	heads  int // bytes of head and trailer that the connection's share has
 }
 
 // An answer is how far the response message is.
@@ -112,7 +114,9 @@ func (x *serverStream) finish() bool {
 		x.reset(http2.ErrCodeInternal, exchange.ErrReset) // there is no answer, or half of one
 		c.flush()
 	}
-	x.recv.drop()
+	x.dropBody()
+	c.share.letGo(x.heads, 0)
+	x.heads = 0
 	c.busy--
 	c.atRest()
 	x.returned = true
@@ -227,6 +231,9 @@ func (x *serverStream) readError(err error) error {
 	}
 	if e, ok := errors.AsType[*exchange.Error](err); ok { // of the connection, or what the client broke
 		reason := e.Reason
+		if reason == ReasonMemory { // it is not this client's fault alone
+			return x.errorf(op, exchange.ClientSide, 503, reason, e.Err)
+		}
 		if reason == ReasonClosed {
 			reason = ReasonIncompleteReq
 		}

@@ -3,6 +3,7 @@ package h2_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,7 +75,10 @@ func TestRefusals(t *testing.T) {
 						t.Errorf("the rest of the request is not wanted: %v", s.stopped)
 					}
 				})
-				if x := r.refused; len(x) != 1 || x[0].Reason != tt.reason || x[0].Status != tt.status || x[0].Host == "" || x[0].Method == "" {
+				r.mu.Lock()
+				x := slices.Clone(r.refused)
+				r.mu.Unlock()
+				if len(x) != 1 || x[0].Reason != tt.reason || x[0].Status != tt.status || x[0].Host == "" || x[0].Method == "" {
 					t.Errorf("hook: %+v", x)
 				}
 				if status, _, err := c.get("/again").answer(); status != 200 || err != nil {

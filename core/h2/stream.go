@@ -91,9 +91,9 @@ func (s *stream) shut(err error, ours bool) {
 	} else {
 		c.remember(s.id)
 	}
-	c.growth -= s.allow.size - streamWindow
+	c.share.letGo(0, s.allow.size-streamWindow)
 	if err != nil {
-		s.recv.drop()
+		s.dropBody()
 	}
 	c.out.queue.remove(s)
 	s.in.wake()

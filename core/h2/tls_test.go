@@ -60,14 +60,15 @@ const patienceTLS = 10 * time.Second
 
 // TestTLSLife: over TLS, too, connections end that rest, or whose client does not read.
 func TestTLSLife(t *testing.T) {
-	s := h2.NewServer(h2.ServerOptions{Idle: 300 * time.Millisecond, WriteTimeout: 400 * time.Millisecond}, func(_ context.Context, c exchange.Client) {
+	answer := func(_ context.Context, c exchange.Client) {
 		if c.Feed(new(request)) != nil {
 			return
 		}
 		_ = c.Head(&exchange.Response{Status: 200, Length: 8 << 20}, false)
 		_ = c.Data(make([]byte, 8<<20), true)
-	})
+	}
 	// idle
+	s := h2.NewServer(h2.ServerOptions{Idle: 300 * time.Millisecond}, answer)
 	c, sc := tlsPair(t, false)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.ServeConn(context.Background(), sc, nil, nil); sc.Drop() })
@@ -88,6 +89,7 @@ func TestTLSLife(t *testing.T) {
 	})
 	tc.close()
 	// stall
+	s = h2.NewServer(h2.ServerOptions{WriteTimeout: 400 * time.Millisecond}, answer)
 	c, sc = tlsPair(t, false)
 	wg.Go(func() { s.ServeConn(context.Background(), sc, nil, nil); sc.Drop() })
 	_, _ = io.WriteString(c, http2.ClientPreface)

@@ -289,6 +289,8 @@ func failureOf(e *exchange.Error) string {
 		return metrics.FailureStatus
 	case e.Op == "dial" && strings.HasPrefix(e.Reason, "upstream_tls_"), e.Op == "dial" && e.Reason == "upstream_alpn":
 		return metrics.FailureTLS
+	case e.Op == "dial" && e.Reason == "upstream_closed": // there was a connection
+		return metrics.FailureReset
 	case e.Op == "dial":
 		return metrics.FailureConnect
 	case e.Op == "get connection":

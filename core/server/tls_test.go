@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,7 +21,7 @@ import (
 func secure(t *testing.T, g *server.Generation, pairs ...certs.Pair) *certs.Store {
 	t.Helper()
 	s, err := certs.Open(certs.Options{
-		Pairs: pairs, Protocols: []string{"http/1.1"}, Tickets: certs.NewTicketKeys(), Failed: func(err error) { t.Errorf("reading: %v", err) },
+		Pairs: pairs, Protocols: []string{"h2", "http/1.1"}, Tickets: certs.NewTicketKeys(), Failed: func(err error) { t.Errorf("reading: %v", err) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +103,7 @@ func TestRenewUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	wg.Go(func() { clientsH2(t, at, cc, done, &requests) })
 	var last certstest.Pair
 	for i := range 10 {
 		last = ca.Server("a.example", fmt.Sprintf("n%d.example", i))
@@ -128,6 +130,43 @@ func TestRenewUnderLoad(t *testing.T) {
 	defer c.Close()
 	if !c.ConnectionState().PeerCertificates[0].Equal(last.TLS.Leaf) {
 		t.Error("a new connection does not see what is new")
+	}
+}
+
+// clientsH2 makes requests in HTTP/2, on a connection that stays and on new ones, until done.
+func clientsH2(t *testing.T, at string, cc *tls.Config, done <-chan struct{}, requests *atomic.Int64) {
+	cc = cc.Clone()
+	cc.NextProtos = []string{"h2"}
+	tr := &http.Transport{TLSClientConfig: cc, ForceAttemptHTTP2: true, MaxConnsPerHost: 1}
+	defer tr.CloseIdleConnections()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+at+"/", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r.Host = "a.example"
+		resp, err := tr.RoundTrip(r)
+		if err != nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
+			t.Errorf("HTTP/2, on a connection that stays: %v, %v", resp, err)
+			return
+		}
+		_ = resp.Body.Close()
+		c, err := tls.Dial("tcp", at, cc)
+		if err != nil {
+			t.Errorf("HTTP/2, connecting: %v", err)
+			return
+		}
+		if err := errors.Join(askH2(c), c.Close()); err != nil {
+			t.Errorf("HTTP/2, on a new connection: %v", err)
+			return
+		}
+		requests.Add(2)
 	}
 }
 

@@ -105,6 +105,7 @@ func testFields(h *harness) {
 	req := get("/")
 	list := []exchange.Field{
 		{Name: "accept", Value: "a"},
+		{Name: "trailer", Value: "x-sum"}, // end to end (RFC 9110 7.6.1)
 		{Name: "set-cookie", Value: "a=1; Path=/"},
 		{Name: "x-empty", Value: ""},
 		{Name: "accept", Value: "b"},

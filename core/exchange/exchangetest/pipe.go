@@ -53,7 +53,10 @@ func (h *half) set(d *deadline, t time.Time) {
 		d.timer.Stop()
 		d.timer = nil
 	}
-	if d.t = t; !t.IsZero() {
+	// A deadline that has passed needs no timer. Nor may it have one in a bubble: timers that
+	// fire at once share a context of the race detector there, which two of them at a time
+	// break (https://go.dev/issue/78156).
+	if d.t = t; time.Until(t) > 0 {
 		d.timer = time.AfterFunc(time.Until(t), func() {
 			h.mu.Lock()
 			defer h.mu.Unlock()

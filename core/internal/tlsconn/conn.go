@@ -77,6 +77,12 @@ func (c *Conn) Drive(reads bool, write func(p []byte) (int, error)) {
 	c.socket.driven, c.socket.write = reads, write
 }
 
+// Wait returns when there may be something to Read, and needs neither a buffer nor a deep stack
+// until then: for who waits long, and does not drive. It must not be called while tls.Conn has
+// bytes that it has decrypted: when Read has returned as many as it was asked for. The error
+// is that of the read deadline, or of a connection that was closed; Read tells all others.
+func (c *Conn) Wait() error { return c.socket.wait() }
+
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) { return c.tls.Read(p) }
 

@@ -94,3 +94,52 @@ func TestCloseDoesNotWait(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// TestWait: who waits is woken by a deadline, by a record and by the end, and Read says which.
+func TestWait(t *testing.T) {
+	client, server := pair(t, false)
+	_ = server.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if err := server.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want the deadline", err)
+	}
+	_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+	p := make([]byte, 100)
+	for range 3 {
+		if _, err := client.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := server.Read(p); string(p[:n]) != "hello" || err != nil {
+			t.Fatalf("got %q, %v", p[:n], err)
+		}
+		if n := server.Records().Held(); n > 0 {
+			t.Errorf("%d bytes are held", n)
+		}
+	}
+	// A record that is cut, and something that is none, are for Read to judge.
+	if _, err := client.NetConn().Write([]byte{23, 3, 3, 1, 0, 'x'}); err != nil {
+		t.Fatal(err)
+	}
+	_ = client.NetConn().Close()
+	if err := server.Wait(); err != nil {
+		t.Errorf("at the end: got %v", err)
+	}
+	if _, err := server.Read(p); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want the end in a record", err)
+	}
+
+	client, server = pair(t, false)
+	if _, err := io.WriteString(client.NetConn(), "GET / HTTP/1.1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if err := server.Wait(); err != nil {
+		t.Errorf("what is no record: got %v", err)
+	}
+	var re tls.RecordHeaderError
+	if _, err := server.Read(p); !errors.As(err, &re) {
+		t.Errorf("got %v, want a bad record", err)
+	}
+}

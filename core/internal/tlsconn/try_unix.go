@@ -40,24 +40,63 @@ func (s *Socket) tryWrite(p []byte) (int, error) {
 // A waiter reads from the socket with a buffer that is taken when there is something to
 // read, so that waiting needs none.
 type waiter struct {
-	raw  syscall.RawConn       // nil: fill was not called yet, or there is none
-	read func(fd uintptr) bool // made once
-	err  error
+	raw   syscall.RawConn       // nil: nothing was read yet, or there is none
+	read  func(fd uintptr) bool // made once, like whole
+	whole func(fd uintptr) bool
+	err   error
+}
+
+// prepare makes the waiter's parts. False: the socket is none.
+func (s *Socket) prepare() (bool, error) {
+	w := &s.waiter
+	if w.raw != nil {
+		return true, nil
+	}
+	sc, ok := s.Conn.(syscall.Conn)
+	if !ok {
+		return false, nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	w.raw, w.read, w.whole = raw, s.readOnce, s.readWhole
+	return true, nil
+}
+
+// wait returns when a whole record is there, or nothing more will come, which Read tells. The
+// error is that of a deadline, or of a connection that is closed.
+func (s *Socket) wait() error {
+	if s.records.Whole() || s.records.Foreign() {
+		return nil
+	}
+	if ok, err := s.prepare(); !ok {
+		return err
+	}
+	return s.waiter.raw.Read(s.waiter.whole)
+}
+
+// readWhole is readOnce for wait. It needs no buffer between two records.
+func (s *Socket) readWhole(fd uintptr) bool {
+	for !s.records.Whole() && !s.records.Foreign() {
+		s.waiter.err = nil
+		if !s.readOnce(fd) {
+			return false
+		}
+		if err := s.waiter.err; err != nil {
+			s.records.Fail(err)
+		}
+	}
+	return true
 }
 
 // fill reads what there is, and waits for it.
 func (s *Socket) fill() error {
 	w := &s.waiter
-	if w.raw == nil {
-		sc, ok := s.Conn.(syscall.Conn)
-		if !ok {
-			return s.fillFrom()
-		}
-		raw, err := sc.SyscallConn()
-		if err != nil {
-			return err
-		}
-		w.raw, w.read = raw, s.readOnce
+	if ok, err := s.prepare(); err != nil {
+		return err
+	} else if !ok {
+		return s.fillFrom()
 	}
 	w.err = nil
 	if err := w.raw.Read(w.read); err != nil {
