@@ -70,10 +70,10 @@ func newFinder(d *config.Discover) discover.Finder {
 		}
 	}
 	if name, ok := strings.CutPrefix(d.DNS, "srv:"); ok {
-		return &discover.Service{Resolver: r, Name: name}
+		return &discover.Service{Resolver: r, Name: name, Keep: d.Keep}
 	}
 	host, port, _ := net.SplitHostPort(d.DNS)
-	return &discover.Name{Resolver: r, Name: host, Port: port}
+	return &discover.Name{Resolver: r, Name: host, Port: port, Keep: d.Keep}
 }
 
 // parseServers reads a file of servers of u.
