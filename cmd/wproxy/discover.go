@@ -49,7 +49,7 @@ func (p *parts) newSource(u *config.Upstream) *discover.Source {
 			o.Every = everyFile
 		}
 	} else {
-		o.Finder = newFinder(d)
+		o.Finder, o.Slots = newFinder(d), p.servers.looks
 		if o.Every == 0 {
 			o.Every = everyDNS
 		}
