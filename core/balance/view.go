@@ -49,12 +49,13 @@ type marks []uint64
 
 func (m marks) has(i int) bool { return m != nil && m[i/64]&(1<<(i%64)) != 0 }
 
-// add marks i of n.
-func (m *marks) add(i, n int) {
-	if *m == nil {
-		*m = make(marks, (n+63)/64)
+// with returns m with i of n marked; it changes m.
+func (m marks) with(i, n int) marks {
+	if m == nil {
+		m = make(marks, (n+63)/64)
 	}
-	(*m)[i/64] |= 1 << (i % 64)
+	m[i/64] |= 1 << (i % 64)
+	return m
 }
 
 func newMembers(c *upstream.Cluster, slowStart time.Duration) *members {
@@ -118,7 +119,7 @@ func (m *members) fill(v *view) {
 		for i, e := range r.endpoints {
 			if !v.usable(e) {
 				if m.marked {
-					t.out.add(i, len(r.endpoints))
+					t.out = t.out.with(i, len(r.endpoints))
 				}
 				continue
 			}
