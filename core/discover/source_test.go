@@ -279,13 +279,15 @@ func TestLooksTakeTurns(t *testing.T) {
 			s.Close()
 		}
 		time.Sleep(time.Second)
-		if c.most != most || c.looks < sources-50 {
-			t.Errorf("%d at a time, want %d; %d looks of %d", c.most, most, c.looks, sources)
-		}
 		for _, s := range all {
 			s.Close()
 		}
 		synctest.Wait()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.most != most || c.looks < sources-50 {
+			t.Errorf("%d at a time, want %d; %d looks of %d", c.most, most, c.looks, sources)
+		}
 		if len(slots) != 0 {
 			t.Errorf("%d slots are held", len(slots))
 		}
