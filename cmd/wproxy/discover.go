@@ -49,7 +49,7 @@ func (p *parts) newSource(u *config.Upstream) *discover.Source {
 			o.Every = everyFile
 		}
 	} else {
-		o.Finder = newFinder(d)
+		o.Finder, o.Slots = newFinder(d), p.servers.looks
 		if o.Every == 0 {
 			o.Every = everyDNS
 		}
@@ -70,10 +70,10 @@ func newFinder(d *config.Discover) discover.Finder {
 		}
 	}
 	if name, ok := strings.CutPrefix(d.DNS, "srv:"); ok {
-		return &discover.Service{Resolver: r, Name: name}
+		return &discover.Service{Resolver: r, Name: name, Keep: d.Keep}
 	}
 	host, port, _ := net.SplitHostPort(d.DNS)
-	return &discover.Name{Resolver: r, Name: host, Port: port}
+	return &discover.Name{Resolver: r, Name: host, Port: port, Keep: d.Keep}
 }
 
 // parseServers reads a file of servers of u.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -82,7 +83,7 @@ func TestNoRetryStorm(t *testing.T) {
 					defer client.CloseIdleConnections()
 					for time.Since(begin) < lasting {
 						status, _, err := getStorm(client, in.addr)
-						if err != nil || status < 500 {
+						if _, own := errors.AsType[stormError](err); !own || status < 500 {
 							t.Errorf("got %d, %v", status, err)
 						}
 						requests.Add(1)
@@ -142,9 +143,17 @@ func getStorm(client *http.Client, addr string) (status int, whole bool, err err
 		return 200, false, nil
 	case strings.Contains(string(body), "reason: upstream_truncated\n"):
 		return resp.StatusCode, false, err
+	case err == nil && resp.StatusCode != 200:
+		return resp.StatusCode, true, stormError(body)
 	}
 	return resp.StatusCode, err == nil, err
 }
+
+// A stormError is the text of an answer that wproxy has made itself, or a server that fails.
+type stormError string
+
+// Error implements error.
+func (e stormError) Error() string { return strings.ReplaceAll(string(e), "\n", " ") }
 
 // TestKillOneOfThree: while one server of three after the other is killed and started
 // again, no GET fails, and none waits longer than a connection may take.

@@ -23,6 +23,7 @@ import (
 type servers struct {
 	// Immutable.
 	slots    *health.Slots
+	looks    chan struct{}                    // of discover.Options
 	monitors *shared[string, *health.Monitor] // by name of the upstream
 	sources  *shared[sourceKey, *discover.Source]
 	counts   *shared[string, *upstream.Cluster] // by name: what all its clusters count with
@@ -51,7 +52,7 @@ type sharedEndpoint struct {
 
 func newServers(dry bool) *servers {
 	return &servers{
-		slots: health.NewSlots(0), dry: dry,
+		slots: health.NewSlots(0), looks: make(chan struct{}, discover.MaxLooks), dry: dry,
 		monitors:  newShared[string]((*health.Monitor).Close),
 		sources:   newShared[sourceKey]((*discover.Source).Close),
 		counts:    newShared[string](func(*upstream.Cluster) {}),

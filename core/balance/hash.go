@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -8,10 +9,11 @@ import (
 )
 
 // A locator is where the keys of one tier belong. A place is anything; the first
-// place of a key and those that follow are always the same.
+// place of a key and those that follow are always the same. The owner of a place is an
+// index into the endpoints of the tier, sorted by name.
 type locator interface {
 	first(key uint64) (place uint64)
-	owner(place uint64) *upstream.Endpoint
+	owner(place uint64) int
 	next(place uint64) uint64
 }
 
@@ -28,35 +30,46 @@ func newHashed(m *members, bound float64, locate func([]*upstream.Endpoint) loca
 	if bound > 0 {
 		h.bound = max(bound, 1.01)
 	}
-	for _, r := range m.tiers {
+	for i := range m.tiers {
+		r := &m.tiers[i]
+		r.endpoints = byName(r.endpoints)
 		if len(r.endpoints) == 1 { // no table is worth it
-			h.tiers = append(h.tiers, alone{r.endpoints[0]})
+			h.tiers = append(h.tiers, alone{})
 			continue
 		}
 		h.tiers = append(h.tiers, locate(r.endpoints))
 	}
+	m.marked = true
+	m.view.Store(m.derive())
 	return h
 }
 
-// alone is where the keys of a tier with one endpoint belong.
-type alone struct{ only *upstream.Endpoint }
+// byName returns endpoints, sorted.
+func byName(endpoints []*upstream.Endpoint) []*upstream.Endpoint {
+	return slices.SortedFunc(slices.Values(endpoints), func(a, b *upstream.Endpoint) int {
+		return cmp.Compare(a.Name, b.Name)
+	})
+}
 
-func (a alone) first(key uint64) uint64         { return key }
-func (a alone) owner(uint64) *upstream.Endpoint { return a.only }
-func (a alone) next(place uint64) uint64        { return place }
+// alone is where the keys of a tier with one endpoint belong.
+type alone struct{}
+
+func (alone) first(key uint64) uint64  { return key }
+func (alone) owner(uint64) int         { return 0 }
+func (alone) next(place uint64) uint64 { return place }
 
 // Pick implements [Picker].
 func (h *hashed) Pick(key uint64, tried []*upstream.Endpoint) *upstream.Endpoint {
 	v := h.current()
 	for i := range v.tiers {
-		if e := h.pick(v, &v.tiers[i], key, tried); e != nil {
+		if e := h.pick(&v.tiers[i], key, tried); e != nil {
 			return e
 		}
 	}
 	return nil
 }
 
-func (h *hashed) pick(v *view, from *tier, key uint64, tried []*upstream.Endpoint) *upstream.Endpoint {
+func (h *hashed) pick(from *tier, key uint64, tried []*upstream.Endpoint) *upstream.Endpoint {
 	if key == 0 {
 		for range maxTurns {
 			if e := draw(from); !slices.Contains(tried, e) {
@@ -65,15 +78,23 @@ func (h *hashed) pick(v *view, from *tier, key uint64, tried []*upstream.Endpoin
 		}
 		return from.untried(0, tried)
 	}
-	table := h.tiers[from.index]
+	table, all := h.tiers[from.index], h.members.tiers[from.index].endpoints
 	share := 0.0                 // not known yet
 	var spare *upstream.Endpoint // the least loaded of those that are full
 	least := math.Inf(1)
 	place := table.first(key)
-	for range maxProbes {
-		e := table.owner(place)
-		place = table.next(place)
-		if !v.usable(e) || len(tried) > 0 && slices.Contains(tried, e) {
+	for i := range maxProbes {
+		if i > 0 {
+			place = table.next(place)
+		}
+		owner := table.owner(place)
+		// An endpoint is a cache miss, its mark is none: half of them may be out, and a pick
+		// looks at two places on the average then.
+		if from.out.has(owner) {
+			continue
+		}
+		e := all[owner]
+		if len(tried) > 0 && slices.Contains(tried, e) {
 			continue
 		}
 		active := float64(e.Live.Active.Load() + 1)

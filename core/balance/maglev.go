@@ -16,10 +16,10 @@ var maglevSizes = [...]uint64{16381, 65537, 131071, 262139} //nolint:gochecknogl
 // percent; when an endpoint leaves, its keys move and about as many in a hundred of
 // the others. When it is only down, just its own keys do.
 type maglev struct {
-	endpoints []*upstream.Endpoint // by name
-	owners    []uint16             // of the entries: index in endpoints, plus 1
+	owners []uint16 // of the entries: index of the endpoint, plus 1
 }
 
+// newMaglev makes the table of endpoints, which are sorted by name.
 func newMaglev(endpoints []*upstream.Endpoint) locator {
 	size := maglevSizes[len(maglevSizes)-1]
 	for _, s := range maglevSizes {
@@ -28,20 +28,20 @@ func newMaglev(endpoints []*upstream.Endpoint) locator {
 			break
 		}
 	}
-	m := &maglev{endpoints: byName(endpoints), owners: make([]uint16, size)}
+	m := &maglev{owners: make([]uint16, size)}
 	type walk struct{ at, skip uint64 }
-	walks := make([]walk, len(m.endpoints))
+	walks := make([]walk, len(endpoints))
 	heaviest := 0
-	for i, e := range m.endpoints {
+	for i, e := range endpoints {
 		h := Key(e.Name)
 		walks[i] = walk{at: h % size, skip: mix(h+golden)%(size-1) + 1}
 		heaviest = max(heaviest, e.Weight)
 	}
 	// In each round, the heaviest takes an entry, and each other when its share of
 	// that has added up to a whole one.
-	credit := make([]int, len(m.endpoints))
+	credit := make([]int, len(endpoints))
 	for taken := uint64(0); ; {
-		for i, e := range m.endpoints {
+		for i, e := range endpoints {
 			if credit[i] += e.Weight; credit[i] < heaviest {
 				continue
 			}
@@ -68,9 +68,9 @@ func step(at, skip, size uint64) uint64 {
 
 func (m *maglev) first(key uint64) uint64 { return key }
 
-func (m *maglev) owner(place uint64) *upstream.Endpoint {
+func (m *maglev) owner(place uint64) int {
 	i, _ := bits.Mul64(place, uint64(len(m.owners)))
-	return m.endpoints[m.owners[i]-1]
+	return int(m.owners[i]) - 1
 }
 
 // next hashes again rather than looking at the entry behind, so that the keys of an

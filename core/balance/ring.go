@@ -1,7 +1,6 @@
 package balance
 
 import (
-	"cmp"
 	"math/bits"
 	"slices"
 
@@ -16,16 +15,16 @@ import (
 // The points of an endpoint depend on its name and weight alone (but for the scale, see
 // newRing), so the order of the servers in the file means nothing.
 type ring struct {
-	endpoints []*upstream.Endpoint // by name
-	points    []uint64             // sorted: 32 bits of hash, and the index of the endpoint
-	starts    []uint32             // first point of each slice of the circle: one look instead of a search
-	shift     int                  // hash>>shift is its slice
+	points []uint64 // sorted: 32 bits of hash, and the index of the endpoint
+	starts []uint32 // first point of each slice of the circle: one look instead of a search
+	shift  int      // hash>>shift is its slice
 }
 
 const ownerBits = 32
 
+// newRing makes the ring of endpoints, which are sorted by name.
 func newRing(endpoints []*upstream.Endpoint) locator {
-	r := &ring{endpoints: byName(endpoints)}
+	r := &ring{}
 	total := 0
 	for _, e := range endpoints {
 		total += e.Weight
@@ -36,7 +35,7 @@ func newRing(endpoints []*upstream.Endpoint) locator {
 	for scale*float64(total) > maxPoints {
 		scale /= 2
 	}
-	for i, e := range r.endpoints {
+	for i, e := range endpoints {
 		seed := Key(e.Name)
 		for j := range max(1, int(float64(e.Weight)*scale)) {
 			h := mix(seed + uint64(j+1)*golden)                            //nolint:gosec // not negative
@@ -57,13 +56,6 @@ func newRing(endpoints []*upstream.Endpoint) locator {
 	return r
 }
 
-// byName returns endpoints, sorted.
-func byName(endpoints []*upstream.Endpoint) []*upstream.Endpoint {
-	return slices.SortedFunc(slices.Values(endpoints), func(a, b *upstream.Endpoint) int {
-		return cmp.Compare(a.Name, b.Name)
-	})
-}
-
 func (r *ring) first(key uint64) uint64 {
 	i, n := uint64(r.starts[key>>r.shift]), uint64(len(r.points))
 	for i < n && r.points[i] < key {
@@ -75,8 +67,8 @@ func (r *ring) first(key uint64) uint64 {
 	return i
 }
 
-func (r *ring) owner(place uint64) *upstream.Endpoint {
-	return r.endpoints[r.points[place]&(1<<ownerBits-1)]
+func (r *ring) owner(place uint64) int {
+	return int(r.points[place] & (1<<ownerBits - 1)) //nolint:gosec // ownerBits
 }
 
 func (r *ring) next(place uint64) uint64 {

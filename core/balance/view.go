@@ -15,6 +15,7 @@ type members struct {
 	cluster   *upstream.Cluster
 	tiers     []rank // best first
 	slowStart time.Duration
+	marked    bool // views have tier.out
 
 	view     atomic.Pointer[view]
 	deriving atomic.Bool // somebody is at it
@@ -40,6 +41,21 @@ type tier struct {
 	rank
 	index  int     // of the rank in members.tiers
 	weight float64 // of all endpoints together
+	out    marks   // with members.marked, endpoints of the rank that are not in the tier
+}
+
+// marks are a set of indices; nil is none.
+type marks []uint64
+
+func (m marks) has(i int) bool { return m != nil && m[i/64]&(1<<(i%64)) != 0 }
+
+// with returns m with i of n marked; it changes m.
+func (m marks) with(i, n int) marks {
+	if m == nil {
+		m = make(marks, (n+63)/64)
+	}
+	m[i/64] |= 1 << (i % 64)
+	return m
 }
 
 func newMembers(c *upstream.Cluster, slowStart time.Duration) *members {
@@ -100,8 +116,11 @@ func (m *members) fill(v *view) {
 	now := now()
 	for i, r := range m.tiers {
 		t := tier{index: i, rank: rank{endpoints: make([]*upstream.Endpoint, 0, len(r.endpoints))}}
-		for _, e := range r.endpoints {
+		for i, e := range r.endpoints {
 			if !v.usable(e) {
+				if m.marked {
+					t.out = t.out.with(i, len(r.endpoints))
+				}
 				continue
 			}
 			t.endpoints = append(t.endpoints, e)

@@ -115,8 +115,9 @@ func ask(ctx context.Context, q *dns.Msg, server string, limit time.Duration) (*
 }
 
 // addressesOf returns the addresses of name, A and AAAA, and for how long they are good.
-// If one of the two cannot be had the other one has to do.
-func (r *Resolver) addressesOf(ctx context.Context, c *dns.ClientConfig, name string) (ips []string, ttl uint32, err error) {
+// Of a type that cannot be had, those that k has of it count for keep; if there are none
+// the other type has to do. With an error, nothing of what it returns is new.
+func (r *Resolver) addressesOf(ctx context.Context, c *dns.ClientConfig, name string, k *recall, keep time.Duration) (ips []string, ttl uint32, err error) {
 	type result struct {
 		m   *dns.Msg
 		err error
@@ -128,20 +129,24 @@ func (r *Resolver) addressesOf(ctx context.Context, c *dns.ClientConfig, name st
 	}()
 	m, err := r.query(ctx, c, name, dns.TypeA)
 	other := <-six
-	for _, x := range []result{{m, err}, other} {
+	found := false
+	for kind, x := range map[uint16]result{dns.TypeA: {m, err}, dns.TypeAAAA: other} {
+		var now []string
 		if x.err == nil {
-			more, t := addressesIn(x.m.Answer)
-			ips = append(ips, more...)
+			var t uint32
+			now, t = addressesIn(x.m.Answer)
 			ttl = shorter(ttl, t)
+			found = found || len(now) > 0
 		}
+		ips = append(ips, k.take(question{name, kind}, now, x.err, keep, time.Now())...)
 	}
 	switch {
-	case len(ips) > 0:
+	case found:
 		return ips, ttl, nil
 	case err != nil && !errors.Is(err, errNone):
-		return nil, 0, err
+		return ips, 0, err
 	case other.err != nil:
-		return nil, 0, other.err
+		return ips, 0, other.err
 	default:
 		return nil, 0, errNone
 	}
@@ -190,6 +195,9 @@ type Name struct {
 	Resolver *Resolver
 	Name     string
 	Port     string
+	Keep     time.Duration // how long addresses of one type are used while only those of the other are found
+
+	last recall
 }
 
 // Find implements Finder.
@@ -198,7 +206,7 @@ func (n *Name) Find(ctx context.Context) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	ips, ttl, err := n.Resolver.addressesOf(ctx, c, n.Name)
+	ips, ttl, err := n.Resolver.addressesOf(ctx, c, n.Name, &n.last, n.Keep)
 	switch {
 	case errors.Is(err, errNone):
 		return Answer{}, nil

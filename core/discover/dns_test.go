@@ -277,3 +277,71 @@ func TestService(t *testing.T) {
 		t.Error("a target that could not be looked up is no empty answer")
 	}
 }
+
+// TestHalfAnAnswer: when only one of two types, or of several targets, can be looked up,
+// the addresses of the other stay for a while. What is really gone goes at once.
+func TestHalfAnAnswer(t *testing.T) {
+	t.Parallel()
+	const keep = 10 * time.Second
+	four, six := "10.0.0.1:80", "[2001:db8::1]:80"
+	for _, srv := range []bool{false, true} {
+		z := newZone(t)
+		r := &discover.Resolver{Servers: []string{z.address}}
+		var f discover.Finder = &discover.Name{Resolver: r, Name: "a.test", Port: "80", Keep: keep}
+		other := "a.test. AAAA"
+		z.set("a.test. A", "a.test. 60 A 10.0.0.1")
+		z.set(other, "a.test. 60 AAAA 2001:db8::1")
+		if srv {
+			f = &discover.Service{Resolver: r, Name: "_a._tcp.test", Keep: keep}
+			other = "b.test. AAAA"
+			z.set("_a._tcp.test. SRV", "_a._tcp.test. 60 SRV 1 1 80 a.test.", "_a._tcp.test. 60 SRV 1 1 80 b.test.")
+			z.set("a.test. AAAA")
+			z.set(other, "b.test. 60 AAAA 2001:db8::1")
+		}
+		for _, step := range []struct {
+			name string
+			do   func()
+			want []string // nil: an error
+		}{
+			{"both", func() {}, []string{four, six}},
+			{"one of them fails", func() { z.fail(other, dns.RcodeServerFailure) }, []string{four, six}},
+			{"it goes on failing", func() {}, []string{four, six}},
+			{"both fail", func() { z.fail("a.test. A", dns.RcodeServerFailure); z.fail("a.test. AAAA", dns.RcodeServerFailure) }, nil},
+			{"the other one is back", func() {
+				z.fail("a.test. A", dns.RcodeServerFailure)
+				z.fail("a.test. AAAA", dns.RcodeSuccess)
+				z.fail(other, dns.RcodeSuccess)
+			}, []string{four, six}},
+			{"and there are no more", func() { z.fail("a.test. A", dns.RcodeSuccess); z.set("a.test. A") }, []string{six}},
+			{"which is not forgotten", func() { z.fail("a.test. A", dns.RcodeServerFailure) }, []string{six}},
+		} {
+			step.do()
+			a, err := f.Find(t.Context())
+			var got []string
+			for _, s := range a.Servers {
+				got = append(got, s.Address)
+			}
+			slices.Sort(got)
+			if (err != nil) != (step.want == nil) || !slices.Equal(got, step.want) {
+				t.Errorf("SRV %v, %s: got %q, %v, want %q", srv, step.name, got, err, step.want)
+			}
+		}
+	}
+}
+
+// TestHalfIsKeptForSoLong: a half that does not come back goes in the end.
+func TestHalfIsKeptForSoLong(t *testing.T) {
+	t.Parallel()
+	z := newZone(t)
+	f := &discover.Name{Resolver: &discover.Resolver{Servers: []string{z.address}}, Name: "a.test", Port: "80", Keep: 200 * time.Millisecond}
+	z.set("a.test. A", "a.test. 60 A 10.0.0.1")
+	z.set("a.test. AAAA", "a.test. 60 AAAA 2001:db8::1")
+	if a, err := f.Find(t.Context()); err != nil || len(a.Servers) != 2 {
+		t.Fatalf("got %q, %v", texts(a), err)
+	}
+	z.fail("a.test. AAAA", dns.RcodeServerFailure)
+	time.Sleep(300 * time.Millisecond)
+	if a, err := f.Find(t.Context()); err != nil || len(a.Servers) != 1 {
+		t.Errorf("got %q, %v, want one that is still found", texts(a), err)
+	}
+}

@@ -21,6 +21,9 @@ type Options struct {
 	// Forever keeps servers while looks fail, whatever Keep says: a file that is
 	// broken says nothing about servers.
 	Forever bool
+	// Slots, if there are any, bound how many of the Sources that share them look at a
+	// time: each has room for one look.
+	Slots chan struct{}
 
 	// Looked is told of each look: result is "ok", "empty" or "failed", used how many
 	// servers are in use since. Changed is told when what is used, or whether looks
@@ -112,9 +115,7 @@ func (s *Source) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		look, cancel := context.WithTimeout(ctx, lookTime)
-		a, err := s.o.Finder.Find(look)
-		cancel()
+		a, err := s.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -127,6 +128,21 @@ func (s *Source) run(ctx context.Context) {
 		}
 		timer.Reset(pause(s.o.Every, a.TTL, failed))
 	}
+}
+
+// look has the Finder look, when it is its turn.
+func (s *Source) look(ctx context.Context) (Answer, error) {
+	if s.o.Slots != nil {
+		select {
+		case s.o.Slots <- struct{}{}:
+			defer func() { <-s.o.Slots }()
+		case <-ctx.Done():
+			return Answer{}, ctx.Err()
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	return s.o.Finder.Find(ctx)
 }
 
 // pause returns how long to wait after a look: until the TTL is over but not longer

@@ -242,3 +242,54 @@ func TestFile(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A crowd counts how many looks are under way.
+type crowd struct {
+	mu        sync.Mutex
+	now, most int
+	looks     int
+}
+
+func (c *crowd) Find(context.Context) (discover.Answer, error) {
+	c.mu.Lock()
+	c.now++
+	c.looks++
+	c.most = max(c.most, c.now)
+	c.mu.Unlock()
+	time.Sleep(10 * time.Millisecond)
+	c.mu.Lock()
+	c.now--
+	c.mu.Unlock()
+	return discover.Answer{}, nil
+}
+
+// TestLooksTakeTurns: many sources that start together do not ask all at once, one that is
+// closed waits for nobody, and all have their turn.
+func TestLooksTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const sources, most = 500, 20
+		c, slots := &crowd{}, make(chan struct{}, most)
+		var all []*discover.Source
+		for range sources {
+			all = append(all, discover.Start(discover.Options{Finder: c, Every: time.Hour, Slots: slots}))
+		}
+		time.Sleep(15 * time.Millisecond)
+		for _, s := range all[:50] {
+			s.Close()
+		}
+		time.Sleep(time.Second)
+		for _, s := range all {
+			s.Close()
+		}
+		synctest.Wait()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.most != most || c.looks < sources-50 {
+			t.Errorf("%d at a time, want %d; %d looks of %d", c.most, most, c.looks, sources)
+		}
+		if len(slots) != 0 {
+			t.Errorf("%d slots are held", len(slots))
+		}
+	})
+}

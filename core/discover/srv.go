@@ -17,10 +17,13 @@ import (
 type Service struct {
 	Resolver *Resolver
 	Name     string
+	Keep     time.Duration // how long addresses of a target are used while they cannot be looked up
+
+	last recall
 }
 
-// Find implements Finder. Targets without addresses are left out; if one could not be
-// looked up, and nothing is left, that is the error.
+// Find implements Finder. Targets without addresses are left out. One that cannot be looked
+// up has those that it had; if that is so of all of them, that is the error.
 func (s *Service) Find(ctx context.Context) (Answer, error) {
 	c, err := s.Resolver.config()
 	if err != nil {
@@ -35,25 +38,27 @@ func (s *Service) Find(ctx context.Context) (Answer, error) {
 	}
 	targets, ttl := targetsIn(m)
 	err = s.resolve(ctx, c, targets)
-	a := Answer{}
+	found, names := false, make(map[string]bool, len(targets))
 	for _, t := range targets {
-		if len(t.ips) > 0 {
+		if len(t.ips) > 0 && !t.kept {
 			ttl = shorter(ttl, t.ttl)
+			found = true
 		}
+		names[t.rr.Target] = true
 	}
-	a.TTL = time.Duration(ttl) * time.Second
-	a.Servers = serversOf(targets)
-	if len(a.Servers) == 0 {
+	s.last.retain(names)
+	if !found {
 		return Answer{}, err
 	}
-	return a, nil
+	return Answer{Servers: serversOf(targets), TTL: time.Duration(ttl) * time.Second}, nil
 }
 
 // A target is a SRV record and its addresses.
 type target struct {
-	rr  *dns.SRV
-	ips []string
-	ttl uint32
+	rr   *dns.SRV
+	ips  []string
+	ttl  uint32
+	kept bool // ips are from before
 }
 
 // targetsIn returns the targets of an answer, with the addresses that came along. A
@@ -97,7 +102,8 @@ func (s *Service) resolve(ctx context.Context, c *dns.ClientConfig, targets []*t
 		slots <- struct{}{}
 		wg.Go(func() { // ends with its look, which ctx bounds
 			defer func() { <-slots }()
-			t.ips, t.ttl, errs[i] = s.Resolver.addressesOf(ctx, c, t.rr.Target)
+			t.ips, t.ttl, errs[i] = s.Resolver.addressesOf(ctx, c, t.rr.Target, &s.last, s.Keep)
+			t.kept = errs[i] != nil
 		})
 	}
 	wg.Wait()

@@ -55,7 +55,7 @@ func (m *Monitor) panicLocked() {
 	}
 	on := m.settings.Panic > 0 && m.sumLocked().total > 0
 	for _, c := range m.counts {
-		if c.total > 0 && !panicked(c.available, c.total, m.settings.Panic) {
+		if c.total > 0 && !tooFew(c.available, c.total, m.settings.Panic, m.panicked) {
 			on = false
 		}
 	}

@@ -18,6 +18,10 @@ const (
 	// that many proxies do not check in step.
 	jitter = 0.1
 
+	// panicEnd is how many times the share of servers below which panic begins must be
+	// available for it to end: 40 % for the 30 % of the default.
+	panicEnd = 4. / 3
+
 	// MaxBody is how many bytes of an answer's body are looked at. What is
 	// expected has to be in them.
 	MaxBody = 64 << 10

@@ -1,6 +1,9 @@
 package health
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Thresholds are how many results in a row change a state.
 type Thresholds struct {
@@ -107,10 +110,20 @@ func mayEject(out, total int, share float64) bool {
 	return float64(out+1) <= float64(total)*share+shareSlack
 }
 
-// panicked reports whether so few servers are left that all are to be tried. An
-// empty set is no reason for it.
-func panicked(available, total int, share float64) bool {
-	return total > 0 && float64(available) < float64(total)*share-shareSlack
+// tooFew reports whether so few servers are left that all are to be tried. An
+// empty set is no reason for it. Panic that is on ends only when a third more than that are
+// available, rounded down: those that have come back while all shared the load may go again
+// when they alone have it, and then everything would flap. Of a handful of servers that is
+// none more; there it is the thresholds of checks that keep one server from flapping.
+func tooFew(available, total int, share float64, on bool) bool {
+	if total <= 0 {
+		return false
+	}
+	least := float64(total)*share - shareSlack
+	if on {
+		least = max(least, min(math.Floor(float64(total)*share*panicEnd+shareSlack), float64(total)))
+	}
+	return float64(available) < least
 }
 
 // shareSlack keeps 3 of 10 from being more than 30 %.

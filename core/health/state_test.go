@@ -123,18 +123,29 @@ func TestShares(t *testing.T) {
 	for _, tt := range []struct {
 		available, total int
 		share            float64
-		want             bool
+		begins, goesOn   bool
 	}{
-		{0, 1, 0.5, true},
-		{1, 2, 0.5, false},
-		{1, 3, 0.5, true},
-		{2, 3, 0.5, false},
-		{3, 10, 0.3, false},
-		{0, 3, 0, false},
-		{0, 0, 0.5, false},
+		{0, 1, 0.5, true, true},
+		{1, 1, 1, false, false},
+		{1, 2, 0.5, false, false},
+		{1, 3, 0.5, true, true},
+		{2, 3, 0.5, false, false},
+		{1, 3, 0.3, false, false}, // of a few servers one is enough, before and after
+		{2, 10, 0.3, true, true},
+		{3, 10, 0.3, false, true},
+		{4, 10, 0.3, false, false},
+		{29, 100, 0.3, true, true},
+		{39, 100, 0.3, false, true},
+		{40, 100, 0.3, false, false},
+		{9, 10, 0.9, false, true},
+		{10, 10, 0.9, false, false}, // all are enough
+		{0, 3, 0, false, false},
+		{0, 0, 0.5, false, false},
 	} {
-		if got := panicked(tt.available, tt.total, tt.share); got != tt.want {
-			t.Errorf("%d of %d, below %v: panic %v", tt.available, tt.total, tt.share, got)
+		for on, want := range map[bool]bool{false: tt.begins, true: tt.goesOn} {
+			if got := tooFew(tt.available, tt.total, tt.share, on); got != want {
+				t.Errorf("%d of %d, below %v, after %v: panic %v", tt.available, tt.total, tt.share, on, got)
+			}
 		}
 	}
 }

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"time"
 
 	"wproxy/core/upstream"
 )
@@ -24,7 +23,7 @@ func (p *Pool) requests(e *upstream.Endpoint) int {
 }
 
 // enter waits for a turn at the server of key. Who has one calls leave.
-func (p *Pool) enter(ctx context.Context, key Key, limit int, deadline time.Time) error {
+func (p *Pool) enter(ctx context.Context, key Key, limit int, r *Request) error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -43,7 +42,7 @@ func (p *Pool) enter(ctx context.Context, key Key, limit int, deadline time.Time
 		return nil
 	}
 	// The turn of who leaves goes to who waits, so that active stays as it is.
-	_, granted, err := p.line(ctx, &g.queue, &waiter{grant: make(chan grant, 1)}, deadline, nil, func() {})
+	_, granted, err := p.line(ctx, &g.queue, &waiter{grant: make(chan grant, 1)}, r, nil, func() {})
 	if err != nil && granted {
 		p.leave(key)
 	}

@@ -217,3 +217,33 @@ func TestRequestLimitShared(t *testing.T) {
 		}
 	})
 }
+
+// TestOneTimeForAllQueues: who has waited for its turn has what is left of the time to wait
+// for a connection.
+func TestOneTimeForAllQueues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &dialer{}
+		p := pool.New(pool.Options{Dial: d.dial, Requests: 2, PerServer: 1, QueueTime: time.Second})
+		defer p.Close()
+		e := endpoint(t, "127.0.0.1:1")
+		c := get(t, p, pool.Request{Endpoint: e})
+		var wg sync.WaitGroup
+		for range 2 { // one passes the gate and waits for a connection, the other one takes its place
+			wg.Go(func() {
+				start := time.Now()
+				_, _, err := p.Get(t.Context(), pool.Request{Endpoint: e})
+				wantReason(t, err, pool.ReasonQueueTime)
+				if waited := time.Since(start); waited != time.Second {
+					t.Errorf("waited %v", waited)
+				}
+			})
+			time.Sleep(100 * time.Millisecond)
+		}
+		wg.Wait()
+		put(p, e, c)
+		if n := p.Stats().Waiting; n != 0 {
+			t.Errorf("%d wait", n)
+		}
+	})
+}

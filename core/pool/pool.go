@@ -26,7 +26,7 @@ type Options struct {
 	PerServer int           // open connections per server; 0 or less: no limit
 	Requests  int           // exchanges that have a connection, or make one, per server; 0 or less: no limit
 	Queue     int           // exchanges waiting for a connection or their turn, per server; negative: none waits
-	QueueTime time.Duration // how long one waits
+	QueueTime time.Duration // how long one waits, in all: for its turn, and then for a connection
 	Dial      DialFunc      // required
 
 	// Multiplex says whether Dial returns a Multiplexer.
@@ -133,6 +133,8 @@ type Request struct {
 	Deadline time.Time
 	// Source is whom the connection is for. It means something where the pool is Tied.
 	Source Source
+
+	patience time.Time // when waiting in queues ends; zero: it has not waited yet
 }
 
 // New makes a Pool. It holds one timer while connections rest; [Pool.Close] ends it.
@@ -160,7 +162,7 @@ func (p *Pool) Get(ctx context.Context, r Request) (Conn, time.Duration, error) 
 	if limit <= 0 {
 		return p.get(ctx, key, r)
 	}
-	if err := p.enter(ctx, key, limit, r.Deadline); err != nil {
+	if err := p.enter(ctx, key, limit, &r); err != nil {
 		return nil, 0, err
 	}
 	c, took, err := p.get(ctx, key, r)

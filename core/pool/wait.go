@@ -70,7 +70,7 @@ func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant,
 	if p.o.Multiplex != Never {
 		look = func() { p.lookAgain(key) }
 	}
-	g, granted, err := p.line(ctx, &s.queue, w, r.Deadline, look, func() { p.forgetLocked(key, s) })
+	g, granted, err := p.line(ctx, &s.queue, w, r, look, func() { p.forgetLocked(key, s) })
 	switch {
 	case err == nil:
 		return g, nil
@@ -88,11 +88,12 @@ func (p *Pool) wait(ctx context.Context, s *server, key Key, r *Request) (grant,
 	return grant{}, err
 }
 
-// line has w wait in q for what is granted. It is called with p.mu held and returns without.
+// line has w wait in q for what is granted, for what is left of the time that r may wait in
+// all queues together. It is called with p.mu held and returns without.
 // If it returns an error and granted, what was granted is the caller's to pass on.
 // look, if there is one, is called now and then, without the lock; left, with p.mu held,
 // when w has left q by itself.
-func (p *Pool) line(ctx context.Context, q *queue, w *waiter, deadline time.Time, look, left func()) (g grant, granted bool, err error) {
+func (p *Pool) line(ctx context.Context, q *queue, w *waiter, r *Request, look, left func()) (g grant, granted bool, err error) {
 	if p.o.Queue < 0 || q.n >= p.o.Queue {
 		p.mu.Unlock()
 		return grant{}, false, unavailable(ReasonFull)
@@ -100,9 +101,12 @@ func (p *Pool) line(ctx context.Context, q *queue, w *waiter, deadline time.Time
 	q.push(w)
 	p.mu.Unlock()
 
-	limit := p.o.QueueTime
-	if !deadline.IsZero() {
-		limit = min(limit, time.Until(deadline))
+	if r.patience.IsZero() {
+		r.patience = time.Now().Add(p.o.QueueTime)
+	}
+	limit := time.Until(r.patience)
+	if !r.Deadline.IsZero() {
+		limit = min(limit, time.Until(r.Deadline))
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

@@ -143,7 +143,8 @@ func (x *state) endCall(a *answerSink, err error) (*CallAnswer, error) {
 	o := &x.out
 	x.disarm()
 	x.mu.Lock()
-	for x.running || x.pushers > 0 {
+	x.requestOverLocked()
+	for x.running || x.out.resting || x.pushers > 0 {
 		x.cond.Wait()
 	}
 	x.answered = true

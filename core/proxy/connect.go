@@ -55,6 +55,13 @@ type outgoing struct {
 	deferred bool      // there is no try yet: the head waits for the body
 	pushed   int64
 
+	// Who has the try while the answer is read by another goroutine: see duplex.go.
+	shared  bool  // there has been such a goroutine; set by the request's
+	inside  bool  // the request's goroutine is in a call of the connector. Guarded by mu
+	resting bool  // and now the answer's has the try instead. Guarded by mu
+	restErr error // what became of that, once it is over. Guarded by mu
+	over    bool  // the request's goroutine makes no more calls. Guarded by mu
+
 	// What would have to be sent again.
 	held    []byte // body bytes of calls that have returned
 	heldAll bool   // held is all of them. Guarded by mu: the response's goroutine reads it
@@ -243,6 +250,19 @@ func (x *state) pushPiece(pc piece) error {
 
 // Data sends body bytes, or those of a tunnel.
 func (s connector) Data(p []byte, end bool) error {
+	x := s.x
+	if err := x.enter(); err != nil {
+		return err
+	}
+	err := s.data(p, end)
+	for err == nil && !end && x.leave() {
+		err = x.carryOn()
+	}
+	return err
+}
+
+// data is Data for who has the try.
+func (s connector) data(p []byte, end bool) error {
 	x, o := s.x, &s.x.out
 	pc := piece{p: p, end: end}
 	x.copyData(p, end)
@@ -306,6 +326,9 @@ func (x *state) beforeTunnel(pc piece) (done bool, err error) {
 // Trailer sends the trailer, which ends the message.
 func (s connector) Trailer(f *exchange.Fields) error {
 	x := s.x
+	if err := x.enter(); err != nil {
+		return err
+	}
 	if len(x.filters) > 0 {
 		x.fx.Mu.Lock() // a guest's tick may be looking
 		x.fx.RequestTrailer = f

@@ -15,20 +15,104 @@ import (
 func (x *state) startDuplex() {
 	x.mu.Lock()
 	up := x.up
-	x.running = true
+	x.running, x.out.inside = true, true
 	x.mu.Unlock()
 	x.out.duplex = true
+	if !x.out.shared { // else it may be the answer's that is here
+		x.out.shared = true
+	}
 	go x.respond(up)
 }
 
-// A nudger is a client that may have nothing to send for as long as it likes. Nudge has
-// its Feed flush, if only to find that the try has failed.
-type nudger interface{ Nudge() }
+// enter begins a call of the request's goroutine, which has the try from here on. While the
+// answer's goroutine has it, it waits.
+func (x *state) enter() error {
+	o := &x.out
+	if !o.shared {
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for o.resting {
+		x.cond.Wait()
+	}
+	o.inside = true
+	return o.restErr
+}
 
-// respond is the response's goroutine. A failure that the request's goroutine
-// can mend, because it still holds everything, is left to it: it finds it at its
-// next call. Any other is dealt with here, because that call may be long in coming,
-// and so is every failure of an upgrade, whose feeder waits for the answer.
+// leave ends such a call. True: the try has failed meanwhile and is to be made again, now,
+// as the next call may be long in coming.
+func (x *state) leave() bool {
+	if !x.out.shared {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.leaveLocked()
+}
+
+func (x *state) leaveLocked() bool {
+	o := &x.out
+	o.inside = false
+	return o.duplex && o.respDone && x.leftLocked(o.respErr)
+}
+
+// leftLocked reports whether a try that has ended with err may be made again, and nobody
+// has done so yet. It is called with mu held.
+func (x *state) leftLocked(err error) bool {
+	o := &x.out
+	return err != nil && !errors.Is(err, exchange.ErrAnswered) && !o.over && !o.upgrade && !o.claimed && !x.answered && !x.gone
+}
+
+// carryOn does what the next call of the request would, after a try that has failed: the
+// request is tried again, and the answer read.
+func (x *state) carryOn() error {
+	s := connector{x}
+	err := s.data(nil, false)
+	if err == nil && !x.out.duplex {
+		err = s.data(nil, false)
+	}
+	return err
+}
+
+// restLocked is carryOn for the goroutine of an answer that has failed while the request's was
+// not there: its client may wait for the answer before it sends more. It is called with
+// mu held.
+func (x *state) restLocked() {
+	o := &x.out
+	o.resting = true
+	x.mu.Unlock()
+	var err error
+	for again := true; again; {
+		err = x.carryOn()
+		x.mu.Lock()
+		again = x.leaveLocked() && err == nil
+		if again {
+			x.mu.Unlock()
+		}
+	}
+	o.resting, o.restErr = false, err
+	x.cond.Broadcast()
+}
+
+// requestOverLocked notes that the request's goroutine makes no more calls, and ends a try
+// that is made in its place: of a request that is not whole. It is called with mu held.
+func (x *state) requestOverLocked() {
+	x.out.over = true
+	if !x.out.resting || x.answered {
+		return
+	}
+	x.gone = true
+	if x.up != nil {
+		x.up.Reset(exchange.CodeCancel)
+	}
+	x.cond.Broadcast()
+}
+
+// respond is the response's goroutine. A failure that can be mended, because everything is
+// still held, is left to the request's goroutine if that is in a call, and mended here if it
+// is not, because the next one may be long in coming. Any other is dealt with here, and so
+// is every failure of an upgrade, whose feeder waits for the answer.
 func (x *state) respond(up exchange.Upstream) {
 	defer x.handPanicOver()
 	err := x.feedFrom(up)
@@ -71,13 +155,13 @@ func (x *state) respond(up exchange.Upstream) {
 		x.mu.Lock()
 	default:
 		x.guardLocked() // there is no stream now whose deadline would end a call that never comes
-		if n, ok := x.client.(nudger); ok {
-			n.Nudge()
-		}
 	}
 	o.respDone, o.respErr = true, err
 	x.running = false
 	x.cond.Broadcast()
+	if !o.inside && x.leftLocked(err) {
+		x.restLocked()
+	}
 	x.mu.Unlock()
 }
 
@@ -136,6 +220,9 @@ func (x *state) handPanicOver() {
 	x.answered, x.panicked = true, fmt.Sprintf("%v\n\n%s", v, stack)
 	x.out.respDone, x.out.respErr = true, exchange.ErrAnswered
 	x.running = false
+	if x.out.resting {
+		x.out.resting, x.out.restErr = false, exchange.ErrAnswered
+	}
 	x.cond.Broadcast()
 	x.mu.Unlock()
 }

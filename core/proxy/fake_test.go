@@ -185,6 +185,7 @@ func (c *client) tell(code exchange.Code) {
 
 // An origin is a scripted upstream: how each try goes, by its number from 0.
 type origin struct {
+	used bool // all connections have served others before
 	dial func(n int) error
 	feed func(n int, s *stream, dst exchange.Sink[*exchange.Response]) error // nil: 200 "ok"
 	data func(n int, s *stream, p []byte) error
@@ -342,7 +343,7 @@ func (c *conn) Open(context.Context) (exchange.Upstream, error) {
 func (c *conn) Reused() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.served > 0
+	return c.served > 0 || c.o.used
 }
 
 func (c *conn) Idle() bool {

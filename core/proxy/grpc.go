@@ -87,14 +87,15 @@ func (x *state) readGRPCTimeout(h *exchange.Request) (bad bool) {
 	return false
 }
 
-// passGRPCTimeout tells the upstream how much is left of the time that the client gave: of
-// what a filter has left of it, and of the route's.
+// passGRPCTimeout tells the upstream how much is left of the time of a call: of what the
+// client gave and a filter has left of that, and of the route's, also where the client gave
+// none: the call is over then, and the upstream would work for nobody.
 func (x *state) passGRPCTimeout(h *exchange.Request) {
-	if x.grpcUntil.IsZero() {
+	if x.deadline.IsZero() || !x.grpc && x.grpcUntil.IsZero() {
 		return
 	}
 	value, ok := h.Fields.Get(grpcTimeout)
-	if !ok {
+	if !ok && !x.grpcUntil.IsZero() {
 		return // a filter has taken it away
 	}
 	left := x.deadline.Sub(x.p.now()) // x.grpcUntil or before

@@ -114,14 +114,13 @@ type grpcClient struct {
 	ended bool // end is known
 	end   GRPCEnd
 
-	over  chan struct{} // closed when nothing more comes
-	once  sync.Once
-	nudge chan struct{} // has room for one: the sender has to look at its connection
+	over chan struct{} // closed when nothing more comes
+	once sync.Once
 }
 
 func newGRPCClient(ctx context.Context, x *state, r *GRPCCall) *grpcClient {
 	g := &grpcClient{
-		ctx: ctx, x: x, peer: r.Peer, over: make(chan struct{}), nudge: make(chan struct{}, 1),
+		ctx: ctx, x: x, peer: r.Peer, over: make(chan struct{}),
 		head: exchange.Request{
 			Method: http.MethodPost, Scheme: "http", Authority: r.Authority, Version: exchange.HTTP2, Length: exchange.LengthUnknown,
 		},
@@ -187,24 +186,11 @@ func (g *grpcClient) Feed(dst exchange.Sink[*exchange.Request]) error {
 		}
 		select {
 		case <-g.peer.Wake():
-		case <-g.nudge: // the first flush mends the try, the second one has its answer read
-			if err := dst.Data(nil, false); err != nil {
-				return err
-			}
-			flushed = false
 		case <-g.over:
 			return exchange.ErrAnswered
 		case <-g.ctx.Done():
 			return exchange.ErrAnswered
 		}
-	}
-}
-
-// Nudge makes the sender look at its connection, which has failed while nothing was sent.
-func (g *grpcClient) Nudge() {
-	select {
-	case g.nudge <- struct{}{}:
-	default:
 	}
 }
 

@@ -195,7 +195,7 @@ func (x *state) again(err error) bool {
 // has to wait, at least for wait. It takes from the budget.
 func (x *state) prepareTry(e *exchange.Error, wait time.Duration) bool {
 	o := &x.out
-	stale, full := isStale(e, o.reused), isFull(e)
+	stale, full := !o.stale && isStale(e, o.reused), isFull(e) // a second time in a row it is the server
 	if last := len(o.tried)+1 >= len(o.to.Cluster.Endpoints); last && !stale && (full || e.Op == "dial" && e.Status == 504) {
 		return false // one that did not let us in in time would take as long again
 	}

@@ -323,7 +323,7 @@ func TestConnectionThatLeaves(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			n := 0
-			o := &origin{feed: func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+			o := &origin{used: true, feed: func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
 				<-s.got
 				if n++; n <= tt.times {
 					return upstreamError("read answer", exchange.RetryAlways, exchange.ReasonGoAway)
@@ -348,6 +348,23 @@ func TestConnectionThatLeaves(t *testing.T) {
 				t.Errorf("sent %d times", n)
 			}
 		})
+	}
+}
+
+// TestConnectionsThatOnlyLeave: a server that ends every connection before it has answered
+// anything on it fails, and does not get five times the requests.
+func TestConnectionsThatOnlyLeave(t *testing.T) {
+	t.Parallel()
+	o := &origin{feed: func(_ int, s *stream, _ exchange.Sink[*exchange.Response]) error {
+		return upstreamError("read answer", exchange.RetryAlways, exchange.ReasonGoAway)
+	}}
+	e := newEngine(t, o, config{servers: 3, edit: func(r *proxy.Route) { r.Retry.Attempts = 3 }})
+	const requests = 200
+	for range requests {
+		e.wantStatus(e.do(newClient("GET", "/")), 502, "upstream_goaway")
+	}
+	if n := len(o.streams); n <= requests || n > requests*5/4+20 { // the floor of the budget is beside it
+		t.Errorf("%d tries for %d requests", n, requests)
 	}
 }
 

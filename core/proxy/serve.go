@@ -302,7 +302,8 @@ func (x *state) finish(err error) {
 	}
 	x.disarm()
 	x.mu.Lock()
-	for x.running || x.pushers > 0 {
+	x.requestOverLocked()
+	for x.running || x.out.resting || x.pushers > 0 {
 		x.cond.Wait()
 	}
 	x.answered = true // too late for anybody else
@@ -458,7 +459,8 @@ func (x *state) abandon() {
 		x.up.Reset(exchange.CodeInternal)
 	}
 	x.client.Reset(exchange.CodeInternal)
-	for x.running {
+	x.cond.Broadcast()
+	for x.running || x.out.resting {
 		x.cond.Wait()
 	}
 	x.mu.Unlock()

@@ -67,8 +67,3 @@ func (l *latency) value(now int64) float64 {
 	power := math.Float64frombits((bias - whole) << 52) // 2^-whole
 	return v * power * (1 - (halves-float64(whole))/2)
 }
-
-func (l *latency) adopt(old *latency) {
-	l.nanos.Store(old.nanos.Load())
-	l.at.Store(old.at.Load())
-}

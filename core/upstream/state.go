@@ -120,15 +120,6 @@ func (e *Endpoint) change(f func(Reason) Reason, now time.Time) bool {
 	}
 }
 
-// Adopt takes over what is known about old, the endpoint of an older
-// configuration that was the same server: its state, and how fast it answers.
-// Call it before e serves.
-func (e *Endpoint) Adopt(old *Endpoint) {
-	e.status.Store(old.status.Load())
-	e.latency.adopt(&old.latency)
-	e.changes.Load().bump()
-}
-
 // Changes counts changes of the state of some endpoints. A picker compares the
 // count with the one it last worked from; that is all a change costs it.
 type Changes struct{ n atomic.Uint64 }

@@ -52,13 +52,6 @@ func TestState(t *testing.T) {
 		}
 		check(tt.name, tt.want, tt.reasons, since)
 	}
-	successor := upstream.NewLocal("a", 2, nil)
-	e.Set(upstream.Unhealthy, at(9))
-	e.ObserveLatency(time.Second, at(9))
-	successor.Adopt(e)
-	if s, since := successor.State(); s != upstream.Down || !since.Equal(at(9)) || successor.Latency(at(9)) != time.Second {
-		t.Errorf("adopted %v since %v, %v", s, since, successor.Latency(at(9)))
-	}
 }
 
 // TestChanges: whoever works from a cluster sees every change by its count,
