@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -157,14 +156,7 @@ func startFrom(ctx context.Context, src source, log *serverLog, from *takeover) 
 	if err := a.makeParts(&undo); err != nil {
 		return nil, err
 	}
-	a.admin = admin.New(admin.Options{
-		Metrics: a.metricsHandler(), Ready: a.notReady, Status: func() any { return a.status() },
-		Reload: a.reload, Drain: a.drain, Stop: func(now bool) { a.askStop(now) },
-		Purge: a.purge, Upgrade: a.upgrade, Diff: a.diff,
-		Live: func(all bool) any { return a.live(all) },
-	})
-	a.parts.view.changed = a.admin.Changed
-	a.doors = &adminDoors{server: a.admin, source: src, open: map[string]net.Listener{}, inherited: from.inherited, foreign: map[net.Listener]bool{}}
+	a.makeAdmin(from)
 	from.begin(a)
 	// First of all sockets: it notices another wproxy with this configuration.
 	doors, err := a.doors.prepare(ctx, f.Admin)
@@ -180,36 +172,7 @@ func startFrom(ctx context.Context, src source, log *serverLog, from *takeover) 
 	}
 	undo.add(g.Release)
 	g.read = read
-	complete := g.Complete
-	pid := func() (err error) {
-		a.pidFile = f.Server.PidFile
-		if a.removePid, err = writePidFile(a.pidFile); err == nil {
-			undo.add(a.removePid)
-		}
-		return err
-	}
-	g.Complete = func(ctx context.Context) error { // every socket is bound
-		if from.parent == nil {
-			if err := pid(); err != nil {
-				return err
-			}
-		}
-		if id != nil {
-			if err := errors.Join(id.own(madeAsRoot(f, doors)...), id.drop()); err != nil {
-				return err
-			}
-		}
-		if err := complete(ctx); err != nil {
-			return err
-		}
-		if from.parent == nil {
-			return nil
-		}
-		if err := from.finish(a, g); err != nil {
-			return err
-		}
-		return pid() // the old process's, until the last moment
-	}
+	g.Complete = a.completion(f, from, id, doors, g, &undo)
 	a.parts.objects.Limit(int64(f.Server.Objects))
 	a.parts.budget.Limit(int64(f.Server.H2Memory))
 	a.current, a.loaded = g, time.Now()
