@@ -121,7 +121,7 @@ func (p *Plugin) checkImports(info *meter.Info, add func(string, ...any)) {
 			add("it imports %s: there is no module %q here", shown, cutLine(module, maxShownName))
 		default:
 			if isUnknown(module, name) {
-				p.unknown = append(p.unknown, name)
+				p.unknown = append(p.unknown, shownName(name))
 			}
 			if stub := p.deny(module, name, len(def.ResultTypes()) > 0); stub != nil {
 				fn = stub

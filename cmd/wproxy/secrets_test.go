@@ -28,7 +28,7 @@ func TestGuestLogsHaveNoSecrets(t *testing.T) {
 	in.get(t, "a.test", "/")
 	in.stop(t)
 	said := in.stderr.String()
-	for _, want := range []string{"key=${env:WPROXY_TEST_SECRET} open", "key=${env:WPROXY_TEST_SECRET} other"} {
+	for _, want := range []string{`"msg":"key=${env:WPROXY_TEST_SECRET} open"`, `"msg":"key=${env:WPROXY_TEST_SECRET} other"`} {
 		if strings.Count(said, want) != 1 {
 			t.Errorf("no %q in %s", want, said)
 		}

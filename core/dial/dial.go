@@ -234,6 +234,8 @@ func failure(err error) *exchange.Error {
 		}
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
 		f.Reason = "upstream_refused"
+	case errors.Is(err, syscall.ECONNRESET): // taken, and closed before we knew
+		f.Reason = "upstream_closed"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
 		f.Status, f.Reason = 504, "upstream_connect_timeout"
 	}

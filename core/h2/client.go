@@ -153,7 +153,8 @@ func (c *ClientConn) Open(context.Context) (exchange.Upstream, error) {
 	return c.newStream(), nil
 }
 
-// Reused reports whether an exchange has completed on c before.
+// Reused reports whether an exchange has completed on c before, or so many were given up
+// that it takes no more.
 func (c *ClientConn) Reused() bool { return c.reused.Load() }
 
 // Idle reports whether c is alive and has no exchange.
@@ -242,10 +243,12 @@ func (c *ClientConn) judge() {
 // spend is called when a stream is reset that the upstream takes for open. Servers defend
 // themselves against clients that open streams and reset them, and what they end is the
 // connection: one client who cancels would take the answers of all others with it. It gets
-// no more requests when it has had its share (rateCancel), which nobody on it notices.
-// c.mu is held.
+// no more requests when it has had its share (rateCancel), which nobody on it notices: it
+// has had exchanges, whether or not one was completed, so that who moves to another one has
+// not met a server that fails. c.mu is held.
 func (c *ClientConn) spend() {
 	if !c.counts.cancels.add(c.now(), rateCancel) && !c.leaving {
+		c.reused.Store(true)
 		c.leave()
 	}
 }
