@@ -14,7 +14,7 @@ func TestTagKey(t *testing.T) {
 			t.Errorf("%d bytes: got %#x, want %#x", n, got, want)
 		}
 	}
-	if newTagKey() == newTagKey() {
+	if one, other := newTagKey(), newTagKey(); one == other {
 		t.Error("two keys are the same")
 	}
 	if n := testing.AllocsPerRun(100, func() { _ = k.sum(in) }); n != 0 {

@@ -204,12 +204,16 @@ func TestSpliceEnds(t *testing.T) {
 	}{
 		{"upstream closes", relayOptions{}, 1 << 20, func(r *relay) { _ = r.upstream.Close() }, true, h1.ReasonTruncated, exchange.UpstreamSide},
 		{
-			"upstream stalls", relayOptions{client: h1.ClientOptions{ReadTimeout: 50 * time.Millisecond}}, 1 << 20, func(*relay) {}, true,
+			"upstream stalls",
+			relayOptions{client: h1.ClientOptions{ReadTimeout: 50 * time.Millisecond}},
+			1 << 20, func(*relay) {}, true,
 			h1.ReasonReadTimeout, exchange.UpstreamSide,
 		},
 		{"client goes", relayOptions{}, 32 << 20, func(r *relay) { _ = r.client.Close() }, false, h1.ReasonClosed, exchange.ClientSide},
 		{
-			"client stalls", relayOptions{server: h1.ServerOptions{WriteTimeout: 50 * time.Millisecond}}, 32 << 20, func(*relay) {}, false,
+			"client stalls",
+			relayOptions{server: h1.ServerOptions{WriteTimeout: 50 * time.Millisecond}},
+			32 << 20, func(*relay) {}, false,
 			h1.ReasonWriteTimeout, exchange.ClientSide,
 		},
 	} {

@@ -5,6 +5,7 @@ package h2_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -133,7 +134,7 @@ func flood(t *testing.T, addr string, most int, step func(*rig, int) error) bool
 		}
 	}
 	_ = w.Flush() // the server may have closed
-	err, ok := (<-closed).(net.Error)
+	err, ok := errors.AsType[net.Error](<-closed)
 	return !ok || !err.Timeout()
 }
 
