@@ -211,6 +211,6 @@ to = "@ACCESS"
 	if n := o.total.Load(); n > clients*2*batch/30 {
 		t.Errorf("%d connections for %d cancelled requests", n, clients*2*batch)
 	}
-	strict.Eventually(t, "back at one connection", func() bool { return o.open.Load() <= 1 })
+	strict.Within(t, 20*time.Second, "back at one connection", func() bool { return o.open.Load() <= 1 })
 	t.Logf("%d connections, at most %d resets on one", o.total.Load(), o.most.Load())
 }

@@ -84,7 +84,7 @@ var h2Attacks = []h2Attack{
 			}
 		}
 	}},
-	{name: "empty DATA", reason: "empty_data_flood", run: func(o *h2Attacker, s uint32) {
+	{name: "empty DATA", reason: "empty_data_flood|late_frame_flood", run: func(o *h2Attacker, s uint32) {
 		_ = o.head(s, false, ":status", "200")
 		flood(func(o *h2Attacker, s uint32, _ int) error { return o.fr.WriteData(s, false, nil) })(o, s)
 	}},

@@ -213,7 +213,7 @@ func TestClientsGoAwayOverProtocols(t *testing.T) {
 				t.Errorf("a healthy request got %d %q", got.Status, got.Body)
 			}
 			if k.http2 { // the connection to the origin, with its goroutines, is the one from before
-				strict.Eventually(t, "back at the goroutines from before", func() bool { return runtime.NumGoroutine() <= before+5 })
+				strict.Within(t, 20*time.Second, "back at the goroutines from before", func() bool { return runtime.NumGoroutine() <= before+5 })
 			}
 		})
 	}

@@ -74,7 +74,8 @@ func TestClientWaits(t *testing.T) {
 					if c.status != 200 || c.got.String() != "early" {
 						t.Errorf("got %d %q", c.status, c.got.String())
 					}
-					if got := o.streams[len(o.streams)-1].body.String(); got != tt.part {
+					// It may have what the client sends once it is answered, too.
+					if got := o.streams[len(o.streams)-1].body.String(); strings.TrimSuffix(got, "b") != tt.part {
 						t.Errorf("the server that answers has %d bytes of the request, want %d", len(got), len(tt.part))
 					}
 				} else {

@@ -226,11 +226,16 @@ func (o *Origin) Idle() bool {
 // socket, and fails the test after five seconds.
 func Eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	for range 500 {
+	Within(tb, 5*time.Second, what, ok)
+}
+
+// Within is Eventually with another limit.
+func Within(tb testing.TB, limit time.Duration, what string, ok func() bool) {
+	tb.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	tb.Errorf("after 5 s: still not %s", what)
+	tb.Errorf("after %v: still not %s", limit, what)
 }
