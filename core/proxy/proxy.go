@@ -7,7 +7,7 @@
 // the end.
 //
 // The engine does not know which codec it holds, nor what a plugin is made of.
-// proxy.go swaps snapshots, serve.go walks one exchange through, request.go
+// proxy.go swaps snapshots, serve.go walks one exchange through, guard.go ends it at its deadline, request.go
 // prepares its head, forwarded.go says whom to believe about the client,
 // decide.go finds the route, chain.go links filters, connect.go is the way to the
 // upstream, open.go the connection of one try, duplex.go the second goroutine of a
