@@ -118,13 +118,13 @@ func (x *state) dropCopy(why string) {
 func (x *state) sendCopy() {
 	c, snap := x.out.copy, x.snap
 	x.out.copy = nil
-	if !snap.acquire() { // the exchange has it, so this does not happen
+	if !snap.refs.Acquire() { // the exchange has it, so this does not happen
 		c.running.Add(-1)
 		return
 	}
 	caller := &Caller{x.p}
 	go func() { // ends after mirrorTimeout at the latest; release tells who waits
-		defer snap.release()
+		defer snap.refs.Release()
 		defer c.running.Add(-1)
 		ctx, cancel := context.WithTimeout(context.Background(), mirrorTimeout)
 		defer cancel()

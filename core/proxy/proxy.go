@@ -75,7 +75,7 @@ func New(o Options, s *Snapshot) *Proxy {
 		p.known.add(x)
 		return x
 	}
-	s.publish()
+	s.refs.Publish()
 	p.current.Store(s)
 	return p
 }
@@ -88,10 +88,10 @@ func (p *Proxy) Snapshot() *Snapshot { return p.current.Load() }
 // move over to s if everything that they use belongs to it; those whose route is not the
 // same in it end after s.TunnelGrace.
 func (p *Proxy) Swap(s *Snapshot) (old *Snapshot) {
-	s.publish()
+	s.refs.Publish()
 	old = p.current.Swap(s)
 	p.moveTunnels(s)
-	old.release()
+	old.refs.Release()
 	return old
 }
 
@@ -100,7 +100,7 @@ func (p *Proxy) acquire() *Snapshot {
 	for {
 		// A snapshot that was swapped out and drained between the load and
 		// the acquire refuses; the next load sees its successor.
-		if s := p.current.Load(); s.acquire() {
+		if s := p.current.Load(); s.refs.Acquire() {
 			return s
 		}
 	}
@@ -128,7 +128,7 @@ func (p *Proxy) Serve(ctx context.Context, c exchange.Client) {
 // r is borrowed.
 func (p *Proxy) Refused(r *access.Record) {
 	s := p.acquire()
-	defer s.release()
+	defer s.refs.Release()
 	p.metrics.Refused(r.Reason)
 	s.NoRoute.Done(s.listener(r.Listener), r.Status, r.Total)
 	p.traffic.Done(outcomeOf(r), r.Total)

@@ -259,7 +259,7 @@ func (x *state) finish(err error) {
 		x.account(err)
 	}
 	x.releaseStream()
-	x.snap.release()
+	x.snap.refs.Release()
 	x.reset()
 }
 
@@ -402,7 +402,7 @@ func (x *state) abandon() {
 	x.dropCopy(metrics.MirrorIncomplete)
 	x.leaveTunnel()
 	x.uncount()
-	x.snap.release()
+	x.snap.refs.Release()
 	for _, f := range x.filters {
 		f.Close(exchange.ErrReset)
 	}

@@ -9,6 +9,7 @@ import (
 	"wproxy/core/balance"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
+	"wproxy/core/internal/refs"
 	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/route"
@@ -33,8 +34,7 @@ type Snapshot struct {
 	// Upstreams are those that filters may choose (filter.Exchange.Selected), by name.
 	Upstreams map[string]*Upstream
 
-	live    atomic.Int64 // exchanges on it, plus one while it serves
-	drained chan struct{}
+	refs refs.Count // exchanges on it, and one while it serves
 }
 
 // A Listener is what the engine must know of a door. The index in
@@ -169,34 +169,9 @@ type Retry struct {
 	RetryAfter time.Duration
 }
 
-// Drained returns a channel that is closed when the snapshot has been swapped
-// out and its last exchange is over. It is nil before New or Swap has seen s.
-func (s *Snapshot) Drained() <-chan struct{} { return s.drained }
-
-// publish readies s for serving. The one reference is that of the Proxy.
-func (s *Snapshot) publish() {
-	s.drained = make(chan struct{})
-	s.live.Store(1)
-}
-
-// acquire adds a reference unless s has been drained.
-func (s *Snapshot) acquire() bool {
-	for {
-		n := s.live.Load()
-		if n == 0 {
-			return false
-		}
-		if s.live.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-func (s *Snapshot) release() {
-	if s.live.Add(-1) == 0 {
-		close(s.drained)
-	}
-}
+// Drained returns a channel that is closed when the snapshot has been swapped out and its
+// last exchange is over. It is nil before New or Swap has seen s.
+func (s *Snapshot) Drained() <-chan struct{} { return s.refs.Drained() }
 
 // listener returns the index of the listener called name, or -1.
 func (s *Snapshot) listener(name string) int {

@@ -60,7 +60,7 @@ func (x *state) Refresh(from filter.Filter) bool {
 	if i == len(x.filters) {
 		return false
 	}
-	if x.p.refreshes.Add(1) > maxRefreshes || !x.snap.acquire() {
+	if x.p.refreshes.Add(1) > maxRefreshes || !x.snap.refs.Acquire() {
 		x.p.refreshes.Add(-1)
 		return false
 	}

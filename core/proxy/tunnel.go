@@ -116,8 +116,8 @@ func (p *Proxy) moveTunnel(x *state, s *Snapshot) (left bool) {
 	t := p.tunnels.open[x]
 	if left = x.snap != s && !s.hasRoute(x.route); !left {
 		t.left = time.Time{}
-		if x.snap != s && s.Routes[x.route.Name].Parts == x.route.Parts && s.acquire() {
-			x.snap.release() // all that the tunnel uses is part of s, too
+		if x.snap != s && s.Routes[x.route.Name].Parts == x.route.Parts && s.refs.Acquire() {
+			x.snap.refs.Release() // all that the tunnel uses is part of s, too
 			x.snap = s
 		}
 	} else if t.left.IsZero() {

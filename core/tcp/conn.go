@@ -253,7 +253,7 @@ func (c *conn) end() {
 	}
 	snap := c.p.forget(c)
 	c.account(snap)
-	snap.release()
+	snap.refs.Release()
 }
 
 // closeWrite ends a direction. Where that cannot be done for one alone, as with a server

@@ -58,7 +58,7 @@ type Proxy struct {
 // New makes an engine that serves s.
 func New(o Options, s *Snapshot) *Proxy {
 	p := &Proxy{metrics: o.Metrics, records: o.Recorder, pipes: newPipes(), open: map[*conn]struct{}{}}
-	s.publish()
+	s.refs.Publish()
 	p.current.Store(s)
 	return p
 }
@@ -67,7 +67,7 @@ func New(o Options, s *Snapshot) *Proxy {
 // the same in s, with all that it uses, move over to it, so that what they came in with can
 // go; those whose route is not the same end after s.Grace.
 func (p *Proxy) Swap(s *Snapshot) (old *Snapshot) {
-	s.publish()
+	s.refs.Publish()
 	old = p.current.Swap(s)
 	p.mu.Lock()
 	left := false
@@ -78,7 +78,7 @@ func (p *Proxy) Swap(s *Snapshot) (old *Snapshot) {
 	if left {
 		p.endLeftLater(s.Grace)
 	}
-	old.release()
+	old.refs.Release()
 	return old
 }
 
@@ -96,8 +96,8 @@ func (p *Proxy) moveLocked(c *conn, s *Snapshot) (left bool) {
 		return true
 	}
 	c.left = time.Time{}
-	if next.Parts == c.route.Parts && s.acquire() {
-		c.snap.release() // all that the connection uses is part of s, too
+	if next.Parts == c.route.Parts && s.refs.Acquire() {
+		c.snap.refs.Release() // all that the connection uses is part of s, too
 		c.snap = s
 	}
 	return false
@@ -182,7 +182,7 @@ func (p *Proxy) Serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
 // begin makes c one of the open connections.
 func (p *Proxy) begin(c *conn) bool {
 	for {
-		if c.snap = p.current.Load(); c.snap.acquire() {
+		if c.snap = p.current.Load(); c.snap.refs.Acquire() {
 			break // else it was swapped out and drained in between
 		}
 	}
@@ -193,7 +193,7 @@ func (p *Proxy) begin(c *conn) bool {
 	}
 	p.mu.Unlock()
 	if ended {
-		c.snap.release()
+		c.snap.refs.Release()
 	}
 	return !ended
 }

@@ -8,6 +8,7 @@ import (
 	"wproxy/core/access"
 	"wproxy/core/balance"
 	"wproxy/core/filter"
+	"wproxy/core/internal/refs"
 	"wproxy/core/metrics"
 	"wproxy/core/pool"
 	"wproxy/core/route"
@@ -25,8 +26,7 @@ type Snapshot struct {
 	Access    *access.Logger       // nil: no access log
 	Grace     time.Duration        // how long a connection goes on whose route is not the same in this snapshot
 
-	live    atomic.Int64 // connections on it, plus one while it serves
-	drained chan struct{}
+	refs refs.Count // connections on it, and one while it serves
 }
 
 // A Listener is what the engine must know of a door.
@@ -97,31 +97,7 @@ type Servers struct {
 
 // Drained returns a channel that is closed when the snapshot has been swapped out and its
 // last connection is over. It is nil before New or Swap has seen s.
-func (s *Snapshot) Drained() <-chan struct{} { return s.drained }
-
-func (s *Snapshot) publish() {
-	s.drained = make(chan struct{})
-	s.live.Store(1)
-}
-
-// acquire adds a reference unless s has been drained.
-func (s *Snapshot) acquire() bool {
-	for {
-		n := s.live.Load()
-		if n == 0 {
-			return false
-		}
-		if s.live.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-func (s *Snapshot) release() {
-	if s.live.Add(-1) == 0 {
-		close(s.drained)
-	}
-}
+func (s *Snapshot) Drained() <-chan struct{} { return s.refs.Drained() }
 
 // match returns the route of a connection; nil: there is none.
 func (s *Snapshot) match(listener, name string) *Route {
