@@ -323,17 +323,25 @@ func countCallouts(m *metrics.Metrics, plugin string) func(string, host.CallOutc
 	return func(upstream string, o host.CallOutcome) { m.Callout(plugin, upstream, string(o)) }
 }
 
-// factory returns the filters of one use of a plugin by a route.
-func (b *builder) factory(ctx context.Context, routeName string, use config.Use) (filter.Factory, error) {
+// used returns the plugin of one use by a route, and the settings that it is used with; sum
+// tells those from others.
+func (b *builder) used(routeName string, use config.Use) (p *loadedPlugin, settings []byte, sum [sha256.Size]byte, err error) {
 	p, ok := b.gen.plugins[use.Plugin]
 	if !ok {
-		return nil, b.file.Problemf("routes."+routeName+".use", "route %q uses plugin %q, which is not there", routeName, use.Plugin)
+		return nil, nil, sum, b.file.Problemf("routes."+routeName+".use", "route %q uses plugin %q, which is not there", routeName, use.Plugin)
 	}
-	settings, err := config.Raw(use.Config)
+	if settings, err = config.Raw(use.Config); err != nil {
+		return nil, nil, sum, b.file.Problemf("plugins."+use.Plugin+".config", "plugin %q: %v", use.Plugin, err)
+	}
+	return p, settings, sha256.Sum256(settings), nil
+}
+
+// factory returns the filters of one use of a plugin by a route.
+func (b *builder) factory(ctx context.Context, routeName string, use config.Use) (filter.Factory, error) {
+	p, settings, sum, err := b.used(routeName, use)
 	if err != nil {
-		return nil, b.file.Problemf("plugins."+use.Plugin+".config", "plugin %q: %v", use.Plugin, err)
+		return nil, err
 	}
-	sum := sha256.Sum256(settings)
 	if f, ok := p.factories[sum]; ok {
 		return f, nil
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"maps"
 	"net"
 	"slices"
@@ -159,15 +158,10 @@ func (b *builder) newTCPPool(u *config.Upstream, t config.UpstreamTLS) (*pool.Po
 
 // tcpFactory is factory for a route for connections.
 func (b *builder) tcpFactory(ctx context.Context, routeName string, use config.Use) (filter.TCPFactory, error) {
-	p, ok := b.gen.plugins[use.Plugin]
-	if !ok {
-		return nil, b.file.Problemf("routes."+routeName+".use", "route %q uses plugin %q, which is not there", routeName, use.Plugin)
-	}
-	settings, err := config.Raw(use.Config)
+	p, settings, sum, err := b.used(routeName, use)
 	if err != nil {
-		return nil, b.file.Problemf("plugins."+use.Plugin+".config", "plugin %q: %v", use.Plugin, err)
+		return nil, err
 	}
-	sum := sha256.Sum256(settings)
 	if f, ok := p.tcp[sum]; ok {
 		return f, nil
 	}

@@ -46,6 +46,7 @@ var importRules = []struct {
 	{"core/certs/certstest", nil, "it makes certificates for tests"},
 	{"core/h1", []string{"core/exchange", "core/internal/buf", "core/internal/tlsconn"}, "a codec never learns what a route is, and codecs never import each other"},
 	{"core/h2", []string{"core/exchange", "core/internal/buf"}, "a codec never learns what a route is, and codecs never import each other"},
+	{"core/h2/h2spectest", nil, "it is a client that knows an address"},
 	{"core/balance", []string{"core/upstream"}, "picking needs endpoints and nothing else"},
 	{"core/discover", []string{"core/upstream"}, "it finds servers, and does not know what they are for"},
 	{"core/health", []string{"core/exchange", "core/upstream", "core/pool"}, "checks travel as requests do, by whatever codec"},

@@ -8,23 +8,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/json"
-	"fmt"
 	"math/big"
 	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/summerwind/h2spec/config"
-	"github.com/summerwind/h2spec/generic"
-	"github.com/summerwind/h2spec/hpack"
-	"github.com/summerwind/h2spec/http2"
-	"github.com/summerwind/h2spec/spec"
-
 	"wproxy/core/exchange"
 	"wproxy/core/h2"
+	"wproxy/core/h2/h2spectest"
 )
 
 // TestH2Spec runs all cases of h2spec, the strict ones too. What it skips has to be
@@ -33,67 +25,10 @@ func TestH2Spec(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			addr := listen(t, scheme, h2.NewServer(h2.ServerOptions{Scheme: scheme}, hello))
-			c := &config.Config{
-				Host: "127.0.0.1", Port: addr.Port, Path: "/", Timeout: 2 * time.Second, MaxHeaderLen: 4000,
-				Strict: true, TLS: scheme == "https", Insecure: true,
-			}
-			skips := readSkips(t)
-			total := 0
-			for _, g := range []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()} {
-				g.Test(c)
-				total += g.PassedCount + g.FailedCount + g.SkippedCount
-				judge(t, g, skips)
-			}
-			if total < 140 {
-				t.Errorf("only %d cases were run", total)
-			}
+			h2spectest.Run(t, h2spectest.Target{
+				Addr: addr.String(), Path: "/", TLS: scheme == "https", Skips: "../../testdata/skip/h2spec.json",
+			})
 		})
-	}
-}
-
-// A skip is a case that h2spec cannot run, and why.
-type skip struct{ Case, Reason string }
-
-func readSkips(t *testing.T) map[string]bool {
-	t.Helper()
-	b, err := os.ReadFile("../../testdata/skip/h2spec.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []skip
-	if err := json.Unmarshal(b, &list); err != nil {
-		t.Fatal(err)
-	}
-	m := map[string]bool{}
-	for _, s := range list {
-		if s.Reason == "" {
-			t.Errorf("%s is skipped without a reason", s.Case)
-		}
-		m[s.Case] = true
-	}
-	return m
-}
-
-// judge reports the cases of g, and of the groups in it, that have not passed.
-func judge(t *testing.T, g *spec.TestGroup, skips map[string]bool) {
-	t.Helper()
-	i := 0
-	for _, list := range [][]*spec.TestCase{g.Tests, g.StrictTests} {
-		for _, c := range list {
-			i++
-			id := fmt.Sprintf("%s/%d", g.ID(), i)
-			switch r := c.Result; {
-			case r == nil:
-				t.Errorf("%s was not run: %s", id, c.Desc)
-			case r.Failed:
-				t.Errorf("%s: %s: %v", id, c.Desc, r.Error)
-			case r.Skipped && !skips[id]:
-				t.Errorf("%s was skipped: %s", id, c.Desc)
-			}
-		}
-	}
-	for _, sub := range g.Groups {
-		judge(t, sub, skips)
 	}
 }
 
