@@ -29,8 +29,7 @@ func TestUpstreamsPage(t *testing.T) {
 		if s.Kind() != reflect.Struct {
 			return
 		}
-		for i := range s.NumField() {
-			f := s.Field(i)
+		for f := range s.Fields() {
 			key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
 			if key == "" || key == "-" {
 				continue
