@@ -48,6 +48,10 @@ access = { to = %q }
 // nginxFrame is what the origin and the proxy have in common: one worker, and
 // nothing outside their own directory.
 func nginxFrame(s setup, http string) (map[string]string, []string) {
+	sendfile := "on"
+	if s.feat&noSendfile != 0 {
+		sendfile = "off"
+	}
 	conf := nginxUser() + fmt.Sprintf(`worker_processes 1;
 daemon off;
 pid nginx.pid;
@@ -61,14 +65,14 @@ http {
     uwsgi_temp_path tmp_uwsgi;
     scgi_temp_path tmp_scgi;
     default_type application/octet-stream;
-    sendfile on;
+    sendfile %s;
     tcp_nodelay on;
     keepalive_timeout 1h;
     keepalive_requests 1000000000;
     client_body_buffer_size 64k;
 %s
 }
-`, openFilesAllowed(), http)
+`, openFilesAllowed(), sendfile, http)
 	return map[string]string{"nginx.conf": conf}, []string{
 		s.path, "-p", s.dir, "-c", s.file("nginx.conf"), "-e", s.file("error.log"),
 	}
@@ -107,6 +111,10 @@ func configureNginx(s setup) (map[string]string, []string) {
 		listen = "ssl http2 " + listen
 		tls = fmt.Sprintf("ssl_protocols TLSv1.3; ssl_certificate %[1]s; ssl_certificate_key %[1]s; ssl_session_tickets on;", s.file("tls.pem"))
 	}
+	spool := "proxy_max_temp_file_size 0;"
+	if s.feat&withSpool != 0 {
+		spool = "" // 1 GiB, as is the default
+	}
 	return nginxFrame(s, fmt.Sprintf(`
     %s
     %s
@@ -128,7 +136,7 @@ func configureNginx(s setup) (map[string]string, []string) {
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             %s
         }
-    }`, access, zone, cache, s.origin, s.address, listen, tls, policies, cmp.Or(cached, "proxy_max_temp_file_size 0;")))
+    }`, access, zone, cache, s.origin, s.address, listen, tls, policies, cmp.Or(cached, spool)))
 }
 
 // policyHeaders are what the strict preset of wproxy's securityheaders sends

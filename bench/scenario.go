@@ -22,6 +22,10 @@ const (
 	withLimit
 	withMisses
 	withBreaker
+	// noSendfile and withSpool are how nginx passes long answers on: from memory with
+	// sendfile off, and by temporary files, which the others are kept from.
+	noSendfile
+	withSpool
 )
 
 // A kind says how a scenario is measured.
@@ -57,7 +61,7 @@ func (v variant) label() string {
 	for _, f := range []struct {
 		feat feature
 		name string
-	}{{withPolicies, "policies"}, {withCache, "cache"}, {withHeaders, "headers"}, {withLimit, "limit"}, {withMisses, "cache misses"}, {withBreaker, "breaker"}} {
+	}{{withPolicies, "policies"}, {withCache, "cache"}, {withHeaders, "headers"}, {withLimit, "limit"}, {withMisses, "cache misses"}, {withBreaker, "breaker"}, {noSendfile, "sendfile off"}, {withSpool, "temporary files"}} {
 		if v.feat&f.feat != 0 {
 			names = append(names, f.name)
 		}
@@ -65,13 +69,17 @@ func (v variant) label() string {
 	return strings.Join(names, "+")
 }
 
+// spooling is nginx as its packages ship it, which may write an answer to a temporary file
+// and send it from there by sendfile, and nginx without sendfile.
+var spooling = []variant{{"nginx", withSpool}, {"nginx", noSendfile}}
+
 // scenarios are all that bench can measure, in the order of the report.
 func scenarios() []scenario {
 	kib1 := load{path: "/1k"}
 	return []scenario{
 		{name: "h1-1k", title: "GET 1 KiB, keep-alive", load: kib1},
-		{name: "h1-64k", title: "GET 64 KiB, keep-alive", load: load{path: "/64k"}},
-		{name: "h1-1m", title: "GET 1 MiB, keep-alive", load: load{path: "/1m"}},
+		{name: "h1-64k", title: "GET 64 KiB, keep-alive", load: load{path: "/64k"}, extra: spooling},
+		{name: "h1-1m", title: "GET 1 MiB, keep-alive", load: load{path: "/1m"}, extra: spooling},
 		{name: "post-16k", title: "POST 16 KiB, keep-alive", load: load{path: "/post", post: 16 << 10}},
 		{name: "h1-1k-log", title: "GET 1 KiB, access log to a file", load: kib1, feat: withLog},
 		{name: "h1-64k-log", title: "GET 64 KiB, access log to a file", load: load{path: "/64k"}, feat: withLog},
