@@ -69,7 +69,8 @@ func overtaken(f *matrixFault) { f.maybe = true }
 var matrixFaults = []matrixFault{
 	{name: "connection refused", address: func(t *testing.T) string { return quietAddress(t) }, want: "502 upstream_refused", untouched: true},
 	{name: "blackholed SYN", address: blackHole, want: "504 upstream_connect_timeout", untouched: true},
-	{name: "accept and close", do: func(speaker) {}, want: "502 upstream_closed", overH2: unspoken},
+	// maybe: a close that is seen before the request is written leaves it untouched
+	{name: "accept and close", do: func(speaker) {}, want: "502 upstream_closed", maybe: true, overH2: unspoken},
 	{name: "accept and reset", do: speaker.reset, want: "502 upstream_closed|502 upstream_unreachable", maybe: true, overH2: func(f *matrixFault) {
 		f.untouched = true
 	}},

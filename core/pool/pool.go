@@ -259,10 +259,10 @@ func (p *Pool) dial(ctx context.Context, key Key, r Request) (Conn, time.Duratio
 	start := time.Now()
 	c, err := p.make(ctx, &r)
 	took := max(time.Since(start), 1)
-	if err == nil && !c.Reserve() {
+	if err == nil && !c.Reserve() { // the server took it and closed it again, before anything was asked
 		_ = c.Close()
 		err = &exchange.Error{
-			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 502, Reason: "upstream_unreachable",
+			Op: "dial", Side: exchange.UpstreamSide, Retry: exchange.RetryAlways, Status: 502, Reason: "upstream_closed",
 		}
 	}
 	if d != nil {

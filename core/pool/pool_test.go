@@ -135,6 +135,27 @@ func TestDeadConnectionIsNotHandedOut(t *testing.T) {
 	}
 }
 
+// TestClosedWhileDialled: a server that takes a connection and closes it at once has been
+// reached, and may be asked again whatever the request is.
+func TestClosedWhileDialled(t *testing.T) {
+	t.Parallel()
+	d := &dialer{}
+	p := pool.New(pool.Options{Dial: func(ctx context.Context, e *upstream.Endpoint) (pool.Conn, error) {
+		c, err := d.dial(ctx, e)
+		c.(*conn).dead.Store(true) //nolint:forcetypeassert // the dialer's
+		return c, err
+	}})
+	defer p.Close()
+	_, _, err := p.Get(t.Context(), pool.Request{Endpoint: endpoint(t, "127.0.0.1:1")})
+	e, ok := errors.AsType[*exchange.Error](err)
+	if !ok || e.Status != 502 || e.Reason != "upstream_closed" || e.Retry != exchange.RetryAlways {
+		t.Errorf("got %v, want 502 upstream_closed that may always be tried again", err)
+	}
+	if d.open.Load() != 0 {
+		t.Error("the connection was not closed")
+	}
+}
+
 func TestCaps(t *testing.T) {
 	t.Parallel()
 	d := &dialer{}
