@@ -40,6 +40,7 @@ func TestGRPCOwnAnswers(t *testing.T) {
 		{"timeout of the client", "4", "timeout", &origin{feed: untilDeadline}, nil, []string{"grpc-timeout", "1S"}, time.Second},
 		{"timeout of the client, longer", "4", "timeout", &origin{feed: untilDeadline}, func(r *proxy.Route) { r.Timeout = 2 * time.Second }, []string{"grpc-timeout", "3S"}, 2 * time.Second},
 		{"timeout of the client alone", "4", "timeout", &origin{feed: untilDeadline}, func(r *proxy.Route) { r.Timeout = -1 }, []string{"grpc-timeout", "2M"}, 2 * time.Minute},
+		{"timeout that the upstream acts on first", "4", "timeout", &origin{feed: resetAtDeadline}, func(r *proxy.Route) { r.Timeout = time.Second }, nil, time.Second},
 		{"timeout of the upstream", "14", "upstream_read_timeout", &origin{feed: func(int, *stream, exchange.Sink[*exchange.Response]) error {
 			return &exchange.Error{Op: "read answer", Side: exchange.UpstreamSide, Status: 504, Reason: "read_timeout"}
 		}}, nil, nil, 0},
@@ -260,6 +261,13 @@ func TestGRPCTimeoutTravels(t *testing.T) {
 func untilDeadline(_ int, s *stream, _ exchange.Sink[*exchange.Response]) error {
 	time.Sleep(time.Until(s.deadline))
 	return &exchange.Error{Op: "read answer", Side: exchange.UpstreamSide, Status: 504, Reason: "timeout"}
+}
+
+// resetAtDeadline is the feed of an upstream that resets the stream when the exchange's time is
+// over, of which it was told.
+func resetAtDeadline(_ int, s *stream, _ exchange.Sink[*exchange.Response]) error {
+	time.Sleep(time.Until(s.deadline))
+	return upstreamError("read answer", exchange.RetryNever, "reset")
 }
 
 // pairsOf writes f as "name=value" pairs.

@@ -25,7 +25,8 @@ func (x *state) feedFrom(up exchange.Upstream) error {
 }
 
 // tryError is err, which a call into the stream of a try has returned, unless there is
-// a better one: an answer was dropped, or the try's time was over.
+// a better one: an answer was dropped, or the try's time was over, or that of the whole
+// exchange: an upstream that knows of it, as one of gRPC does, may give up first.
 func (x *state) tryError(err error) error {
 	if s := x.out.dropped; s != 0 {
 		return statusError(s)
@@ -33,12 +34,17 @@ func (x *state) tryError(err error) error {
 	if err == nil || errors.Is(err, exchange.ErrAnswered) {
 		return err
 	}
+	e := asError(err)
+	cut := e.Side == exchange.UpstreamSide && (isReset(e.Reason) || e.Reason == "")
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.expired {
-		return err
+	switch {
+	case x.expired:
+		return &exchange.Error{Op: "read answer", Side: exchange.UpstreamSide, Status: 504, Reason: reasonPerTry, Err: err}
+	case cut && !x.deadline.IsZero() && !x.p.now().Before(x.deadline):
+		return &exchange.Error{Op: e.Op, Side: exchange.UpstreamSide, Status: 504, Reason: reasonTimeout, Err: err}
 	}
-	return &exchange.Error{Op: "read answer", Side: exchange.UpstreamSide, Status: 504, Reason: reasonPerTry, Err: err}
+	return err
 }
 
 // statusError stands for an answer with a status after which the route tries again.
