@@ -12,8 +12,11 @@ import (
 type column struct {
 	what column0
 	name string // of the header field, the cookie, or what a plugin has added
-	key  string // `,"NAME":`
+	open string // `,"NAME":"`
 }
+
+// key returns `,"NAME":`.
+func (c *column) key() string { return c.open[:len(c.open)-1] }
 
 // column0 is what a column has, but for names.
 type column0 uint8
@@ -90,7 +93,7 @@ var defaultColumns = func() []column {
 
 func newColumn(what column0, name, key string) column {
 	b := append([]byte{','}, '"')
-	b = append(appendEscaped(b, key), `":`...)
+	b = append(appendEscaped(b, key), `":"`...)
 	return column{what, name, string(b)}
 }
 
@@ -107,7 +110,7 @@ func parseColumns(names []string) ([]column, error) {
 	}
 	var out []column
 	there := func(c column) bool {
-		return slices.ContainsFunc(out, func(x column) bool { return x.key == c.key })
+		return slices.ContainsFunc(out, func(x column) bool { return x.open == c.open })
 	}
 	for _, name := range names {
 		if name == "default" {
@@ -156,36 +159,36 @@ func parseColumn(name string) (column, bool) {
 func (e *encoder) appendColumn(b []byte, r *Record, c *column) []byte {
 	switch c.what {
 	case colTime:
-		return append(e.appendTime(append(append(b, c.key...), '"'), r.Time), '"')
+		return append(e.appendTime(append(b, c.open...), r.Time), '"')
 	case colRequestID:
-		return appendString(b, c.key, cut(r.RequestID))
+		return appendString(b, c.open, cut(r.RequestID))
 	case colClient:
-		return appendString(b, c.key, cut(r.Client))
+		return appendString(b, c.open, cut(r.Client))
 	case colListener:
-		return appendString(b, c.key, r.Listener)
+		return appendString(b, c.open, r.Listener)
 	case colMethod:
-		return appendString(b, c.key, cut(r.Method))
+		return appendString(b, c.open, cut(r.Method))
 	case colHost:
-		return appendString(b, c.key, cut(e.hide.Text("host", r.Host)))
+		return appendString(b, c.open, cut(e.hide.Text("host", r.Host)))
 	case colPath:
-		return appendString(b, c.key, cut(e.hide.Target(r.Path)))
+		return appendString(b, c.open, cut(e.hide.Target(r.Path)))
 	case colStatus:
-		return strconv.AppendInt(append(b, c.key...), int64(r.Status), 10)
+		return strconv.AppendInt(append(b, c.key()...), int64(r.Status), 10)
 	case colBytesIn:
-		return strconv.AppendInt(append(b, c.key...), r.BytesIn, 10)
+		return strconv.AppendInt(append(b, c.key()...), r.BytesIn, 10)
 	case colBytesOut:
-		return strconv.AppendInt(append(b, c.key...), r.BytesOut, 10)
+		return strconv.AppendInt(append(b, c.key()...), r.BytesOut, 10)
 	case colRoute:
-		return appendString(b, c.key, r.Route)
+		return appendString(b, c.open, r.Route)
 	case colTotal:
-		return appendSeconds(append(b, c.key...), r.Total)
+		return appendSeconds(append(b, c.key()...), r.Total)
 	case colUpstream, colServer, colTries, colRetried, colConnect, colFirstByte:
 		return appendTry(b, r, c)
 	case colAdded:
 		return appendAdded(b, r)
 	case colPlugins:
 		if len(r.Plugins) > 0 {
-			b = appendPlugins(append(b, c.key...), r.Plugins[:min(len(r.Plugins), maxPlugins)])
+			b = appendPlugins(append(b, c.key()...), r.Plugins[:min(len(r.Plugins), maxPlugins)])
 		}
 		return b
 	default:
@@ -216,12 +219,16 @@ func (e *encoder) appendOptional(b []byte, r *Record, c *column) []byte {
 		s = r.Reason
 	case colGRPC:
 		if r.GRPC {
-			b = strconv.AppendInt(append(b, c.key...), int64(r.GRPCStatus), 10)
+			b = strconv.AppendInt(append(b, c.key()...), int64(r.GRPCStatus), 10)
 		}
 	case colTraceID:
-		return appendID(b, c.key, r.Trace[:])
+		if r.Trace != [16]byte{} {
+			b = append(hex.AppendEncode(append(b, c.open...), r.Trace[:]), '"')
+		}
 	case colSpanID:
-		return appendID(b, c.key, r.Span[:])
+		if r.Span != [8]byte{} {
+			b = append(hex.AppendEncode(append(b, c.open...), r.Span[:]), '"')
+		}
 	case colProtocol:
 		s = r.Protocol
 	case colReferer:
@@ -245,7 +252,7 @@ func (e *encoder) appendOptional(b []byte, r *Record, c *column) []byte {
 	if s == "" {
 		return b
 	}
-	return appendString(b, c.key, cut(s))
+	return appendString(b, c.open, cut(s))
 }
 
 // appendTry appends what there is only if an upstream was tried.
@@ -255,18 +262,18 @@ func appendTry(b []byte, r *Record, c *column) []byte {
 	}
 	switch c.what {
 	case colUpstream:
-		return appendString(b, c.key, r.Upstream)
+		return appendString(b, c.open, r.Upstream)
 	case colServer:
-		return appendString(b, c.key, r.Server)
+		return appendString(b, c.open, r.Server)
 	case colTries:
-		return strconv.AppendInt(append(b, c.key...), int64(r.Tries), 10)
+		return strconv.AppendInt(append(b, c.key()...), int64(r.Tries), 10)
 	case colConnect:
-		return appendSeconds(append(b, c.key...), r.Connect)
+		return appendSeconds(append(b, c.key()...), r.Connect)
 	case colFirstByte:
-		return appendSeconds(append(b, c.key...), r.FirstByte)
+		return appendSeconds(append(b, c.key()...), r.FirstByte)
 	default:
 		if len(r.Retried) > 0 {
-			b = appendList(append(append(b, c.key...), '['), r.Retried)
+			b = appendList(append(append(b, c.key()...), '['), r.Retried)
 		}
 		return b
 	}
@@ -287,15 +294,7 @@ func appendAdded(b []byte, r *Record) []byte {
 	return b
 }
 
-func appendString(b []byte, key, s string) []byte {
-	return append(appendEscaped(append(append(b, key...), '"'), s), '"')
-}
-
-// appendID appends an id in hex, if there is one.
-func appendID(b []byte, key string, id []byte) []byte {
-	if !slices.ContainsFunc(id, func(c byte) bool { return c != 0 }) {
-		return b
-	}
-	b = append(append(b, key...), '"')
-	return append(hex.AppendEncode(b, id), '"')
+// appendString appends a column whose value is a string; open is what is before it.
+func appendString(b []byte, open, s string) []byte {
+	return append(appendEscaped(append(b, open...), s), '"')
 }

@@ -91,7 +91,7 @@ func Open(o Options) (*Logger, error) {
 	}
 	l := &Logger{
 		format: o.Format, onDrop: o.OnDrop, leave: o.Leave,
-		buf: make([]byte, 0, bufferSize), spare: make([]byte, 0, bufferSize),
+		buf: make([]byte, 0, firstSize), spare: make([]byte, 0, firstSize),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	var err error
@@ -223,12 +223,12 @@ func (l *Logger) add(r *Record) bool {
 		return false
 	}
 	if l.format == Combined {
-		l.buf = appendCombined(l.buf, r, &l.enc.hide)
+		l.buf = l.enc.appendCombined(l.buf, r)
 	} else {
 		l.buf = l.enc.appendJSON(l.buf, r)
 	}
 	l.lines++
-	if len(l.buf) >= bufferSize/2 {
+	if len(l.buf) >= bufferSize {
 		l.rouse()
 	}
 	return true

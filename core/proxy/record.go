@@ -133,7 +133,9 @@ func (x *state) fill(gone bool, reason string) {
 	r.Protocol = x.req.Version.String()
 	r.BytesIn, r.BytesOut = x.fx.BytesIn, x.fx.BytesOut
 	r.Status, r.Reason = x.status, reason
-	r.Referer, r.UserAgent = x.req.Fields.Value("referer"), x.req.Fields.Value("user-agent")
+	if x.snap.Access != nil { // nobody else reads them
+		r.Referer, r.UserAgent = x.req.Fields.Value("referer"), x.req.Fields.Value("user-agent")
+	}
 	if x.req.Conn != nil {
 		r.Listener = x.req.Conn.Listener
 		if i := x.req.Conn.Identity; i != nil {
