@@ -2,7 +2,6 @@ package host_test
 
 import (
 	"reflect"
-	"strings"
 	"testing"
 
 	"wproxy/abi"
@@ -75,19 +74,4 @@ func TestStandingEdits(t *testing.T) {
 	if s.plugin.Peek()[1024] != 1 || s.root.StandingEdits() != nil {
 		t.Errorf("with NoStanding: status %d, %v", s.plugin.Peek()[1024], s.root.StandingEdits())
 	}
-}
-
-// FuzzStandingEdits: what is taken is what was said.
-func FuzzStandingEdits(f *testing.F) {
-	f.Add(string(abi.AppendStandingEdits(nil, abi.EditsWithout, []abi.FieldEdit{{Op: abi.FieldAdd, Name: "a", Value: "b"}})))
-	f.Add(strings.Repeat("\x00", 20))
-	f.Fuzz(func(t *testing.T, args string) {
-		when, edits, err := abi.ParseStandingEdits(args)
-		if err != nil {
-			return
-		}
-		if got := string(abi.AppendStandingEdits(nil, when, edits)); got != args {
-			t.Errorf("%q became %q", args, got)
-		}
-	})
 }
