@@ -47,6 +47,7 @@ type rootContext struct {
 	idle     []uint32            // ids of ended streams whose slots are free (slots.go)
 	declared map[string]declared // properties, by path (hostcall_foreign.go)
 	queues   []*queue            // that it has registered for (queue.go)
+	edits    []StandingEdits     // that it has asked for
 }
 
 // A Failer is a Stream that wants to hear at once that its VM has died while no

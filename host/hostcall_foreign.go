@@ -35,6 +35,7 @@ var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
 	abi.ForeignResumeAfter:    resumeAfter,
 	abi.ForeignSelectUpstream: selectUpstream,
 	abi.ForeignSkipCallbacks:  skipCallbacks,
+	abi.ForeignStandingEdits:  standingEdits,
 	abi.ForeignTakeCounter:    takeCounter,
 }
 

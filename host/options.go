@@ -103,6 +103,10 @@ type PluginOptions struct {
 	// GrantEnv if there is an Env; an empty list means nothing.
 	Grants []string
 
+	// NoStanding has the functions by which a guest leaves to the host what it would
+	// do in each exchange alike answer NotFound, as on other hosts: for tests that compare.
+	NoStanding bool
+
 	// Memory is the most linear memory of one instance, in bytes, rounded up to
 	// pages of 64 KiB. 0 means 64 MiB; at most 4 GiB.
 	Memory int64

@@ -16,7 +16,8 @@ type Root struct {
 	refs      atomic.Int64 // handles, in units of handle, and streams
 	instances atomic.Int64 // root contexts alive
 
-	skips atomic.Uint64 // a callbackSet: what the guest has no use for
+	skips    atomic.Uint64 // a callbackSet: what the guest has no use for
+	standing atomic.Pointer[[]StandingEdits]
 }
 
 // handle is what a handle counts in Root.refs, and an open stream counts 1: with the
@@ -140,6 +141,8 @@ func (v *vm) startRoot(r *Root) error {
 	if v.dead != nil { // the plugin is being closed
 		return &StartError{Plugin: v.p.o.Name, Callback: CallConfigure, Err: v.dead}
 	}
+	edits := base.edits
+	r.standing.Store(&edits)
 	return nil
 }
 

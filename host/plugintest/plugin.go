@@ -48,6 +48,9 @@ type Options struct {
 	CPU       time.Duration // work of one callback; 0: the host's default
 	LogLevel  abi.LogLevel
 
+	// NoStanding is host.PluginOptions.NoStanding.
+	NoStanding bool
+
 	OnError      wasmfilter.OnError
 	HeadersPause host.HeadersPause
 	BodyBuffer   int           // bytes; 0: the default
@@ -90,6 +93,7 @@ func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin,
 	hp, err := h.Load(t.Context(), wasm, host.PluginOptions{
 		Name: o.Name, VMID: o.VMID, RootID: o.RootID, VMConfig: o.VMConfig, Env: o.Env,
 		Grants: o.Grants, LogLevel: o.LogLevel, Memory: o.Memory, CPU: o.CPU, Instances: o.Instances, HeadersPause: o.HeadersPause,
+		NoStanding: o.NoStanding,
 	})
 	if err != nil {
 		return nil, err

@@ -70,3 +70,32 @@ func TestAllocsHeadersOnly(t *testing.T) {
 		t.Errorf("got %v allocations for an exchange, want 0", n)
 	}
 }
+
+// Edits that were asked for ahead cost no allocation, and no guest.
+func TestAllocsStandingEdits(t *testing.T) {
+	f := wasmfilter.NewFake("p", host.Callbacks{}, false, wasmfilter.Options{}, nil, nil)
+	f.LeaveEdits(host.StandingEdits{Edits: []abi.FieldEdit{{Name: "x", Value: "1"}, {Op: abi.FieldRemove, Name: "y"}}})
+	x := newExchange(t)
+	resp := &exchange.Response{Status: 200, Length: 5}
+	var req requestEnd
+	var back responseEnd
+	if n := testing.AllocsPerRun(1000, func() {
+		g, err := f.New(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.Request(req) != exchange.Sink[*exchange.Request](req) {
+			t.Fatal("in the way of the request")
+		}
+		out := g.Response(back)
+		if err := out.Head(resp, false); err != nil {
+			t.Fatal(err)
+		}
+		if !out.(exchange.Detacher).Detached() {
+			t.Fatal("in the way of the body")
+		}
+		g.Close(nil)
+	}); n != 0 {
+		t.Errorf("got %v allocations for an exchange, want 0", n)
+	}
+}

@@ -49,12 +49,18 @@ func (d *direction[H]) Head(h H, end bool) error {
 	f, x := d.f, d.f.x
 	d.endHead = end
 	headers, body, _ := d.wants()
-	skip := d.side == abi.StreamResponse && (!f.factory.wantsResponse() || !f.seen())
+	calls := f.factory.wantsResponse()
+	ours := d.side == abi.StreamRequest || (calls || len(f.factory.standing) > 0) && f.seen()
+	skip := !ours || d.side == abi.StreamResponse && !calls
+	large := false
 	x.Mu.Lock()
-	skip = skip || d.side == abi.StreamResponse && f.served
+	if d.side == abi.StreamResponse && f.served {
+		ours, skip = false, true
+	}
 	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
 	d.skip = skip || f.gaveUp
-	if d.side == abi.StreamResponse {
+	if r, ok := any(h).(*exchange.Response); ok {
+		large = ours && !f.gaveUp && !f.applyStandingLocked(r)
 		f.maps.arrived(abi.MapResponseHeaders)
 		f.noteLocked()
 		f.won = f.won || f.sent != nil && f.resp.head == f.sent
@@ -66,6 +72,8 @@ func (d *direction[H]) Head(h H, end bool) error {
 	failed := f.failed
 	x.Mu.Unlock()
 	switch {
+	case large:
+		return d.tooLarge(headTooLarge)
 	case d.skip:
 		return d.settle(false)
 	case failed != nil: // the VM has died since the request was here

@@ -56,8 +56,9 @@ type Factory struct {
 	warn  func(message string)  // Plugin.Warn; replaced in tests
 	pool  sync.Pool             // *Filter
 
-	space *objects.Space // nil: none
-	now   func() time.Time
+	standing []standingEdits // of answers
+	space    *objects.Space  // nil: none
+	now      func() time.Time
 }
 
 var _ filter.Factory = (*Factory)(nil)
@@ -68,6 +69,7 @@ func New(r *host.Root, o Options) *Factory {
 	p := r.Plugin()
 	x := newFactory(p.Name(), r.Callbacks(), o)
 	x.warn = p.Warn
+	x.standing = standingOf(r.StandingEdits())
 	if o.Objects != nil {
 		x.space = o.Objects.Space(p.VMID())
 	}

@@ -41,6 +41,7 @@ type Filter struct {
 	guest   guest        // guarded by calls; nil until opened
 	context host.Context // the memory of guest
 
+	edits  editor // of responses that the guest is not called for
 	stream stream
 	req    direction[*exchange.Request]
 	resp   direction[*exchange.Response]
@@ -92,6 +93,7 @@ type marks struct {
 func (x *Factory) newFilter() *Filter {
 	f := &Filter{factory: x}
 	f.keep = f.snapshot
+	f.edits.f = f
 	f.stream.f = f
 	f.req.init(f, abi.StreamRequest)
 	f.resp.init(f, abi.StreamResponse)
@@ -113,11 +115,16 @@ func (f *Filter) Request(next exchange.Sink[*exchange.Request]) exchange.Sink[*e
 // Response implements filter.Filter. A guest with request callbacks needs to know
 // how far the answer has come, even if it does not look at it.
 func (f *Filter) Response(next exchange.Sink[*exchange.Response]) exchange.Sink[*exchange.Response] {
-	if !f.factory.wantsRequest() && !f.factory.wantsResponse() {
-		return next
+	x := f.factory
+	switch {
+	case x.wantsRequest() || x.wantsResponse():
+		f.resp.next = next
+		return &f.resp
+	case len(x.standing) > 0:
+		f.edits.next = next
+		return &f.edits
 	}
-	f.resp.next = next
-	return &f.resp
+	return next
 }
 
 var _ filter.BodyInspector = (*Filter)(nil)
@@ -177,6 +184,11 @@ func (f *Filter) onlyEnd() bool {
 
 // Close implements filter.Filter: on_done, on_log, on_delete.
 func (f *Filter) Close(error) {
+	if f.edits.next != nil && f.resp.next == nil && !f.factory.calls.End { // there was nothing else to do
+		f.x, f.edits.next = nil, nil
+		f.factory.pool.Put(f)
+		return
+	}
 	x := f.x
 	f.closeObjects()
 	x.Quiesce()
@@ -203,7 +215,7 @@ func (f *Filter) Close(error) {
 		x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name, Verdict: f.verdict, Took: took})
 		x.Mu.Unlock()
 	}
-	f.x, f.guest = nil, nil
+	f.x, f.guest, f.edits.next = nil, nil, nil
 	f.marks, f.stored = marks{}, stored{}
 	f.noted = [len(f.noted)]int{}
 	f.reading.reset()

@@ -53,11 +53,28 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	for _, t := range policy.types {
 		p.addEdits(t.policy)
 	}
+	skip := ""
 	if p.nonce = policy.anyNonce(); !p.nonce {
-		// The request is looked at for the nonce only. Another host calls all the same.
-		hostcall.Foreign(abi.ForeignSkipCallbacks, []byte("proxy_on_request_headers"))
+		skip = "proxy_on_request_headers" // it is looked at for the nonce only
+		if len(policy.types) == 0 && p.leave(policy) {
+			skip += "\x00proxy_on_response_headers"
+		}
+	}
+	if skip != "" { // another host calls all the same
+		hostcall.Foreign(abi.ForeignSkipCallbacks, []byte(skip))
 	}
 	return types.OnPluginStartStatusOK
+}
+
+// leave has the host make the edits of a policy by itself, for answers over TLS and for others;
+// false if it does not.
+func (p *plugin) leave(policy *policy) bool {
+	if !policy.needsTLS {
+		return hostcall.Foreign(abi.ForeignStandingEdits, abi.AppendStandingEdits(nil, abi.EditsAlways, policy.edits(false))) == hostcall.OK
+	}
+	// If only the first were taken, the callback would do the same again.
+	return hostcall.Foreign(abi.ForeignStandingEdits, abi.AppendStandingEdits(nil, abi.EditsTLS, policy.edits(true))) == hostcall.OK &&
+		hostcall.Foreign(abi.ForeignStandingEdits, abi.AppendStandingEdits(nil, abi.EditsWithout, policy.edits(false))) == hostcall.OK
 }
 
 // addEdits encodes the edits of a policy.

@@ -49,9 +49,24 @@ func values(r plugintest.Response, name string) []string {
 	return v
 }
 
+// bothWays runs a test with a host that makes the edits of every answer by itself, and with one
+// that has the guest called.
+func bothWays(t *testing.T, config string, f func(t *testing.T, p *plugintest.Plugin)) {
+	t.Helper()
+	for _, called := range []bool{false, true} {
+		t.Run(map[bool]string{false: "standing", true: "called"}[called], func(t *testing.T) {
+			plugintest.Run(t, guest(t), plugintest.Options{Config: config, NoStanding: called}, func(t *testing.T, p *plugintest.Plugin) {
+				f(t, p)
+				if made := p.Stats().Work[host.CallResponseHeaders].Calls > 0; made != called {
+					t.Errorf("the guest was called: %t, want %t", made, called)
+				}
+			})
+		})
+	}
+}
+
 func TestWasmHeaders(t *testing.T) {
-	o := plugintest.Options{Config: `{"preset":"strict","remove":["server"]}`}
-	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+	bothWays(t, `{"preset":"strict","remove":["server"]}`, func(t *testing.T, p *plugintest.Plugin) {
 		s := p.Do(plugintest.Request{Scheme: "https"}, plugintest.Response{
 			Fields: plugintest.Fields("server", "x", "x-frame-options", "SAMEORIGIN", "set-cookie", "a=1", "set-cookie", "b=2"),
 			Body:   []byte("hello"),
@@ -83,8 +98,7 @@ func TestWasmHeaders(t *testing.T) {
 }
 
 func TestWasmAddIfMissing(t *testing.T) {
-	o := plugintest.Options{Config: `{"mode":"add-if-missing"}`}
-	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+	bothWays(t, `{"mode":"add-if-missing"}`, func(t *testing.T, p *plugintest.Plugin) {
 		s := p.Do(plugintest.Request{}, plugintest.Response{Fields: plugintest.Fields("x-frame-options", "DENY")})
 		if got := values(s.Client(), frameOptions); len(got) != 1 || got[0] != "DENY" {
 			t.Errorf("%s: got %q, want the upstream's", frameOptions, got)
