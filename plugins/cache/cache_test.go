@@ -173,6 +173,8 @@ func TestJudge(t *testing.T) {
 		{name: "cookie", resp: []string{"cache-control", "max-age=5", "set-cookie", "a"}, why: "set-cookie"},
 		{name: "authorization", req: []string{"authorization", "a"}, resp: []string{"cache-control", "max-age=5"}, why: "authorization"},
 		{name: "authorization, s-maxage", req: []string{"authorization", "a"}, resp: []string{"cache-control", "s-maxage=5"}, lives: 5, fresh: true},
+		{name: "too large", resp: []string{"cache-control", "max-age=5", "content-length", "16777217"}, why: "too-large"},
+		{name: "as large as may be", resp: []string{"cache-control", "max-age=5", "content-length", "16777216"}, lives: 5, fresh: true, onErr: 9},
 		{name: "partial", resp: []string{":status", "206", "cache-control", "max-age=5"}, why: "status"},
 		{name: "targeted", resp: []string{"cdn-cache-control", "max-age=4", "cache-control", "no-store", "expires", "0"}, lives: 4, fresh: true, onErr: 9},
 		{name: "malformed", resp: []string{"cdn-cache-control", "max-age=4, &", "cache-control", "no-store"}, why: "no-store"},

@@ -46,6 +46,9 @@ func (c *config) judge(req, resp *head, asked, now int64) verdict {
 	case c.honour && req.control("cache-control").noStore:
 		v.why = "request"
 	}
+	if n, ok := number(resp.get("content-length")); ok && n > c.maxObject && v.why == "" {
+		v.why, v.refused = "too-large", true // the host finds out about one that does not say how long it is
+	}
 	if v.why != "" {
 		return v
 	}
