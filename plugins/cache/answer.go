@@ -46,6 +46,7 @@ func (x *exchange) onFetched(resp *head) bool {
 	}
 	switch {
 	case status >= 500 || (x.found != "" || x.variants) && !ofResource(status): // no reason to forget what is stored
+	case v.refused && x.meta.kind == kindRefused: // that is known
 	case v.refused && !x.variants: // others find theirs by that
 		m := meta{kind: kindRefused}
 		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})

@@ -17,6 +17,7 @@ type fakeHost struct {
 	sent    []abi.FieldEdit // edits of the request
 	updated []abi.FieldEdit // of a stored head
 	did     []string
+	stores  int
 }
 
 func (f *fakeHost) lookup(key string) (abi.ObjectInfo, bool) { o, ok := f.objects[key]; return o, ok }
@@ -28,6 +29,7 @@ func (f *fakeHost) serve(s *abi.ObjectServe) bool {
 }
 
 func (f *fakeHost) store(s *abi.ObjectStore) bool {
+	f.stores++
 	f.objects[s.Key] = abi.ObjectInfo{Status: 200, Whole: true, Length: 10, Meta: []byte(s.Meta)}
 	return true
 }
@@ -150,6 +152,31 @@ func TestExchange(t *testing.T) {
 	x.onJoined(abi.ObjectUnstored)
 	if strings.Join(f.did, "") != "resume" || x.joined {
 		t.Errorf("after an answer that was not stored: did %q", f.did)
+	}
+}
+
+// TestRefusedIsNotWaitedFor: after an answer that will not be stored, because it is private or
+// too large, nobody waits for the next, and the note is written once.
+func TestRefusedIsNotWaitedFor(t *testing.T) {
+	for _, field := range [][]string{{"cache-control", "private"}, {"cache-control", "max-age=9", "content-length", "11"}} {
+		c, f := newCache(t, `{"max_object":10}`)
+		f.ask(t, c, getOf("/a"), answerOf("200", field...))
+		if len(f.objects) != 1 {
+			t.Fatalf("%v: %d objects, want the note", field, len(f.objects))
+		}
+		stores := f.stores
+		for range 3 {
+			f.flying["http://h/a\nr"] = true
+			if x, said := f.ask(t, c, getOf("/a"), answerOf("200", field...)); said != "miss" || x.joined {
+				t.Errorf("%v: got %q, joined %t", field, said, x.joined)
+			}
+		}
+		if f.stores != stores {
+			t.Errorf("%v: the note was written %d times more", field, f.stores-stores)
+		}
+		if f.ask(t, c, getOf("/a"), answerOf("200", "cache-control", "max-age=9")); f.stores == stores {
+			t.Errorf("%v: an answer that may be stored was not", field)
+		}
 	}
 }
 
