@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wproxy/core/exchange"
+	"wproxy/core/objects"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
@@ -130,7 +131,8 @@ func readConfig(arg string) ([]byte, error) {
 
 // runBench measures. The error is what is wrong with the plugin or its settings.
 func runBench(ctx context.Context, o *benchOptions, wasm, config []byte) (*benchReport, error) {
-	if err := checkConfig(wasm, config); err != nil {
+	about, err := checkConfig(wasm, config)
+	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -150,7 +152,7 @@ func runBench(ctx context.Context, o *benchOptions, wasm, config []byte) (*bench
 	defer h.Close()
 	r := &benchReport{}
 	start := time.Now()
-	p, err := h.Load(ctx, wasm, host.PluginOptions{Name: "plugin", Instances: 1, OnCall: b.onCall})
+	p, err := h.Load(ctx, wasm, host.PluginOptions{Name: "plugin", Instances: 1, Grants: grantsOf(about), OnCall: b.onCall})
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +166,7 @@ func runBench(ctx context.Context, o *benchOptions, wasm, config []byte) (*bench
 	defer root.Close()
 	r.StartNS = time.Since(start).Nanoseconds()
 	b.calls = [steps][]host.Callback{} // those of the start
-	b.factory = wasmfilter.New(root, wasmfilter.Options{})
+	b.factory = wasmfilter.New(root, wasmfilter.Options{Objects: objects.New(objects.Options{})})
 	if err := measure(b, p, r, o.time, cancel); err != nil {
 		if len(logs) > 0 {
 			err = fmt.Errorf("%w; the last line of the log: %s", err, logs[len(logs)-1])
@@ -174,20 +176,29 @@ func runBench(ctx context.Context, o *benchOptions, wasm, config []byte) (*bench
 	return r, nil
 }
 
-// checkConfig holds the settings against the module's schema, as wproxy does.
-func checkConfig(wasm, config []byte) error {
+// grantsOf returns what the plugin asks to use; nil, the host's defaults, if it does not say.
+func grantsOf(about *manifest.Manifest) []string {
+	if about == nil {
+		return nil
+	}
+	return about.Grants
+}
+
+// checkConfig holds the settings against the module's schema, as wproxy does. It returns what
+// the module says about itself; nil: nothing.
+func checkConfig(wasm, config []byte) (*manifest.Manifest, error) {
 	m, err := manifest.Read(wasm)
 	if err != nil || m == nil || m.Settings == nil {
-		return err
+		return m, err
 	}
 	var texts []string
 	for _, p := range m.Settings.Check(config) {
 		texts = append(texts, p.Text)
 	}
 	if len(texts) > 0 {
-		return errors.New(strings.Join(texts, "\n") + "\n(--config gives settings)")
+		return m, errors.New(strings.Join(texts, "\n") + "\n(--config gives settings)")
 	}
-	return nil
+	return m, nil
 }
 
 // measure runs the exchanges on a goroutine of its own, so that a plugin that holds one

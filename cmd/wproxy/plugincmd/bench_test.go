@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"wproxy/abi"
+	"wproxy/plugins/manifest"
 
 	wt "wproxy/host/wasmtest"
 )
@@ -40,6 +41,28 @@ func TestBench(t *testing.T) {
 	code, out, _ = command(t, "bench", "--time", "10ms", "--config", `{"a":1}`, file)
 	if code != exitOK || !strings.Contains(out, "request headers") {
 		t.Errorf("code %d, %s", code, out)
+	}
+}
+
+// TestBenchGrants: a plugin may use what it says that it asks for, and no more.
+func TestBenchGrants(t *testing.T) {
+	m := wt.NewGuest()
+	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
+	room := wt.I32(m.Slot(abi.AcquireRecordSize))
+	m.Func(abi.ExportOnConfigure, "ii>i", wt.Call(foreign, m.Str(abi.ForeignAcquireCounter), room, wt.I32(abi.AcquireRecordSize), wt.I32(m.Slot(4)), wt.I32(m.Slot(4))), wt.Raw(0x45)) // i32.eqz
+	m.Headers("request", wt.I32(0))
+	for _, grants := range [][]string{{"log", "counters"}, {"log"}} {
+		wasm, err := manifest.Append(m.Bytes(), &manifest.Manifest{Name: "demo", Grants: grants})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := exitOK
+		if len(grants) == 1 {
+			want = exitRefused
+		}
+		if code, out, stderr := command(t, "bench", "--time", "10ms", write(t, "demo.wasm", wasm)); code != want {
+			t.Errorf("granted %q: code %d, want %d: %s%s", grants, code, want, out, stderr)
+		}
 	}
 }
 
