@@ -129,6 +129,43 @@ func TestWasmWindow(t *testing.T) {
 	})
 }
 
+// TestWasmTimes: an upstream that has been well for longer than the window and then fails opens
+// the circuit when half of the window is failures, and it closes when the time is over and the
+// probes have gone well, each within a slot of the window of the time that was set, however the
+// outage lies to the slots.
+func TestWasmTimes(t *testing.T) {
+	const (
+		window, openFor = 10 * time.Second, 5 * time.Second
+		slot            = window / windowSlots
+		every           = 50 * time.Millisecond
+	)
+	for _, offset := range []time.Duration{0, 350 * time.Millisecond, 950 * time.Millisecond} {
+		run(t, options(`{"failures":0.5,"min_requests":20,"window":"10s","open_for":"5s","probes":3}`), func(t *testing.T, p *plugintest.Plugin) {
+			until := func(resp plugintest.Response, limit time.Duration, want state) time.Duration {
+				start := p.Now()
+				for p.Now().Sub(start) < limit {
+					p.Do(plugintest.Request{}, resp)
+					if got, _ := p.Metric("wproxy_breaker_state;upstream=upstream"); got == int64(want) {
+						break
+					}
+					p.Advance(every)
+				}
+				return p.Now().Sub(start)
+			}
+			p.Advance(offset)
+			if took := until(fine, 2*window, open); took < 2*window {
+				t.Fatalf("it opened after %v of health", took)
+			}
+			if took := until(wrong, 2*window, open); took < window/2-slot || took > window/2+slot {
+				t.Errorf("it opened %v after the outage began, want %v ± %v", took, window/2, slot)
+			}
+			if took := until(fine, 2*window, closed); took < openFor || took > openFor+slot {
+				t.Errorf("it closed %v after it opened, want %v and up to %v more", took, openFor, slot)
+			}
+		})
+	}
+}
+
 // TestWasmSlow: the time until the head counts.
 func TestWasmSlow(t *testing.T) {
 	run(t, options(`{"failures":false,"slow":1,"slow_call":"2s","min_requests":2}`), func(t *testing.T, p *plugintest.Plugin) {
