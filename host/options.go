@@ -48,6 +48,10 @@ type HostOptions struct {
 	// Plugin.RunQueues. For tests of plugins and for
 	// checks of a configuration.
 	ManualTicks bool
+
+	// Without has names of foreign functions that are not there, as on another host. For
+	// tests of what plugins do then.
+	Without []string
 }
 
 // A LogEntry is one line for the log.

@@ -55,6 +55,7 @@ type Factory struct {
 	open  func(f *Filter) error // binds f.guest; replaced in tests
 	warn  func(message string)  // Plugin.Warn; replaced in tests
 	pool  sync.Pool             // *Filter
+	gate  gate                  // nil: none
 
 	space *objects.Space // nil: none
 	now   func() time.Time
@@ -70,6 +71,9 @@ func New(r *host.Root, o Options) *Factory {
 	x.warn = p.Warn
 	if o.Objects != nil {
 		x.space = o.Objects.Space(p.VMID())
+	}
+	if g := r.Gate(); g != nil && x.calls.RequestHeaders {
+		x.gate = g
 	}
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {
