@@ -233,7 +233,7 @@ func (t *counterTable) admit(tag uint64, cost int64, h *Host) (d taken, gone boo
 	now := h.counterClock()
 	i, crowded := p.find(tag, now)
 	if crowded {
-		return taken{}, false
+		return taken{}, t.gone.Load()
 	}
 	full := now
 	if i < len(p.buckets) && p.buckets[i].tag == tag {

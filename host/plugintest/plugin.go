@@ -43,6 +43,10 @@ type Options struct {
 	// the plugin that a test is run with.
 	Objects int64
 
+	// Without has names of host extensions that are not there, as on another host. It is that
+	// of the plugin that a test is run with.
+	Without []string
+
 	Memory    int64         // bytes; 0: the host's default
 	Instances int           // VMs; 0: one
 	CPU       time.Duration // work of one callback; 0: the host's default
