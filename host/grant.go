@@ -79,6 +79,7 @@ var foreignNeeds = map[string]string{
 	abi.ForeignAcquireCounter: GrantCounters,
 	abi.ForeignAddCounter:     GrantCounters,
 	abi.ForeignChargeCounter:  GrantCounters,
+	abi.ForeignGate:           GrantCounters,
 	abi.ForeignLeaseCounter:   GrantCounters,
 	abi.ForeignTakeCounter:    GrantCounters,
 	abi.ForeignObjectLookup:   GrantObjects,

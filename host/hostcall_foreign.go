@@ -2,6 +2,7 @@ package host
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"wproxy/abi"
@@ -31,6 +32,7 @@ var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
 	abi.ForeignAddCounter:     addCounter,
 	abi.ForeignChargeCounter:  chargeCounter,
 	abi.ForeignEditFields:     editFields,
+	abi.ForeignGate:           setGate,
 	abi.ForeignLeaseCounter:   leaseCounter,
 	abi.ForeignResumeAfter:    resumeAfter,
 	abi.ForeignSelectUpstream: selectUpstream,
@@ -46,7 +48,7 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 	if !ok1 || !ok2 || !v.writable32(a[4]) || !v.writable32(a[5]) {
 		return abi.StatusInvalidMemoryAccess
 	}
-	if len(name) > maxNameBytes {
+	if len(name) > maxNameBytes || slices.Contains(v.p.h.o.Without, name) {
 		return abi.StatusNotFound
 	}
 	if v.foreignDenied(name) {

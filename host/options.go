@@ -48,6 +48,10 @@ type HostOptions struct {
 	// Plugin.RunQueues. For tests of plugins and for
 	// checks of a configuration.
 	ManualTicks bool
+
+	// Without has names of foreign functions that are not there, as on another host. For
+	// tests of what plugins do then.
+	Without []string
 }
 
 // A LogEntry is one line for the log.
@@ -102,10 +106,6 @@ type PluginOptions struct {
 	// on, and GrantCall with the name of an upstream. nil means DefaultGrants, and
 	// GrantEnv if there is an Env; an empty list means nothing.
 	Grants []string
-
-	// NoStanding has the functions by which a guest leaves to the host what it would
-	// do in each exchange alike answer NotFound, as on other hosts: for tests that compare.
-	NoStanding bool
 
 	// Memory is the most linear memory of one instance, in bytes, rounded up to
 	// pages of 64 KiB. 0 means 64 MiB; at most 4 GiB.

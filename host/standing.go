@@ -30,9 +30,6 @@ func standingEdits(v *vm, args []byte) abi.Status {
 	if v.callback != CallConfigure || c.stream != nil {
 		return abi.StatusBadArgument
 	}
-	if v.p.o.NoStanding {
-		return abi.StatusNotFound
-	}
 	when, edits, err := abi.ParseStandingEdits(string(args))
 	if err != nil {
 		return abi.StatusBadArgument

@@ -70,8 +70,8 @@ func TestStandingEdits(t *testing.T) {
 		t.Errorf("in a stream's callback: %v, status %d", err, s.plugin.Peek()[1024])
 	}
 	_ = c.Finish(nil)
-	s = startWasm(t, assemble(t, standingGuest), options{config: string(good), plugin: host.PluginOptions{NoStanding: true}})
+	s = startWasm(t, assemble(t, standingGuest), options{config: string(good), host: host.HostOptions{Without: []string{abi.ForeignStandingEdits}}})
 	if s.plugin.Peek()[1024] != 1 || s.root.StandingEdits() != nil {
-		t.Errorf("with NoStanding: status %d, %v", s.plugin.Peek()[1024], s.root.StandingEdits())
+		t.Errorf("on a host without it: status %d, %v", s.plugin.Peek()[1024], s.root.StandingEdits())
 	}
 }

@@ -203,6 +203,9 @@ func TestExchangeFields(t *testing.T) {
 	if err := c.exchange(); err != nil {
 		t.Fatal(err)
 	}
+	if len(c.x.Verdicts) != 2 {
+		t.Errorf("the log hears of %d plugins, want 2: %v", len(c.x.Verdicts), c.x.Verdicts)
+	}
 	for _, name := range []string{"x-frame-options", "content-security-policy", "ratelimit", "ratelimit-policy"} {
 		if !c.resp.Fields.Has(name) {
 			t.Errorf("the response has no %s: %v", name, c.resp.Fields.List())

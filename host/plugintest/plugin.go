@@ -43,13 +43,14 @@ type Options struct {
 	// the plugin that a test is run with.
 	Objects int64
 
+	// Without has names of host extensions that are not there, as on another host. It is that
+	// of the plugin that a test is run with.
+	Without []string
+
 	Memory    int64         // bytes; 0: the host's default
 	Instances int           // VMs; 0: one
 	CPU       time.Duration // work of one callback; 0: the host's default
 	LogLevel  abi.LogLevel
-
-	// NoStanding is host.PluginOptions.NoStanding.
-	NoStanding bool
 
 	OnError      wasmfilter.OnError
 	HeadersPause host.HeadersPause
@@ -93,7 +94,6 @@ func load(t *testing.T, h *host.Host, s *sink, wasm []byte, o Options) (*Plugin,
 	hp, err := h.Load(t.Context(), wasm, host.PluginOptions{
 		Name: o.Name, VMID: o.VMID, RootID: o.RootID, VMConfig: o.VMConfig, Env: o.Env,
 		Grants: o.Grants, LogLevel: o.LogLevel, Memory: o.Memory, CPU: o.CPU, Instances: o.Instances, HeadersPause: o.HeadersPause,
-		NoStanding: o.NoStanding,
 	})
 	if err != nil {
 		return nil, err

@@ -8,9 +8,9 @@ import (
 // direction is the sink that the filter puts in front of next: it shows the message
 // to the guest and passes it on when the guest lets go of it.
 type direction[H exchange.Head] struct {
+	next exchange.Sink[H] // beside the beginning of half: what passes a gate reads no more
+	head H                // stage says whether it is there
 	half
-	next exchange.Sink[H]
-	head H // stage says whether it is there
 }
 
 var (
@@ -38,6 +38,11 @@ func (d *direction[H]) reset() {
 
 // Head implements exchange.Sink.
 func (d *direction[H]) Head(h H, end bool) error {
+	if d.f.factory.gate != nil {
+		if done, err := d.atGate(h, end); done {
+			return err
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if r, ok := any(h).(*exchange.Response); ok && r.Status/100 == 1 && r.Status != 101 {
@@ -116,6 +121,12 @@ func (d *direction[H]) lines() int {
 
 // Data implements exchange.Sink.
 func (d *direction[H]) Data(p []byte, end bool) error {
+	if d.passedGate() {
+		if d.err != nil {
+			return d.err
+		}
+		return d.stop(d.next.Data(p, end))
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.enter(); err != nil {
@@ -186,6 +197,12 @@ func (d *direction[H]) bodyCall(n int, end, wait bool) error {
 
 // Trailer implements exchange.Sink.
 func (d *direction[H]) Trailer(t *exchange.Fields) error {
+	if d.passedGate() {
+		if d.err != nil {
+			return d.err
+		}
+		return d.stop(d.next.Trailer(t))
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.enter(); err != nil {
@@ -233,6 +250,9 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 
 // Detached implements exchange.Detacher.
 func (d *direction[H]) Detached() bool {
+	if d.passedGate() {
+		return d.err == nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.drop || d.declared >= 0 || d.side == abi.StreamResponse && d.f.fill != nil {

@@ -55,6 +55,7 @@ type Factory struct {
 	open  func(f *Filter) error // binds f.guest; replaced in tests
 	warn  func(message string)  // Plugin.Warn; replaced in tests
 	pool  sync.Pool             // *Filter
+	gate  gate                  // nil: none
 
 	standing []standingEdits // of answers
 	space    *objects.Space  // nil: none
@@ -72,6 +73,9 @@ func New(r *host.Root, o Options) *Factory {
 	x.standing = standingOf(r.StandingEdits())
 	if o.Objects != nil {
 		x.space = o.Objects.Space(p.VMID())
+	}
+	if g := r.Gate(); g != nil && x.calls.RequestHeaders {
+		x.gate = g
 	}
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {

@@ -34,6 +34,8 @@ type Filter struct {
 	// Set by New, cleared by Close.
 	x *filter.Exchange
 
+	passing
+
 	// calls makes the calls into the guest one at a time, as host.Context
 	// wants it: the two directions run on two goroutines when a request body is
 	// still on its way. It is between the direction locks and the VM lock.
@@ -184,7 +186,11 @@ func (f *Filter) onlyEnd() bool {
 
 // Close implements filter.Filter: on_done, on_log, on_delete.
 func (f *Filter) Close(error) {
-	if f.edits.next != nil && f.resp.next == nil && !f.factory.calls.End { // there was nothing else to do
+	switch {
+	case f.past.Load():
+		f.closePast()
+		return
+	case f.edits.next != nil && f.resp.next == nil && !f.factory.calls.End: // there was nothing else to do
 		f.x, f.edits.next = nil, nil
 		f.factory.pool.Put(f)
 		return
@@ -215,6 +221,12 @@ func (f *Filter) Close(error) {
 		x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name, Verdict: f.verdict, Took: took})
 		x.Mu.Unlock()
 	}
+	f.reset()
+	f.factory.pool.Put(f)
+}
+
+// reset prepares for another exchange.
+func (f *Filter) reset() {
 	f.x, f.guest, f.edits.next = nil, nil, nil
 	f.marks, f.stored = marks{}, stored{}
 	f.noted = [len(f.noted)]int{}
@@ -222,5 +234,4 @@ func (f *Filter) Close(error) {
 	f.req.reset()
 	f.resp.reset()
 	f.maps.reset()
-	f.factory.pool.Put(f)
 }

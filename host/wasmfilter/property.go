@@ -352,11 +352,7 @@ func (v *view) address(dst []byte, group, name string) ([]byte, bool) {
 
 // clientAddress appends the client's address, after trust_proxy, as 4 or 16 bytes.
 func clientAddress(dst []byte, x *filter.Exchange) ([]byte, bool) {
-	a := x.ClientAddr
-	if c := x.Request.Conn; !a.IsValid() && c != nil {
-		a = c.Remote.Addr()
-	}
-	switch a = a.Unmap(); {
+	switch a := clientAddr(x).Unmap(); {
 	case a.Is4():
 		b := a.As4()
 		return append(dst, b[:]...), true

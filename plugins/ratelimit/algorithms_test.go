@@ -13,7 +13,7 @@ import (
 // onCounters runs a test of what needs the host's counters.
 func onCounters(t *testing.T, o plugintest.Options, test func(*testing.T, *plugintest.Plugin)) {
 	t.Helper()
-	o.Grants = places["counters"]
+	o.Grants = places["counters"].grants
 	plugintest.Run(t, guest(t), o, test)
 }
 
@@ -226,7 +226,7 @@ func TestWasmNeedsCounters(t *testing.T) {
 		`{"rate":"1/s","algorithm":"leaky-bucket"}`: "algorithm", `{"rate":"1/s","algorithm":"sliding-window"}`: "algorithm",
 		`{"concurrency":1}`: "concurrency", `{"rate":"1/s","cost":"header:x"}`: "cost",
 	} {
-		err := plugintest.Start(t, guest(t), plugintest.Options{Config: config, Grants: places["sharedData"]})
+		err := plugintest.Start(t, guest(t), plugintest.Options{Config: config, Grants: places["sharedData"].grants})
 		var e *host.StartError
 		if !errors.As(err, &e) || !strings.Contains(strings.Join(e.Log, "\n"), `setting "`+setting+`": needs a host with wproxy's counters`) {
 			t.Errorf("%s: %v", config, err)

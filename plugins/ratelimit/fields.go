@@ -2,6 +2,13 @@ package main
 
 import "strconv"
 
+// The response fields.
+const (
+	policyName     = "ratelimit-policy"
+	limitName      = "ratelimit"
+	retryAfterName = "retry-after"
+)
+
 // policyField is the value of ratelimit-policy (draft-ietf-httpapi-ratelimit-headers-10): the quota, and the window in
 // seconds that it is for; a bucket of another size is added as a parameter, which
 // the draft leaves to servers.

@@ -13,13 +13,6 @@ import (
 	"github.com/tetratelabs/proxy-wasm-go-sdk/proxywasm/types"
 )
 
-// The response fields.
-const (
-	policyName     = "ratelimit-policy"
-	limitName      = "ratelimit"
-	retryAfterName = "retry-after"
-)
-
 // Properties, encoded.
 const (
 	routeProperty   = "route_name"
@@ -132,7 +125,22 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		p.decisions[o] = hostcall.NewCounter("wproxy_limit_total;decision=" + o.String())
 	}
 	p.evicted = hostcall.NewCounter("wproxy_limit_evicted_total")
+	p.offerGate(c)
 	return types.OnPluginStartStatusOK
+}
+
+// offerGate has the host let requests through by itself, if it can and they are such that all
+// that the plugin does with them is in a gate. The rest, every refusal among it, stays the
+// plugin's.
+func (p *plugin) offerGate(c *config) {
+	metric, ok := p.decisions[allowed].ID()
+	if p.checker.counters == nil || !ok {
+		return
+	}
+	if g, ok := newGate(c, metric); ok {
+		// A host that does not want it asks for each request.
+		hostcall.Foreign(abi.ForeignGate, abi.AppendGate(nil, g))
+	}
 }
 
 // needsCounters returns a setting that shared data is not enough for, and "" if there is none.

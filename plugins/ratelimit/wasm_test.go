@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/abi"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/plugins/guestbuild"
@@ -39,21 +40,24 @@ func guest(t *testing.T) []byte {
 	return wasm
 }
 
-// onBoth runs a test where the buckets live in the host's counters, and where they live in
-// shared data, as on other hosts.
+// onBoth runs a test where the buckets live in the host's counters, with and without a gate, and
+// where they live in shared data, as on other hosts.
 func onBoth(t *testing.T, o plugintest.Options, test func(*testing.T, *plugintest.Plugin)) {
 	t.Helper()
-	for name, grants := range places {
+	for name, place := range places {
 		o := o
-		o.Grants = grants
+		o.Grants, o.Without = place.grants, place.without
 		t.Run(name, func(t *testing.T) { plugintest.Run(t, guest(t), o, test) })
 	}
 }
 
-// places are the grants that decide where the buckets live.
-var places = map[string][]string{
-	"counters":   {host.GrantLog, host.GrantMetrics, host.GrantCounters},
-	"sharedData": {host.GrantLog, host.GrantMetrics, host.GrantSharedData},
+// A home is where the buckets live: the grants decide, and what the host has not.
+type home struct{ grants, without []string }
+
+var places = map[string]home{
+	"counters":   {grants: []string{host.GrantLog, host.GrantMetrics, host.GrantCounters}},
+	"gateless":   {[]string{host.GrantLog, host.GrantMetrics, host.GrantCounters}, []string{abi.ForeignGate}},
+	"sharedData": {grants: []string{host.GrantLog, host.GrantMetrics, host.GrantSharedData}},
 }
 
 // field returns the values of a field, joined.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"wproxy/abi"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/plugins/guestbuild"
@@ -55,7 +56,11 @@ func bothWays(t *testing.T, config string, f func(t *testing.T, p *plugintest.Pl
 	t.Helper()
 	for _, called := range []bool{false, true} {
 		t.Run(map[bool]string{false: "standing", true: "called"}[called], func(t *testing.T) {
-			plugintest.Run(t, guest(t), plugintest.Options{Config: config, NoStanding: called}, func(t *testing.T, p *plugintest.Plugin) {
+			o := plugintest.Options{Config: config}
+			if called {
+				o.Without = []string{abi.ForeignStandingEdits}
+			}
+			plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
 				f(t, p)
 				if made := p.Stats().Work[host.CallResponseHeaders].Calls > 0; made != called {
 					t.Errorf("the guest was called: %t, want %t", made, called)

@@ -273,6 +273,9 @@ func NewCounter(name string) Counter {
 	return Counter{outWord, status == 0}
 }
 
+// ID returns the number that the host knows the metric by; false if there is none.
+func (c Counter) ID() (id uint32, ok bool) { return c.id, c.defined }
+
 // Inc adds one.
 func (c Counter) Inc() {
 	if c.defined {

@@ -1,0 +1,121 @@
+package wasmfilter
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/host"
+)
+
+// A gate lets requests through without the guest; *host.Gate is one.
+type gate interface {
+	Admit(route string, client netip.Addr) (host.Admission, bool)
+	Fields() int
+	Field(i int, a host.Admission) (name, value string)
+}
+
+// passing is the part of a Filter whose request a gate has let through. Nothing else of the
+// Filter is written in that exchange, for which the plugin is not there but for a few
+// lines of the answer.
+type passing struct {
+	// past is set at the request's head, before it goes on, and says that bucket is valid.
+	past   atomic.Bool
+	bucket host.Admission
+}
+
+// clientAddr returns the client's address, after trust_proxy; invalid: it is not known.
+func clientAddr(x *filter.Exchange) netip.Addr {
+	if c := x.Request.Conn; !x.ClientAddr.IsValid() && c != nil {
+		return c.Remote.Addr()
+	}
+	return x.ClientAddr
+}
+
+// atGate takes a head past the guest if a gate lets it, or has let the request. done: it has,
+// and err is what has become of it. Nobody but the feeder is in the direction: there is no guest
+// that could hold something back, and no lock is needed.
+func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
+	f := d.f
+	switch m := any(h).(type) {
+	case *exchange.Request:
+		x := f.x
+		x.Mu.Lock()
+		route, client := x.Route, clientAddr(x)
+		x.Mu.Unlock()
+		if route == nil {
+			return false, nil
+		}
+		a, ok := f.factory.gate.Admit(route.Name, client)
+		if !ok {
+			return false, nil
+		}
+		f.bucket = a
+		f.past.Store(true)
+	case *exchange.Response:
+		switch {
+		case !f.past.Load():
+			return false, nil
+		case d.err != nil:
+			return true, d.err
+		case m.Status/100 == 1 && m.Status != 101: // not the answer yet
+		case !f.addLines(m):
+			f.x.Mu.Lock()
+			d.head, d.stage, d.ended, d.endHead = h, stageHere, end, end
+			f.noteLocked()
+			f.x.Mu.Unlock()
+			return true, d.tooLarge(headTooLarge)
+		}
+	}
+	return true, d.stop(d.next.Head(h, end))
+}
+
+// addLines adds the gate's lines to the answer, as the guest would have; false if it is too
+// large then.
+func (f *Filter) addLines(r *exchange.Response) bool {
+	g, x := f.factory.gate, f.x
+	n := g.Fields()
+	if n == 0 && len(f.factory.standing) == 0 {
+		return true
+	}
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	if x.ClosingLocked() {
+		return true
+	}
+	if !f.applyStandingLocked(r) {
+		return false
+	}
+	size := r.Fields.Size()
+	if r.Fields.Len()+n > maxHeadFields {
+		return false
+	}
+	for i := range n {
+		name, value := g.Field(i, f.bucket)
+		if size += len(name) + len(value); size > maxHeadBytes {
+			return false
+		}
+		r.Fields.Add(name, value)
+	}
+	return true
+}
+
+// passedGate reports whether the direction's message goes past the guest.
+func (d *half) passedGate() bool { return d.f.factory.gate != nil && d.f.past.Load() }
+
+// closePast is Close for an exchange that has gone past the guest. It leaves alone what that
+// has not touched.
+func (f *Filter) closePast() {
+	x := f.x
+	x.Quiesce()
+	x.Mu.Lock()
+	x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name})
+	x.Mu.Unlock()
+	if f.req.err != nil || f.resp.err != nil || f.resp.head != nil { // or the answer came before the request did
+		f.reset()
+	}
+	f.x, f.req.next, f.resp.next = nil, nil, nil
+	f.past.Store(false)
+	f.factory.pool.Put(f)
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wproxy/abi"
+	messages "wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/host"
+	"wproxy/host/plugintest"
+	"wproxy/host/wasmfilter"
+)
+
+func TestNewGate(t *testing.T) {
+	for doc, want := range map[string]bool{
+		`{"rate":"1/s"}`: true,
+		`{"rate":"1/s","key":"global","scope":"plugin"}`:        true,
+		`{"rate":"1/s","key":["client-ip","global"]}`:           true,
+		`{"rate":"1/s","mode":"report"}`:                        true,
+		`{"rate":"1/s","burst":9,"cost":3}`:                     true,
+		`{"rate":"1/s","on_missing_key":"deny"}`:                true, // it asks where a part is missing
+		`{"rate":"1/s","algorithm":"leaky-bucket"}`:             false,
+		`{"rate":"1/s","algorithm":"sliding-window"}`:           false,
+		`{"rate":"1/s","cost":"header:x"}`:                      false,
+		`{"rate":"1/s","concurrency":1}`:                        false,
+		`{"concurrency":1}`:                                     false,
+		`{"rate":"1/s","exempt":{"clients":"10.0.0.0/8"}}`:      false,
+		`{"rate":"1/s","exempt":{"headers":{"x":true}}}`:        false,
+		`{"rate":"1/s","key":"header:x"}`:                       false,
+		`{"rate":"1/s","key":["client-ip","path"]}`:             false,
+		`{"rate":"1/s","key":"method","on_missing_key":"deny"}`: false,
+	} {
+		c, err := parseConfig([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, ok := newGate(c, 1)
+		if ok != want {
+			t.Errorf("%s: got %t, want %t", doc, ok, want)
+		}
+		if !ok {
+			continue
+		}
+		if (len(g.Fields) == 0) != c.report {
+			t.Errorf("%s: %d fields", doc, len(g.Fields))
+		}
+		if _, err := abi.ParseGate(string(abi.AppendGate(nil, g))); err != nil {
+			t.Errorf("%s: %v", doc, err)
+		}
+	}
+}
+
+// asked returns how many requests the guest was asked about.
+func asked(s host.Stats) uint64 { return s.Work[host.CallRequestHeaders].Calls }
+
+// TestWasmGate: with a gate, what comes out is to the byte what comes out without, and the guest
+// is asked only where it has something to say.
+func TestWasmGate(t *testing.T) {
+	for name, config := range map[string]string{
+		"defaults":   `{"rate":"3/s"}`,
+		"burst":      `{"rate":"40/m","burst":7,"cost":2,"key":"client-ip/48"}`,
+		"exact":      `{"rate":"3/s","key":"client-ip"}`,
+		"global":     `{"rate":"30/s","burst":4,"key":"global"}`,
+		"both":       `{"rate":"2/s","key":["global","client-ip/61","global"]}`,
+		"plugin":     `{"rate":"2/s","key":"client-ip","scope":"plugin"}`,
+		"plugin all": `{"rate":"9/s","key":"global","scope":"plugin"}`,
+		"report":     `{"rate":"2/s","key":"client-ip","mode":"report"}`,
+		"deny":       `{"rate":"2/s","key":"client-ip","on_missing_key":"deny"}`,
+		"allow":      `{"rate":"2/s","key":"client-ip","on_missing_key":"allow"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			with, calls := play(t, config, nil)
+			without, all := play(t, config, []string{abi.ForeignGate})
+			for i := range with {
+				if !reflect.DeepEqual(with[i], without[i]) {
+					t.Fatalf("step %d: with the gate %+v, without %+v", i, with[i], without[i])
+				}
+			}
+			if calls == 0 || calls >= all {
+				t.Errorf("the guest was asked %d times, without the gate %d: want fewer, and some", calls, all)
+			}
+		})
+	}
+}
+
+// A step is what one exchange has come to.
+type step struct {
+	client   plugintest.Response
+	upstream plugintest.Request
+	verdict  string
+	reason   string
+	metrics  map[string]int64
+}
+
+// play has clients ask two routes at the same times whenever it is called, and returns all
+// there is to see, and how often the guest was asked.
+func play(t *testing.T, config string, without []string) (steps []step, calls uint64) {
+	t.Helper()
+	clients := []string{"192.0.2.1:1", "192.0.2.2:1", "[::ffff:192.0.2.1]:1", "[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8:0:8::2]:1", "[2001:db9::1]:1"}
+	o := plugintest.Options{Config: config, Route: "a", Grants: places["counters"].grants, Without: without, Instances: 2}
+	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+		routes := []*plugintest.Plugin{p, p.With("b", config)}
+		r := rand.New(rand.NewPCG(1, 2))
+		for range 300 {
+			q := routes[r.IntN(2)]
+			req := plugintest.Request{Client: clients[r.IntN(len(clients))]}
+			if r.IntN(9) == 0 {
+				req.ClientIP = "198.51.100.7"
+			}
+			s := q.Do(req, plugintest.Response{Fields: plugintest.Fields("server", "s", "ratelimit", `"other";r=1`)})
+			steps = append(steps, step{s.Client(), s.Upstream(), s.Verdict("plugin"), s.Reason(), p.Metrics()})
+			p.Advance(time.Duration(r.IntN(300)) * time.Millisecond)
+		}
+		calls = asked(p.Stats())
+	})
+	return steps, calls
+}
+
+// TestWasmGateOpen: while tokens last nobody asks the guest.
+func TestWasmGateOpen(t *testing.T) {
+	o := plugintest.Options{Config: `{"rate":"1/h","burst":5}`, Grants: places["counters"].grants}
+	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+		for i := range 7 {
+			s := p.Do(plugintest.Request{Client: "192.0.2.1:1"}, plugintest.Response{})
+			if got, want := s.Client().Status == 200, i < 5; got != want {
+				t.Errorf("request %d: admitted %t, want %t", i, got, want)
+			}
+			// The first has no table of buckets yet, which the guest has to ask for.
+			if got, want := asked(p.Stats()), uint64(1+max(0, i-4)); got != want {
+				t.Errorf("request %d: the guest was asked %d times, want %d", i, got, want)
+			}
+		}
+		metric(t, p, allowed, 5)
+		metric(t, p, limited, 2)
+		// Other settings of a reload have other buckets; the same settings have the same.
+		same, other := p.With("test", o.Config), p.With("test", `{"rate":"1/h","burst":2}`)
+		for q, want := range map[*plugintest.Plugin]int{same: 429, other: 200} {
+			if s := q.Do(plugintest.Request{Client: "192.0.2.1:1"}, plugintest.Response{}); s.Client().Status != want {
+				t.Errorf("after a reload: got %d, want %d", s.Client().Status, want)
+			}
+		}
+	})
+}
+
+// A wire is both ends of an exchange, for one goroutine; refused is set by an answer of the
+// plugin.
+type wire struct{ refused bool }
+
+func (w *wire) Answer(filter.Filter, *filter.Answer) error { w.refused = true; return nil }
+func (w *wire) Abort(string)                               { w.refused = true }
+func (w *wire) Fail(*messages.Error)                       { w.refused = true }
+func (w *wire) Reroute(bool)                               {}
+
+type sink[H messages.Head] struct{}
+
+func (sink[H]) Head(H, bool) error             { return nil }
+func (sink[H]) Data([]byte, bool) error        { return nil }
+func (sink[H]) Trailer(*messages.Fields) error { return nil }
+
+// TestWasmManyClientsAtGate is TestWasmManyClients with the filter in front, and so the gate:
+// 64 clients take from one bucket past four VMs and, as it is mostly empty, through them.
+func TestWasmManyClientsAtGate(t *testing.T) {
+	const burst, rate, clients, duration = 50, 100, 64, 2 * time.Second
+	root := open(t, `{"rate":"100/s","burst":50,"key":"global"}`, 4, places["counters"].grants)
+	if root.Gate() == nil {
+		t.Fatal("there is no gate")
+	}
+	factory := wasmfilter.New(root, wasmfilter.Options{})
+	conn := messages.Conn{Remote: netip.MustParseAddrPort("192.0.2.1:4711")}
+	route := filter.Route{Name: "api"}
+	var admitted, tried atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range clients {
+		wg.Go(func() {
+			var w wire
+			var x filter.Exchange
+			req := messages.Request{Method: "GET", Scheme: "https", Conn: &conn}
+			resp := messages.Response{Status: 200}
+			for time.Since(start) < duration {
+				x.Reset()
+				resp.Fields.Reset()
+				x.Context, x.Request, x.Route, x.Engine = context.Background(), &req, &route, &w
+				w.refused = false
+				f, _ := factory.New(&x)
+				in, out := f.Request(sink[*messages.Request]{}), f.Response(sink[*messages.Response]{})
+				x.SetRequestRun()
+				if err := in.Head(&req, true); err == nil && !w.refused {
+					admitted.Add(1)
+					if err := out.Head(&resp, true); err != nil || resp.Fields.Len() != 2 {
+						t.Errorf("%v, %v", err, resp.Fields.List())
+					}
+				}
+				f.Close(nil)
+				if tried.Add(1) > 20_000 {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(start)
+	most := burst + int64(rate*took.Seconds()) + 1
+	least := (burst + int64(rate*duration.Seconds())) * 99 / 100
+	got, calls := admitted.Load(), int64(asked(root.Plugin().Stats()))
+	if got > most || got < least {
+		t.Errorf("%d of %d admitted in %v, want %d to %d", got, tried.Load(), took, least, most)
+	}
+	if past := tried.Load() - calls; past < got/2 || past > got {
+		t.Errorf("%d of %d admitted without the guest", past, got)
+	}
+	fmt.Fprintln(t.Output(), got, "of", tried.Load(), "admitted,", calls, "calls")
+}
