@@ -248,7 +248,7 @@ func TestWatch(t *testing.T) {
 }
 
 // TestTickets: sessions are resumed, also by a store that replaces another, but never under
-// another policy, and not with keys that are too old.
+// another policy, and not with keys that are too old. Clients of TLS 1.2 get no tickets.
 func TestTickets(t *testing.T) {
 	dir := t.TempDir()
 	ca, clients, others := certstest.New(t, "ca"), certstest.New(t, "clients"), certstest.New(t, "others")
@@ -281,6 +281,12 @@ func TestTickets(t *testing.T) {
 		s := store(caFile)
 		if resumed(s) {
 			t.Error("resumed from nothing")
+		}
+		if version == tls.VersionTLS12 {
+			if resumed(s) {
+				t.Error("a client of TLS 1.2 got a ticket")
+			}
+			continue
 		}
 		if !resumed(s) || !resumed(store(caFile)) {
 			t.Errorf("%x: not resumed", version)

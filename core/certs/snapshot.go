@@ -25,6 +25,7 @@ type snapshot struct {
 type host struct {
 	*entry
 	config *tls.Config
+	old    *tls.Config // the same for clients without TLS 1.3
 	choice Choice
 }
 
@@ -34,6 +35,7 @@ func newSnapshot(o *Options, entries []*entry, now time.Time) (*snapshot, error)
 	s := &snapshot{entries: entries, exact: map[string][]*host{}, wildcard: map[string][]*host{}}
 	for _, e := range entries {
 		h := &host{entry: e, config: o.config(e, now)}
+		h.old = withoutTickets(h.config)
 		h.choice = Choice{Leaf: e.cert.Leaf, Policy: e.policy}
 		s.all = append(s.all, h)
 		s.stapled = append(s.stapled, e.stapled(now))
@@ -185,6 +187,20 @@ func (o *Options) base() *tls.Config {
 		Time:                   o.Now,
 	}
 	return c
+}
+
+// withoutTickets returns c for clients that speak no TLS 1.3. Who gets hold of a key of tickets
+// reads every session of TLS 1.2 that was resumed with one (RFC 9325 3.6), and in TLS 1.3 no
+// more than early data, of which there is none.
+func withoutTickets(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	c.SessionTicketsDisabled = true
+	return c
+}
+
+// speaks13 reports whether a client that has said hello speaks TLS 1.3.
+func speaks13(hello *tls.ClientHelloInfo) bool {
+	return slices.Contains(hello.SupportedVersions, tls.VersionTLS13)
 }
 
 // cipherSuites are those of TLS 1.2 that are authenticated and have forward secrecy

@@ -79,12 +79,12 @@ func (e *FileError) Unwrap() error { return e.Err }
 // A Store has the certificates of one listener. Its methods are safe for concurrent use.
 type Store struct {
 	// Immutable.
-	o     Options
-	other *tls.Config     // of connections that Other decides about
-	hosts map[string]bool // OtherNames
-	stop  chan struct{}
-	watch sync.WaitGroup
-	once  sync.Once
+	o               Options
+	other, otherOld *tls.Config     // of connections that Other decides about, and of those without TLS 1.3
+	hosts           map[string]bool // OtherNames
+	stop            chan struct{}
+	watch           sync.WaitGroup
+	once            sync.Once
 
 	current atomic.Pointer[snapshot]
 
@@ -105,6 +105,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{o: o, stop: make(chan struct{})}
 	s.other = s.o.base()
 	s.other.GetCertificate = beforeSigning(o.Other)
+	s.otherOld = withoutTickets(s.other)
 	s.hosts = make(map[string]bool, len(o.OtherNames))
 	for _, h := range o.OtherNames {
 		s.hosts[canonical(h)] = true
@@ -289,6 +290,9 @@ func (s *Store) Choose(hello *tls.ClientHelloInfo) (*tls.Config, Choice, error) 
 			return nil, Choice{}, errors.Join(err, ErrNoCertificate)
 		}
 		if c != nil {
+			if !speaks13(hello) {
+				return s.otherOld, Choice{Leaf: c.Leaf}, nil
+			}
 			return s.other, Choice{Leaf: c.Leaf}, nil
 		}
 	}
@@ -296,6 +300,9 @@ func (s *Store) Choose(hello *tls.ClientHelloInfo) (*tls.Config, Choice, error) 
 		return nil, Choice{}, ErrNoCertificate
 	}
 	h := choose(hs, hello)
+	if !speaks13(hello) {
+		return h.old, h.choice, nil
+	}
 	return h.config, h.choice, nil
 }
 
