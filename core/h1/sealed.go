@@ -191,6 +191,12 @@ func (s *sealed) setLimit(l limit) {
 	s.mu.Unlock()
 }
 
+// rest reports whether c may rest: nothing of a record is here.
+func (s *sealed) rest() bool {
+	records := s.tls.Records()
+	return !s.more && records.Held() == 0 && records.Between()
+}
+
 // pending reports whether more than an alert has come that was not consumed: the
 // beginning of another request.
 func (c *conn) pending() bool {
