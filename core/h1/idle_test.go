@@ -51,14 +51,14 @@ func TestIdleMemory(t *testing.T) {
 }
 
 // TestRestMemory: a connection that has given up its goroutine costs h1 less than 1 KiB, and
-// with TLS 1.3 less than 8 KiB, most of which is crypto/tls's.
+// with TLS 1.3 less than 5 KiB, most of which is crypto/tls's.
 func TestRestMemory(t *testing.T) {
 	const n = 500
 	for _, tt := range []struct {
 		name    string
 		version uint16
 		limit   int
-	}{{"plain", 0, 1 << 10}, {"TLS", tls.VersionTLS13, 8 << 10}} {
+	}{{"plain", 0, 1 << 10}, {"TLS", tls.VersionTLS13, 5 << 10}} {
 		t.Run(tt.name, func(t *testing.T) {
 			var sink requestSink
 			r := serveResting(t, tt.version, h1.ServerOptions{}, plainHandler(t, &sink))

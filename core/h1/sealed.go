@@ -191,10 +191,14 @@ func (s *sealed) setLimit(l limit) {
 	s.mu.Unlock()
 }
 
-// rest reports whether c may rest: nothing of a record is here.
+// rest lets go of what is not needed while c rests; false: it may not, a part of a record is here.
 func (s *sealed) rest() bool {
 	records := s.tls.Records()
-	return !s.more && records.Held() == 0 && records.Between()
+	if s.more || records.Held() > 0 || !records.Between() {
+		return false
+	}
+	s.tls.Trim()
+	return true
 }
 
 // pending reports whether more than an alert has come that was not consumed: the

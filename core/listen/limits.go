@@ -5,7 +5,7 @@ import "time"
 const (
 	// DefaultConnections is the most connections of one listener that are
 	// open at once when Options.Connections is 0. At 4 KiB a connection that
-	// rests, and 16 KiB with TLS, it is 80 or 320 MiB, and it stays below the usual limit
+	// rests, and 11 KiB with TLS, it is 80 or 220 MiB, and it stays below the usual limit
 	// of open files.
 	DefaultConnections = 20_000
 
