@@ -26,6 +26,8 @@ type Resting struct{ c *serverConn }
 // Serve goes on with what Server.Serve began.
 func (r Resting) Serve() (rests bool) {
 	c := r.c
+	waited := c.now() - (c.restUntil - c.s.o.Idle)
+	c.brisk = waited < brisk*c.s.o.RestAfter
 	c.s.o.Watcher.wakeOnBytes(c.raw, c.watch, false)
 	return c.s.serve(c)
 }
@@ -48,9 +50,17 @@ type restList struct {
 	timing      bool
 }
 
-// mayRest reports whether c could give up its goroutine during a wait that may last so long.
-func (c *serverConn) mayRest(wait time.Duration) bool {
-	return c.owner != nil && c.watch != 0 && wait > 2*c.s.o.RestAfter && c.restUntil == 0
+// restAfter returns how long c keeps its goroutine in a wait that may last so long; 0: for all
+// of it.
+func (c *serverConn) restAfter(wait time.Duration) time.Duration {
+	after := c.s.o.RestAfter
+	if c.brisk {
+		after *= brisk
+	}
+	if c.owner == nil || c.watch == 0 || c.restUntil != 0 || wait <= 2*after {
+		return 0
+	}
+	return after
 }
 
 // rest leaves c, for which its goroutine has waited in vain, to the Watcher, which looks for
@@ -155,10 +165,10 @@ func (s *Server) endResting(all bool) {
 // awaitByte is fill for the wait for a request, which may last so long. While it lasts, c may
 // come to rest: then, and only then, the result is true.
 func (c *serverConn) awaitByte(wait time.Duration) (rests bool, err error) {
-	l := limit{timeout: wait}
+	l, after := limit{timeout: wait}, c.restAfter(wait)
 	switch {
-	case c.mayRest(wait):
-		err = c.fill(limit{timeout: c.s.o.RestAfter}, c.s.o.MaxHead)
+	case after > 0:
+		err = c.fill(limit{timeout: after}, c.s.o.MaxHead)
 		if !errors.Is(err, errTimeout) {
 			return false, err
 		}

@@ -225,6 +225,30 @@ func TestRestIdle(t *testing.T) {
 	}
 }
 
+// TestRestBrisk: a client that asks soon after its connection came to rest keeps the goroutine
+// the next time, and not for ever.
+func TestRestBrisk(t *testing.T) {
+	const after = 50 * time.Millisecond
+	r := serveResting(t, 0, h1.ServerOptions{RestAfter: after}, hello)
+	c, _ := r.dial(t)
+	br := bufio.NewReader(c)
+	for range 10 {
+		time.Sleep(after * 3 / 2)
+		if _, err := askHello(c, br); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := r.rested.Load()
+	if n == 0 || n > 4 { // it is the machine's clock
+		t.Errorf("%d rests", n)
+	}
+	start := time.Now()
+	r.asleep(t, n+1)
+	if took := time.Since(start); took < 2*after {
+		t.Errorf("it rests after %v", took)
+	}
+}
+
 // TestRestBrief: who waits no longer than it takes to rest does not.
 func TestRestBrief(t *testing.T) {
 	r := serveResting(t, 0, h1.ServerOptions{Idle: 50 * time.Millisecond, RestAfter: 40 * time.Millisecond}, hello)
@@ -355,7 +379,11 @@ func TestRestRace(t *testing.T) {
 				clients.Go(func() { // ends soon
 					br := bufio.NewReader(c)
 					for time.Now().Before(end) {
-						time.Sleep(after - 200*time.Microsecond + rand.N(400*time.Microsecond))
+						times := after // that it has for the first time, or after a brief rest
+						if rand.N(2) == 0 {
+							times *= 5
+						}
+						time.Sleep(times - 200*time.Microsecond + rand.N(400*time.Microsecond))
 						var cut bytes.Buffer
 						cut.WriteString(helloRequest)
 						for cut.Len() > 0 {
@@ -374,7 +402,7 @@ func TestRestRace(t *testing.T) {
 				})
 			}
 			clients.Wait()
-			if r.rested.Load() < 100 {
+			if r.rested.Load() < 50 {
 				t.Errorf("%d rests in %d requests prove nothing", r.rested.Load(), requests.Load())
 			}
 			t.Logf("%d requests, %d rests", requests.Load(), r.rested.Load())

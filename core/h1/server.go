@@ -128,6 +128,7 @@ type serverConn struct {
 	served    bool // an exchange was served
 	http2     bool // the client speaks HTTP/2
 	pipelined bool // the request was there before the last answer had ended
+	brisk     bool // the last time that c came to rest it did not for long
 	watch     watchID
 	restUntil moment // when the wait for a request ends that outlasted a goroutine; 0: none does
 
