@@ -163,6 +163,9 @@ func (c *ClientConn) giveBack() {
 	}
 }
 
+// readable implements watched. It is not asked for.
+func (*ClientConn) readable() {}
+
 // otherEndGone implements watched. During an exchange the reader sees for itself, but
 // one that has not tried to read (rawTurn) must be made to look.
 func (c *ClientConn) otherEndGone(bool) {

@@ -3,7 +3,8 @@
 // connection to an upstream that carries one exchange at a time.
 //
 // The rule of use: one goroutine per client connection, [Server.ServeConn], which
-// calls the Handler itself; inside it, [exchange.Client] and [exchange.Upstream]
+// calls the Handler itself, or [Server.Serve], which gives it back while the connection
+// rests; inside it, [exchange.Client] and [exchange.Upstream]
 // streams are used as package exchange says. Everything else (parsing, framing,
 // limits, keep-alive, lingering close, clients that go away) is this package's
 // business and nobody else's.
@@ -35,8 +36,8 @@
 //
 // A head is one string, which names, values and target are cut from. Read buffers,
 // parsed heads and write buffers are pooled and belong to an exchange, not to a
-// connection: an idle connection holds a goroutine, a socket and a few hundred
-// bytes. No timer is touched while bytes flow (see conn_time.go).
+// connection: an idle connection holds a socket and a few hundred bytes, and a goroutine
+// for its first quarter of a second (rest.go). No timer is touched while bytes flow (see conn_time.go).
 //
 // h1 does not know routes, filters, pools or logs.
 package h1

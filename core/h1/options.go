@@ -20,6 +20,7 @@ type ServerOptions struct {
 
 	HeaderTime   time.Duration // for a whole head, from its first byte; 0: DefaultHeaderTime
 	Idle         time.Duration // between requests; 0: DefaultIdle
+	RestAfter    time.Duration // how long to keep a goroutine while there is no request, see Server.Serve; 0: DefaultRestAfter
 	ReadTimeout  time.Duration // between bytes of a body; 0: DefaultReadTimeout
 	WriteTimeout time.Duration // between bytes of an answer; 0: DefaultWriteTimeout
 	TunnelIdle   time.Duration // of a tunnel, where SetTunnelIdle says nothing else; 0: DefaultTunnelIdle
@@ -39,7 +40,7 @@ type ServerOptions struct {
 
 	// Watcher, if set, tells clients that go away during an exchange (rule 11)
 	// on connections that are sockets. Without one, they are noticed at the
-	// next write.
+	// next write. It also wakes connections that rest; without one, none does.
 	Watcher *Watcher
 }
 
@@ -49,6 +50,7 @@ func (o *ServerOptions) applyDefaults() {
 	o.MaxFields = cmp.Or(o.MaxFields, DefaultMaxFields)
 	o.HeaderTime = cmp.Or(o.HeaderTime, DefaultHeaderTime)
 	o.Idle = cmp.Or(o.Idle, DefaultIdle)
+	o.RestAfter = cmp.Or(o.RestAfter, DefaultRestAfter)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, DefaultReadTimeout)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, DefaultWriteTimeout)
 	o.TunnelIdle = cmp.Or(o.TunnelIdle, DefaultTunnelIdle)

@@ -191,6 +191,16 @@ func (s *sealed) setLimit(l limit) {
 	s.mu.Unlock()
 }
 
+// rest lets go of what is not needed while c rests; false: it may not, a part of a record is here.
+func (s *sealed) rest() bool {
+	records := s.tls.Records()
+	if s.more || records.Held() > 0 || !records.Between() {
+		return false
+	}
+	s.tls.Trim()
+	return true
+}
+
 // pending reports whether more than an alert has come that was not consumed: the
 // beginning of another request.
 func (c *conn) pending() bool {

@@ -24,8 +24,10 @@ type Server struct {
 	draining atomic.Bool
 	leaving  atomic.Bool // see Leave
 
-	mu   sync.Mutex
-	head *serverConn // list of the open connections; guarded by mu
+	mu sync.Mutex
+	// Guarded by mu.
+	head    *serverConn // list of the open connections that do not rest
+	resting restList    // those that do
 }
 
 // NewServer returns a Server that calls h for each exchange.
@@ -41,30 +43,40 @@ func NewServer(o ServerOptions, h exchange.Handler) *Server {
 // exchanges as far as the Handler heeds it; closing nc, from any goroutine,
 // ends everything.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
-	c := s.open(ctx, nc, facts)
-	early := s.serveRequests(c)
-	s.close(c)
-	if early != nil {
-		s.o.HTTP2(ctx, nc, c.facts, early)
-	}
+	s.serve(s.open(ctx, nc, facts, nil))
 }
 
-// serveRequests serves c until its socket is closed. If its client turns out to speak
-// HTTP/2, it is not closed, and the result is what was read from it.
-func (s *Server) serveRequests(c *serverConn) []byte {
-	for c.awaitRequest() {
+// serve serves c until its socket is closed, or it rests: then it is not ours any more.
+func (s *Server) serve(c *serverConn) (rests bool) {
+	for {
+		switch c.awaitRequest() {
+		case awaitRests:
+			return true
+		case awaitOver:
+			_ = c.nc.Close() // idle: nobody is waiting for anything
+			s.close(c)
+			return false
+		case awaitCame:
+		}
 		x := s.stream(c)
 		keep := x.serve()
 		s.recycle(x)
-		if c.http2 {
-			return bytes.Clone(c.buffered())
-		}
-		if !keep {
-			return nil
+		switch {
+		case c.http2:
+			s.serveHTTP2(c)
+			return false
+		case !keep:
+			s.close(c)
+			return false
 		}
 	}
-	_ = c.nc.Close() // idle: nobody is waiting for anything
-	return nil
+}
+
+// serveHTTP2 leaves c, whose client speaks HTTP/2, with what was read from it.
+func (s *Server) serveHTTP2(c *serverConn) {
+	early := bytes.Clone(c.buffered())
+	s.close(c)
+	s.o.HTTP2(c.ctx.parent, c.nc, c.facts, early)
 }
 
 // Drain closes idle connections at once, and the others after the exchange they
@@ -80,6 +92,9 @@ func (s *Server) Drain() {
 		if c.state.CompareAndSwap(connIdle, connClosing) {
 			_ = c.nc.Close() // awaitRequest returns
 		}
+	}
+	if s.resting.first != nil {
+		go s.endResting(true) // ends with them: nobody rests from now on
 	}
 }
 
@@ -113,17 +128,22 @@ type serverConn struct {
 	served    bool // an exchange was served
 	http2     bool // the client speaks HTTP/2
 	pipelined bool // the request was there before the last answer had ended
+	brisk     bool // the last time that c came to rest it did not for long
 	watch     watchID
+	restUntil moment // when the wait for a request ends that outlasted a goroutine; 0: none does
 
+	owner    Owner // immutable; nil: c does not rest
 	state    atomic.Int32
 	presence presence
 	ctx      connContext
 
-	prev, next *serverConn // guarded by s.mu
+	// Guarded by s.mu.
+	rests      bool        // is in s.resting
+	prev, next *serverConn // in s.resting, or behind s.head
 }
 
-func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn) *serverConn {
-	c := &serverConn{s: s, facts: facts, ctx: connContext{parent: ctx}}
+func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn, o Owner) *serverConn {
+	c := &serverConn{s: s, facts: facts, owner: o, ctx: connContext{parent: ctx}}
 	if facts == nil {
 		c.facts = factsOf(nc)
 	}
@@ -131,11 +151,27 @@ func (s *Server) open(ctx context.Context, nc net.Conn, facts *exchange.Conn) *s
 	s.o.Watcher.add(c.raw, c, &c.watch)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.linkLocked(c)
+	return c
+}
+
+func (s *Server) linkLocked(c *serverConn) {
+	c.prev = nil
 	if c.next = s.head; c.next != nil {
 		c.next.prev = c
 	}
 	s.head = c
-	return c
+}
+
+func (s *Server) unlinkLocked(c *serverConn) {
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		s.head = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
 }
 
 // close forgets a connection whose socket is closed.
@@ -148,38 +184,45 @@ func (s *Server) close(c *serverConn) {
 	c.ctx.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.prev != nil {
-		c.prev.next = c.next
-	} else {
-		s.head = c.next
-	}
-	if c.next != nil {
-		c.next.prev = c.prev
-	}
+	s.unlinkLocked(c)
 }
 
-// awaitRequest waits for the first bytes of the next request. False: there will
-// be none.
-func (c *serverConn) awaitRequest() bool {
+// What awaitRequest has come to.
+type awaited uint8
+
+const (
+	awaitCame  awaited = iota
+	awaitOver          // there will be no request
+	awaitRests         // see rest
+)
+
+// awaitRequest waits for the first bytes of the next request.
+func (c *serverConn) awaitRequest() awaited {
 	if c.pipelined = c.pending(); c.pipelined {
-		return true
+		return awaitCame
 	}
 	c.release()
 	c.size = headBuffer
 	wait := c.s.o.Idle
 	if c.s.draining.Load() && !c.s.leaving.Load() {
 		if c.served {
-			return false
+			return awaitOver
 		}
 		wait = min(wait, c.s.o.HeaderTime)
 	} else {
 		c.state.Store(connIdle)
 		if c.s.draining.Load() && !c.s.leaving.Load() && c.state.CompareAndSwap(connIdle, connClosing) {
-			return false
+			return awaitOver
 		}
 	}
-	err := c.fill(limit{timeout: wait}, c.s.o.MaxHead)
-	return c.state.Swap(connActive) != connClosing && err == nil
+	rests, err := c.awaitByte(wait)
+	switch {
+	case rests:
+		return awaitRests
+	case c.state.Swap(connActive) == connClosing, err != nil:
+		return awaitOver
+	}
+	return awaitCame
 }
 
 // stream returns a stream for the next exchange on c.

@@ -18,6 +18,20 @@ type Watcher struct {
 	// Guarded by mu.
 	slots []slot
 	free  int32 // first free slot + 1; 0: none
+
+	control control
+}
+
+// A control is a call of epoll_ctl(2). It is made again and again without allocating.
+type control struct {
+	mu sync.Mutex
+	// Guarded by mu.
+	op    int
+	fd    int
+	event syscall.EpollEvent
+	err   error
+	inner func(epfd uintptr) // made once, like outer
+	outer func(fd uintptr)
 }
 
 // A slot is a connection being watched. Its generation tells events of the
@@ -28,9 +42,14 @@ type slot struct {
 	next int32 // next free slot + 1
 }
 
-// A watched is told, once per event and on the Watcher's goroutine, that the
-// other end has closed (FIN), or that the connection is dead.
-type watched interface{ otherEndGone(dead bool) }
+// A watched is told things once per event and on the Watcher's goroutine.
+type watched interface {
+	// otherEndGone: the other end has closed (FIN), or the connection is dead.
+	otherEndGone(dead bool)
+	// readable: a read would not wait. It is called where wakeOnBytes asks for it, and
+	// sometimes where it does so no more.
+	readable()
+}
 
 // A watchID names a slot and its generation; 0: not watched.
 type watchID uint64
@@ -50,6 +69,13 @@ func NewWatcher() (*Watcher, error) {
 	w := &Watcher{epoll: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
 	if w.raw, err = w.epoll.SyscallConn(); err != nil {
 		return nil, errors.Join(err, w.epoll.Close())
+	}
+	w.control.inner = w.callControl
+	w.control.outer = func(fd uintptr) {
+		w.control.fd = int(fd)
+		if err := w.raw.Control(w.control.inner); err != nil {
+			w.control.err = err // closed
+		}
 	}
 	go w.run() // ends with Close, which waits
 	return w, nil
@@ -72,18 +98,39 @@ func (w *Watcher) add(raw syscall.RawConn, t watched, dst *watchID) {
 		return
 	}
 	id := w.take(t, dst)
-	var failed, closed error
-	err := raw.Control(func(fd uintptr) {
-		ev := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | edgeTriggered}
-		ev.Fd, ev.Pad = int32(uint32(id)), int32(uint32(id>>32))
-		closed = w.raw.Control(func(epfd uintptr) {
-			failed = syscall.EpollCtl(int(epfd), syscall.EPOLL_CTL_ADD, int(fd), &ev)
-		})
-	})
-	if err != nil || closed != nil || failed != nil {
+	if w.set(raw, syscall.EPOLL_CTL_ADD, id, syscall.EPOLLRDHUP) != nil {
 		w.remove(id) // closed already, or out of watches: it goes unwatched
 		*dst = 0
 	}
+}
+
+// wakeOnBytes says whether the one that is watched as id, through raw, is told of what there is
+// to read; false: it cannot be. What has come before is told, too.
+func (w *Watcher) wakeOnBytes(raw syscall.RawConn, id watchID, on bool) bool {
+	events := uint32(syscall.EPOLLRDHUP)
+	if on {
+		events |= syscall.EPOLLIN
+	}
+	return w.set(raw, syscall.EPOLL_CTL_MOD, id, events) == nil
+}
+
+// set has the socket behind raw watched as id for events.
+func (w *Watcher) set(raw syscall.RawConn, op int, id watchID, events uint32) error {
+	c := &w.control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.op, c.err = op, nil
+	c.event = syscall.EpollEvent{Events: events | edgeTriggered, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
+	if err := raw.Control(c.outer); err != nil {
+		return err
+	}
+	return c.err
+}
+
+// callControl is called with control.mu held.
+func (w *Watcher) callControl(epfd uintptr) {
+	c := &w.control
+	c.err = syscall.EpollCtl(int(epfd), c.op, c.fd, &c.event)
 }
 
 // edgeTriggered is EPOLLET, whose constant in package syscall has the wrong sign.
@@ -145,7 +192,13 @@ func (w *Watcher) tell(ev syscall.EpollEvent) {
 		t = s.w
 	}
 	w.mu.Unlock()
-	if t != nil {
+	if t == nil {
+		return
+	}
+	if ev.Events&(syscall.EPOLLRDHUP|syscall.EPOLLERR|syscall.EPOLLHUP) != 0 {
 		t.otherEndGone(ev.Events&(syscall.EPOLLERR|syscall.EPOLLHUP) != 0)
+	}
+	if ev.Events&(syscall.EPOLLIN|syscall.EPOLLERR|syscall.EPOLLHUP) != 0 { // a FIN is read, too
+		t.readable()
 	}
 }

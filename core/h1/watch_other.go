@@ -8,7 +8,10 @@ import "syscall"
 // for all of them. One per process is enough. A nil Watcher notices nothing.
 type Watcher struct{}
 
-type watched interface{ otherEndGone(dead bool) }
+type watched interface {
+	otherEndGone(dead bool)
+	readable()
+}
 
 type watchID uint64
 
@@ -22,3 +25,5 @@ func (w *Watcher) Close() error { return nil }
 func (w *Watcher) add(syscall.RawConn, watched, *watchID) {}
 
 func (w *Watcher) remove(watchID) {}
+
+func (w *Watcher) wakeOnBytes(syscall.RawConn, watchID, bool) bool { return false }

@@ -105,11 +105,16 @@ func (l *Listener) start(nc net.Conn) {
 
 // run is a connection's goroutine. With p, it begins with a PROXY header.
 func (l *Listener) run(c *conn, p *ProxyProtocol) {
-	defer l.end(c)
+	rests := false
+	defer func() { // after a panic, too
+		if !rests {
+			l.end(c)
+		}
+	}()
 	if p != nil && !l.introduce(c, p) {
 		return
 	}
-	l.o.Serve(l.ctx, c.Conn, &c.facts)
+	rests = l.o.Serve(l.ctx, c.Conn, &c.facts, func() { l.end(c) })
 }
 
 // end forgets a connection.

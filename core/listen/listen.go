@@ -1,5 +1,6 @@
 // Package listen owns the sockets that clients connect to: it accepts, counts
-// and caps connections, and gives each one a goroutine.
+// and caps connections, and gives each one a goroutine, which it may give back while it
+// rests.
 //
 // The nouns: a [Listener] is one socket; a connection is what it accepted,
 // together with the facts about it ([exchange.Conn]). The one rule of use: bind
@@ -66,8 +67,10 @@ type Options struct {
 
 	// Serve serves one connection, on the connection's own goroutine, and
 	// returns when it is done with it. c is closed afterwards in any case.
-	// ctx is done when Abort was called. Required.
-	Serve func(ctx context.Context, c net.Conn, facts *exchange.Conn)
+	// ctx is done when Abort was called. It may return true instead, when the connection
+	// needs no goroutine for a while: then over is to be called, once, when it is done with it,
+	// and Abort and HangUp do no more than they say. Required.
+	Serve func(ctx context.Context, c net.Conn, facts *exchange.Conn, over func()) (rests bool)
 
 	// Opened and Closed, if set, are told about each connection before Serve
 	// is called and after c was closed. They must not block.
@@ -101,7 +104,7 @@ type Listener struct {
 	ctx    context.Context // of the connections; done by Abort
 	cancel context.CancelFunc
 	loop   sync.WaitGroup // the accept goroutine
-	conns  sync.WaitGroup // the connections' goroutines
+	conns  sync.WaitGroup // the connections that are open
 	done   chan struct{}  // closed by Close
 
 	settings atomic.Pointer[Settings] // of new connections

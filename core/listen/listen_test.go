@@ -38,6 +38,14 @@ func TestMain(m *testing.M) {
 // echo serves a connection by sending back what it reads.
 func echo(_ context.Context, c net.Conn, _ *exchange.Conn) { _, _ = io.Copy(c, c) }
 
+// stays is Options.Serve with a goroutine to the end.
+func stays(serve func(context.Context, net.Conn, *exchange.Conn)) func(context.Context, net.Conn, *exchange.Conn, func()) bool {
+	return func(ctx context.Context, c net.Conn, f *exchange.Conn, _ func()) bool {
+		serve(ctx, c, f)
+		return false
+	}
+}
+
 // start binds and starts a listener that the test's end closes.
 func start(t *testing.T, o Options) *Listener {
 	t.Helper()
@@ -87,7 +95,7 @@ func TestFacts(t *testing.T) {
 	}
 	got := make(chan seen, 2)
 	serve := func(ctx context.Context, c net.Conn, f *exchange.Conn) { got <- seen{*f, ctx.Err()} }
-	l := start(t, Options{Name: "front", Serve: serve})
+	l := start(t, Options{Name: "front", Serve: stays(serve)})
 	for id := uint64(1); id <= 2; id++ {
 		c := dial(t, l)
 		s := <-got
@@ -115,7 +123,7 @@ func TestMapped(t *testing.T) {
 }
 
 func TestConnectionCap(t *testing.T) {
-	l := start(t, Options{Connections: 1, Serve: echo})
+	l := start(t, Options{Connections: 1, Serve: stays(echo)})
 	first := dial(t, l)
 	ping(t, first)
 
@@ -142,7 +150,7 @@ func TestConnectionCap(t *testing.T) {
 }
 
 func TestCloseKeepsConnections(t *testing.T) {
-	l := start(t, Options{Serve: echo})
+	l := start(t, Options{Serve: stays(echo)})
 	c := dial(t, l)
 	ping(t, c)
 	var wg sync.WaitGroup
@@ -171,11 +179,11 @@ func TestCloseKeepsConnections(t *testing.T) {
 
 func TestAbort(t *testing.T) {
 	ended := make(chan error, 1)
-	l := start(t, Options{Serve: func(ctx context.Context, c net.Conn, _ *exchange.Conn) {
+	l := start(t, Options{Serve: stays(func(ctx context.Context, c net.Conn, _ *exchange.Conn) {
 		_, _ = c.Write([]byte("half an ans"))
 		_, _ = io.Copy(io.Discard, c)
 		ended <- ctx.Err()
-	}})
+	})})
 	c := dial(t, l)
 	if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
 		t.Fatal(err)
@@ -192,12 +200,12 @@ func TestAbort(t *testing.T) {
 
 // TestHangUp checks that reads end while the connection can still be written to.
 func TestHangUp(t *testing.T) {
-	l := start(t, Options{Serve: func(ctx context.Context, c net.Conn, _ *exchange.Conn) {
+	l := start(t, Options{Serve: stays(func(ctx context.Context, c net.Conn, _ *exchange.Conn) {
 		_, err := io.Copy(io.Discard, c)
 		if err == nil && ctx.Err() != nil {
 			_, _ = c.Write([]byte("bye"))
 		}
-	}})
+	})})
 	c := dial(t, l)
 	if _, err := c.Write([]byte{1}); err != nil {
 		t.Fatal(err)
@@ -215,7 +223,7 @@ func TestHangUp(t *testing.T) {
 }
 
 func TestCloseBeforeStart(t *testing.T) {
-	l, err := Listen(t.Context(), Options{Address: "127.0.0.1:0", Serve: echo})
+	l, err := Listen(t.Context(), Options{Address: "127.0.0.1:0", Serve: stays(echo)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,14 +237,14 @@ func TestCloseBeforeStart(t *testing.T) {
 }
 
 func TestListenErrors(t *testing.T) {
-	taken := start(t, Options{Serve: echo})
+	taken := start(t, Options{Serve: stays(echo)})
 	for _, tt := range []struct{ name, address, want string }{
 		{"taken", taken.Addr().String(), "address already in use"},
 		{"no port", "127.0.0.1", "missing port in address"},
 		{"not ours", "192.0.2.1:1", "cannot assign requested address"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l, err := Listen(t.Context(), Options{Name: "web", Address: tt.address, Serve: echo})
+			l, err := Listen(t.Context(), Options{Name: "web", Address: tt.address, Serve: stays(echo)})
 			if err == nil {
 				_ = l.Close()
 				t.Fatal("got no error")
@@ -252,10 +260,10 @@ func TestListenErrors(t *testing.T) {
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	facts := make(chan exchange.Conn, 1)
-	o := Options{Address: "unix:" + path, Serve: func(_ context.Context, c net.Conn, f *exchange.Conn) {
+	o := Options{Address: "unix:" + path, Serve: stays(func(_ context.Context, c net.Conn, f *exchange.Conn) {
 		facts <- *f
 		_, _ = io.Copy(c, c)
-	}}
+	})}
 
 	// What a process that was killed leaves behind.
 	dead, err := net.Listen("unix", path)
@@ -343,7 +351,7 @@ func TestCloseEndsBackoff(t *testing.T) {
 
 // TestHammer opens, caps and closes from all sides at once, for the race detector.
 func TestHammer(t *testing.T) {
-	l := start(t, Options{Connections: 3, Serve: echo})
+	l := start(t, Options{Connections: 3, Serve: stays(echo)})
 	end := time.Now().Add(100 * time.Millisecond)
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -371,7 +379,7 @@ func TestHammer(t *testing.T) {
 func TestPerClient(t *testing.T) {
 	t.Parallel()
 	refused := make(chan struct{}, 100)
-	l := start(t, Options{Name: "l", PerClient: 2, Serve: echo, TooMany: func() { refused <- struct{}{} }})
+	l := start(t, Options{Name: "l", PerClient: 2, Serve: stays(echo), TooMany: func() { refused <- struct{}{} }})
 	dial := func(from string) net.Conn {
 		t.Helper()
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
@@ -428,7 +436,7 @@ func TestPerClient(t *testing.T) {
 // TestClientsAreForgotten: who has no connection is not kept.
 func TestClientsAreForgotten(t *testing.T) {
 	t.Parallel()
-	l := start(t, Options{Name: "l", Serve: func(context.Context, net.Conn, *exchange.Conn) {}})
+	l := start(t, Options{Name: "l", Serve: stays(func(context.Context, net.Conn, *exchange.Conn) {})})
 	for range 20 {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -472,7 +480,7 @@ func TestClientKey(t *testing.T) {
 // TestPerClientUnix: peers of a unix socket have no address, and no limit.
 func TestPerClientUnix(t *testing.T) {
 	t.Parallel()
-	l := start(t, Options{Name: "l", Address: "unix:" + filepath.Join(t.TempDir(), "s"), PerClient: 1, Serve: echo})
+	l := start(t, Options{Name: "l", Address: "unix:" + filepath.Join(t.TempDir(), "s"), PerClient: 1, Serve: stays(echo)})
 	for range 3 {
 		c, err := net.Dial("unix", l.Addr().String())
 		if err != nil {

@@ -237,10 +237,10 @@ type proxied struct {
 func startProxied(t *testing.T, p ProxyProtocol, o Options) *proxied {
 	t.Helper()
 	l := &proxied{facts: make(chan exchange.Conn, 10), refused: make(chan string, 10), tooMany: make(chan bool, 10)}
-	o.Serve = func(ctx context.Context, c net.Conn, f *exchange.Conn) {
+	o.Serve = stays(func(ctx context.Context, c net.Conn, f *exchange.Conn) {
 		l.facts <- *f
 		echo(ctx, c, f)
-	}
+	})
 	o.Settings.Proxy = &p
 	o.ProxyRefused = func(_ netip.AddrPort, err *ProxyError) { l.refused <- err.Reason }
 	o.TooMany = func() { l.tooMany <- true }

@@ -57,10 +57,10 @@ type socketValues struct{ noDelay, keepAlive, idle, interval, count int }
 // TestSocket: options are what the kernel has, and a reload changes them for new connections.
 func TestSocket(t *testing.T) {
 	accepted := make(chan net.Conn)
-	l := start(t, Options{Serve: func(_ context.Context, c net.Conn, _ *exchange.Conn) {
+	l := start(t, Options{Serve: stays(func(_ context.Context, c net.Conn, _ *exchange.Conn) {
 		accepted <- c
 		_, _ = io.Copy(io.Discard, c)
-	}})
+	})})
 	standard := queued(t, l.ln)
 	for _, tt := range []struct {
 		name    string
@@ -101,7 +101,7 @@ func TestSocket(t *testing.T) {
 
 // TestInheritedSocket: options are those of who serves, and not of who has opened the socket.
 func TestInheritedSocket(t *testing.T) {
-	standard := queued(t, start(t, Options{Serve: echo}).ln)
+	standard := queued(t, start(t, Options{Serve: stays(echo)}).ln)
 	for _, tt := range []struct {
 		name    string
 		foreign bool
@@ -114,7 +114,7 @@ func TestInheritedSocket(t *testing.T) {
 		{"foreign, no backlog", true, 0, 5}, // a service manager's choice
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			before, err := Listen(t.Context(), Options{Address: "127.0.0.1:0", Serve: echo, Settings: Settings{Socket: Socket{Backlog: 5}}})
+			before, err := Listen(t.Context(), Options{Address: "127.0.0.1:0", Serve: stays(echo), Settings: Settings{Socket: Socket{Backlog: 5}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,10 +131,10 @@ func TestInheritedSocket(t *testing.T) {
 			accepted := make(chan net.Conn, 1)
 			l := start(t, Options{
 				Socket: socket, Foreign: tt.foreign, Settings: Settings{Socket: Socket{Backlog: tt.backlog, NoKeepAlive: true}},
-				Serve: func(_ context.Context, c net.Conn, _ *exchange.Conn) {
+				Serve: stays(func(_ context.Context, c net.Conn, _ *exchange.Conn) {
 					accepted <- c
 					_, _ = io.Copy(io.Discard, c)
-				},
+				}),
 			})
 			dial(t, l)
 			if option(t, <-accepted, unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 0 {
@@ -150,16 +150,16 @@ func TestInheritedSocket(t *testing.T) {
 // TestReusePort: who shares a port has to say so, on both sides.
 func TestReusePort(t *testing.T) {
 	shared := Settings{Socket: Socket{ReusePort: true, Backlog: 9}}
-	a := start(t, Options{Serve: echo, Settings: shared})
+	a := start(t, Options{Serve: stays(echo), Settings: shared})
 	if option(t, a.ln, unix.SOL_SOCKET, unix.SO_REUSEPORT) != 1 || queued(t, a.ln) != 9 {
 		t.Error("the options are not set")
 	}
 	address := a.Addr().String()
-	if l, err := Listen(t.Context(), Options{Address: address, Serve: echo}); err == nil {
+	if l, err := Listen(t.Context(), Options{Address: address, Serve: stays(echo)}); err == nil {
 		_ = l.Close()
 		t.Fatal("one that does not share has got the port")
 	}
-	b := start(t, Options{Address: address, Serve: echo, Settings: shared})
+	b := start(t, Options{Address: address, Serve: stays(echo), Settings: shared})
 	for range 1000 { // by a hash of the addresses: each has its share
 		ping(t, dial(t, a))
 		_, atA := a.Open()
@@ -189,7 +189,7 @@ func TestInherited(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := Listen(t.Context(), Options{Socket: bound, Foreign: tt.foreign, Serve: echo, Settings: Settings{Socket: Socket{Backlog: tt.backlog}}})
+			l, err := Listen(t.Context(), Options{Socket: bound, Foreign: tt.foreign, Serve: stays(echo), Settings: Settings{Socket: Socket{Backlog: tt.backlog}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,7 +204,7 @@ func TestInherited(t *testing.T) {
 		})
 	}
 	for _, shares := range []bool{true, false} {
-		l := start(t, Options{Serve: echo, Settings: Settings{Socket: Socket{ReusePort: shares}}})
+		l := start(t, Options{Serve: stays(echo), Settings: Settings{Socket: Socket{ReusePort: shares}}})
 		if got := SharesPort(l.ln); got != shares {
 			t.Errorf("shares its port: %v, want %v", got, shares)
 		}

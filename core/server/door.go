@@ -47,29 +47,68 @@ type codec struct {
 	open  atomic.Int64 // connections
 }
 
-// serve is a connection's goroutine. An idle connection waits in it: the frames from
-// here to the wait are kept small (TestIdleStack).
-func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn) {
+// serve is a connection's goroutine, the first of them if it rests: then the result is true. An
+// idle connection that does not waits in it: the frames from here to the wait are kept small
+// (TestIdleStack).
+func (d *door) serve(ctx context.Context, nc net.Conn, facts *exchange.Conn, over func()) (rests bool) {
 	c := d.codec.Load()
 	c.enter(facts)
-	defer c.leave()
+	defer func() {
+		if !rests {
+			c.leave()
+		}
+	}()
 	defer d.server.recovered()
 	if c.tls != nil {
 		if nc = d.secure(ctx, c, nc, facts); nc == nil {
-			return
+			return false
 		}
 	}
+	sc, _ := nc.(*tlsconn.Conn)
 	switch {
 	case c.tcp:
 		d.server.tcp.Serve(ctx, nc, facts)
 	case c.speaksH2(facts):
 		c.h2.ServeConn(ctx, nc, facts, nil)
-	default:
-		c.h1.ServeConn(ctx, nc, facts)
+	case c.h1.Serve(ctx, nc, facts, &visit{d.server, c, sc, over}):
+		return true
 	}
-	if sc, ok := nc.(*tlsconn.Conn); ok {
+	if sc != nil {
 		sc.Drop()
 	}
+	return false
+}
+
+// A visit is a connection of HTTP/1.1 that may rest: it implements h1.Owner.
+type visit struct {
+	server *Server
+	codec  *codec
+	tls    *tlsconn.Conn // nil: without
+	over   func()        // tells the listener
+}
+
+// Resume implements h1.Owner.
+func (v *visit) Resume(r h1.Resting) { go v.serve(r) } // ends with the connection, or when it rests
+
+// serve is a connection's goroutine after it has rested.
+func (v *visit) serve(r h1.Resting) {
+	rests := false
+	defer func() {
+		if !rests {
+			v.Over()
+		}
+	}()
+	defer v.server.recovered()
+	rests = r.Serve()
+}
+
+// Over implements h1.Owner.
+func (v *visit) Over() {
+	if v.tls != nil {
+		v.tls.Drop()
+	}
+	v.codec.leave()
+	v.over()
 }
 
 // enter counts a connection. Its listener has the name of c: a reload may have renamed it.
