@@ -122,10 +122,7 @@ func (d *direction[H]) lines() int {
 // Data implements exchange.Sink.
 func (d *direction[H]) Data(p []byte, end bool) error {
 	if d.passedGate() {
-		if d.err != nil {
-			return d.err
-		}
-		return d.stop(d.next.Data(p, end))
+		return d.pastData(p, end)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -198,10 +195,7 @@ func (d *direction[H]) bodyCall(n int, end, wait bool) error {
 // Trailer implements exchange.Sink.
 func (d *direction[H]) Trailer(t *exchange.Fields) error {
 	if d.passedGate() {
-		if d.err != nil {
-			return d.err
-		}
-		return d.stop(d.next.Trailer(t))
+		return d.pastTrailer(t)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -251,7 +245,7 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 // Detached implements exchange.Detacher.
 func (d *direction[H]) Detached() bool {
 	if d.passedGate() {
-		return d.err == nil
+		return !d.f.broken.Load()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

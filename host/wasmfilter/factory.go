@@ -51,11 +51,11 @@ type Factory struct {
 	name  string
 	calls host.Callbacks
 	hold  bool // Pause in a headers callback holds the head only
+	gate  gate // nil: none
 	o     Options
 	open  func(f *Filter) error // binds f.guest; replaced in tests
 	warn  func(message string)  // Plugin.Warn; replaced in tests
 	pool  sync.Pool             // *Filter
-	gate  gate                  // nil: none
 
 	standing []standingEdits // of answers
 	space    *objects.Space  // nil: none

@@ -23,6 +23,8 @@ type passing struct {
 	// past is set at the request's head, before it goes on, and says that bucket is valid.
 	past   atomic.Bool
 	bucket host.Admission
+
+	broken atomic.Bool // a direction has ended with an error, which it keeps
 }
 
 // clientAddr returns the client's address, after trust_proxy; invalid: it is not known.
@@ -57,7 +59,7 @@ func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
 		switch {
 		case !f.past.Load():
 			return false, nil
-		case d.err != nil:
+		case f.broken.Load() && d.err != nil:
 			return true, d.err
 		case m.Status/100 == 1 && m.Status != 101: // not the answer yet
 		case !f.addLines(m):
@@ -65,10 +67,36 @@ func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
 			d.head, d.stage, d.ended, d.endHead = h, stageHere, end, end
 			f.noteLocked()
 			f.x.Mu.Unlock()
+			f.broken.Store(true)
 			return true, d.tooLarge(headTooLarge)
 		}
 	}
-	return true, d.stop(d.next.Head(h, end))
+	return true, d.past(d.next.Head(h, end))
+}
+
+// past remembers what has become of a message that goes past the guest.
+func (d *direction[H]) past(err error) error {
+	if err != nil {
+		d.f.broken.Store(true)
+		d.err = err
+	}
+	return err
+}
+
+// pastData and pastTrailer are Data and Trailer of such a message.
+
+func (d *direction[H]) pastData(p []byte, end bool) error {
+	if d.f.broken.Load() && d.err != nil {
+		return d.err
+	}
+	return d.past(d.next.Data(p, end))
+}
+
+func (d *direction[H]) pastTrailer(t *exchange.Fields) error {
+	if d.f.broken.Load() && d.err != nil {
+		return d.err
+	}
+	return d.past(d.next.Trailer(t))
 }
 
 // addLines adds the gate's lines to the answer, as the guest would have; false if it is too
@@ -112,10 +140,11 @@ func (f *Filter) closePast() {
 	x.Mu.Lock()
 	x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name})
 	x.Mu.Unlock()
-	if f.req.err != nil || f.resp.err != nil || f.resp.head != nil { // or the answer came before the request did
+	if f.broken.Load() || f.resp.head != nil { // or the answer came before the request did
 		f.reset()
 	}
 	f.x, f.req.next, f.resp.next = nil, nil, nil
 	f.past.Store(false)
+	f.broken.Store(false)
 	f.factory.pool.Put(f)
 }

@@ -159,3 +159,24 @@ func TestGateDead(t *testing.T) {
 		})
 	}
 }
+
+// TestGateInformational: a 1xx is not the answer, and a client that leaves is no trouble.
+func TestGateInformational(t *testing.T) {
+	plugintest.Run(t, gateGuest(), gateOptions, func(t *testing.T, p *plugintest.Plugin) {
+		p.Do(plugintest.Request{}, plugintest.Response{})
+		s := p.Open(plugintest.Request{})
+		s.RespondInformational(103, "link", "</style.css>")
+		s.Respond(plugintest.Response{})
+		if c := s.Client(); c.Status != 200 || line(c, "x-left") != "left 1, full in 1" || len(s.Informational()) != 1 {
+			t.Errorf("got %d %v after %v", c.Status, c.Fields, s.Informational())
+		}
+		s.Finish()
+		s = p.Open(plugintest.Request{Method: "POST", Body: []byte("x")})
+		s.Leave()
+		s.Finish()
+		p.Advance(time.Second)
+		if c := p.Do(plugintest.Request{}, plugintest.Response{}).Client(); line(c, "x-left") != "left 2, full in 1" {
+			t.Errorf("after a client that has left: got %d %v", c.Status, c.Fields)
+		}
+	})
+}
