@@ -114,7 +114,7 @@ func ParseGate(args string) (*GateRecord, error) {
 	if parts > MaxGateParts || fields > MaxGateFields {
 		return nil, ErrGate
 	}
-	rest, ok := args[gateHead:], true
+	rest, ok := args[gateHead:], false
 	if g.Key, rest, ok = parseGateParts(rest, parts, GateRoute, GateClient); !ok {
 		return nil, ErrGate
 	}

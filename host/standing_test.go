@@ -53,8 +53,10 @@ func TestStandingEdits(t *testing.T) {
 		"no name":        {one("", "a"), 2, nil},
 		"a pseudo field": {one(":status", "200"), 2, nil},
 		"a length":       {one("Content-Length", "1"), 2, nil},
-		"too many at last": {string(abi.AppendStandingEdits(nil, abi.EditsAlways, many)), 2,
-			[]host.StandingEdits{{Edits: many}}},
+		"too many at last": {
+			string(abi.AppendStandingEdits(nil, abi.EditsAlways, many)), 2,
+			[]host.StandingEdits{{Edits: many}},
+		},
 	} {
 		s := startWasm(t, assemble(t, standingGuest), options{config: tt.args, plugin: host.PluginOptions{Instances: 3}})
 		if got := s.root.StandingEdits(); len(got) != len(tt.want) || len(got) > 0 && !reflect.DeepEqual(got, tt.want) || s.plugin.Peek()[1024] != tt.status {

@@ -14,12 +14,16 @@ import (
 // TestStandingEdits: what a guest has asked for ahead is done to each answer, before the guest
 // is called if it is.
 func TestStandingEdits(t *testing.T) {
+	always := []abi.FieldEdit{
+		{Op: abi.FieldSet, Name: "set", Value: "1"},
+		{Op: abi.FieldAdd, Name: "added", Value: "2"},
+		{Op: abi.FieldAddIfMissing, Name: "there", Value: "3"},
+		{Op: abi.FieldAddIfMissing, Name: "missing", Value: "4"},
+		{Op: abi.FieldRemove, Name: "server"},
+		{Op: abi.FieldSet, Name: "connection", Value: "close"},
+	}
 	edits := []host.StandingEdits{
-		{When: abi.EditsAlways, Edits: []abi.FieldEdit{
-			{Op: abi.FieldSet, Name: "set", Value: "1"}, {Op: abi.FieldAdd, Name: "added", Value: "2"},
-			{Op: abi.FieldAddIfMissing, Name: "there", Value: "3"}, {Op: abi.FieldAddIfMissing, Name: "missing", Value: "4"},
-			{Op: abi.FieldRemove, Name: "server"}, {Op: abi.FieldSet, Name: "connection", Value: "close"},
-		}},
+		{When: abi.EditsAlways, Edits: always},
 		{When: abi.EditsTLS, Edits: []abi.FieldEdit{{Op: abi.FieldSet, Name: "over", Value: "tls"}}},
 		{When: abi.EditsWithout, Edits: []abi.FieldEdit{{Op: abi.FieldSet, Name: "over", Value: "tcp"}}},
 	}
