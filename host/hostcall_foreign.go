@@ -32,6 +32,7 @@ var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
 	abi.ForeignChargeCounter:  chargeCounter,
 	abi.ForeignEditFields:     editFields,
 	abi.ForeignLeaseCounter:   leaseCounter,
+	abi.ForeignObjectStanding: standingLookup,
 	abi.ForeignResumeAfter:    resumeAfter,
 	abi.ForeignSelectUpstream: selectUpstream,
 	abi.ForeignSkipCallbacks:  skipCallbacks,

@@ -48,6 +48,10 @@ type HostOptions struct {
 	// Plugin.RunQueues. For tests of plugins and for
 	// checks of a configuration.
 	ManualTicks bool
+
+	// NoStanding has the host take no standing orders, as one that does not know them: for
+	// tests that show that nobody sees a difference.
+	NoStanding bool
 }
 
 // A LogEntry is one line for the log.

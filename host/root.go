@@ -17,6 +17,8 @@ type Root struct {
 	instances atomic.Int64 // root contexts alive
 
 	skips atomic.Uint64 // a callbackSet: what the guest has no use for
+
+	lookup atomic.Pointer[StandingLookup] // nil: none was ordered
 }
 
 // handle is what a handle counts in Root.refs, and an open stream counts 1: with the

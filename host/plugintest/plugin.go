@@ -43,6 +43,9 @@ type Options struct {
 	// the plugin that a test is run with.
 	Objects int64
 
+	// NoStanding is host.HostOptions.NoStanding: that of the plugin that a test is run with.
+	NoStanding bool
+
 	Memory    int64         // bytes; 0: the host's default
 	Instances int           // VMs; 0: one
 	CPU       time.Duration // work of one callback; 0: the host's default

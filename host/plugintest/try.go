@@ -18,7 +18,7 @@ func Try(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) 
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
 		s := &sink{metrics: map[string]*metric{}, objects: objects.New(objects.Options{Bytes: cmp.Or(o.Objects, defaultObjects)})}
-		h, err := host.NewHost(host.HostOptions{CacheDir: CacheDir(), Log: s.log, Metrics: s, Caller: s, GRPC: s})
+		h, err := host.NewHost(host.HostOptions{CacheDir: CacheDir(), Log: s.log, Metrics: s, Caller: s, GRPC: s, NoStanding: o.NoStanding})
 		if err != nil {
 			out = err
 			return

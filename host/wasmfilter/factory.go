@@ -57,7 +57,9 @@ type Factory struct {
 	pool  sync.Pool             // *Filter
 
 	space *objects.Space // nil: none
-	now   func() time.Time
+
+	standing *host.StandingLookup // nil: none was ordered
+	now      func() time.Time
 }
 
 var _ filter.Factory = (*Factory)(nil)
@@ -70,6 +72,7 @@ func New(r *host.Root, o Options) *Factory {
 	x.warn = p.Warn
 	if o.Objects != nil {
 		x.space = o.Objects.Space(p.VMID())
+		x.standing = r.StandingLookup()
 	}
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {

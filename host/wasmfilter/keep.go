@@ -195,7 +195,7 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 	if end {
 		o.Length = 0
 	}
-	o.Record = objects.Record{Status: h.Status, Meta: []byte(s.meta), Gone: f.goneAt(s.gone)}
+	o.Record = objects.Record{Status: h.Status, Meta: []byte(s.meta), Gone: f.goneAt(s.gone), Promise: s.promise}
 	for _, x := range h.Fields.List() {
 		if x.Name != contentLength {
 			o.Record.Fields = append(o.Record.Fields, objects.Field{Name: strings.Clone(x.Name), Value: strings.Clone(x.Value)})

@@ -93,13 +93,13 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 	if !resp.has("date") { // RFC 9110, 6.6.1
 		x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "date", Value: formatDate(now)})
 	}
-	key := x.key
+	key, promise := x.key, v.promise()
 	if len(names) > 0 {
-		key = string(appendVariant([]byte(x.key), names, &x.request))
+		key, promise = string(appendVariant([]byte(x.key), names, &x.request)), abi.ObjectPromise{}
 		x.index(names)
 	}
 	return x.host.store(&abi.ObjectStore{
-		Key: key, Meta: string(v.encode()), Tags: x.c.tagsOf(resp),
+		Key: key, Meta: string(v.encode()), Tags: x.c.tagsOf(resp), Promise: promise,
 		MaxObject: x.c.maxObject, MaxSize: x.c.maxSize, Gone: gone(&v.meta),
 	})
 }
@@ -165,7 +165,11 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 	// What is for one client from now on, that client gets, and nobody else (RFC 9111, 3).
 	forget := cc.private || cc.noStore && !cc.mustUnderstand
 	more := append(edits, own...)
-	if !forget && x.host.update(&abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits}) {
+	update := abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits}
+	if x.found == x.key {
+		update.Promise = v.promise()
+	}
+	if !forget && x.host.update(&update) {
 		more = own
 	}
 	x.meta = v.meta

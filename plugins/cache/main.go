@@ -62,6 +62,9 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		proxywasm.LogError("cache: nothing can be cached here: " + why)
 		return types.OnPluginStartStatusFailed
 	}
+	if o, ok := c.standing(); ok {
+		hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) // a host without calls for each request
+	}
 	p.config, p.counted = c, map[string]*counters{}
 	return types.OnPluginStartStatusOK
 }
@@ -85,10 +88,10 @@ func (p *plugin) countersOf(route string) *counters {
 	if c == nil {
 		c = &counters{}
 		for i := range failed {
-			c.requests[i] = hostcall.NewCounter("wproxy_cache_requests_total;route=" + route + ";result=" + i.String())
+			c.requests[i] = hostcall.NewCounter(requestsMetric + route + resultLabel + i.String())
 		}
 		for _, i := range [...]result{bypass, revalidated, miss, failed} {
-			c.refreshes[i] = hostcall.NewCounter("wproxy_cache_refreshes_total;route=" + route + ";result=" + i.String())
+			c.refreshes[i] = hostcall.NewCounter(refreshesMetric + route + resultLabel + i.String())
 		}
 		p.counted[route] = c
 	}
