@@ -34,7 +34,7 @@ func TestStandingDifferential(t *testing.T) {
 		"key":           {`{"key":["header:x","cookie:c"],"default_ttl":"20s"}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(4) {
+			for seed := range uint64(2) {
 				run := func(without bool) (log []string, calls uint64) {
 					o := plugintest.Options{
 						Config: tc.settings, Instances: 2, NoStanding: without,
@@ -42,7 +42,7 @@ func TestStandingDifferential(t *testing.T) {
 					}
 					plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
 						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 1))} //nolint:gosec // the same each time
-						for range 250 {
+						for range 400 {
 							d.step()
 						}
 						d.end()
