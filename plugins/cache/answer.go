@@ -47,7 +47,10 @@ func (x *exchange) onFetched(resp *head) bool {
 	switch {
 	case status >= 500 || (x.found != "" || x.variants) && !ofResource(status): // no reason to forget what is stored
 	case v.refused && !x.variants: // others find theirs by that
-		m := meta{kind: kindRefused}
+		if x.meta.kind == kindRefused && now-x.meta.stored < refusedFor/3 {
+			break // it is noted, and will be again before that is gone
+		}
+		m := meta{kind: kindRefused, stored: now}
 		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
 	case !v.store && status != 304 && status != 206 && x.found != "":
 		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
@@ -72,7 +75,7 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	if !x.c.status {
 		return
 	}
-	value := x.c.name + "; fwd=uri-miss"
+	value := x.c.miss
 	switch {
 	case x.validate && x.found != "":
 		value = x.c.name + "; fwd=stale; fwd-status=" + decimal(int64(status))
@@ -82,8 +85,10 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	if stored {
 		value += "; stored"
 	}
-	if old := joined(resp, "cache-status"); old != "" {
-		value = old + ", " + value
+	if resp.has("cache-status") {
+		if old := joined(resp, "cache-status"); old != "" {
+			value = old + ", " + value
+		}
 	}
 	x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: value})
 }

@@ -175,6 +175,8 @@ func TestJudge(t *testing.T) {
 		{name: "authorization, s-maxage", req: []string{"authorization", "a"}, resp: []string{"cache-control", "s-maxage=5"}, lives: 5, fresh: true},
 		{name: "partial", resp: []string{":status", "206", "cache-control", "max-age=5"}, why: "status"},
 		{name: "targeted", resp: []string{"cdn-cache-control", "max-age=4", "cache-control", "no-store", "expires", "0"}, lives: 4, fresh: true, onErr: 9},
+		{name: "largest", resp: []string{"content-length", "16777216"}, lives: 20, fresh: true, onErr: 9},
+		{name: "too large", resp: []string{"content-length", "16777217"}, why: "too-large"},
 		{name: "malformed", resp: []string{"cdn-cache-control", "max-age=4, &", "cache-control", "no-store"}, why: "no-store"},
 	} {
 		resp := headOf(tc.resp...)

@@ -88,10 +88,10 @@ func (p *plugin) countersOf(route string) *counters {
 	if c == nil {
 		c = &counters{}
 		for i := range failed {
-			c.requests[i] = hostcall.NewCounter(requestsMetric + route + resultLabel + i.String())
+			c.requests[i] = hostcall.NewCounter("wproxy_cache_requests_total;route=" + route + ";result=" + i.String())
 		}
 		for _, i := range [...]result{bypass, revalidated, miss, failed} {
-			c.refreshes[i] = hostcall.NewCounter(refreshesMetric + route + resultLabel + i.String())
+			c.refreshes[i] = hostcall.NewCounter("wproxy_cache_refreshes_total;route=" + route + ";result=" + i.String())
 		}
 		p.counted[route] = c
 	}

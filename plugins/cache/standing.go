@@ -12,7 +12,7 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	o = abi.ObjectStanding{
 		AgeField: "age",
 		LogField: "cache", LogValue: hit.String(),
-		CounterHead: requestsMetric, CounterTail: resultLabel + hit.String(),
+		CounterHead: "wproxy_cache_requests_total;route=", CounterTail: ";result=" + hit.String(), // as countersOf has it
 	}
 	o.Absent = append(append(o.Absent, oneClients[:]...), c.bypass...)
 	if c.honour {
@@ -23,13 +23,6 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	}
 	return o, len(o.Absent) <= abi.MaxStandingFields
 }
-
-// Names of metrics: the first, a route, resultLabel and a result.
-const (
-	requestsMetric  = "wproxy_cache_requests_total;route="
-	refreshesMetric = "wproxy_cache_refreshes_total;route="
-	resultLabel     = ";result="
-)
 
 // promise returns what the host is told about a message that is under the key of its request: it
 // may serve it for as long as it is fresh, if it is served whole and as it is then.
