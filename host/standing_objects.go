@@ -2,6 +2,7 @@ package host
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -83,15 +84,7 @@ func nameMark(name string) uint64 {
 // Excludes reports whether a request with a field called name, in lower case, is not what
 // the order is about.
 func (s *StandingLookup) Excludes(name string) bool {
-	if s.mask&nameMark(name) == 0 {
-		return false
-	}
-	for _, n := range s.Absent {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return s.mask&nameMark(name) != 0 && slices.Contains(s.Absent, name)
 }
 
 // Now returns the guest's clock in seconds since 1970.
