@@ -179,19 +179,26 @@ type ObjectStore struct {
 	MaxObject int64 // most bytes that are kept; 0: no bound but MaxSize
 	MaxSize   int64 // what all objects of the vm_id take in memory; 0: as the host has it
 	Gone      int64 // seconds from now after which nobody finds it; 0: never
+
+	Promise ObjectPromise // of the message
 }
 
 const (
-	storeRecord = 1
-	storeSize   = 40
+	storeRecord  = 1
+	storePromise = 2
+	storeSize    = 40
 )
 
 // Append appends the argument: flags and the lengths of key, metadata and tags as u32,
-// MaxObject, MaxSize and Gone as i64, and then key, metadata and tags.
+// MaxObject, MaxSize and Gone as i64, the promise, if there is one, as three i64, and then key,
+// metadata and tags.
 func (o *ObjectStore) Append(dst []byte) []byte {
 	var flags uint32
 	if o.Record {
 		flags |= storeRecord
+	}
+	if o.Promise != (ObjectPromise{}) {
+		flags |= storePromise
 	}
 	dst = binary.LittleEndian.AppendUint32(dst, flags)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
@@ -200,6 +207,9 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.MaxObject))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.MaxSize))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Gone))
+	if flags&storePromise != 0 {
+		dst = o.Promise.append(dst)
+	}
 	dst = append(dst, o.Key...)
 	dst = append(dst, o.Meta...)
 	return append(dst, o.Tags...)
@@ -211,11 +221,12 @@ func (o *ObjectStore) Parse(s string) error {
 		return ErrObjects
 	}
 	key, meta, tags, rest := uint64(le32(s[4:])), uint64(le32(s[8:])), uint64(le32(s[12:])), s[storeSize:]
-	if key+meta+tags != uint64(len(rest)) {
+	promise, rest, ok := cutPromise(le32(s)&storePromise != 0, rest)
+	if !ok || key+meta+tags != uint64(len(rest)) {
 		return ErrObjects
 	}
 	*o = ObjectStore{
-		Record: le32(s)&storeRecord != 0, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
+		Record: le32(s)&storeRecord != 0, Promise: promise, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
 		Key: rest[:key], Meta: rest[key : key+meta], Tags: rest[key+meta:],
 	}
 	if o.MaxObject < 0 || o.MaxSize < 0 || o.Gone < 0 {
@@ -230,16 +241,29 @@ type ObjectUpdate struct {
 	Meta  string
 	Gone  int64 // as in ObjectStore
 	Edits []FieldEdit
+
+	Promise ObjectPromise // from now on
 }
 
-const updateSize = 16
+const (
+	updatePromise = 1 << 31
+	updateSize    = 16
+)
 
-// Append appends the argument: the lengths of key and metadata as u32, Gone as i64, key,
+// Append appends the argument: the lengths of key and metadata as u32, Gone as i64, the
+// promise, if there is one, which the highest bit of the first length says, as three i64, key,
 // metadata, and the edits of the head.
 func (o *ObjectUpdate) Append(dst []byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
+	n := uint32(len(o.Key))
+	if o.Promise != (ObjectPromise{}) {
+		n |= updatePromise
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, n)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Meta)))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Gone))
+	if n&updatePromise != 0 {
+		dst = o.Promise.append(dst)
+	}
 	dst = append(dst, o.Key...)
 	dst = append(dst, o.Meta...)
 	return appendEdits(dst, o.Edits)
@@ -250,12 +274,13 @@ func (o *ObjectUpdate) Parse(s string) error {
 	if len(s) < updateSize {
 		return ErrObjects
 	}
-	key, meta, rest := uint64(le32(s)), uint64(le32(s[4:])), s[updateSize:]
-	if key+meta > uint64(len(rest)) {
+	key, meta, rest := uint64(le32(s)&^updatePromise), uint64(le32(s[4:])), s[updateSize:]
+	promise, rest, ok := cutPromise(le32(s)&updatePromise != 0, rest)
+	if !ok || key+meta > uint64(len(rest)) {
 		return ErrObjects
 	}
 	edits := o.Edits[:0]
-	*o = ObjectUpdate{Key: rest[:key], Meta: rest[key : key+meta], Gone: le64(s[8:])}
+	*o = ObjectUpdate{Key: rest[:key], Meta: rest[key : key+meta], Gone: le64(s[8:]), Promise: promise}
 	if o.Gone < 0 {
 		return ErrObjects
 	}

@@ -2,6 +2,7 @@ package abi_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"wproxy/abi"
@@ -15,15 +16,23 @@ func TestObjectArguments(t *testing.T) {
 	if err := gotServe.Parse(string(serve.Append(nil))); err != nil || !reflect.DeepEqual(gotServe, serve) {
 		t.Errorf("got %+v, %v", gotServe, err)
 	}
-	store := abi.ObjectStore{Key: "k", Meta: "\x00m", Tags: "a\x00b", Record: true, MaxObject: 1, MaxSize: 1 << 40, Gone: 3}
+	store := abi.ObjectStore{Key: "k", Meta: "\x00m", Tags: "a\x00b", Record: true, MaxObject: 1, MaxSize: 1 << 40, Gone: 3, Promise: abi.ObjectPromise{Since: 1 << 33, Age: 1, Lifetime: 9}}
 	var gotStore abi.ObjectStore
 	if err := gotStore.Parse(string(store.Append(nil))); err != nil || gotStore != store {
 		t.Errorf("got %+v, %v", gotStore, err)
 	}
-	update := abi.ObjectUpdate{Key: "k", Meta: "m", Gone: 3, Edits: edits}
+	update := abi.ObjectUpdate{Key: "k", Meta: "m", Gone: 3, Edits: edits, Promise: store.Promise}
 	var gotUpdate abi.ObjectUpdate
 	if err := gotUpdate.Parse(string(update.Append(nil))); err != nil || !reflect.DeepEqual(gotUpdate, update) {
 		t.Errorf("got %+v, %v", gotUpdate, err)
+	}
+	standing := abi.ObjectStanding{
+		Absent: []string{"range", ""}, AgeField: "age", TTLField: "cache-status", TTLPrefix: "c; ttl=",
+		LogField: "cache", LogValue: "hit", CounterHead: "hits;route=", CounterTail: ";a=b",
+	}
+	var gotStanding abi.ObjectStanding
+	if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
+		t.Errorf("got %+v, %v", gotStanding, err)
 	}
 	info := abi.ObjectInfo{Status: 200, Whole: true, Flying: true, Length: -1, Meta: []byte("m")}
 	if got, err := abi.ParseObjectInfo(abi.AppendObjectInfo(nil, &info)); err != nil || !reflect.DeepEqual(got, info) {
@@ -48,6 +57,19 @@ func TestObjectArgumentsBytes(t *testing.T) {
 			"\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00km",
 		},
 		{
+			"update with a promise", string((&abi.ObjectUpdate{Key: "k", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}}).Append(nil)),
+			"\x01\x00\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" +
+				"\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00k",
+		},
+		{
+			"store with a promise", string((&abi.ObjectStore{Key: "k", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}}).Append(nil)[16:]),
+			strings.Repeat("\x00", 24) + "\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00k",
+		},
+		{
+			"standing", string((&abi.ObjectStanding{AgeField: "a", CounterTail: "t", Absent: []string{"x", "yy"}}).Append(nil)),
+			"\x01\x00\x00\x00a" + strings.Repeat("\x00", 20) + "\x01\x00\x00\x00t\x01\x00\x00\x00x\x02\x00\x00\x00yy",
+		},
+		{
 			"info", string(abi.AppendObjectInfo(nil, &abi.ObjectInfo{Status: 200, Whole: true, Length: 7, Meta: []byte("m")})),
 			"\xc8\x00\x00\x00\x01\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00m",
 		},
@@ -62,7 +84,13 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectServe{Key: "k", Length: -1, Edits: []abi.FieldEdit{{Op: abi.FieldAdd, Name: "a", Value: "b"}}}).Append(nil)))
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Tags: "t"}).Append(nil)))
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Meta: "m"}).Append(nil)))
+	f.Add(string((&abi.ObjectUpdate{Key: "k", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}}).Append(nil)))
+	f.Add(string((&abi.ObjectStanding{AgeField: "a", CounterTail: "t", Absent: []string{"x", "yy"}}).Append(nil)))
 	f.Fuzz(func(t *testing.T, s string) {
+		var standing abi.ObjectStanding
+		if standing.Parse(s) == nil && string(standing.Append(nil)) != s {
+			t.Errorf("standing: %q", s)
+		}
 		var serve abi.ObjectServe
 		if serve.Parse(s) == nil && len(serve.Append(nil)) != len(s) {
 			t.Errorf("serve: %q", s)
@@ -76,4 +104,34 @@ func FuzzObjectArguments(f *testing.F) {
 			t.Errorf("update: %q", s)
 		}
 	})
+}
+
+// TestObjectPromiseBounds: a promise whose age would run over, or that begins before time does, is
+// refused with the argument that it is in.
+func TestObjectPromiseBounds(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		p  abi.ObjectPromise
+		ok bool
+	}{
+		{abi.ObjectPromise{Since: 0, Age: 0, Lifetime: 1}, true},
+		{abi.ObjectPromise{Since: 1<<63 - 1, Age: abi.MaxPromise, Lifetime: abi.MaxPromise}, true},
+		{abi.ObjectPromise{Since: -1, Lifetime: 1}, false},
+		{abi.ObjectPromise{Age: -1, Lifetime: 1}, false},
+		{abi.ObjectPromise{Age: abi.MaxPromise + 1, Lifetime: 1}, false},
+		{abi.ObjectPromise{Since: 1, Lifetime: 0}, false},
+		{abi.ObjectPromise{Lifetime: abi.MaxPromise + 1}, false},
+	} {
+		args := string((&abi.ObjectStore{Key: "k", Promise: tc.p}).Append(nil))
+		if err := new(abi.ObjectStore).Parse(args); (err == nil) != tc.ok {
+			t.Errorf("%+v: %v", tc.p, err)
+		}
+		if new(abi.ObjectStore).Parse(args[:len(args)-2]) == nil {
+			t.Errorf("%+v is taken without its end", tc.p)
+		}
+	}
+	names := abi.ObjectStanding{Absent: make([]string, abi.MaxStandingFields+1)}
+	if new(abi.ObjectStanding).Parse(string(names.Append(nil))) == nil {
+		t.Error("any number of names is taken")
+	}
 }

@@ -88,6 +88,7 @@ var foreignNeeds = map[string]string{
 	abi.ForeignObjectUpdate:   GrantObjects,
 	abi.ForeignObjectDelete:   GrantObjects,
 	abi.ForeignObjectJoin:     GrantObjects,
+	abi.ForeignObjectStanding: GrantObjects,
 	abi.ForeignRefresh:        GrantObjects,
 }
 

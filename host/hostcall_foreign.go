@@ -34,6 +34,7 @@ var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
 	abi.ForeignEditFields:     editFields,
 	abi.ForeignGate:           setGate,
 	abi.ForeignLeaseCounter:   leaseCounter,
+	abi.ForeignObjectStanding: standingLookup,
 	abi.ForeignResumeAfter:    resumeAfter,
 	abi.ForeignSelectUpstream: selectUpstream,
 	abi.ForeignSkipCallbacks:  skipCallbacks,

@@ -19,6 +19,7 @@ type Root struct {
 	skips    atomic.Uint64 // a callbackSet: what the guest has no use for
 	standing atomic.Pointer[[]StandingEdits]
 	gate     atomic.Pointer[Gate]
+	lookup   atomic.Pointer[StandingLookup] // nil: none was ordered
 }
 
 // handle is what a handle counts in Root.refs, and an open stream counts 1: with the

@@ -24,10 +24,15 @@ func (s *Space) Fill(key string, p FillOptions) *Fill {
 	return f
 }
 
+// Fits reports whether an object of that length may be kept at all, as FillOptions have it.
+func (s *Space) Fits(length, most int64) bool {
+	return (most <= 0 || length <= most) && length <= s.Max()
+}
+
 // Prepare is Fill, but others do not find the object before Show, for who has something to do
 // first that may fail. Until then Fail is all else that is called.
 func (s *Space) Prepare(key string, p FillOptions) *Fill {
-	if p.Max > 0 && p.Length > p.Max || p.Length > s.Max() {
+	if !s.Fits(p.Length, p.Max) {
 		return nil
 	}
 	o := s.newObject(key, &p.Record, p.Tags)

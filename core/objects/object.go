@@ -17,6 +17,19 @@ type Record struct {
 	Fields []Field
 	Meta   []byte    // its owner's
 	Gone   time.Time // from then on nobody finds it; zero: never
+
+	Promise Promise // its owner's too
+}
+
+// A Promise is until when a message may be served without asking its owner, as its age goes: it
+// is Age seconds old at Since, and good while it is less than Lifetime seconds old. The zero
+// value is good at no time.
+type Promise struct{ Since, Age, Lifetime int64 }
+
+// At returns the age at a time, in seconds since 1970, and whether the promise is good then.
+func (p *Promise) At(now int64) (age int64, ok bool) {
+	age = p.Age + max(now-p.Since, 0)
+	return age, age < p.Lifetime
 }
 
 // size is what a record costs.
@@ -97,6 +110,13 @@ func (o *Object) Trailers() []Field {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.trailers
+}
+
+// Touch notes that o was of use, which Get does by itself and Find does not.
+func (o *Object) Touch() {
+	if n := o.hits.Load(); n < maxFrequency {
+		o.hits.CompareAndSwap(n, n+1) // one that is lost does not matter
+	}
 }
 
 // acquire adds a reference, unless the object is gone.

@@ -112,6 +112,15 @@ func (s *Space) Used() (bytes int64, objects int) {
 // Get returns what is stored under key, with a reference for the caller, or nil. An object
 // that is not whole yet is found too.
 func (s *Space) Get(key string) *Object {
+	o := s.Find(key)
+	if o != nil {
+		o.Touch()
+	}
+	return o
+}
+
+// Find is Get for who does not know yet whether the object is of use to him: see [Object.Touch].
+func (s *Space) Find(key string) *Object {
 	s.mu.RLock()
 	o := s.index[key]
 	ok := o != nil && o.acquire()
@@ -123,9 +132,6 @@ func (s *Space) Get(key string) *Object {
 		s.remove(o)
 		o.Release()
 		return nil
-	}
-	if n := o.hits.Load(); n < maxFrequency {
-		o.hits.CompareAndSwap(n, n+1) // one that is lost does not matter
 	}
 	return o
 }

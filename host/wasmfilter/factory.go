@@ -57,8 +57,9 @@ type Factory struct {
 	warn  func(message string)  // Plugin.Warn; replaced in tests
 	pool  sync.Pool             // *Filter
 
-	standing []standingEdits // of answers
-	space    *objects.Space  // nil: none
+	standing []standingEdits      // of answers
+	space    *objects.Space       // nil: none
+	lookup   *host.StandingLookup // nil: none was ordered
 	now      func() time.Time
 }
 
@@ -73,6 +74,7 @@ func New(r *host.Root, o Options) *Factory {
 	x.standing = standingOf(r.StandingEdits())
 	if o.Objects != nil {
 		x.space = o.Objects.Space(p.VMID())
+		x.lookup = r.StandingLookup()
 	}
 	if g := r.Gate(); g != nil && x.calls.RequestHeaders {
 		x.gate = g

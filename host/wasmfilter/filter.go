@@ -54,6 +54,7 @@ type Filter struct {
 	reading   reading        // owned by who passes the answer on
 	ownReader objects.Reader // of the response that is being stored
 	own       serving        // of the answer; owned by whom stored.serving makes the owner
+	alone     alone          // owned by the request direction
 
 	marks
 	stored
@@ -198,6 +199,11 @@ func (f *Filter) Close(error) {
 	x := f.x
 	f.closeObjects()
 	x.Quiesce()
+	if f.stood {
+		x.Mu.Lock()
+		x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name})
+		x.Mu.Unlock()
+	}
 	if f.onlyEnd() {
 		_ = f.openGuest() // one that is closed is not told
 	}

@@ -195,16 +195,11 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 	if end {
 		o.Length = 0
 	}
-	o.Record = objects.Record{Status: h.Status, Meta: []byte(s.meta), Gone: f.goneAt(s.gone)}
-	for _, x := range h.Fields.List() {
-		if x.Name != contentLength {
-			o.Record.Fields = append(o.Record.Fields, objects.Field{Name: strings.Clone(x.Name), Value: strings.Clone(x.Value)})
-		}
-	}
 	streamer, ok := x.Engine.(filter.Streamer)
-	if !ok {
+	if !ok || !space.Fits(o.Length, o.Max) {
 		return false
 	}
+	o.Record = objects.Record{Status: h.Status, Meta: []byte(s.meta), Gone: f.goneAt(s.gone), Promise: s.promise, Fields: storedFields(h)}
 	fill := space.Prepare(s.key, o)
 	if fill == nil {
 		return false
@@ -237,6 +232,26 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 	f.land(objects.Stored)
 	go f.passFill(r, h, streamer) // ends with the object, or with the client; Close waits
 	return true
+}
+
+// storedFields copies the fields of a head for the record of an object, into one piece of memory.
+func storedFields(h *exchange.Response) []objects.Field {
+	list := make([]objects.Field, 0, h.Fields.Len())
+	var b strings.Builder
+	b.Grow(h.Fields.Size())
+	for _, x := range h.Fields.List() {
+		b.WriteString(x.Name)
+		b.WriteString(x.Value)
+	}
+	text := b.String()
+	for _, x := range h.Fields.List() {
+		n, v := len(x.Name), len(x.Name)+len(x.Value)
+		if x.Name != contentLength {
+			list = append(list, objects.Field{Name: text[:n], Value: text[n:v]})
+		}
+		text = text[v:]
+	}
+	return list
 }
 
 // passFill passes what is being stored to the client.

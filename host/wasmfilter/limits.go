@@ -47,6 +47,10 @@ const (
 	// next exchange.
 	keptServe = 4 << 10
 
+	// maxStandingKey is the longest key, in bytes, that a standing order looks for: a request
+	// whose target is as long as that is left to the guest.
+	maxStandingKey = 4 << 10
+
 	// keepBuffer is the largest body buffer that stays with a pooled Filter: one
 	// large body must not pin its size for ever.
 	keepBuffer = 64 << 10

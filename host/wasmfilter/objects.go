@@ -31,6 +31,7 @@ type stored struct {
 	how    objects.Outcome
 
 	served bool // response callbacks are not made: the answer is this plugin's own
+	stood  bool // by a standing order: the guest knows nothing of it
 }
 
 // A serving is an answer with a stored message. It is a part of its Filter: there is one for an
@@ -48,6 +49,7 @@ type storing struct {
 	key, meta string
 	tags      []string
 	max, gone int64
+	promise   objects.Promise
 }
 
 type deletion struct {
@@ -217,7 +219,7 @@ func (f *Filter) askStore(args string) abi.Status {
 	if a.MaxSize > 0 {
 		space.Limit(a.MaxSize)
 	}
-	s := &storing{key: strings.Clone(a.Key), meta: strings.Clone(a.Meta), max: a.MaxObject, gone: a.Gone}
+	s := &storing{key: strings.Clone(a.Key), meta: strings.Clone(a.Meta), max: a.MaxObject, gone: a.Gone, promise: objects.Promise(a.Promise)}
 	if a.Tags != "" {
 		s.tags = strings.Split(strings.Clone(a.Tags), "\x00")
 	}
@@ -256,7 +258,7 @@ func (f *Filter) update(args string) abi.Status {
 	}
 	defer o.Release()
 	old := o.Record()
-	r := objects.Record{Status: old.Status, Meta: []byte(a.Meta), Gone: f.goneAt(a.Gone)}
+	r := objects.Record{Status: old.Status, Meta: []byte(a.Meta), Gone: f.goneAt(a.Gone), Promise: objects.Promise(a.Promise)}
 	var h exchange.Fields
 	for _, x := range old.Fields {
 		h.Add(x.Name, x.Value)

@@ -46,9 +46,11 @@ func (x *exchange) onFetched(resp *head) bool {
 	}
 	switch {
 	case status >= 500 || (x.found != "" || x.variants) && !ofResource(status): // no reason to forget what is stored
-	case v.refused && x.meta.kind == kindRefused: // that is known
 	case v.refused && !x.variants: // others find theirs by that
-		m := meta{kind: kindRefused}
+		if x.meta.kind == kindRefused && now-x.meta.stored < refusedFor/3 {
+			break // it is noted, and will be again before that is gone
+		}
+		m := meta{kind: kindRefused, stored: now}
 		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
 	case !v.store && status != 304 && status != 206 && x.found != "":
 		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
@@ -73,7 +75,7 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	if !x.c.status {
 		return
 	}
-	value := x.c.name + "; fwd=uri-miss"
+	value := x.c.miss
 	switch {
 	case x.validate && x.found != "":
 		value = x.c.name + "; fwd=stale; fwd-status=" + decimal(int64(status))
@@ -83,8 +85,10 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	if stored {
 		value += "; stored"
 	}
-	if old := joined(resp, "cache-status"); old != "" {
-		value = old + ", " + value
+	if resp.has("cache-status") {
+		if old := joined(resp, "cache-status"); old != "" {
+			value = old + ", " + value
+		}
 	}
 	x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: value})
 }
@@ -94,13 +98,13 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 	if !resp.has("date") { // RFC 9110, 6.6.1
 		x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "date", Value: formatDate(now)})
 	}
-	key := x.key
+	key, promise := x.key, v.promise()
 	if len(names) > 0 {
-		key = string(appendVariant([]byte(x.key), names, &x.request))
+		key, promise = string(appendVariant([]byte(x.key), names, &x.request)), abi.ObjectPromise{}
 		x.index(names)
 	}
 	return x.host.store(&abi.ObjectStore{
-		Key: key, Meta: string(v.encode()), Tags: x.c.tagsOf(resp),
+		Key: key, Meta: string(v.encode()), Tags: x.c.tagsOf(resp), Promise: promise,
 		MaxObject: x.c.maxObject, MaxSize: x.c.maxSize, Gone: gone(&v.meta),
 	})
 }
@@ -166,7 +170,11 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 	// What is for one client from now on, that client gets, and nobody else (RFC 9111, 3).
 	forget := cc.private || cc.noStore && !cc.mustUnderstand
 	more := append(edits, own...)
-	if !forget && x.host.update(&abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits}) {
+	update := abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits}
+	if x.found == x.key {
+		update.Promise = v.promise()
+	}
+	if !forget && x.host.update(&update) {
 		more = own
 	}
 	x.meta = v.meta

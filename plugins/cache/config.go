@@ -27,7 +27,7 @@ type config struct {
 	tags         []string
 	status       bool
 	name         string // in Cache-Status
-	hit          string // what it begins with for a hit
+	hit, miss    string // what it begins with for a hit, and says of a miss
 	purgers      []ipaddr.Prefix
 }
 
@@ -75,7 +75,7 @@ func parseConfig(data []byte) (*config, error) {
 	if !settings.IsToken(c.name) {
 		t.Fail("name", settings.Quote(c.name)+" is not a token, as Cache-Status needs it")
 	}
-	c.hit = c.name + "; hit; ttl="
+	c.hit, c.miss = c.name+"; hit; ttl=", c.name+"; fwd=uri-miss"
 	for _, text := range t.Texts("purge_clients") {
 		p, ok := ipaddr.ParsePrefix(text)
 		if !ok {

@@ -300,3 +300,22 @@ func TestRefreshOfAll(t *testing.T) {
 		t.Errorf("a refresh that fails: %q", said)
 	}
 }
+
+// TestRefusedIsNoted: that nothing is stored of what comes is noted again before it is forgotten, and not with
+// each answer.
+func TestRefusedIsNoted(t *testing.T) {
+	c, f := newCache(t, `{"max_object":4}`)
+	for name, resp := range map[string]*head{
+		"private": answerOf("200", "cache-control", "private"), "too large": answerOf("200", "cache-control", "max-age=9", "content-length", "5"),
+	} {
+		began := f.clock
+		for _, step := range []struct{ after, noted int64 }{{0, 0}, {1, 0}, {8, 0}, {1, 10}, {9, 10}, {1, 20}} {
+			f.clock += step.after
+			_, said := f.ask(t, c, getOf("/"+name), resp)
+			m, ok := parseMeta(f.objects["http://h/"+name+"\nr"].Meta)
+			if said != "miss" || !ok || m.kind != kindRefused || m.stored != began+step.noted {
+				t.Errorf("%s, after %d seconds: %q, %+v, want it noted after %d", name, f.clock-began, said, m, step.noted)
+			}
+		}
+	}
+}

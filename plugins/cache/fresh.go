@@ -45,9 +45,8 @@ func (c *config) judge(req, resp *head, asked, now int64) verdict {
 		v.why, v.refused = "set-cookie", true
 	case c.honour && req.control("cache-control").noStore:
 		v.why = "request"
-	}
-	if n, ok := number(resp.get("content-length")); ok && n > c.maxObject && v.why == "" {
-		v.why, v.refused = "too-large", true // the host finds out about one that does not say how long it is
+	case c.tooLarge(resp):
+		v.why, v.refused = "too-large", true
 	}
 	if v.why != "" {
 		return v
@@ -63,6 +62,12 @@ func (c *config) judge(req, resp *head, asked, now int64) verdict {
 	}
 	v.store = true
 	return v
+}
+
+// tooLarge reports whether a response says that it is. Others are found out about as they come.
+func (c *config) tooLarge(resp *head) bool {
+	n, ok := number(resp.get("content-length"))
+	return ok && n > c.maxObject
 }
 
 // cdnControl is the field that takes the place of Cache-Control and Expires for caches

@@ -62,6 +62,9 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		proxywasm.LogError("cache: nothing can be cached here: " + why)
 		return types.OnPluginStartStatusFailed
 	}
+	if o, ok := c.standing(); ok {
+		hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) // a host without calls for each request
+	}
 	p.config, p.counted = c, map[string]*counters{}
 	return types.OnPluginStartStatusOK
 }

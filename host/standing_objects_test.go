@@ -1,0 +1,121 @@
+package host_test
+
+import (
+	"strings"
+	"testing"
+
+	"wproxy/abi"
+	"wproxy/host"
+)
+
+// lookupGuest gives the order that its configuration is, and stores the status at 1024.
+var lookupGuest = strings.NewReplacer("wproxy.callbacks.v1.skip", abi.ForeignObjectStanding, "(i32.const 24)", "(i32.const 26)").Replace(skipGuest)
+
+func TestStandingLookup(t *testing.T) {
+	t.Parallel()
+	order := func(change func(o *abi.ObjectStanding)) string {
+		o := abi.ObjectStanding{
+			Absent: []string{"Range", "if-range"}, AgeField: "Age", TTLField: "cache-status", TTLPrefix: "c; ttl=",
+			LogField: "cache", LogValue: "hit", CounterHead: "hits;route=", CounterTail: ";a=b",
+		}
+		if change != nil {
+			change(&o)
+		}
+		return string(o.Append(nil))
+	}
+	grants := []string{host.GrantObjects, host.GrantMetrics}
+	for name, tt := range map[string]struct {
+		config string
+		grants []string
+		off    bool
+		want   abi.Status
+	}{
+		"an order":         {order(nil), grants, false, abi.StatusOK},
+		"nothing at all":   {order(func(o *abi.ObjectStanding) { *o = abi.ObjectStanding{} }), grants, false, abi.StatusOK},
+		"cut":              {order(nil)[:20], grants, false, abi.StatusBadArgument},
+		"no texts":         {"", grants, false, abi.StatusBadArgument},
+		"no name":          {order(func(o *abi.ObjectStanding) { o.Absent[0] = "" }), grants, false, abi.StatusBadArgument},
+		"a pseudo field":   {order(func(o *abi.ObjectStanding) { o.Absent[0] = ":path" }), grants, false, abi.StatusBadArgument},
+		"no field":         {order(func(o *abi.ObjectStanding) { o.AgeField = "a b" }), grants, false, abi.StatusBadArgument},
+		"a line break":     {order(func(o *abi.ObjectStanding) { o.TTLPrefix = "a\r\nb: " }), grants, false, abi.StatusBadArgument},
+		"not granted":      {order(nil), grants[1:], false, abi.StatusInternalFailure},
+		"no such function": {order(nil), grants, true, abi.StatusNotFound},
+	} {
+		o := options{config: tt.config, plugin: host.PluginOptions{Grants: tt.grants}}
+		if tt.off {
+			o.host.Without = []string{abi.ForeignObjectStanding}
+		}
+		s := startWasm(t, assemble(t, lookupGuest), o)
+		got, lookup := abi.Status(s.plugin.Peek()[1024]), s.root.StandingLookup()
+		if got != tt.want || (lookup != nil) != (tt.want == abi.StatusOK) {
+			t.Errorf("%s: status %v, want %v; order %+v", name, got, tt.want, lookup)
+		}
+		if name != "an order" {
+			continue
+		}
+		for field, want := range map[string]bool{"range": true, "if-range": true, "ranges": false, "accept": false, "": false} {
+			if lookup.Excludes(field) != want {
+				t.Errorf("a request with %q is excluded: %t", field, !want)
+			}
+		}
+		if lookup.AgeField != "age" || lookup.LogPath != "log\x00cache" {
+			t.Errorf("got %+v", lookup)
+		}
+		// In a stream's callback it is too late.
+		var c host.Context
+		if err := s.root.Open(&c, newStream()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ResponseHeaders(1, true); err != nil || abi.Status(s.plugin.Peek()[1024]) != abi.StatusBadArgument || s.root.StandingLookup() != lookup {
+			t.Errorf("%v, status %d", err, s.plugin.Peek()[1024])
+		}
+		_ = c.Finish(nil)
+	}
+}
+
+// TestStandingLookupCount: the metric of a route is the guest's of that name, is made once, and
+// there are no more than a plugin may have.
+func TestStandingLookupCount(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		grants []string
+		counts bool
+	}{
+		"granted":     {[]string{host.GrantObjects, host.GrantMetrics}, true},
+		"not granted": {[]string{host.GrantObjects}, false},
+	} {
+		sink := &countSink{values: map[string]int64{}}
+		o := abi.ObjectStanding{CounterHead: "hits;route=", CounterTail: ";a=b"}
+		s := startWasm(t, assemble(t, lookupGuest), options{
+			config: string(o.Append(nil)), host: host.HostOptions{Metrics: sink}, plugin: host.PluginOptions{Grants: tt.grants},
+		})
+		lookup := s.root.StandingLookup()
+		lookup.Count("r")
+		for i := range 3000 {
+			lookup.Count("r" + strings.Repeat("x", i%1500))
+		}
+		want := int64(1 + 2)
+		if !tt.counts {
+			want = 0
+		}
+		if got := sink.values["hits;route=r;a=b"]; got != want || len(sink.values) > 1024 {
+			t.Errorf("%s: counted %d of %d, %d metrics", name, got, want, len(sink.values))
+		}
+	}
+}
+
+// A countSink is a MetricSink for one goroutine.
+type countSink struct{ values map[string]int64 }
+
+func (s *countSink) Metric(_, name string, _ abi.MetricKind) host.Metric {
+	return &countOf{s, name}
+}
+
+type countOf struct {
+	s    *countSink
+	name string
+}
+
+func (c *countOf) Add(delta int64, _ string) { c.s.values[c.name] += delta }
+func (c *countOf) Set(int64, string)         {}
+func (c *countOf) Sample(int64, string)      {}

@@ -1,0 +1,93 @@
+package wasmfilter
+
+import (
+	"strconv"
+	"unsafe"
+
+	"wproxy/abi"
+	"wproxy/core/filter"
+)
+
+// An alone is what answering without the guest takes of memory, kept over exchanges.
+type alone struct {
+	key []byte
+
+	// What is set in the answer, for the numbers that it was last.
+	age, ttl         int64
+	ageText, ttlText string
+}
+
+// standingServe has the exchange answered as the plugin has ordered ahead
+// (abi.ForeignObjectStanding), as if the guest had been called and asked for it. It reports
+// whether it is; else the guest is called. What is looked at is few: that is what it is for.
+func (f *Filter) standingServe(end bool) bool {
+	s, x := f.factory.lookup, f.x
+	r := x.Request
+	if !end || r.Method != "GET" && r.Method != "HEAD" || x.Refresh {
+		return false
+	}
+	for i := range r.Fields.List() {
+		if s.Excludes(r.Fields.List()[i].Name) {
+			return false
+		}
+	}
+	route := ""
+	if f.route != nil {
+		route = f.route.Name
+	}
+	if len(r.Scheme)+len(r.Authority)+len(r.Target)+len(route) > maxStandingKey {
+		return false
+	}
+	key := append(append(f.alone.key[:0], r.Scheme...), "://"...)
+	key = append(append(key, r.Authority...), r.Target...)
+	key = append(append(key, '\n'), route...)
+	f.alone.key = key
+	o := f.factory.space.Find(unsafe.String(unsafe.SliceData(key), len(key)))
+	if o == nil {
+		return false
+	}
+	v := &f.own
+	record := o.Record()
+	age, good := record.Promise.At(s.Now())
+	_, whole := o.Length()
+	if !good || !whole || record.Status == 0 || o.Read(&v.reader, 0, -1) != nil {
+		o.Release()
+		return false
+	}
+	v.ObjectServe = abi.ObjectServe{Length: -1, Edits: f.alone.edits(v.Edits[:0], s.AgeField, s.TTLField, s.TTLPrefix, age, record.Promise.Lifetime-age)}
+	v.object, v.record = o, record
+	x.Mu.Lock()
+	_, able := x.Engine.(filter.Streamer)
+	if !able || f.repliedLocked() || f.abort != "" || f.resp.stage != stageNone {
+		x.Mu.Unlock()
+		v.release()
+		return false
+	}
+	f.replied, f.serving, f.stood = true, v, true
+	if s.LogPath != "" {
+		f.setOwnLocked(s.LogPath, s.LogValue)
+	}
+	x.Mu.Unlock()
+	o.Touch()
+	s.Count(route)
+	return true
+}
+
+// edits appends the edits of the answer's head. Their texts are made anew if the numbers are
+// other ones than those of the answer before.
+func (a *alone) edits(dst []abi.FieldEdit, ageField, ttlField, prefix string, age, ttl int64) []abi.FieldEdit {
+	if a.ageText == "" || a.age != age || a.ttl != ttl {
+		b := strconv.AppendInt(a.key[:0], age, 10)
+		n := len(b)
+		b = strconv.AppendInt(append(b, prefix...), ttl, 10)
+		text := string(b)
+		a.key, a.age, a.ttl, a.ageText, a.ttlText = b, age, ttl, text[:n], text[n:]
+	}
+	if ageField != "" {
+		dst = append(dst, abi.FieldEdit{Op: abi.FieldSet, Name: ageField, Value: a.ageText})
+	}
+	if ttlField != "" {
+		dst = append(dst, abi.FieldEdit{Op: abi.FieldSet, Name: ttlField, Value: a.ttlText})
+	}
+	return dst
+}

@@ -1,0 +1,34 @@
+package main
+
+import "wproxy/abi"
+
+// standing returns what the host is told to do alone: to answer with a message whose promise
+// holds, as decide and serveWith would for a request with nothing in it that they look at. ok is
+// false where other parts of requests are in the key.
+func (c *config) standing() (o abi.ObjectStanding, ok bool) { //nolint:unused // by main.go, which is for guests
+	if len(c.key) > 0 {
+		return o, false
+	}
+	o = abi.ObjectStanding{
+		AgeField: "age",
+		LogField: "cache", LogValue: hit.String(),
+		CounterHead: "wproxy_cache_requests_total;route=", CounterTail: ";result=" + hit.String(), // as countersOf has it
+	}
+	o.Absent = append(append(o.Absent, oneClients[:]...), c.bypass...)
+	if c.honour {
+		o.Absent = append(o.Absent, "cache-control", "pragma")
+	}
+	if c.status {
+		o.TTLField, o.TTLPrefix = "cache-status", c.hit
+	}
+	return o, len(o.Absent) <= abi.MaxStandingFields
+}
+
+// promise returns what the host is told about a message that is under the key of its request: it
+// may serve it for as long as it is fresh, if it is served whole and as it is then.
+func (m *meta) promise() abi.ObjectPromise {
+	if m.kind != kindMessage || m.flags&flagNoCache != 0 || len(m.withhold) > 0 || m.upstream != "" || m.lifetime <= m.age {
+		return abi.ObjectPromise{}
+	}
+	return abi.ObjectPromise{Since: m.stored, Age: m.age, Lifetime: m.lifetime}
+}

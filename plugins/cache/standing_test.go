@@ -1,0 +1,239 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"wproxy/abi"
+	"wproxy/host"
+	"wproxy/host/plugintest"
+)
+
+// TestStandingDifferential: what the host does alone is what the guest would have done, byte for
+// byte: answers, what the upstream is asked, log fields, refreshes, metrics and what is stored.
+func TestStandingDifferential(t *testing.T) {
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		settings string
+		alone    bool // the host does something alone
+	}{
+		"defaults":      {`{"default_ttl":"20s"}`, true},
+		"no status":     {`{"cache_status":false,"negative_ttl":"5s"}`, true},
+		"honour":        {`{"client_cache_control":"honour","default_ttl":"9s"}`, true},
+		"other bypass":  {`{"bypass_headers":["x","Cookie"],"stale_while_revalidate":"5s","name":"edge"}`, true},
+		"stale, tags":   {`{"stale_if_error":"9s","stale_while_revalidate":"9s","store_set_cookie":true,"purge_clients":["192.0.2.0/24"],"bypass_headers":[]}`, true},
+		"small objects": {`{"max_object":8,"collapse":false}`, true},
+		"key":           {`{"key":["header:x","cookie:c"],"default_ttl":"20s"}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(2) {
+				run := func(without bool) (log []string, calls uint64) {
+					o := plugintest.Options{
+						Config: tc.settings, Instances: 2,
+						Grants: []string{host.GrantLog, host.GrantMetrics, host.GrantObjects},
+					}
+					if without {
+						o.Without = []string{abi.ForeignObjectStanding}
+					}
+					plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
+						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 1))} //nolint:gosec // the same each time
+						for range 400 {
+							d.step()
+						}
+						d.end()
+						log, calls = d.log, p.Stats().Work[host.CallRequestHeaders].Calls
+					})
+					return log, calls
+				}
+				want, all := run(true)
+				got, some := run(false)
+				for i := range want {
+					if i >= len(got) || got[i] != want[i] {
+						t.Fatalf("seed %d, step %d: got\n%s\nthe guest does\n%s", seed, i, got[min(i, len(got)-1)], want[i])
+					}
+				}
+				if alone := some < all-20; alone != tc.alone || some > all {
+					t.Errorf("seed %d: the guest was called %d times, and %d without a standing order", seed, some, all)
+				}
+			}
+		})
+	}
+}
+
+// A driver makes exchanges by chance, and notes what comes of them.
+type driver struct {
+	p    *plugintest.Plugin
+	rand *rand.Rand
+	log  []string
+	left *plugintest.Stream // how much a client gets that has left is chance
+}
+
+func (d *driver) one(list []string) string { return list[d.rand.IntN(len(list))] }
+
+// fields are what a message may have: at most a few of a list of name and value.
+func (d *driver) fields(list [][2]string, most int) (out []abi.Pair) {
+	for range d.rand.IntN(most + 1) {
+		f := list[d.rand.IntN(len(list))]
+		out = append(out, abi.Pair{Name: f[0], Value: f[1]})
+	}
+	return out
+}
+
+var requestFields = [][2]string{
+	{"accept", "*/*"},
+	{"user-agent", "x"},
+	{"cookie", "c=1"},
+	{"cookie", "c=2; d=1"},
+	{"authorization", "Basic eA=="},
+	{"x", "1"},
+	{"x", "2"},
+	{"cache-control", "no-cache"},
+	{"cache-control", "max-age=2"},
+	{"cache-control", "only-if-cached"},
+	{"pragma", "no-cache"},
+	{"range", "bytes=1-2"},
+	{"range", "bytes=9-"},
+	{"if-range", `"1"`},
+	{"if-none-match", `"1"`},
+	{"if-modified-since", "Sat, 01 Jan 2000 00:00:00 GMT"},
+	{"if-match", `"1"`},
+	{"if-unmodified-since", "Sat, 01 Jan 2000 00:00:00 GMT"},
+	{"x-original-url", "/b"},
+	{"x-http-method-override", "PUT"},
+	{"upgrade", "x"},
+}
+
+var responseFields = [][2]string{
+	{"cache-control", "max-age=6"},
+	{"cache-control", "max-age=30"},
+	{"cache-control", "max-age=9, stale-while-revalidate=9"},
+	{"cache-control", "no-cache"},
+	{"cache-control", `max-age=9, no-cache="set-cookie"`},
+	{"cache-control", "private"},
+	{"cache-control", "s-maxage=9, public"},
+	{"cdn-cache-control", "max-age=7"},
+	{"age", "3"},
+	{"age", "x"},
+	{"etag", `"1"`},
+	{"etag", `W/"2"`},
+	{"last-modified", "Fri, 31 Dec 1999 00:00:00 GMT"},
+	{"vary", "x"},
+	{"vary", "*"},
+	{"cache-status", "behind; hit"},
+	{"set-cookie", "a=b"},
+	{"expires", "Sat, 01 Jan 2000 00:01:00 GMT"},
+	{"date", "Sat, 01 Jan 2000 00:00:00 GMT"},
+	{"cache-tag", "t"},
+	{"content-type", "text/plain"},
+	{"connection", "close"},
+}
+
+// request makes a request. Most are plain ones for few URLs, as hits are what it is about.
+func (d *driver) request() plugintest.Request {
+	r := plugintest.Request{Path: d.one([]string{"/a", "/a", "/b", "/c?d", "/a?"}), Method: d.one([]string{"", "", "", "", "", "HEAD"})}
+	switch d.rand.IntN(20) {
+	case 0:
+		r.Method = d.one([]string{"POST", "PURGE", "OPTIONS", "DELETE", "get"})
+	case 1:
+		r.Body = []byte("body")
+	case 2:
+		r.Authority, r.Scheme = "example.org", "https"
+	}
+	if d.rand.IntN(3) == 0 {
+		r.Fields = d.fields(requestFields, 3)
+	}
+	return r
+}
+
+func (d *driver) response() plugintest.Response {
+	r := plugintest.Response{Fields: d.fields(responseFields, 4), Body: []byte(d.one([]string{"", "1234", "1234567890"}))}
+	switch d.rand.IntN(12) {
+	case 0:
+		r.Status = []int{301, 404, 503, 204, 206, 304}[d.rand.IntN(6)]
+		if r.Status == 204 || r.Status == 304 {
+			r.Body = nil
+		}
+	case 1:
+		r.Trailers = plugintest.Fields("t", "1")
+	}
+	return r
+}
+
+// step does something, which may be several exchanges at once.
+func (d *driver) step() {
+	switch d.rand.IntN(12) {
+	case 0:
+		d.p.Advance(time.Duration(d.rand.IntN(12)) * 700 * time.Millisecond)
+	case 1:
+		d.note("purged", d.p.Purge("http://example.com/"+d.one([]string{"a\n", "", "b\n"})))
+	case 2, 3: // another asks while an answer is on its way; of more, any might be the first to go on
+		req, next := d.request(), d.request()
+		next.Path = req.Path
+		list := []*plugintest.Stream{d.p.Open(req), d.p.Open(next)}
+		if d.rand.IntN(4) == 0 {
+			d.left = list[0]
+			d.left.Leave()
+		}
+		d.finish(list...)
+	default:
+		d.finish(d.p.Open(d.request()))
+	}
+	for _, s := range d.p.Refreshes() {
+		d.finish(s)
+	}
+}
+
+// finish answers what has arrived at the upstream until there is no more of it.
+func (d *driver) finish(list ...*plugintest.Stream) {
+	asked := map[*plugintest.Stream]bool{}
+	for again := true; again; {
+		again = false
+		for _, s := range list {
+			if up := s.Upstream(); up.Method != "" && !asked[s] {
+				asked[s], again = true, true
+				resp := d.response()
+				if len(list) > 1 { // whether who waits finds the end of it would be chance
+					resp.Trailers = nil
+				}
+				if resp.Trailers == nil && len(resp.Body) > 0 && (len(list) > 1 || d.rand.IntN(3) == 0) {
+					resp.More = true
+					s.Respond(resp)
+					d.finish(d.p.Open(plugintest.Request{Path: up.Path})) // while it is not whole
+					s.RespondData([]byte("more"), true)
+				} else {
+					s.Respond(resp)
+				}
+			}
+		}
+	}
+	for _, s := range list {
+		s.Finish()
+		got := s.Client()
+		if s == d.left {
+			got = plugintest.Response{}
+		}
+		d.note(fmt.Sprintf("%+v %+v", s.Upstream(), got), s.LogField("cache"), s.Reason(), s.Aborted(), s.Verdict("plugin"))
+	}
+}
+
+func (d *driver) note(what ...any) {
+	d.log = append(d.log, d.p.Now().Format("04:05.0 ")+strings.TrimSuffix(fmt.Sprintln(what...), "\n"))
+}
+
+// end notes what is left.
+func (d *driver) end() {
+	metrics := d.p.Metrics()
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		d.note(name, metrics[name])
+	}
+	messages, bytes := d.p.Stored()
+	d.note(messages, bytes)
+}
