@@ -80,6 +80,7 @@ func TestAllocsStandingEdits(t *testing.T) {
 	var req requestEnd
 	var back responseEnd
 	if n := testing.AllocsPerRun(1000, func() {
+		x.Verdicts = x.Verdicts[:0]
 		g, err := f.New(x)
 		if err != nil {
 			t.Fatal(err)
