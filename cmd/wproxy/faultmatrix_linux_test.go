@@ -84,7 +84,7 @@ var matrixFaults = []matrixFault{
 		s.request()
 		s.head(200, 100)
 		s.body("half of it")
-		time.Sleep(50 * time.Millisecond) // on its way to the client; if it is not, another server is asked
+		time.Sleep(400 * time.Millisecond) // on its way to the client; if it is not, another server is asked
 		s.reset()
 	}, want: "cut|502 upstream_truncated", committed: true, maybe: raceDetector},
 	{name: "hang before head", do: func(s speaker) { s.request(); s.hang() }, want: "504 upstream_per_try_timeout"},
