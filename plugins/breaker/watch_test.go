@@ -185,7 +185,11 @@ func play(t *testing.T, config string, seed uint64, without []string) (turns []t
 				bad = []int{0, 0, 30, 80}[r.IntN(4)]
 			}
 			if i == 250 { // a reload, with other settings in the window
-				other := strings.Replace(strings.Replace(config, "{", `{"open_for_max":"70s",`, 1), ",}", "}", 1)
+				add := `{"open_for_max":"70s",`
+				if !strings.Contains(config, "window") {
+					add += `"window":"4s",`
+				}
+				other := strings.Replace(strings.Replace(config, "{", add, 1), ",}", "}", 1)
 				chains = []plugintest.Chain{{p.With("a", other)}, {p.With("b", other)}}
 			}
 			c := chains[min(r.IntN(4), 1)]
