@@ -142,7 +142,7 @@ var plays = map[string]string{
 func TestWasmWatchAlike(t *testing.T) {
 	for name, config := range plays {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(3) {
+			for seed := range uint64(2) {
 				with, calls := play(t, config, seed, nil)
 				without, all := play(t, config, seed, []string{abi.ForeignWatch})
 				opened := 0
@@ -180,11 +180,11 @@ func play(t *testing.T, config string, seed uint64, without []string) (turns []t
 			turns = append(turns, turn{step, s.Client(), s.Upstream().Method, s.Selected(), s.Reason(), s.Verdict("plugin"), string(v), p.Metrics(), changes(p)})
 		}
 		bad := 0
-		for i := range 400 {
+		for i := range 320 {
 			if i%40 == 0 {
 				bad = []int{0, 0, 30, 80}[r.IntN(4)]
 			}
-			if i == 250 { // a reload, with other settings in the window
+			if i == 200 { // a reload, with other settings in the window
 				add := `{"open_for_max":"70s",`
 				if !strings.Contains(config, "window") {
 					add += `"window":"4s",`
