@@ -61,6 +61,8 @@ const (
 	GateClient                    // of a key: the length of the client's address, and the address in network order, of IPv6 with all but the first Bits zero
 	GateRemaining                 // of a value: tokens left, in decimal
 	GateFull                      // of a value: seconds until the bucket is full, rounded up, in decimal
+	WatchRoute                    // of the key of a watch: the route's name
+	WatchUpstream                 // of the key of a watch: the name of the route's upstream, as in cluster_name; empty if there are several
 )
 
 // Sizes of what stands before the bytes of a gate, of a part and of a field.

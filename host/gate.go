@@ -62,7 +62,7 @@ type Admission struct {
 func setGate(v *vm, args []byte) abi.Status {
 	v.charge(int64(len(args)) * (parseUnits + heapUnits))
 	c := v.current()
-	if v.callback != CallConfigure || c.stream != nil || !v.p.exports[CallRequestHeaders].present {
+	if v.callback != CallConfigure || c.stream != nil || !v.p.exports[CallRequestHeaders].present || c.root.watch.Load() != nil {
 		return abi.StatusBadArgument
 	}
 	if old := c.root.gate.Load(); old != nil && old.args == string(args) {
@@ -76,11 +76,9 @@ func setGate(v *vm, args []byte) abi.Status {
 	if !g.limit.valid() || g.cost < 1 || g.cost > g.limit.burst {
 		return abi.StatusBadArgument
 	}
-	if r.Metric != 0 {
-		g.metric = v.p.metrics.at(r.Metric)
-		if !v.p.grants.has(GrantMetrics) || g.metric == nil || g.metric.kind != abi.MetricCounter {
-			return abi.StatusBadArgument
-		}
+	var ok bool
+	if g.metric, ok = v.ownCounter(r.Metric); !ok {
+		return abi.StatusBadArgument
 	}
 	g.fields = make([]gateField, len(r.Fields))
 	for i, f := range r.Fields {
@@ -90,6 +88,15 @@ func setGate(v *vm, args []byte) abi.Status {
 	}
 	c.root.gate.Store(g)
 	return abi.StatusOK
+}
+
+// ownCounter returns the counter that is called id, nil for 0; false: there is none.
+func (v *vm) ownCounter(id uint32) (*metric, bool) {
+	if id == 0 {
+		return nil, true
+	}
+	m := v.p.metrics.at(id)
+	return m, v.p.grants.has(GrantMetrics) && m != nil && m.kind == abi.MetricCounter
 }
 
 // framing reports whether a field says how a message is sent, and not what it is: a gate has no
@@ -158,13 +165,19 @@ func (g *Gate) Admit(route string, client netip.Addr) (a Admission, ok bool) {
 	if !ok {
 		return a, false
 	}
-	if m := g.metric; m != nil {
-		m.value.Add(1)
-		if m.out != nil {
-			m.out.Add(1, route)
-		}
-	}
+	g.metric.passed(route)
 	return Admission{Remaining: t.remaining, Full: (t.full + 1e9 - 1) / 1e9}, true
+}
+
+// passed counts a request that was let through; m may be nil.
+func (m *metric) passed(route string) {
+	if m == nil {
+		return
+	}
+	m.value.Add(1)
+	if m.out != nil {
+		m.out.Add(1, route)
+	}
 }
 
 // appendKey appends the key of a request; false if a part of it is not known.

@@ -82,6 +82,7 @@ var foreignNeeds = map[string]string{
 	abi.ForeignGate:           GrantCounters,
 	abi.ForeignLeaseCounter:   GrantCounters,
 	abi.ForeignTakeCounter:    GrantCounters,
+	abi.ForeignWatch:          GrantCounters,
 	abi.ForeignObjectLookup:   GrantObjects,
 	abi.ForeignObjectServe:    GrantObjects,
 	abi.ForeignObjectStore:    GrantObjects,

@@ -40,6 +40,7 @@ var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
 	abi.ForeignSkipCallbacks:  skipCallbacks,
 	abi.ForeignStandingEdits:  standingEdits,
 	abi.ForeignTakeCounter:    takeCounter,
+	abi.ForeignWatch:          setWatch,
 }
 
 // hostCallForeignFunction is proxy_call_foreign_function(name, args, *ptr, *len).

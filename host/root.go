@@ -19,6 +19,7 @@ type Root struct {
 	skips    atomic.Uint64 // a callbackSet: what the guest has no use for
 	standing atomic.Pointer[[]StandingEdits]
 	gate     atomic.Pointer[Gate]
+	watch    atomic.Pointer[Watch]          // as gate, one of which is nil
 	lookup   atomic.Pointer[StandingLookup] // nil: none was ordered
 }
 

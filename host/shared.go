@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/binary"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,18 @@ func (s *sharedSpace) get(dst []byte, key string) (value []byte, cas uint32, ok 
 	}
 	s.use(e)
 	return append(dst, e.value...), e.cas, true
+}
+
+// numbers returns the first two u64 of a value that has them. key is borrowed.
+func (s *sharedSpace) numbers(key []byte) (first, second uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[string(key)]
+	if e == nil || len(e.value) < 16 {
+		return 0, 0, false
+	}
+	s.use(e)
+	return binary.LittleEndian.Uint64(e.value), binary.LittleEndian.Uint64(e.value[8:]), true
 }
 
 // set stores a value; key and value are borrowed. cas 0 always writes; another one

@@ -2,6 +2,7 @@ package host
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -195,6 +196,35 @@ func (t *windowTable) add(s *windowSpace, a *windowAdd, clock func() int64) (abi
 	r.Added, r.Streak = true, int64(w.streak)
 	t.owe((w.last+1)*t.width+t.span(), now)
 	return r, true
+}
+
+// addWell adds 1 to the first column of the window of a tag and ends its streak, if there is
+// such a window and nothing is in the other columns, nor in the streak. Otherwise nothing is
+// added, and no window is made.
+func (s *windowSpace) addWell(shape windowShape, tag uint64, h *Host) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[shape]
+	if t == nil {
+		return false
+	}
+	p := &t.pages[tag%windowPages]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.windows, func(w window) bool { return w.used && w.tag == tag })
+	if i < 0 {
+		return false
+	}
+	now := h.counterClock()
+	w, counts := &p.windows[i], p.ring(i, t.slots)
+	w.slide(counts, now/t.width)
+	if sums := sumOf(counts); sums[1] != 0 || sums[2] != 0 || w.streak != 0 {
+		return false
+	}
+	at := &counts[w.last%int64(t.slots)]
+	at[0] += min(1, math.MaxUint32-at[0])
+	t.owe((w.last+1)*t.width+t.span(), now)
+	return true
 }
 
 // newPage gives a page its memory; false: there is no room. Its lock is held.

@@ -15,6 +15,7 @@ func TestExchangeAllocs(t *testing.T) {
 		{"securityheaders", []use{strict}, 0},
 		{"ratelimit, a bucket that is always full", []use{limit}, 0},
 		{"ratelimit, a bucket that runs out", []use{{"ratelimit", `{"rate":"1000000/h","key":"client-ip"}`}}, 1},
+		{"breaker, a circuit that is closed", []use{closed}, 0},
 		{"both", []use{strict, limit}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -23,6 +23,7 @@ type use struct{ plugin, config string }
 var (
 	strict = use{"securityheaders", `{"preset":"strict"}`}
 	limit  = use{"ratelimit", `{"rate":"1000000/s","key":"client-ip"}`}
+	closed = use{"breaker", `{}`}
 )
 
 // A chain is a route's plugins around a client and an upstream that do nothing.
@@ -132,6 +133,7 @@ func (c *chain) exchange() error {
 	}
 	x.Mu.Lock()
 	x.Response = &c.resp
+	x.Upstream = filter.Outcome{Cluster: c.route.Cluster, Address: "192.0.2.80:80", Attempts: 1}
 	x.Mu.Unlock()
 	if err := out.Head(&c.resp, false); err != nil {
 		return err
@@ -181,6 +183,7 @@ func BenchmarkExchange(b *testing.B) {
 		{"none", nil},
 		{"securityheaders", []use{strict}},
 		{"ratelimit", []use{limit}},
+		{"breaker", []use{closed}},
 		{"both", []use{strict, limit}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {

@@ -38,7 +38,7 @@ func (d *direction[H]) reset() {
 
 // Head implements exchange.Sink.
 func (d *direction[H]) Head(h H, end bool) error {
-	if d.f.factory.gate != nil {
+	if d.f.factory.orders {
 		if done, err := d.atGate(h, end); done {
 			return err
 		}

@@ -51,11 +51,15 @@ type Factory struct {
 	name  string
 	calls host.Callbacks
 	hold  bool // Pause in a headers callback holds the head only
-	gate  gate // nil: none
-	o     Options
-	open  func(f *Filter) error // binds f.guest; replaced in tests
-	warn  func(message string)  // Plugin.Warn; replaced in tests
-	pool  sync.Pool             // *Filter
+
+	orders bool        // there is a gate, or a watch: requests may go past the guest
+	gate   gate        // nil: none
+	watch  *host.Watch // nil: none
+
+	o    Options
+	open func(f *Filter) error // binds f.guest; replaced in tests
+	warn func(message string)  // Plugin.Warn; replaced in tests
+	pool sync.Pool             // *Filter
 
 	standing []standingEdits      // of answers
 	space    *objects.Space       // nil: none
@@ -77,7 +81,10 @@ func New(r *host.Root, o Options) *Factory {
 		x.lookup = r.StandingLookup()
 	}
 	if g := r.Gate(); g != nil && x.calls.RequestHeaders {
-		x.gate = g
+		x.gate, x.orders = g, true
+	}
+	if w := r.Watch(); w != nil && x.calls.RequestHeaders && x.calls.ResponseHeaders {
+		x.watch, x.orders = w, true
 	}
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {

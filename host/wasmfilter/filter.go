@@ -151,12 +151,13 @@ func (f *Filter) openGuest() error {
 
 // seen reports whether the response callbacks of this plugin are made: it has
 // seen the request, has no callbacks that should have, or the answer is one that
-// core made before any filter saw the request (abi.md 5.1, config.md).
+// core made before any filter saw the request (abi.md 5.1, config.md); or the guest is to be
+// told of the answer alone.
 func (f *Filter) seen() bool {
 	f.calls.Lock()
 	opened := f.guest != nil
 	f.calls.Unlock()
-	return opened || !f.factory.wantsRequest() || !f.x.RequestRun()
+	return opened || f.told.Load() || !f.factory.wantsRequest() || !f.x.RequestRun()
 }
 
 // noteLocked copies what properties tell about the answer.
@@ -188,7 +189,7 @@ func (f *Filter) onlyEnd() bool {
 // Close implements filter.Filter: on_done, on_log, on_delete.
 func (f *Filter) Close(error) {
 	switch {
-	case f.past.Load():
+	case f.past.Load() && !f.told.Load():
 		f.closePast()
 		return
 	case f.edits.next != nil && f.resp.next == nil && !f.factory.calls.End: // there was nothing else to do
@@ -237,6 +238,7 @@ func (f *Filter) Close(error) {
 // reset prepares for another exchange.
 func (f *Filter) reset() {
 	f.x, f.guest, f.edits.next = nil, nil, nil
+	f.passing.reset()
 	f.marks, f.stored = marks{}, stored{}
 	f.noted = [len(f.noted)]int{}
 	f.reading.reset()

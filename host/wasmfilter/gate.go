@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"wproxy/abi"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/host"
@@ -16,15 +17,28 @@ type gate interface {
 	Field(i int, a host.Admission) (name, value string)
 }
 
-// passing is the part of a Filter whose request a gate has let through. Nothing else of the
-// Filter is written in that exchange, for which the plugin is not there but for a few
-// lines of the answer.
+// passing is the part of a Filter whose request a gate, or a watch, has let through. Nothing
+// else of the Filter is written in that exchange, for which the plugin is not there but for a few
+// lines of the answer; unless the answer has to be shown to the guest after all.
 type passing struct {
-	// past is set at the request's head, before it goes on, and says that bucket is valid.
-	past   atomic.Bool
-	bucket host.Admission
+	// past is set at the request's head, before it goes on, and says that bucket, or
+	// watched, is valid.
+	past    atomic.Bool
+	bucket  host.Admission
+	watched host.Watched
+
+	// told is set at the answer's head, if that is the first that the guest hears of the
+	// exchange. The request stays past it.
+	told atomic.Bool
 
 	broken atomic.Bool // a direction has ended with an error, which it keeps
+}
+
+// reset prepares for another exchange.
+func (p *passing) reset() {
+	p.past.Store(false)
+	p.told.Store(false)
+	p.broken.Store(false)
 }
 
 // clientAddr returns the client's address, after trust_proxy; invalid: it is not known.
@@ -35,33 +49,27 @@ func clientAddr(x *filter.Exchange) netip.Addr {
 	return x.ClientAddr
 }
 
-// atGate takes a head past the guest if a gate lets it, or has let the request. done: it has,
-// and err is what has become of it. Nobody but the feeder is in the direction: there is no guest
+// atGate takes a head past the guest if a gate or a watch lets it, or has let the request. done: it
+// has, and err is what has become of it. Nobody but the feeder is in the direction: there is no guest
 // that could hold something back, and no lock is needed.
 func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
 	f := d.f
 	switch m := any(h).(type) {
 	case *exchange.Request:
-		x := f.x
-		x.Mu.Lock()
-		route, client := x.Route, clientAddr(x)
-		x.Mu.Unlock()
-		if route == nil {
+		if !f.admit() {
 			return false, nil
 		}
-		a, ok := f.factory.gate.Admit(route.Name, client)
-		if !ok {
-			return false, nil
-		}
-		f.bucket = a
 		f.past.Store(true)
 	case *exchange.Response:
 		switch {
-		case !f.past.Load():
+		case !f.past.Load() || f.told.Load():
 			return false, nil
 		case f.broken.Load() && d.err != nil:
 			return true, d.err
 		case m.Status/100 == 1 && m.Status != 101: // not the answer yet
+		case f.factory.watch != nil && !f.count(m.Status):
+			f.told.Store(true)
+			return false, nil
 		case !f.addLines(m):
 			f.x.Mu.Lock()
 			d.head, d.stage, d.ended, d.endHead = h, stageHere, end, end
@@ -99,11 +107,39 @@ func (d *direction[H]) pastTrailer(t *exchange.Fields) error {
 	return d.past(d.next.Trailer(t))
 }
 
-// addLines adds the gate's lines to the answer, as the guest would have; false if it is too
-// large then.
+// admit asks the gate, or the watch, about the request.
+func (f *Filter) admit() (ok bool) {
+	x := f.x
+	x.Mu.Lock()
+	route, client := x.Route, clientAddr(x)
+	x.Mu.Unlock()
+	switch {
+	case route == nil:
+	case f.factory.watch != nil:
+		f.watched, ok = f.factory.watch.Admit(route.Name, route.Cluster)
+	default:
+		f.bucket, ok = f.factory.gate.Admit(route.Name, client)
+	}
+	return ok
+}
+
+// count counts what has become of a watched request, if that is something and the guest has no
+// part in it; false: it is the guest's to look at.
+func (f *Filter) count(status int) bool {
+	x := f.x
+	x.Mu.Lock()
+	tries, failure := x.Upstream.Attempts, x.Upstream.Failure
+	x.Mu.Unlock()
+	return tries <= 0 || f.factory.watch.Count(&f.watched, failure, status)
+}
+
+// addLines makes standing edits, and adds the gate's lines to the answer, as the guest would
+// have; false if it is too large then.
 func (f *Filter) addLines(r *exchange.Response) bool {
-	g, x := f.factory.gate, f.x
-	n := g.Fields()
+	g, x, n := f.factory.gate, f.x, 0
+	if g != nil {
+		n = g.Fields()
+	}
 	if n == 0 && len(f.factory.standing) == 0 {
 		return true
 	}
@@ -130,7 +166,9 @@ func (f *Filter) addLines(r *exchange.Response) bool {
 }
 
 // passedGate reports whether the direction's message goes past the guest.
-func (d *half) passedGate() bool { return d.f.factory.gate != nil && d.f.past.Load() }
+func (d *half) passedGate() bool {
+	return d.f.factory.orders && d.f.past.Load() && (d.side == abi.StreamRequest || !d.f.told.Load())
+}
 
 // closePast is Close for an exchange that has gone past the guest. It leaves alone what that
 // has not touched.
@@ -144,7 +182,6 @@ func (f *Filter) closePast() {
 		f.reset()
 	}
 	f.x, f.req.next, f.resp.next = nil, nil, nil
-	f.past.Store(false)
-	f.broken.Store(false)
+	f.passing.reset()
 	f.factory.pool.Put(f)
 }

@@ -32,6 +32,11 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 		}
 	case abi.PropertyClientAddress:
 		return clientAddress(dst, x)
+	case abi.PropertyWatched:
+		if s.f.told.Load() {
+			return s.f.factory.watch.AppendProperty(dst, &s.f.watched), true
+		}
+		return dst, false
 	case abi.PropertyRefresh:
 		if x.Refresh {
 			return append(dst, '1'), true

@@ -144,6 +144,7 @@ type breaker struct {
 	store    store
 	counters counters
 	now      func() int64 // the wall clock, in nanoseconds
+	watched  bool         // the host looks at records by itself
 	changed  func(c *circuit, from, to record, why string)
 }
 
@@ -174,6 +175,9 @@ func (b *breaker) enter(c *circuit) pass {
 		r, cas := b.load(c)
 		switch r.state {
 		case closed:
+			if b.watched && cas == createOnly {
+				b.create(c)
+			}
 			return pass{admitted: true, generation: r.generation}
 		case open:
 			// More than all of the time is left only where the clock was set back.
@@ -192,6 +196,13 @@ func (b *breaker) enter(c *circuit) pass {
 		}
 	}
 	return pass{state: open, retry: contendedRetry}
+}
+
+// create stores the record of a circuit that has none, for the host to see that it is closed;
+// unless somebody else has, who knows better.
+func (b *breaker) create(c *circuit) {
+	c.value = (&record{}).append(c.value[:0])
+	b.store.Set(c.key, c.value, createOnly)
 }
 
 // enterHalfOpen lets a request through as a probe if there is a place. The host gives it

@@ -49,10 +49,11 @@ type plugin struct {
 	gauges    []hostcall.Gauge // of circuits
 	shown     []state          // what they say
 	decisions [decisions]hostcall.Counter
-	route     [64]byte // room for the name of the route
-	cluster   [64]byte // and of its upstream
-	word      [16]byte // and for other properties
-	encoded   []byte   // for the fields of a reply
+	route     [64]byte  // room for the name of the route
+	cluster   [64]byte  // and of its upstream
+	watched   [160]byte // for both, of a request that the host has let through
+	word      [16]byte  // and for other properties
+	encoded   []byte    // for the fields of a reply
 	digits    []byte
 	names     []abi.Pair
 	free      []*httpContext
@@ -87,7 +88,21 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	for i, name := range [decisions]string{"passed", "probe", "refused", "fallback"} {
 		p.decisions[i] = hostcall.NewCounter("wproxy_breaker_total;decision=" + name)
 	}
+	p.offerWatch(c)
 	return types.OnPluginStartStatusOK
+}
+
+// offerWatch has the host let requests through and count those that go well, if it can and the
+// settings are such that nothing else is to be done with them. The rest stays the plugin's.
+func (p *plugin) offerWatch(c *config) {
+	metric, ok := p.decisions[passed].ID()
+	if !ok {
+		return
+	}
+	if w, ok := newWatch(c, metric); ok {
+		// A host that does not want it asks for each request.
+		p.breaker.watched = hostcall.Foreign(abi.ForeignWatch, abi.AppendWatch(nil, w)) == hostcall.OK
+	}
 }
 
 // hostProblem says what the host lacks: without counters that all VMs share there would be
@@ -112,10 +127,15 @@ func (p *plugin) circuit() int {
 			return i
 		}
 	}
+	return p.newCircuit(string(name), string(upstream))
+}
+
+// newCircuit adds a circuit.
+func (p *plugin) newCircuit(name, upstream string) int {
 	if len(p.circuits) >= maxCircuits {
 		p.circuits, p.gauges, p.shown = nil, nil, nil // routes that a reload has left behind
 	}
-	c := newCircuit(p.breaker.config, string(name), string(upstream))
+	c := newCircuit(p.breaker.config, name, upstream)
 	p.circuits = append(p.circuits, c)
 	// The label is there for a split, too, and empty: all series of a name have the same labels.
 	p.gauges = append(p.gauges, hostcall.NewGauge("wproxy_breaker_state;upstream="+c.upstream))
@@ -166,6 +186,7 @@ type httpContext struct {
 	types.DefaultHttpContext
 	plugin  *plugin
 	inUse   bool     // not in plugin.free
+	asked   bool     // about the request
 	circuit *circuit // nil: what comes of the request does not count
 	pass    pass
 	began   int64 // with slow calls
@@ -173,6 +194,7 @@ type httpContext struct {
 
 func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	p := c.plugin
+	c.asked = true
 	i := p.circuit()
 	v := p.breaker.enter(p.circuits[i])
 	p.show(i, v.state)
@@ -226,6 +248,9 @@ func (p *plugin) refuse(v pass) {
 // collector, and its place among the probes to the host.)
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	p := c.plugin
+	if !c.asked && p.breaker.watched {
+		c.takeOver()
+	}
 	if c.circuit != nil {
 		p.breaker.leave(c.circuit, c.pass, c.result())
 		c.circuit = nil
@@ -235,6 +260,27 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 		p.free = append(p.free, c)
 	}
 	return types.ActionContinue
+}
+
+// takeOver has c count the answer to a request that the host has let through.
+func (c *httpContext) takeOver() {
+	p := c.plugin
+	text, ok := hostcall.Property(p.watched[:], abi.PropertyWatched)
+	if !ok {
+		return
+	}
+	route, upstream, v, ok := parseWatched(text)
+	if !ok {
+		return
+	}
+	c.pass = v
+	for _, known := range p.circuits {
+		if known.route == route && known.upstream == upstream {
+			c.circuit = known
+			return
+		}
+	}
+	c.circuit = p.circuits[p.newCircuit(route, upstream)]
 }
 
 // result returns what came of the current exchange.

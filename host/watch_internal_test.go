@@ -1,0 +1,190 @@
+package host
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wproxy/abi"
+)
+
+// newWatchOf returns a watch without a guest, and its clock.
+func newWatchOf(slots uint32, width int64) (w *Watch, now *atomic.Int64) {
+	now = new(atomic.Int64)
+	now.Store(1e9)
+	h := &Host{o: HostOptions{ManualTicks: true, Now: func() time.Time { return time.Unix(0, now.Load()) }}}
+	p := &Plugin{h: h, shared: newSharedSpace(1 << 20)}
+	p.vms.Store(&[]*vm{{}})
+	root := &Root{p: p}
+	root.refs.Store(handle)
+	w = &Watch{
+		root: root, shape: windowShape{slots, width},
+		key: []abi.GatePart{{Text: "p:"}, {Kind: abi.WatchRoute}, {Text: "\x00"}, {Kind: abi.WatchUpstream}},
+	}
+	w.statuses.Add(503)
+	return w, now
+}
+
+// store is what the guest writes of a circuit.
+func (w *Watch) store(key string, state, generation uint64) {
+	v := binary.LittleEndian.AppendUint64(nil, state)
+	w.root.p.shared.set(key, binary.LittleEndian.AppendUint64(v, generation), 0)
+}
+
+// count is what the guest counts.
+func (w *Watch) count(key string, generation uint64, a windowAdd) abi.AddResult {
+	a.tag = w.root.p.shared.counters.key.sum(binary.LittleEndian.AppendUint64([]byte(key), generation))
+	r, _, _ := w.root.p.shared.windows.add(w.shape, &a, w.root.p.h.counterClock)
+	return r
+}
+
+func TestWatchAdmit(t *testing.T) {
+	t.Parallel()
+	w, _ := newWatchOf(10, 1e9)
+	const key = "p:a\x00b"
+	w.store(key, 0, 7)
+	if _, ok := w.Admit("a", "b"); ok {
+		t.Error("the guest was not asked about the first")
+	}
+	p, ok := w.Admit("a", "b")
+	if !ok || string(w.AppendProperty(nil, &p)) != "\x07\x00\x00\x00\x00\x00\x00\x00"+key {
+		t.Errorf("closed: %t, %q", ok, w.AppendProperty(nil, &p))
+	}
+	for _, other := range [][2]string{{"a", ""}, {"", "b"}, {"ab", ""}, {"b", "a"}} {
+		for range 2 {
+			if _, ok := w.Admit(other[0], other[1]); ok {
+				t.Errorf("%q: let through", other)
+			}
+		}
+	}
+	s := w.root.p.shared
+	for name, value := range map[string]string{
+		"open": "\x01\x00\x00\x00\x00\x00\x00\x0012345678", "half-open": "\x02\x00\x00\x00\x00\x00\x00\x0012345678",
+		"far open": "\x00\x00\x00\x00\x00\x00\x00\x8012345678", "short": "\x00\x00\x00\x00\x00\x00\x00\x001234567", "empty": "",
+	} {
+		s.set(key, []byte(value), 0)
+		if _, ok := w.Admit("a", "b"); ok {
+			t.Errorf("%s: let through", name)
+		}
+	}
+	w.store(key, 0, 8)
+	if p, ok := w.Admit("a", "b"); !ok || p.generation != 8 {
+		t.Errorf("closed again: %t, %+v", ok, p)
+	}
+	// It is in use, which others are not that come later.
+	for i := range 1000 {
+		s.set(fmt.Sprintf("other %d", i), make([]byte, 4000), 0)
+		if _, ok := w.Admit("a", "b"); !ok {
+			t.Fatalf("it has made room for %d others", i)
+		}
+	}
+	if _, evicted := s.stats(); evicted == 0 {
+		t.Error("nothing had to make room")
+	}
+	w.root.p.vms.Store(&[]*vm{})
+	if _, ok := w.Admit("a", "b"); ok {
+		t.Error("without a VM: let through")
+	}
+}
+
+// TestWatchKnown: however many routes reloads leave behind, what is known of them is bounded, and
+// each is let through but for once.
+func TestWatchKnown(t *testing.T) {
+	t.Parallel()
+	w, _ := newWatchOf(10, 1e9)
+	for i := range 2*maxWatchKnown + 10 {
+		route := fmt.Sprint(i)
+		w.store("p:"+route+"\x00b", 0, 0)
+		_, first := w.Admit(route, "b")
+		if _, second := w.Admit(route, "b"); first || !second {
+			t.Fatalf("route %d: let through %t, %t", i, first, second)
+		}
+		if n := len(*w.known.Load()); n > maxWatchKnown {
+			t.Fatalf("%d are known", n)
+		}
+	}
+}
+
+func TestWatchCount(t *testing.T) {
+	t.Parallel()
+	w, now := newWatchOf(10, 1e9)
+	const key = "p:a\x00b"
+	w.store(key, 0, 7)
+	w.Admit("a", "b")
+	p, _ := w.Admit("a", "b")
+	if w.Count(&p, "", 200) || len(w.root.p.shared.windows.tables) != 0 {
+		t.Error("a window was made")
+	}
+	nothing := windowAdd{}
+	w.count(key, 6, windowAdd{counts: [3]uint32{1}}) // of another generation
+	if w.Count(&p, "", 200) {
+		t.Error("counted, though there is no window of this generation")
+	}
+	w.count(key, 7, windowAdd{counts: [3]uint32{1}})
+	for _, failure := range []string{"", "none"} {
+		if !w.Count(&p, failure, 200) {
+			t.Errorf("failure %q: not counted", failure)
+		}
+	}
+	if r := w.count(key, 7, nothing); r.Sums != [3]int64{3} || r.Streak != 0 {
+		t.Errorf("after three: %+v", r)
+	}
+	if w.Count(&p, "", 503) || w.Count(&p, "connect", 200) {
+		t.Error("a failure was counted")
+	}
+	for name, a := range map[string]windowAdd{
+		"a failure": {counts: [3]uint32{1, 1}}, "a slow one": {counts: [3]uint32{1, 0, 1}}, "a streak": {streak: 1},
+	} {
+		now.Add(60e9)
+		w.count(key, 7, windowAdd{counts: [3]uint32{5}, streak: -1})
+		now.Add(1e9)
+		w.count(key, 7, a)
+		if w.Count(&p, "", 200) {
+			t.Errorf("%s: counted", name)
+		}
+		if r := w.count(key, 7, nothing); r.Sums[0] != 5+int64(a.counts[0]) {
+			t.Errorf("%s: %+v", name, r)
+		}
+		now.Add(9e9)
+		if got := w.Count(&p, "", 200); got {
+			t.Errorf("%s, at the end of its window: counted", name)
+		}
+		now.Add(1e9)
+		if got := w.Count(&p, "", 200); got != (a.streak == 0) {
+			t.Errorf("%s, after its window: counted %t", name, got)
+		}
+	}
+	if r := w.count(key, 6, nothing); r.Sums != [3]int64{} || r.Streak != 0 {
+		t.Errorf("the other generation: %+v", r)
+	}
+}
+
+// TestWatchConcurrent: what is counted by host and guest at the same time is all counted.
+func TestWatchConcurrent(t *testing.T) {
+	t.Parallel()
+	w, _ := newWatchOf(10, 1e9)
+	const key = "p:a\x00b"
+	w.store(key, 0, 0)
+	var wg sync.WaitGroup
+	var host atomic.Int64
+	const each = 2000
+	for range 4 {
+		wg.Go(func() {
+			for range each {
+				p, ok := w.Admit("a", "b")
+				if ok && w.Count(&p, "", 200) {
+					host.Add(1)
+					continue
+				}
+				w.count(key, 0, windowAdd{counts: [3]uint32{1}, streak: -1})
+			}
+		})
+	}
+	wg.Wait()
+	if r := w.count(key, 0, windowAdd{}); r.Sums != [3]int64{4 * each} || host.Load() < 4*each-16 {
+		t.Errorf("%+v, %d of them by the host", r, host.Load())
+	}
+}
