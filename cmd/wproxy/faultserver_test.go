@@ -116,6 +116,9 @@ func startFault(t testing.TB, speak func(*net.TCPConn) speaker, f func(s speaker
 	return o
 }
 
+// quietAddresses is how many there were.
+var quietAddresses atomic.Uint32
+
 // quietAddress returns an address nobody listens at, now or later, unless told to: others
 // take ports of 127.0.0.1, for servers and for their ends of connections.
 func quietAddress(t testing.TB) string {
@@ -123,7 +126,8 @@ func quietAddress(t testing.TB) string {
 	if runtime.GOOS != "linux" { // which has all of 127.0.0.0/8
 		return freeAddress(t)
 	}
-	l, err := net.Listen("tcp", "127.7.0.1:0")
+	n := quietAddresses.Add(1) // no two have one, or who comes later could get the port of one that is to be down
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 7+n>>15, n>>7&255, 1+n&127))
 	if err != nil {
 		t.Fatal(err)
 	}
