@@ -203,10 +203,10 @@ func TestRestIdle(t *testing.T) {
 			c, _ := r.dial(t)
 			r.asleep(t, 2)
 			time.Sleep(idle / 2)
+			asked := time.Now() // not behind the answer: a client may hear of it late
 			if _, err := askHello(c, bufio.NewReader(c)); err != nil {
 				t.Fatal(err)
 			}
-			asked := time.Now()
 			for _, x := range []struct {
 				c    net.Conn
 				from time.Time
