@@ -27,3 +27,16 @@ func TakePipes(n int) func() {
 		}
 	}
 }
+
+// Watched returns how many connections w knows.
+func (w *Watcher) Watched() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for i := range w.slots {
+		if w.slots[i].w != nil {
+			n++
+		}
+	}
+	return n
+}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,60 @@ func (s *sealer) update() []byte {
 	return b
 }
 
+// clientSealer makes the one of a client whose secrets are in keys, a key log.
+func clientSealer(t *testing.T, keys string) *sealer {
+	t.Helper()
+	s := &sealer{t: t}
+	for line := range strings.Lines(keys) {
+		if f := strings.Fields(line); f[0] == "CLIENT_TRAFFIC_SECRET_0" {
+			secret, err := hex.DecodeString(f[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.use(secret)
+		}
+	}
+	return s
+}
+
+// TestDrainKeyUpdate: an idle client that asks for new keys and takes none, since it reads
+// nothing, does not hold up Drain, and with it all who need the Server's lock.
+func TestDrainKeyUpdate(t *testing.T) {
+	cc, sc := tlsConfigs(t)
+	var keys bytes.Buffer
+	cc.KeyLogWriter = &keys
+	client, server := tcpPair(t)
+	defer client.Close()
+	c, s := secure(t, client, server, cc, sc)
+	if c.ConnectionState().CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
+		t.Skip("this machine prefers another cipher suite")
+	}
+	for full := false; !full; { // what would else be answers that fit
+		_ = server.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		n, err := server.Write(make([]byte, 1<<20))
+		if full = n == 0; full && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	_ = server.SetWriteDeadline(time.Time{})
+	x := h1.NewServer(h1.ServerOptions{Watcher: newWatcher(t)}, nil)
+	served := make(chan struct{})
+	go func() { // ends with the connection
+		defer close(served)
+		x.ServeConn(context.Background(), s, nil)
+	}()
+	if _, err := client.Write(clientSealer(t, keys.String()).update()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // let the server come to where it cannot answer
+	start := time.Now()
+	x.Drain()
+	<-served
+	if took := time.Since(start); took > h1.DefaultWriteTimeout/4 {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // TestKeyUpdateTLS: a client that asks for new keys again and again makes the reader write
 // records between those of the writer.
 func TestKeyUpdateTLS(t *testing.T) {
@@ -89,16 +144,7 @@ func TestKeyUpdateTLS(t *testing.T) {
 		t.Skip("this machine prefers another cipher suite")
 	}
 	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
-	seal := &sealer{t: t}
-	for line := range strings.Lines(keys.String()) {
-		if f := strings.Fields(line); f[0] == "CLIENT_TRAFFIC_SECRET_0" {
-			secret, err := hex.DecodeString(f[2])
-			if err != nil {
-				t.Fatal(err)
-			}
-			seal.use(secret)
-		}
-	}
+	seal := clientSealer(t, keys.String())
 	const size, pieces = 4 << 20, 15 // crypto/tls, the client, bears 16 answers in a row
 	served := make(chan struct{})
 	var rec exchangetest.Recorder[*exchange.Request]

@@ -42,8 +42,9 @@ func (s *Server) Serve(ctx context.Context, nc net.Conn, facts *exchange.Conn, o
 }
 
 // A restList has the connections that rest, the one that has done so longest first. As they
-// all may rest for the same time, it is the first whose time is over first. It uses the links
-// of the list of the others.
+// all may rest for the same time, but for what the brisk ones kept their goroutine longer, it is
+// the first whose time is over first, or they are closed later by no more than that. It uses the
+// links of the list of the others.
 type restList struct {
 	first, last *serverConn
 	timer       *time.Timer // runs unless the list is empty
@@ -178,7 +179,9 @@ func (c *serverConn) awaitByte(wait time.Duration) (rests bool, err error) {
 		}
 		fallthrough
 	case c.restUntil != 0:
-		l = limit{deadline: c.restUntil}
+		// It may be over: those that rest are closed a little late, and what woke c until then
+		// is to be read.
+		l = limit{deadline: max(c.restUntil, c.now()+restTick)}
 	}
 	err = c.fill(l, c.s.o.MaxHead)
 	c.restUntil = 0

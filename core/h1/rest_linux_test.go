@@ -203,10 +203,10 @@ func TestRestIdle(t *testing.T) {
 			c, _ := r.dial(t)
 			r.asleep(t, 2)
 			time.Sleep(idle / 2)
+			asked := time.Now() // not behind the answer: a client may hear of it late
 			if _, err := askHello(c, bufio.NewReader(c)); err != nil {
 				t.Fatal(err)
 			}
-			asked := time.Now()
 			for _, x := range []struct {
 				c    net.Conn
 				from time.Time
@@ -453,5 +453,27 @@ func TestRestWithoutWatcher(t *testing.T) {
 	k.all.Wait()
 	if n := k.rested.Load(); n != 0 {
 		t.Error("it rested")
+	}
+}
+
+// TestRestLate: those whose time is over are closed in batches, and a request that comes before
+// that is not less welcome than one that came in time.
+func TestRestLate(t *testing.T) {
+	const idle = 300 * time.Millisecond
+	answered := 0
+	for range 5 { // where the machine is slow they may be closed already
+		r := serveResting(t, 0, h1.ServerOptions{Idle: idle}, hello)
+		_, _ = r.dial(t) // its time is over first, and the next look is 100 ms later
+		time.Sleep(20 * time.Millisecond)
+		start := time.Now()
+		c, _ := r.dial(t)
+		r.asleep(t, 2)
+		time.Sleep(idle + 30*time.Millisecond - time.Since(start))
+		if _, err := askHello(c, bufio.NewReader(c)); err == nil {
+			answered++
+		}
+	}
+	if answered == 0 {
+		t.Error("nobody was served")
 	}
 }

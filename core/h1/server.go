@@ -58,9 +58,7 @@ func (s *Server) serve(c *serverConn) (rests bool) {
 			return false
 		case awaitCame:
 		}
-		x := s.stream(c)
-		keep := x.serve()
-		s.recycle(x)
+		keep := s.exchange(c)
 		switch {
 		case c.http2:
 			s.serveHTTP2(c)
@@ -70,6 +68,21 @@ func (s *Server) serve(c *serverConn) (rests bool) {
 			return false
 		}
 	}
+}
+
+// exchange serves one request. If the Handler panics, c is forgotten: whoever recovers closes
+// the socket, and knows nothing of us.
+func (s *Server) exchange(c *serverConn) (keep bool) {
+	x, returned := s.stream(c), false
+	defer func() {
+		if !returned {
+			s.forget(c)
+		}
+	}()
+	keep = x.serve()
+	s.recycle(x)
+	returned = true
+	return keep
 }
 
 // serveHTTP2 leaves c, whose client speaks HTTP/2, with what was read from it.
@@ -176,11 +189,16 @@ func (s *Server) unlinkLocked(c *serverConn) {
 
 // close forgets a connection whose socket is closed.
 func (s *Server) close(c *serverConn) {
-	s.o.Watcher.remove(c.watch)
+	s.forget(c)
 	c.drop()
 	if c.tls != nil {
 		c.tls.drop()
 	}
+}
+
+// forget is the part of close that may be done while somebody is still reading or writing.
+func (s *Server) forget(c *serverConn) {
+	s.o.Watcher.remove(c.watch)
 	c.ctx.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()

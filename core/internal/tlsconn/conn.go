@@ -96,6 +96,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 // Close tells the other end (close_notify) if that can be done without waiting, and closes.
 func (c *Conn) Close() error {
 	c.socket.closing.Store(true)
+	if c.socket.sending.Load() {
+		// tls.Conn.Close would wait for it: it knows of Write, and not of Read, which answers
+		// one who asks for new keys, as long as that one likes.
+		return c.socket.Close()
+	}
 	return c.tls.Close()
 }
 
@@ -157,6 +162,7 @@ type Socket struct {
 	driven  bool
 	write   func(p []byte) (int, error) // nil: to the socket
 	closing atomic.Bool
+	sending atomic.Bool // a write that may wait has begun; set before closing is looked at
 	waiter  waiter
 	alert   uint8 // the last alert that was sent in the clear
 
@@ -211,6 +217,8 @@ func (s *Socket) Write(p []byte) (int, error) {
 	if s.Wrote != nil {
 		s.Wrote()
 	}
+	s.sending.Store(true) // by one at a time: tls.Conn has a lock
+	defer s.sending.Store(false)
 	if s.closing.Load() {
 		return s.tryWrite(p)
 	}
