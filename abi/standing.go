@@ -10,6 +10,10 @@ import "encoding/binary"
 // than a line.
 const ForeignStandingEdits = "wproxy.fields.v1.standing"
 
+// MaxStandingEditBytes is the most bytes that the arguments of all calls of one on_configure
+// have together, beside [MaxFieldEdits] for their edits: the host keeps them, for each VM.
+const MaxStandingEditBytes = 64 << 10
+
 // An EditsWhen says for which exchanges standing edits are.
 type EditsWhen uint32
 
