@@ -192,6 +192,7 @@ func (f *Filter) Close(error) {
 		f.closePast()
 		return
 	case f.edits.next != nil && f.resp.next == nil && !f.factory.calls.End: // there was nothing else to do
+		f.x.Quiesce()
 		f.x.Mu.Lock()
 		f.x.Verdicts = append(f.x.Verdicts, filter.Verdict{Plugin: f.factory.name})
 		f.x.Mu.Unlock()
