@@ -173,3 +173,41 @@ func TestStandingEditsClose(t *testing.T) {
 		}
 	})
 }
+
+// TestStandingEditsVerdict: a plugin is in the log if the host has made its edits, or the answer had
+// no room for them, and not if there was no answer for it.
+func TestStandingEditsVerdict(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		script script
+		size   int // of the answer; -1: there is none
+		want   int
+	}{
+		{"edited", script{}, 0, 1},
+		{"too large", script{}, wasmfilter.MaxHeadBytes, 1},
+		{"none", script{}, -1, 0},
+		{"with an end", script{onLog: func(*call) {}}, 0, 1},
+	} {
+		edits := newPlugin("edits", tt.script, fakeOptions{})
+		edits.LeaveEdits(host.StandingEdits{Edits: []abi.FieldEdit{{Name: "a", Value: "b"}}})
+		for range 2 { // a filter is used again
+			x := newExchange(t)
+			x.SetRequestRun()
+			f, err := edits.New(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := f.Response(&collector[*exchange.Response]{t: t})
+			if tt.size >= 0 {
+				h := &exchange.Response{Status: 200}
+				h.Fields.Add("x", strings.Repeat("x", tt.size))
+				x.Response = h
+				_ = to.Head(h, true) // what becomes of it is not asked here
+			}
+			f.Close(nil)
+			if len(x.Verdicts) != tt.want {
+				t.Errorf("%s: the log has %+v, want %d", tt.name, x.Verdicts, tt.want)
+			}
+		}
+	}
+}
