@@ -38,7 +38,7 @@ func standingEdits(v *vm, args []byte) abi.Status {
 	for _, s := range c.base.edits {
 		n += len(s.Edits)
 	}
-	if n > abi.MaxFieldEdits || len(args) > abi.MaxStandingEditBytes-c.base.editArgs {
+	if n > abi.MaxStandingEdits || len(args) > abi.MaxStandingEditBytes-c.base.editArgs {
 		v.warn("standing edits were not taken: there are too many, or they are too long")
 		return abi.StatusBadArgument
 	}

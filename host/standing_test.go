@@ -37,7 +37,7 @@ func TestStandingEdits(t *testing.T) {
 	one := func(name, value string) string {
 		return string(abi.AppendStandingEdits(nil, abi.EditsAlways, []abi.FieldEdit{{Name: name, Value: value}}))
 	}
-	many := make([]abi.FieldEdit, abi.MaxFieldEdits/2+1)
+	many := make([]abi.FieldEdit, abi.MaxStandingEdits/2+1)
 	for i := range many {
 		many[i].Name = "x"
 	}
