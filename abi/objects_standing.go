@@ -30,8 +30,11 @@ type ObjectStanding struct {
 	CounterHead, CounterTail string
 }
 
-// MaxStandingFields is the most names in an ObjectStanding's Absent.
-const MaxStandingFields = 256
+// Bounds of an ObjectStanding.
+const (
+	MaxStandingFields = 256  // names in Absent
+	MaxStandingText   = 1024 // bytes of each text: what is written for every answer is no longer
+)
 
 // ErrStanding is the error of a standing order that is malformed.
 var ErrStanding = errors.New("malformed standing order")
@@ -75,7 +78,7 @@ func (o *ObjectStanding) Parse(s string) error {
 
 // cutText cuts a text with its length before it off s.
 func cutText(s string) (text, rest string, ok bool) {
-	if len(s) < 4 || uint64(le32(s)) > uint64(len(s)-4) {
+	if len(s) < 4 || uint64(le32(s)) > uint64(min(len(s)-4, MaxStandingText)) {
 		return "", "", false
 	}
 	n := 4 + int(le32(s))

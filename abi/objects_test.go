@@ -135,3 +135,20 @@ func TestObjectPromiseBounds(t *testing.T) {
 		t.Error("any number of names is taken")
 	}
 }
+
+// TestObjectStandingTexts: what is written for each answer, and kept by each exchange, is bounded.
+func TestObjectStandingTexts(t *testing.T) {
+	t.Parallel()
+	for i := range 8 {
+		for n, ok := range map[int]bool{abi.MaxStandingText: true, abi.MaxStandingText + 1: false} {
+			o := abi.ObjectStanding{Absent: []string{""}}
+			text := strings.Repeat("x", n)
+			*[]*string{
+				&o.AgeField, &o.TTLField, &o.TTLPrefix, &o.LogField, &o.LogValue, &o.CounterHead, &o.CounterTail, &o.Absent[0],
+			}[i] = text
+			if err := new(abi.ObjectStanding).Parse(string(o.Append(nil))); (err == nil) != ok {
+				t.Errorf("text %d of %d bytes: %v", i, n, err)
+			}
+		}
+	}
+}

@@ -10,6 +10,13 @@ import "encoding/binary"
 // than a line.
 const ForeignStandingEdits = "wproxy.fields.v1.standing"
 
+// Bounds of what all calls of one on_configure say together. The host keeps it, for each VM,
+// and nobody is charged for its work on each answer.
+const (
+	MaxStandingEdits     = 128
+	MaxStandingEditBytes = 64 << 10 // of the arguments
+)
+
 // An EditsWhen says for which exchanges standing edits are.
 type EditsWhen uint32
 

@@ -38,8 +38,8 @@ func standingEdits(v *vm, args []byte) abi.Status {
 	for _, s := range c.base.edits {
 		n += len(s.Edits)
 	}
-	if n > abi.MaxFieldEdits {
-		v.warn("standing edits were not taken: there are too many")
+	if n > abi.MaxStandingEdits || len(args) > abi.MaxStandingEditBytes-c.base.editArgs {
+		v.warn("standing edits were not taken: there are too many, or they are too long")
 		return abi.StatusBadArgument
 	}
 	for i := range edits {
@@ -53,6 +53,9 @@ func standingEdits(v *vm, args []byte) abi.Status {
 			return abi.StatusBadArgument
 		}
 	}
-	c.base.edits = append(c.base.edits, StandingEdits{when, edits})
+	if len(edits) > 0 { // calls that say nothing are as many as a guest likes
+		c.base.edits = append(c.base.edits, StandingEdits{when, edits})
+		c.base.editArgs += len(args)
+	}
 	return abi.StatusOK
 }

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"wproxy/abi"
@@ -36,10 +37,11 @@ func TestStandingEdits(t *testing.T) {
 	one := func(name, value string) string {
 		return string(abi.AppendStandingEdits(nil, abi.EditsAlways, []abi.FieldEdit{{Name: name, Value: value}}))
 	}
-	many := make([]abi.FieldEdit, abi.MaxFieldEdits/2+1)
+	many := make([]abi.FieldEdit, abi.MaxStandingEdits/2+1)
 	for i := range many {
 		many[i].Name = "x"
 	}
+	large := strings.Repeat("v", abi.MaxStandingEditBytes/2)
 	for name, tt := range map[string]struct {
 		args   string
 		status byte // of the second call
@@ -57,6 +59,10 @@ func TestStandingEdits(t *testing.T) {
 			string(abi.AppendStandingEdits(nil, abi.EditsAlways, many)), 2,
 			[]host.StandingEdits{{Edits: many}},
 		},
+		"too much at last": {
+			one("x", large), 2, []host.StandingEdits{{Edits: []abi.FieldEdit{{Name: "x", Value: large}}}},
+		},
+		"no edits": {string(abi.AppendStandingEdits(nil, abi.EditsAlways, nil)), 0, nil},
 	} {
 		s := startWasm(t, assemble(t, standingGuest), options{config: tt.args, plugin: host.PluginOptions{Instances: 3}})
 		if got := s.root.StandingEdits(); len(got) != len(tt.want) || len(got) > 0 && !reflect.DeepEqual(got, tt.want) || s.plugin.Peek()[1024] != tt.status {

@@ -309,7 +309,7 @@ func (d *direction[H]) resumed() {
 		// The feeder has flushed before it blocked on its wire, and nothing
 		// was passed on then (rule 5).
 		x.Mu.Lock()
-		flush := !d.held && !d.ended
+		flush := !d.held && !d.ended && !d.drop
 		x.Mu.Unlock()
 		if flush {
 			err = d.stop(d.next.Data(nil, false))

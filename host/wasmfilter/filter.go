@@ -193,23 +193,20 @@ func (f *Filter) Close(error) {
 		f.closePast()
 		return
 	case f.edits.next != nil && f.resp.next == nil && !f.factory.calls.End: // there was nothing else to do
-		f.x.Mu.Lock()
-		f.x.Verdicts = append(f.x.Verdicts, filter.Verdict{Plugin: f.factory.name})
-		f.x.Mu.Unlock()
-		f.x, f.edits.next = nil, nil
+		f.x.Quiesce()
+		f.logStood()
+		f.x, f.edits.next, f.stood = nil, nil, false
 		f.factory.pool.Put(f)
 		return
 	}
 	x := f.x
 	f.closeObjects()
 	x.Quiesce()
-	if f.stood {
-		x.Mu.Lock()
-		x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name})
-		x.Mu.Unlock()
-	}
 	if f.onlyEnd() {
 		_ = f.openGuest() // one that is closed is not told
+	}
+	if f.guest == nil {
+		f.logStood()
 	}
 	if f.guest != nil {
 		x.Mu.Lock()
@@ -233,6 +230,15 @@ func (f *Filter) Close(error) {
 	}
 	f.reset()
 	f.factory.pool.Put(f)
+}
+
+// logStood has the plugin in the access log if the host did alone what it has ordered ahead.
+func (f *Filter) logStood() {
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if f.stood {
+		f.x.Verdicts = append(f.x.Verdicts, filter.Verdict{Plugin: f.factory.name})
+	}
 }
 
 // reset prepares for another exchange.

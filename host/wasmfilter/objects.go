@@ -31,7 +31,7 @@ type stored struct {
 	how    objects.Outcome
 
 	served bool // response callbacks are not made: the answer is this plugin's own
-	stood  bool // by a standing order: the guest knows nothing of it
+	stood  bool // by a standing order, as edits of one are made: the guest knows nothing of it
 }
 
 // A serving is an answer with a stored message. It is a part of its Filter: there is one for an

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/core/exchange"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
@@ -301,6 +302,37 @@ func TestEarlyAnswerEndsPause(t *testing.T) {
 		s.Finish()
 		if c := s.Client(); c.Status != 403 || !c.Ended {
 			t.Errorf("client has got %+v", c)
+		}
+	})
+}
+
+// TestResumedWithoutBody: nothing follows an answer that a guest has made one without a body
+// when it lets go of it from outside.
+func TestResumedWithoutBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		holds := newPlugin("holds", script{
+			onRespHeaders: func(*call, int, bool) abi.Action { return abi.Pause },
+			onRespBody:    func(*call, int, bool) abi.Action { return abi.Continue },
+		}, fakeOptions{hold: true})
+		x := newExchange(t)
+		x.SetRequestRun()
+		client := &slowClient{let: make(chan struct{})}
+		close(client.let)
+		f, err := holds.New(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Response(client).Head(&exchange.Response{Status: 200, Length: exchange.LengthUnknown}, false); err != nil {
+			t.Fatal(err)
+		}
+		holds.vm.Lock()
+		holds.open[0].Map(abi.MapResponseHeaders).Set(":status", "204")
+		holds.open[0].Resume(abi.StreamResponse)
+		holds.vm.Unlock()
+		synctest.Wait()
+		f.Close(nil)
+		if client.heads != 1 || client.data != 0 {
+			t.Errorf("%d heads, %d calls with data after the end", client.heads, client.data)
 		}
 	})
 }

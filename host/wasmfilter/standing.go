@@ -84,6 +84,7 @@ func (e *editor) Head(h *exchange.Response, end bool) error {
 	f := e.f
 	f.x.Mu.Lock()
 	fits := f.applyStandingLocked(h)
+	f.stood = true
 	f.x.Mu.Unlock()
 	if fits {
 		return e.next.Head(h, end)

@@ -17,6 +17,9 @@ type alone struct {
 	ageText, ttlText string
 }
 
+// What an order says of the log is within the bound of what a guest says.
+const _ = uint(maxLogValue - abi.MaxStandingText)
+
 // standingServe has the exchange answered as the plugin has ordered ahead
 // (abi.ForeignObjectStanding), as if the guest had been called and asked for it. It reports
 // whether it is; else the guest is called. What is looked at is few: that is what it is for.

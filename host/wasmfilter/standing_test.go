@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 
 	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
@@ -113,4 +115,99 @@ func TestStandingEditsOfOwnAnswers(t *testing.T) {
 			t.Errorf("got %d, x %q", c.Status, c.All("x"))
 		}
 	})
+}
+
+// A slowClient takes a head when it is let, and counts what comes.
+type slowClient struct {
+	let         chan struct{}
+	heads, data int
+}
+
+func (c *slowClient) Head(*exchange.Response, bool) error { c.heads++; <-c.let; return nil }
+func (c *slowClient) Data([]byte, bool) error             { c.data++; return nil }
+func (c *slowClient) Trailer(*exchange.Fields) error      { return nil }
+
+// TestStandingEditsClose: a filter that only makes edits is not closed, and used again, while
+// the goroutine of another plugin pushes an answer through it.
+func TestStandingEditsClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edits := newPlugin("edits", script{}, fakeOptions{})
+		edits.LeaveEdits(host.StandingEdits{Edits: []abi.FieldEdit{{Name: "a", Value: "b"}}})
+		holds := newPlugin("holds", script{
+			onRespHeaders: func(*call, int, bool) abi.Action { return abi.Pause },
+			onRespBody:    func(*call, int, bool) abi.Action { return abi.Continue },
+		}, fakeOptions{hold: true})
+		x := newExchange(t)
+		x.SetRequestRun()
+		client := &slowClient{let: make(chan struct{})}
+		var to exchange.Sink[*exchange.Response] = client
+		var filters []filter.Filter
+		for _, p := range []*plugin{edits, holds} {
+			f, err := p.New(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			filters, to = append(filters, f), f.Response(to)
+		}
+		if err := to.Head(&exchange.Response{Status: 200, Length: exchange.LengthUnknown}, false); err != nil {
+			t.Fatal(err)
+		}
+		holds.vm.Lock()
+		holds.open[0].Resume(abi.StreamResponse)
+		holds.vm.Unlock()
+		closed := false
+		go func() { // ends with the push
+			for _, f := range filters {
+				f.Close(nil)
+				closed = true
+			}
+		}()
+		synctest.Wait()
+		if client.heads != 1 || closed {
+			t.Errorf("%d heads; closed in the middle of it: %t", client.heads, closed)
+		}
+		close(client.let)
+		synctest.Wait()
+		if client.data != 1 || !closed {
+			t.Errorf("%d calls with data; closed: %t", client.data, closed)
+		}
+	})
+}
+
+// TestStandingEditsVerdict: a plugin is in the log if the host has made its edits, or the answer had
+// no room for them, and not if there was no answer for it.
+func TestStandingEditsVerdict(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		script script
+		size   int // of the answer; -1: there is none
+		want   int
+	}{
+		{"edited", script{}, 0, 1},
+		{"too large", script{}, wasmfilter.MaxHeadBytes, 1},
+		{"none", script{}, -1, 0},
+		{"with an end", script{onLog: func(*call) {}}, 0, 1},
+	} {
+		edits := newPlugin("edits", tt.script, fakeOptions{})
+		edits.LeaveEdits(host.StandingEdits{Edits: []abi.FieldEdit{{Name: "a", Value: "b"}}})
+		for range 2 { // a filter is used again
+			x := newExchange(t)
+			x.SetRequestRun()
+			f, err := edits.New(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := f.Response(&collector[*exchange.Response]{t: t})
+			if tt.size >= 0 {
+				h := &exchange.Response{Status: 200}
+				h.Fields.Add("x", strings.Repeat("x", tt.size))
+				x.Response = h
+				_ = to.Head(h, true) // what becomes of it is not asked here
+			}
+			f.Close(nil)
+			if len(x.Verdicts) != tt.want {
+				t.Errorf("%s: the log has %+v, want %d", tt.name, x.Verdicts, tt.want)
+			}
+		}
+	}
 }
