@@ -116,10 +116,11 @@ func ParseGate(args string) (*GateRecord, error) {
 	if parts > MaxGateParts || fields > MaxGateFields {
 		return nil, ErrGate
 	}
-	rest, ok := args[gateHead:], false
-	if g.Key, rest, ok = parseGateParts(rest, parts, GateRoute, GateClient); !ok {
+	key, rest, ok := parseGateParts(args[gateHead:], parts, GateRoute, GateClient)
+	if !ok {
 		return nil, ErrGate
 	}
+	g.Key = key
 	size := 0
 	for i := range g.Key {
 		size += len(g.Key[i].Text)

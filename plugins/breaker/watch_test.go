@@ -230,12 +230,20 @@ func play(t *testing.T, config string, seed uint64, without []string) (turns []t
 func answer(r *rand.Rand, bad int) plugintest.Response {
 	if r.IntN(100) < bad {
 		return []plugintest.Response{
-			{Status: 503, Body: []byte("no")}, {Status: 502, Failure: "connect"}, {Status: 504, Failure: "timeout"},
-			{Status: 502, Failure: "reset"}, {Status: 500}, {Status: 404},
+			{Status: 503, Body: []byte("no")},
+			{Status: 502, Failure: "connect"},
+			{Status: 504, Failure: "timeout"},
+			{Status: 502, Failure: "reset"},
+			{Status: 500},
+			{Status: 404},
 		}[r.IntN(6)]
 	}
 	return []plugintest.Response{
-		{}, {Status: 204}, {Body: []byte("yes"), Trailers: plugintest.Fields("c", "d")}, {Status: 302}, {Status: 503, Untried: true},
+		{},
+		{Status: 204},
+		{Body: []byte("yes"), Trailers: plugintest.Fields("c", "d")},
+		{Status: 302},
+		{Status: 503, Untried: true},
 	}[r.IntN(5)]
 }
 
