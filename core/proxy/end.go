@@ -67,7 +67,7 @@ func (p *Proxy) EndExchanges(s *Snapshot) (n int) {
 func (x *state) endOn(s *Snapshot) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.live || x.snap != s {
+	if !x.live || x.snap != s || x.aborted { // at the last reload: it is about to be over
 		return false
 	}
 	if x.out.tunnel {
