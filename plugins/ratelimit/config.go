@@ -167,12 +167,13 @@ func readRate(t *settings.Table, c *config) {
 
 // readDelay reads max_delay.
 func readDelay(t *settings.Table, c *config) int64 {
+	v, given := t.Value("max_delay")
 	text := t.Text("max_delay", "")
 	switch {
-	case c.algorithm != leakyBucket && text != "":
+	case c.algorithm != leakyBucket && given:
 		t.Fail("max_delay", "is for leaky-bucket only")
 		return 0
-	case text == "":
+	case !given, v.Kind != settings.String: // Text has said so
 		return 1e9
 	}
 	ns, ok := settings.Nanoseconds(text)

@@ -85,6 +85,7 @@ var refused = []struct{ doc, want string }{
 	{`{"concurrency":5,"algorithm":"leaky-bucket"}`, `setting "algorithm": needs a rate`},
 	{`{"rate":"1/s","store":"main"}`, `setting "store": not available in this version`},
 	{`{"rate":"1/s","max_delay":"1s"}`, `setting "max_delay": is for leaky-bucket only`},
+	{`{"rate":"1/s","algorithm":"leaky-bucket","max_delay":""}`, `setting "max_delay": "" is not a length of time`},
 	{`{"rate":"1/s","algorithm":"leaky-bucket","max_delay":"1"}`, `setting "max_delay": "1" is not a length of time`},
 	{`{"rate":"1/s","algorithm":"leaky-bucket","max_delay":"2h"}`, `setting "max_delay": "2h" is not between`},
 	{`{"rate":"1/s","status":200}`, `setting "status": 200 is not a whole number from 400 to 599`},
