@@ -2,11 +2,22 @@
 
 # Tools, run at a pinned version; they are no part of go.mod.
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOTESTSUM     := gotest.tools/gotestsum@v1.13.0
 
 GO       ?= go
 FUZZTIME ?= 10s
 # Only these fuzz targets (a regular expression); empty: all of them.
 FUZZ     ?= .
+
+# In CI, a test that fails is run once more, alone: what passes then is told of as flaky, which
+# is a bug of its own but no reason to refuse a change. Data races are never tried again, nor
+# are more failures than a busy machine explains.
+ifdef CI
+GOTEST = $(GO) run $(GOTESTSUM) --format standard-quiet --packages ./... --rerun-fails=1 --rerun-fails-max-failures=5 \
+	--rerun-fails-abort-on-data-race --rerun-fails-report=bin/flaky-$@.txt --
+else
+GOTEST = $(GO) test ./...
+endif
 
 # The plugins that are embedded in the binary as builtin:NAME.
 PLUGINS := securityheaders ratelimit breaker cache
@@ -35,10 +46,12 @@ run: build ## build, and serve wproxy.toml on 127.0.0.1:8080
 	./bin/wproxy run -c wproxy.toml
 
 test: plugins ## every test that needs nothing but Go
-	$(GO) test -timeout 20m ./...
+	@mkdir -p bin
+	$(GOTEST) -timeout 20m
 
 race: plugins ## the same with the race detector and the invariants' checks
-	$(GO) test -timeout 30m -race -tags invariants ./...
+	@mkdir -p bin
+	$(GOTEST) -timeout 30m -race -tags invariants
 
 # The suite comes with the source of wazero.
 spec: ## the WebAssembly core test suite, rewritten by host/meter
