@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A bench is one run of the program.
@@ -56,22 +54,6 @@ func (b *bench) prepare(ctx context.Context) error {
 	var err error
 	b.wrk, err = newGenerator(filepath.Join(b.dir, "wrk"), b.loadCPU)
 	return err
-}
-
-// chooseCPUs returns the first two CPUs this process may use: one for the
-// proxy, one for the load and the origin. Both are -1 if there is only one.
-func chooseCPUs() (proxy, load int) {
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &set); err != nil || set.Count() < 2 {
-		return -1, -1
-	}
-	var cpus []int
-	for i := 0; len(cpus) < 2; i++ {
-		if set.IsSet(i) {
-			cpus = append(cpus, i)
-		}
-	}
-	return cpus[0], cpus[1]
 }
 
 // A result is what one variant has shown in one scenario.

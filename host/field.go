@@ -49,6 +49,18 @@ func CleanField(name, value string) (string, string, bool) {
 	return strings.ToLower(name), value, all(value, inValue)
 }
 
+// HopByHop reports whether a field is about one connection, or is framing: codecs write these
+// themselves (RFC 9110 7.6.1, 9112 6). An edit of one by a guest has no effect, which is not
+// worth an error. name is in lower case.
+func HopByHop(name string) bool {
+	switch name {
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade",
+		"http2-settings", "expect", "te":
+		return true
+	}
+	return false
+}
+
 // isClean reports whether CleanField would change nothing.
 func isClean(name, value string) bool {
 	if name == "" || !all(name, inLower) || !all(value, inValue) {

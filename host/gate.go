@@ -82,7 +82,7 @@ func setGate(v *vm, args []byte) abi.Status {
 	}
 	g.fields = make([]gateField, len(r.Fields))
 	for i, f := range r.Fields {
-		if framing(f.Name) || !g.fields[i].set(f) {
+		if HopByHop(f.Name) || f.Name == "content-length" || f.Name == "trailer" || !g.fields[i].set(f) {
 			return abi.StatusBadArgument
 		}
 	}
@@ -97,17 +97,6 @@ func (v *vm) ownCounter(id uint32) (*metric, bool) {
 	}
 	m := v.p.metrics.at(id)
 	return m, v.p.grants.has(GrantMetrics) && m != nil && m.kind == abi.MetricCounter
-}
-
-// framing reports whether a field says how a message is sent, and not what it is: a gate has no
-// use for the edits of these that have an effect.
-func framing(name string) bool {
-	switch name {
-	case "connection", "content-length", "expect", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer",
-		"transfer-encoding", "upgrade":
-		return true
-	}
-	return false
 }
 
 // set makes g the field f; false if it can be none. Numbers are digits, so if it is clean with

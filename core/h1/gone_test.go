@@ -41,15 +41,6 @@ func serveSocket(t *testing.T, o h1.ServerOptions, h exchange.Handler) *net.TCPC
 	return client.(*net.TCPConn)
 }
 
-func answer(c exchange.Client, body string) error {
-	if err := c.Head(&exchange.Response{Status: 200, Length: int64(len(body))}, body == ""); err != nil || body == "" {
-		return err
-	}
-	return c.Data([]byte(body), true)
-}
-
-const patience = 5 * time.Second
-
 // TestClientGone: a client that goes away while its answer is due cancels the
 // context and resets the registered stream, however it goes.
 func TestClientGone(t *testing.T) {

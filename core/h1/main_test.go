@@ -6,8 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/core/exchange"
 	"wproxy/core/internal/buf"
 )
+
+// patience is how long tests wait for what has to happen.
+const patience = 5 * time.Second
 
 // TestMain fails when buffers are still lent after all tests (with -tags
 // invariants; otherwise nothing is counted).
@@ -21,4 +25,11 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
+}
+
+func answer(c exchange.Client, body string) error {
+	if err := c.Head(&exchange.Response{Status: 200, Length: int64(len(body))}, body == ""); err != nil || body == "" {
+		return err
+	}
+	return c.Data([]byte(body), true)
 }

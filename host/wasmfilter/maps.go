@@ -213,7 +213,7 @@ func (m *headerMap) SetClean(name, value string) bool {
 // setLine sets a line whose name and value are clean.
 func (m *headerMap) setLine(l *exchange.Fields, name, value string) bool {
 	switch {
-	case !m.writable() || hopByHop(name):
+	case !m.writable() || host.HopByHop(name):
 		return true
 	case name == contentLength:
 		return m.setLength(value)
@@ -249,7 +249,7 @@ func (m *headerMap) AddClean(name, value string) bool {
 // addLine adds a line whose name and value are clean.
 func (m *headerMap) addLine(l *exchange.Fields, name, value string) bool {
 	switch {
-	case !m.writable() || hopByHop(name):
+	case !m.writable() || host.HopByHop(name):
 		return true
 	case name == contentLength:
 		return !l.Has(name) && m.setLength(value)
@@ -347,7 +347,7 @@ func (m *headerMap) Replace(pairs []abi.Pair) bool {
 		}
 		name, value, _ := host.CleanField(p.Name, p.Value)
 		switch {
-		case hopByHop(name):
+		case host.HopByHop(name):
 		case name == contentLength:
 			if hadLength {
 				l.Add(name, length)

@@ -286,7 +286,7 @@ func editFields(h *exchange.Fields, edits []abi.FieldEdit) {
 			continue
 		}
 		name, value, ok := host.CleanField(e.Name, e.Value)
-		if !ok || hopByHop(name) || name == contentLength || h.Len() >= maxHeadFields {
+		if !ok || host.HopByHop(name) || name == contentLength || h.Len() >= maxHeadFields {
 			continue
 		}
 		switch {

@@ -144,7 +144,7 @@ func addReplyFields(h *exchange.Response, pairs []abi.Pair) {
 	for _, p := range pairs {
 		name, value, ok := host.CleanField(p.Name, p.Value)
 		size += len(name) + len(value)
-		if !ok || hopByHop(name) || name == contentLength ||
+		if !ok || host.HopByHop(name) || name == contentLength ||
 			size > maxHeadBytes || h.Fields.Len() >= maxHeadFields {
 			continue
 		}

@@ -19,7 +19,7 @@ func standingOf(list []host.StandingEdits) []standingEdits {
 	for _, l := range list {
 		s := standingEdits{StandingEdits: host.StandingEdits{When: l.When}}
 		for _, e := range l.Edits {
-			if hopByHop(e.Name) {
+			if host.HopByHop(e.Name) {
 				continue
 			}
 			s.Edits = append(s.Edits, e)
