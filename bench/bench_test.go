@@ -78,6 +78,24 @@ func TestParseResult(t *testing.T) {
 	}
 }
 
+// TestOnce: a load that asks for no URL twice does not do so in another run either, and others know
+// nothing of it.
+func TestOnce(t *testing.T) {
+	now := time.Now()
+	first, second := load{once: true}.environment(now), load{once: true}.environment(now.Add(1))
+	if len(first) != 2 || !strings.HasPrefix(first[1], "BENCH_ONCE=") || first[1] == second[1] {
+		t.Errorf("got %q, then %q", first, second)
+	}
+	if got := (load{}).environment(now); len(got) != 1 {
+		t.Errorf("a load that repeats itself has %q", got)
+	}
+	for _, s := range scenarios() {
+		if s.load.once && s.load.h2 {
+			t.Errorf("%s: h2load asks for one URL", s.name)
+		}
+	}
+}
+
 func TestRatioPairsRounds(t *testing.T) {
 	at := func(us ...int) *result {
 		r := &result{}

@@ -14,6 +14,16 @@ type load struct {
 	path string
 	post int  // bytes of the request body; 0 is a GET
 	h2   bool // over HTTP/2, by h2load and not by wrk
+	once bool // no URL is asked for twice: each has another query; not with h2
+}
+
+// environment is what the script is told of l, in a run that begins now.
+func (l load) environment(now time.Time) []string {
+	env := []string{fmt.Sprintf("BENCH_POST=%d", l.post)}
+	if l.once { // runs count from the beginning, so each has a name
+		env = append(env, fmt.Sprintf("BENCH_ONCE=%x", now.UnixNano()))
+	}
+	return env
 }
 
 // A sample is what one measured interval of load has shown.
@@ -45,6 +55,14 @@ if size > 0 then
    wrk.method = "POST"
    wrk.body = string.rep("x", size)
    wrk.headers["Content-Type"] = "application/octet-stream"
+end
+local once = os.getenv("BENCH_ONCE")
+if once then
+   local prefix, n = wrk.path .. "?" .. once .. "-", 0
+   request = function()
+      n = n + 1
+      return wrk.format(nil, prefix .. n)
+   end
 end
 done = function(summary, latency, requests)
    local e = summary.errors
@@ -79,7 +97,7 @@ func (g *generator) run(ctx context.Context, srv *server, l load, seconds int) (
 		scheme = "https://"
 	}
 	log := filepath.Join(g.dir, "wrk.log")
-	p, err := start("wrk", g.cpu, []string{fmt.Sprintf("BENCH_POST=%d", l.post)}, log,
+	p, err := start("wrk", g.cpu, l.environment(time.Now()), log,
 		"wrk", "-t1", fmt.Sprintf("-c%d", loadConnections), fmt.Sprintf("-d%ds", seconds), "--timeout", "5s",
 		"-s", filepath.Join(g.dir, "bench.lua"), scheme+srv.address+l.path)
 	if err != nil {

@@ -3,6 +3,8 @@ package plugins_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 	"testing"
 
 	"wproxy/core/exchange"
@@ -17,6 +19,9 @@ type keeper struct {
 	bytes int // of bodies that clients got
 
 	answered bool // by what is stored
+
+	misses uint64
+	target []byte
 }
 
 var _ filter.Streamer = (*keeper)(nil)
@@ -56,6 +61,7 @@ func newKeeper(tb testing.TB, settings string) *keeper {
 // storedFields are those of an answer that is stored.
 var storedFields = []exchange.Field{
 	{Name: "server", Value: "nginx"},
+	{Name: "date", Value: "Fri, 01 Jan 2100 00:00:00 GMT"}, // as old as the message itself
 	{Name: "content-type", Value: "application/octet-stream"},
 	{Name: "last-modified", Value: "Thu, 01 Jan 1970 00:00:00 GMT"},
 	{Name: "etag", Value: `"5f3c7c2a-400"`},
@@ -100,4 +106,65 @@ func BenchmarkHit(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(k.fuel()-begun)/float64(b.N), "fuel/op")
+}
+
+// miss makes an exchange for what nobody has asked for before, and whose answer has fields.
+func (k *keeper) miss(fields []exchange.Field) error {
+	k.misses++
+	k.target = strconv.AppendUint(append(k.target[:0], "/page.html?n="...), k.misses, 10)
+	if err := k.req.ParseTarget(string(k.target)); err != nil {
+		return err
+	}
+	k.resp.Fields.Replace(fields)
+	return k.ask()
+}
+
+// The answers whose misses have their cost measured: one that is stored, and one that is refused.
+var missed = []struct {
+	name   string
+	fields []exchange.Field
+	fuel   uint64 // that an exchange may take
+}{
+	{"stored", storedFields, 90_000},
+	{"refused", append(slices.Clone(storedFields[:4]), exchange.Field{Name: "cache-control", Value: "private"}), 75_000},
+}
+
+// TestMissFuel: a miss is looked at, and stored, without the guest's allocator: with it and its
+// collector, it was half as much again. (Measured with Go 1.26.)
+func TestMissFuel(t *testing.T) {
+	for _, tc := range missed {
+		k := newKeeper(t, ``)
+		miss := func() {
+			if err := k.miss(tc.fields); err != nil || k.answered {
+				t.Fatalf("%s: %v, answered %t", tc.name, err, k.answered)
+			}
+		}
+		for range 10 {
+			miss()
+		}
+		const n = 1000
+		begun := k.fuel()
+		for range n {
+			miss()
+		}
+		if got := (k.fuel() - begun) / n; got > tc.fuel {
+			t.Errorf("%s: %d units of fuel, want at most %d", tc.name, got, tc.fuel)
+		}
+	}
+}
+
+func BenchmarkMiss(b *testing.B) {
+	for _, bb := range missed {
+		b.Run(bb.name, func(b *testing.B) {
+			k := newKeeper(b, ``)
+			b.ReportAllocs()
+			begun := k.fuel()
+			for b.Loop() {
+				if err := k.miss(bb.fields); err != nil || k.answered {
+					b.Fatal(err, k.answered)
+				}
+			}
+			b.ReportMetric(float64(k.fuel()-begun)/float64(b.N), "fuel/op")
+		})
+	}
 }

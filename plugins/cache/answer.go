@@ -37,7 +37,10 @@ func (x *exchange) onFetched(resp *head) bool {
 	x.told.tell(miss)
 	v := x.c.judge(&x.request, resp, x.asked, now)
 	stored := false
-	names, known := varyNames(resp)
+	names, known := []string(nil), true
+	if resp.mayHave(varyMarks) {
+		names, known = varyNames(resp)
+	}
 	switch {
 	case v.store && !known:
 		v.store, v.refused = false, true
@@ -51,13 +54,15 @@ func (x *exchange) onFetched(resp *head) bool {
 			break // it is noted, and will be again before that is gone
 		}
 		m := meta{kind: kindRefused, stored: now}
-		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
+		x.storeRecord(&m, refusedFor)
 	case !v.store && status != 304 && status != 206 && x.found != "":
 		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
 	}
 	x.tellFetched(resp, stored, status)
 	return true
 }
+
+var varyMarks = mark("vary")
 
 // ofResource reports whether an answer says something about what was asked for, and not only
 // of who has asked, and how: by a request that is answered with 400, 403 or 429, a client must not
@@ -75,38 +80,75 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	if !x.c.status {
 		return
 	}
-	value := x.c.miss
+	old := joined(resp, "cache-status")
+	switch {
+	case old != "" || x.found != "":
+	case stored:
+		x.host.editAs(x.c.storedEdit)
+		return
+	default:
+		x.host.editAs(x.c.missEdit)
+		return
+	}
+	b := x.room.text
+	if old != "" {
+		b = append(append(b, old...), ", "...)
+	}
 	switch {
 	case x.validate && x.found != "":
-		value = x.c.name + "; fwd=stale; fwd-status=" + decimal(int64(status))
+		b = appendDecimal(append(append(b, x.c.name...), "; fwd=stale; fwd-status="...), int64(status))
 	case x.found != "":
-		value = x.c.name + "; fwd=stale"
+		b = append(append(b, x.c.name...), "; fwd=stale"...)
+	default:
+		b = append(b, x.c.miss...)
 	}
 	if stored {
-		value += "; stored"
+		b = append(b, storedMark...)
 	}
-	if resp.has("cache-status") {
-		if old := joined(resp, "cache-status"); old != "" {
-			value = old + ", " + value
-		}
-	}
-	x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: value})
+	x.room.text = keep(b)
+	x.setField("cache-status", text(b))
+}
+
+// storedMark is what Cache-Status says of an answer that is stored (RFC 9211, 2.5).
+const storedMark = "; stored"
+
+// setField sets a field of the response.
+func (x *exchange) setField(name, value string) {
+	x.room.edits = append(x.room.edits[:0], abi.FieldEdit{Op: abi.FieldSet, Name: name, Value: value})
+	x.host.edit(abi.MapResponseHeaders, x.room.edits...)
+	x.room.edits = x.room.edits[:0]
+}
+
+// storeRecord stores what is no message under the key of the exchange.
+func (x *exchange) storeRecord(m *meta, gone int64) {
+	s := &x.room.store
+	s.Record, s.Gone = true, gone
+	s.Tags, s.MaxObject, s.Promise = "", 0, abi.ObjectPromise{}
+	x.storeUnder(x.key, m)
+}
+
+// storeUnder stores what room.store says, with metadata, under a key.
+func (x *exchange) storeUnder(key string, m *meta) bool {
+	s, b := &x.room.store, m.append(x.room.meta)
+	x.room.meta = keep(b)
+	s.Key, s.Meta, s.MaxSize = key, text(b), x.c.maxSize
+	return x.host.store(s)
 }
 
 // keep stores a response.
 func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool {
 	if !resp.has("date") { // RFC 9110, 6.6.1
-		x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "date", Value: formatDate(now)})
+		x.setField("date", formatDate(now))
 	}
 	key, promise := x.key, v.promise()
 	if len(names) > 0 {
 		key, promise = string(appendVariant([]byte(x.key), names, &x.request)), abi.ObjectPromise{}
 		x.index(names)
 	}
-	return x.host.store(&abi.ObjectStore{
-		Key: key, Meta: string(v.encode()), Tags: x.c.tagsOf(resp), Promise: promise,
-		MaxObject: x.c.maxObject, MaxSize: x.c.maxSize, Gone: gone(&v.meta),
-	})
+	s := &x.room.store
+	s.Record, s.Gone = false, gone(&v.meta)
+	s.Tags, s.MaxObject, s.Promise = x.c.tagsOf(resp), x.c.maxObject, promise
+	return x.storeUnder(key, &v.meta)
 }
 
 // gone is when a message is of no use any more: with a validator it is for a week longer.
@@ -139,7 +181,7 @@ func (x *exchange) index(names []string) {
 		}
 	}
 	m := meta{kind: kindIndex, lists: appendLists(nil, vary)}
-	x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, MaxSize: x.c.maxSize})
+	x.storeRecord(&m, 0)
 }
 
 func same(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }

@@ -8,7 +8,6 @@ package main
 
 import (
 	"slices"
-	"strings"
 	"unsafe"
 
 	"wproxy/abi"
@@ -27,6 +26,7 @@ type backend interface {
 
 	now() int64 // seconds since 1970
 	edit(kind abi.MapType, edits ...abi.FieldEdit)
+	editAs(args []byte) // edits as they are encoded
 	reply(status uint32, details, body string)
 	resume()
 }
@@ -48,8 +48,10 @@ const (
 
 // String returns the result as the log and the metric have it.
 func (r result) String() string {
-	return [results]string{"bypass", "hit", "stale", "revalidated", "miss", "collapsed", "failed"}[r]
+	return resultNames[r]
 }
+
+var resultNames = [results]string{"bypass", "hit", "stale", "revalidated", "miss", "collapsed", "failed"}
 
 // A teller is told what has become of a request.
 type teller interface{ tell(r result) }
@@ -61,11 +63,13 @@ type exchange struct {
 	host  backend
 	told  teller
 	room  *room
+	held  []byte // what it has of its own; an exchange after it may use that memory again
 	owned bool
 
 	url     string // scheme, host and target
 	route   string
 	request head
+	isGet   bool
 	refresh bool // there is no client
 	client  bool // purges are allowed
 
@@ -80,18 +84,25 @@ type exchange struct {
 	waited   bool   // it has
 	joined   bool   // it does
 	validate bool   // the request was made conditional
-
-	answer abi.ObjectServe // that is asked for
 }
 
 // A room is memory that exchanges use one after the other, in a callback each.
 type room struct {
-	key, variant, index, text []byte
-	edits                     []abi.FieldEdit
+	variant, index, text, meta []byte
+	edits                      []abi.FieldEdit
+	pairs                      []abi.Pair // of a request that was kept
+
+	// What the host is asked for.
+	answer abi.ObjectServe
+	store  abi.ObjectStore
 }
 
 // maxRoom is the most bytes that a buffer of a room keeps.
 const maxRoom = 4 << 10
+
+// maxHeld is the most bytes that an exchange leaves to the next in its place. There are as many
+// places as there have been exchanges at once; the head of a browser's request takes one.
+const maxHeld = 2 << 10
 
 // keep returns b for the next use, unless it has become too large.
 func keep(b []byte) []byte {
@@ -105,19 +116,46 @@ func keep(b []byte) []byte {
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // own makes the strings of the exchange its own, so that they outlive the callback. It is called again
-// when something else has been found.
+// when something else has been found. The key is its own from the beginning.
 func (x *exchange) own() {
+	b := x.held
 	if !x.owned {
 		x.owned = true
-		x.request = clone(&x.request)
-		x.url, x.route, x.key = strings.Clone(x.url), strings.Clone(x.route), strings.Clone(x.key)
+		if x.key != "" { // which begins with them
+			x.url, x.route = x.key[:len(x.url)], x.key[len(x.url)+1:][:len(x.route)]
+		} else {
+			b, x.url = hold(b, x.url)
+			b, x.route = hold(b, x.route)
+		}
+		if x.request.encoded != "" {
+			b, x.request.encoded = hold(b, x.request.encoded)
+			x.request.spare = x.room.pairs
+		} else {
+			x.request = clone(&x.request)
+		}
 	}
 	if x.found == x.key {
 		x.found = x.key
 	} else {
-		x.found = strings.Clone(x.found)
+		b, x.found = hold(b, x.found)
 	}
-	x.meta.own()
+	if x.meta.kind != 0 {
+		b = x.meta.own(b)
+	}
+	x.held = b
+}
+
+// reset makes x the next exchange in its place, with what of c, host, told and room stays. The request
+// is to be read. (An exchange is large: a new one would be made twice, elsewhere and here.)
+func (x *exchange) reset() {
+	if x.held = x.held[:0]; cap(x.held) > maxHeld {
+		x.held = nil
+	}
+	x.owned, x.isGet, x.refresh, x.client = false, false, false, false
+	x.url, x.route, x.key, x.found, x.why = "", "", "", "", ""
+	x.variants, x.waited, x.joined, x.validate = false, false, false, false
+	x.meta = meta{}
+	x.asked, x.mode, x.tries = 0, modeNone, 0
 }
 
 // A mode is what the response callback has to do.
@@ -141,13 +179,14 @@ func (x *exchange) onRequest(end bool) bool {
 		x.room = &room{}
 	}
 	method := r.get(":method")
+	x.isGet = method == "GET"
 	if x.refresh {
 		x.unbind()
 	}
 	switch {
 	case method == "PURGE" && x.c.purges():
 		return x.purge()
-	case method != "GET" && method != "HEAD":
+	case !x.isGet && method != "HEAD":
 		if !safe(method) {
 			x.mode = modeInvalidate
 			x.own()
@@ -156,8 +195,8 @@ func (x *exchange) onRequest(end bool) bool {
 	case !end || x.c.bypasses(r): // a body that is not in the key, or a field that may change the answer
 		return x.pass("request")
 	}
-	key := x.c.appendKey(x.room.key, x.url, x.route, r)
-	x.room.key, x.key = keep(key), text(key)
+	x.held = x.c.appendKey(x.held, x.url, x.route, r)
+	x.key = text(x.held)
 	return x.decide()
 }
 
@@ -177,9 +216,10 @@ func (x *exchange) unbind() {
 	if len(edits) == 0 {
 		return
 	}
-	x.request.pairs = slices.DeleteFunc(slices.Clone(x.request.pairs), func(p abi.Pair) bool {
+	x.request.encoded, x.request.pairs = "", slices.DeleteFunc(slices.Clone(x.request.pairs), func(p abi.Pair) bool {
 		return slices.Contains(oneClients[:], p.Name)
 	})
+	x.request.noteNames()
 	x.host.edit(abi.MapRequestHeaders, edits...)
 }
 
@@ -242,7 +282,9 @@ func (x *exchange) decide() bool {
 
 // find looks for what is stored for the request, among variants too.
 func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
-	x.found, x.meta, x.variants = "", meta{}, false
+	if x.tries > 0 { // it was looked for before
+		x.found, x.meta, x.variants = "", meta{}, false
+	}
 	info, ok = x.look(x.key)
 	if !ok || x.meta.kind != kindIndex {
 		if x.meta.kind == kindMessage {
@@ -290,16 +332,19 @@ func (x *exchange) look(key string) (abi.ObjectInfo, bool) {
 // send has the request go to the upstream, unless another is on its way that will do.
 func (x *exchange) send(now int64) bool {
 	r := &x.request
-	if r.get(":method") != "GET" {
+	if !x.isGet {
 		x.mode = modeNone
 		x.told.tell(miss)
 		return true
 	}
 	x.mode, x.asked = modeStore, now
 	x.own()
-	lone := x.meta.kind == kindRefused || r.has("authorization") || r.has("range") || x.tries > maxJoins || !x.c.collapse
-	if x.meta.kind != kindMessage {
-		lone = lone || conditional(r) // it may be answered with a 304, which is of no use to others
+	lone := x.meta.kind == kindRefused || x.tries > maxJoins || !x.c.collapse
+	if r.mayHave(loneMarks) {
+		lone = lone || r.has("authorization") || r.has("range")
+		if x.meta.kind != kindMessage {
+			lone = lone || conditional(r) // it may be answered with a 304, which is of no use to others
+		}
 	}
 	if !lone || x.refresh {
 		key := x.key
@@ -322,6 +367,9 @@ func (x *exchange) send(now int64) bool {
 	}
 	return true
 }
+
+// loneMarks are of the fields with which a request goes by itself.
+var loneMarks = marks("authorization", "range", "if-none-match", "if-modified-since", "if-match", "if-unmodified-since")
 
 // conditional reports whether the request is.
 func conditional(r *head) bool {

@@ -6,8 +6,8 @@ import "strings"
 // stored. Conditions that are about changes by others, If-Match and If-Unmodified-Since, are the upstream's.
 func notModified(r *head, m *meta, now int64) bool {
 	if r.has("if-none-match") {
-		for i := range r.pairs {
-			if r.pairs[i].Name == "if-none-match" && matchesAny(r.pairs[i].Value, m.etag) {
+		for _, p := range r.list() {
+			if p.Name == "if-none-match" && matchesAny(p.Value, m.etag) {
 				return true
 			}
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 
+	"wproxy/abi"
 	"wproxy/plugins/internal/ipaddr"
 	"wproxy/plugins/internal/settings"
 )
@@ -25,10 +26,15 @@ type config struct {
 	collapse     bool
 	storeCookies bool
 	tags         []string
+	tagMarks     uint64 // of them, as in head
 	status       bool
 	name         string // in Cache-Status
 	hit, miss    string // what it begins with for a hit, and says of a miss
 	purgers      []ipaddr.Prefix
+
+	// What most answers from upstreams get as Cache-Status, as an edit that is encoded.
+	missEdit, storedEdit []byte
+	lately               lately
 }
 
 // defaultBypass are fields by which known frameworks take another path, host, scheme or
@@ -54,9 +60,7 @@ func parseConfig(data []byte) (*config, error) {
 		c.key = append(c.key, p)
 	}
 	c.bypass = names(t, "bypass_headers", defaultBypass)
-	for _, name := range c.bypass {
-		c.bypassMarks |= mark(name)
-	}
+	c.bypassMarks = marks(c.bypass...)
 	c.maxObject = size(t, "max_object", 16<<20)
 	c.maxSize = size(t, "max_size", 256<<20)
 	c.defaultTTL = seconds(t, "default_ttl")
@@ -70,12 +74,14 @@ func parseConfig(data []byte) (*config, error) {
 	c.collapse = t.Flag("collapse", true)
 	c.storeCookies = t.Flag("store_set_cookie", false)
 	c.tags = names(t, "tag_headers", []string{"cache-tag", "surrogate-key"})
+	c.tagMarks = marks(c.tags...)
 	c.status = t.Flag("cache_status", true)
 	c.name = t.Text("name", "wproxy")
 	if !settings.IsToken(c.name) {
 		t.Fail("name", settings.Quote(c.name)+" is not a token, as Cache-Status needs it")
 	}
 	c.hit, c.miss = c.name+"; hit; ttl=", c.name+"; fwd=uri-miss"
+	c.missEdit, c.storedEdit = statusEdit(c.miss), statusEdit(c.miss+storedMark)
 	for _, text := range t.Texts("purge_clients") {
 		p, ok := ipaddr.ParsePrefix(text)
 		if !ok {
@@ -90,6 +96,11 @@ func parseConfig(data []byte) (*config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// statusEdit returns the edit that sets Cache-Status of a response, encoded.
+func statusEdit(value string) []byte {
+	return abi.AppendFieldEdits(nil, abi.MapResponseHeaders, []abi.FieldEdit{{Op: abi.FieldSet, Name: "cache-status", Value: value}})
 }
 
 // names reads a list of field names.

@@ -32,44 +32,58 @@ func (c *control) add(line string) {
 		var has, quoted bool
 		name, value, has, quoted, line = cutDirective(line)
 		switch {
-		case equalFold(name, "no-store"):
+		case is(name, "no-store"):
 			c.noStore = true
-		case equalFold(name, "no-cache"):
+		case is(name, "no-cache"):
 			if has && value != "" {
 				c.noCacheFields = append(c.noCacheFields, fieldNames(value)...)
 			} else {
 				c.noCache = true
 			}
-		case equalFold(name, "private"): // with names too: the rest is not worth the risk
+		case is(name, "private"): // with names too: the rest is not worth the risk
 			c.private = true
-		case equalFold(name, "public"):
+		case is(name, "public"):
 			c.public = true
-		case equalFold(name, "must-revalidate"):
+		case is(name, "must-revalidate"):
 			c.mustRevalidate = true
-		case equalFold(name, "proxy-revalidate"):
+		case is(name, "proxy-revalidate"):
 			c.proxyRevalidate = true
-		case equalFold(name, "must-understand"):
+		case is(name, "must-understand"):
 			c.mustUnderstand = true
-		case equalFold(name, "immutable"):
+		case is(name, "immutable"):
 			c.immutable = true
-		case equalFold(name, "only-if-cached"):
+		case is(name, "only-if-cached"):
 			c.onlyIfCached = true
-		case equalFold(name, "max-age"):
+		case is(name, "max-age"):
 			least(&c.maxAge, value, quoted && c.strict)
-		case equalFold(name, "s-maxage"):
+		case is(name, "s-maxage"):
 			least(&c.sMaxAge, value, quoted && c.strict)
-		case equalFold(name, "stale-while-revalidate"):
+		case is(name, "stale-while-revalidate"):
 			least(&c.staleRevalidate, value, quoted && c.strict)
-		case equalFold(name, "stale-if-error"):
+		case is(name, "stale-if-error"):
 			least(&c.staleError, value, quoted && c.strict)
-		case equalFold(name, "max-stale") && !has:
+		case is(name, "max-stale") && !has:
 			c.maxStale = maxSeconds
-		case equalFold(name, "max-stale"):
+		case is(name, "max-stale"):
 			least(&c.maxStale, value, quoted && c.strict)
-		case equalFold(name, "min-fresh"):
+		case is(name, "min-fresh"):
 			least(&c.minFresh, value, quoted && c.strict)
 		}
 	}
+}
+
+// is reports whether a name is another, without regard to case: most are not even as long.
+func is(name, other string) bool { return len(name) == len(other) && equalFold(name, other) }
+
+// trim cuts white space off both ends.
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // least sets to to the seconds in value unless it is less already. What is no number is
@@ -92,7 +106,7 @@ func cutDirective(line string) (name, value string, has, quoted bool, rest strin
 	for i < len(line) && line[i] != ',' && line[i] != '=' {
 		i++
 	}
-	name = strings.Trim(line[:i], " \t")
+	name = trim(line[:i])
 	if i == len(line) || line[i] == ',' {
 		return name, "", false, false, line[min(i+1, len(line)):]
 	}
@@ -102,7 +116,7 @@ func cutDirective(line string) (name, value string, has, quoted bool, rest strin
 		if i < 0 {
 			i = len(line)
 		}
-		return name, strings.Trim(line[:i], " \t"), true, false, line[min(i+1, len(line)):]
+		return name, trim(line[:i]), true, false, line[min(i+1, len(line)):]
 	}
 	for i = 1; i < len(line) && line[i] != '"'; i++ {
 		if line[i] == '\\' {

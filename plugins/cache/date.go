@@ -77,8 +77,7 @@ func append2(dst []byte, n int64) []byte { return append(dst, byte('0'+n/10%10),
 func parseDate(s string, now int64) (int64, bool) {
 	switch {
 	case len(s) == 29 && s[3] == ',': // Sun, 06 Nov 1994 08:49:37 GMT
-		y, ok1 := number(s[12:16])
-		return date(y, month(s[8:11]), s[5:7], s[17:25], ok1 && s[4] == ' ' && s[7] == ' ' && s[11] == ' ' && s[16] == ' ' && equalFold(s[25:], " GMT"))
+		return fixdate(s)
 	case len(s) == 24 && s[3] == ' ': // Sun Nov  6 08:49:37 1994
 		y, ok1 := number(s[20:24])
 		day := s[8:10]
@@ -104,6 +103,30 @@ func parseDate(s string, now int64) (int64, bool) {
 	return 0, false
 }
 
+// fixdate reads an IMF-fixdate, of which the length and the comma are right: what nearly all
+// messages have, and some three times.
+func fixdate(s string) (int64, bool) {
+	d, y1, y2 := two(s, 5), two(s, 12), two(s, 14)
+	h, minute, sec := two(s, 17), two(s, 20), two(s, 23)
+	m := month(s[8:11])
+	if d|y1|y2|h|minute|sec < 0 || m == 0 || d < 1 || d > 31 || h > 23 || minute > 59 || sec > 60 {
+		return 0, false
+	}
+	if s[4] != ' ' || s[7] != ' ' || s[11] != ' ' || s[16] != ' ' || s[19] != ':' || s[22] != ':' || !equalFold(s[25:], " GMT") {
+		return 0, false
+	}
+	return dayOf(y1*100+y2, m, d)*86400 + h*3600 + minute*60 + sec, true
+}
+
+// two reads two digits; what is none is less than 0.
+func two(s string, at int) int64 {
+	a, b := s[at]-'0', s[at+1]-'0'
+	if a > 9 || b > 9 {
+		return -1
+	}
+	return int64(a)*10 + int64(b)
+}
+
 func date(y, m int64, day, clock string, ok bool) (int64, bool) {
 	d, ok1 := number(day)
 	h, ok2 := number(clock[:2])
@@ -117,7 +140,7 @@ func date(y, m int64, day, clock string, ok bool) (int64, bool) {
 
 func month(s string) int64 {
 	for i := 0; i < len(months); i += 3 {
-		if equalFold(months[i:i+3], s) {
+		if lower(months[i]) == lower(s[0]) && equalFold(months[i:i+3], s) {
 			return int64(i/3 + 1)
 		}
 	}
@@ -150,7 +173,7 @@ func equalFold(a, b string) bool {
 		return false
 	}
 	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
+		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
 			return false
 		}
 	}

@@ -63,6 +63,14 @@ func (f *fakeHost) edit(kind abi.MapType, edits ...abi.FieldEdit) {
 	}
 }
 
+func (f *fakeHost) editAs(args []byte) {
+	kind, edits, err := abi.ParseFieldEdits(nil, string(args))
+	if err != nil {
+		panic(err)
+	}
+	f.edit(kind, edits...)
+}
+
 func (f *fakeHost) reply(_ uint32, details, _ string) { f.did = append(f.did, "reply "+details) }
 
 type tellFunc func(result)

@@ -22,14 +22,13 @@ type verdict struct {
 
 // judge says whether a response to a GET is stored, and what is noted about it.
 // asked is when the request was sent.
-func (c *config) judge(req, resp *head, asked, now int64) verdict {
-	v := verdict{}
+func (c *config) judge(req, resp *head, asked, now int64) (v verdict) {
 	v.kind, v.status = kindMessage, resp.status()
-	cc := resp.control("cache-control")
-	targeted := false
-	if c.isTargeted(resp) {
-		cc, targeted = resp.control(cdnControl), true
+	field, targeted := "cache-control", false
+	if resp.mayHave(cdnMark) && c.isTargeted(resp) {
+		field, targeted = cdnControl, true
 	}
+	cc := c.lately.controlOf(resp, field)
 	switch {
 	case v.status < 200 || v.status == 206 || v.status == 304:
 		v.why = "status"
@@ -74,6 +73,8 @@ func (c *config) tooLarge(resp *head) bool {
 // like this one (RFC 9213).
 const cdnControl = "cdn-cache-control"
 
+var cdnMark = mark(cdnControl)
+
 // isTargeted reports whether a response has it. One that is malformed counts as not
 // there (RFC 9213, 2.1).
 func (c *config) isTargeted(resp *head) bool {
@@ -83,7 +84,7 @@ func (c *config) isTargeted(resp *head) bool {
 // times notes everything about freshness (RFC 9111, 4.2).
 func (v *verdict) times(c *config, resp *head, cc *control, targeted bool, asked, now int64) {
 	v.stored, v.date = now, now
-	date, dated := parseDate(resp.get("date"), now)
+	date, dated := c.lately.dateOf(resp, now)
 	if dated {
 		v.date = date
 	}
@@ -112,10 +113,10 @@ func (v *verdict) times(c *config, resp *head, cc *control, targeted bool, asked
 // initialAge is the corrected initial age (RFC 9111, 4.2.3). Of several values of Age the
 // first counts, and one that is no number is none (5.1).
 func initialAge(resp *head, date, asked, now int64) int64 {
-	first, _, _ := strings.Cut(resp.get("age"), ",")
-	age, ok := number(strings.Trim(first, " \t"))
-	if !ok {
-		age = 0
+	age := int64(0)
+	if value, ok := resp.find("age"); ok {
+		first, _, _ := strings.Cut(value, ",")
+		age, _ = number(trim(first)) // 0 if it is none
 	}
 	return max(now-date, min(age, maxSeconds)+max(now-asked, 0), 0)
 }
@@ -177,8 +178,11 @@ func (c *config) implied(v *verdict, cc *control) int64 {
 const maxHeuristic = 86400
 
 func hasToken(h *head, name, token string) bool {
-	for i := range h.pairs {
-		if h.pairs[i].Name == name && slices.Contains(fieldNames(h.pairs[i].Value), token) {
+	if !h.has(name) {
+		return false
+	}
+	for _, p := range h.list() {
+		if p.Name == name && slices.Contains(fieldNames(p.Value), token) {
 			return true
 		}
 	}
@@ -188,6 +192,9 @@ func hasToken(h *head, name, token string) bool {
 // joined returns all lines of a field as one.
 func joined(h *head, name string) string {
 	out := ""
+	if !h.has(name) {
+		return out
+	}
 	for i := range h.pairs {
 		if h.pairs[i].Name == name {
 			if out != "" {

@@ -44,11 +44,11 @@ func (c *config) appendKey(dst []byte, url, route string, r *head) []byte {
 
 // cookie returns the value of a cookie.
 func cookie(r *head, name string) (string, bool) {
-	for i := range r.pairs {
-		if r.pairs[i].Name != "cookie" {
+	for _, p := range r.list() {
+		if p.Name != "cookie" {
 			continue
 		}
-		for pair := range strings.SplitSeq(r.pairs[i].Value, ";") {
+		for pair := range strings.SplitSeq(p.Value, ";") {
 			if k, v, ok := strings.Cut(strings.Trim(pair, " "), "="); ok && k == name {
 				return v, true
 			}
@@ -60,7 +60,7 @@ func cookie(r *head, name string) (string, bool) {
 // bypasses reports whether nothing is stored or served for a request because of a field
 // that is not in the key, and that some upstreams answer something else for.
 func (c *config) bypasses(r *head) bool {
-	if r.names != 0 && r.names&c.bypassMarks == 0 {
+	if !r.mayHave(c.bypassMarks) {
 		return false
 	}
 	for _, name := range c.bypass {
@@ -80,6 +80,9 @@ func (c *config) bypasses(r *head) bool {
 
 // tagsOf returns the tags of a response, joined by NUL.
 func (c *config) tagsOf(resp *head) string {
+	if !resp.mayHave(c.tagMarks) {
+		return ""
+	}
 	var tags []string
 	for i := range resp.pairs {
 		for _, name := range c.tags {
@@ -142,5 +145,5 @@ func clone(h *head) head {
 		out[i] = abi.Pair{Name: text[:k], Value: text[k : k+v]}
 		text = text[k+v:]
 	}
-	return head{out, h.names}
+	return head{pairs: out, names: h.names, first: h.first}
 }

@@ -99,17 +99,52 @@ func (p *plugin) countersOf(route string) *counters {
 	return c
 }
 
+// contexts are those of exchanges, by the slots of their ids: with streams in slots, as the adapter
+// has them from a host that knows of them, an exchange that begins is the only one in its slot.
+var contexts []*httpContext
+
+// slotted is the adapter's (see there).
+//
+//go:linkname slotted wproxy_adapter.slotted
+var slotted bool
+
 func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
-	return &httpContext{plugin: p, id: id}
+	if !slotted {
+		c := &httpContext{}
+		c.begin(p, id)
+		return c
+	}
+	i := int(id & slots)
+	if i >= len(contexts) {
+		contexts = append(contexts, make([]*httpContext, i+1-len(contexts))...)
+	}
+	c := contexts[i]
+	if c == nil {
+		c = &httpContext{}
+		contexts[i] = c
+	}
+	c.begin(p, id)
+	return c
+}
+
+// begin makes c the context of an exchange.
+func (c *httpContext) begin(p *plugin, id uint32) {
+	if c.plugin != p {
+		c.plugin = p
+		c.exchange = exchange{host: hostBackend{}, told: c, room: &common}
+	}
+	c.exchange.c = p.config
+	c.id, c.cleaned, c.awaits = id, false, false
 }
 
 // httpContext is the context of one exchange.
 type httpContext struct {
 	types.DefaultHttpContext
-	plugin    *plugin
-	id        uint32
-	cleaned   bool // tell was called
-	*exchange      // nil: there is nothing more to do
+	plugin   *plugin
+	id       uint32
+	cleaned  bool // tell was called
+	awaits   bool // there is more to do than what was done for the request
+	exchange      // the last in its slot, unless awaits
 }
 
 // Memory that every callback uses anew: nothing of it outlives one.
@@ -121,34 +156,34 @@ var (
 	shortValue [64]byte
 	routeValue [64]byte
 	urlBytes   = make([]byte, 0, 1<<10)
-	current    exchange // of the request callback that is running
-	common     room
+	response   head
+	common     = room{pairs: make([]abi.Pair, 0, 64)}
 )
 
-// readHead reads a header map; its strings are valid until the next one is read.
-func readHead(kind abi.MapType) head {
+// readHead reads a header map into h; its strings are valid until the next one is read.
+func readHead(h *head, kind abi.MapType) {
+	h.pairs, h.names, h.code, h.encoded = nil, 0, 0, ""
 	b, ok := hostcall.Pairs(pairBytes[:0:cap(pairBytes)], uint32(kind))
 	if !ok {
-		return head{}
+		return
 	}
 	if cap(b) > cap(pairBytes) && cap(b) <= 64<<10 {
 		pairBytes = b[:0]
 	}
-	list, err := abi.ParsePairs(pairs[:0], unsafe.String(unsafe.SliceData(b), len(b)))
+	list, err := abi.ParsePairs(pairs[:0], text(b))
 	if err != nil {
-		return head{}
+		return
 	}
 	pairs = list[:0]
-	h := head{pairs: list}
+	h.pairs, h.encoded = list, text(b)
 	h.noteNames()
-	return h
 }
 
 func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
-	r := readHead(abi.MapRequestHeaders)
-	x := &current
-	*x = exchange{c: c.plugin.config, host: hostBackend{}, told: c, room: &common, request: r}
-	c.exchange = x
+	x := &c.exchange
+	r := &x.request
+	x.reset()
+	readHead(r, abi.MapRequestHeaders)
 	urlBytes = append(append(urlBytes[:0], r.get(":scheme")...), "://"...)
 	urlBytes = append(append(urlBytes, r.get(":authority")...), r.get(":path")...)
 	x.url = text(urlBytes)
@@ -156,25 +191,29 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	name, _ := hostcall.Property(routeValue[:], routeProperty)
 	x.route = text(name)
 	_, x.refresh = hostcall.Property(shortValue[:], abi.PropertyRefresh)
-	if x.request.get(":method") == "PURGE" && x.c.purges() {
+	if x.c.purges() && r.get(":method") == "PURGE" {
 		if b, ok := hostcall.Property(shortValue[:], abi.PropertyClientAddress); ok {
 			a, _ := ipaddr.FromBytes(b)
 			x.client = x.c.mayPurge(a)
 		}
 	}
 	goesOn := x.onRequest(end)
-	c.exchange = nil
-	if x.mode != modeNone || x.joined { // it has made its strings its own
-		c.exchange = new(exchange)
-		*c.exchange = *x
-	}
+	c.rest()
 	if goesOn {
 		return types.ActionContinue
 	}
-	if c.exchange != nil && c.joined {
+	if c.joined {
 		c.wait()
 	}
 	return types.ActionPause
+}
+
+// rest is at the end of a callback of the request.
+func (c *httpContext) rest() {
+	c.awaits = c.mode != modeNone || c.joined // it has made its strings its own
+	if c.request.encoded != "" {
+		c.request.pairs = nil // they are borrowed
+	}
 }
 
 // tell counts and logs what became of the request, once.
@@ -192,11 +231,11 @@ func (c *httpContext) tell(r result) {
 }
 
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
-	if c.exchange == nil || c.mode == modeNone {
+	if !c.awaits || c.mode == modeNone {
 		return types.ActionContinue
 	}
-	resp := readHead(abi.MapResponseHeaders)
-	if c.onResponse(&resp) {
+	readHead(&response, abi.MapResponseHeaders)
+	if c.onResponse(&response) {
 		return types.ActionContinue
 	}
 	return types.ActionPause
@@ -230,7 +269,11 @@ func onForeignFunction(id, function, size uint32) {
 	}
 	outcome := binary.LittleEndian.Uint32(b)
 	waiting[i] = nil
+	if !c.joined {
+		return // another exchange has taken the place of the one that has waited
+	}
 	c.onJoined(outcome)
+	c.rest()
 	if c.joined {
 		c.wait()
 	}
@@ -268,7 +311,13 @@ func call(name string, f func([]byte) []byte) bool {
 	return hostcall.Foreign(name, args) == hostcall.OK
 }
 
-func (hostBackend) store(s *abi.ObjectStore) bool { return call(abi.ForeignObjectStore, s.Append) }
+func (hostBackend) store(s *abi.ObjectStore) bool {
+	args := s.Append(argument[:0])
+	if cap(args) <= 64<<10 {
+		argument = args[:0]
+	}
+	return hostcall.Foreign(abi.ForeignObjectStore, args) == hostcall.OK
+}
 
 func (hostBackend) update(u *abi.ObjectUpdate) bool { return call(abi.ForeignObjectUpdate, u.Append) }
 
@@ -289,7 +338,15 @@ func (hostBackend) refresh() { hostcall.Foreign(abi.ForeignRefresh, nil) }
 func (hostBackend) now() int64 { return hostcall.Now() / 1e9 }
 
 func (hostBackend) edit(kind abi.MapType, edits ...abi.FieldEdit) {
-	if !call(abi.ForeignEditFields, func(b []byte) []byte { return abi.AppendFieldEdits(b, kind, edits) }) {
+	args := abi.AppendFieldEdits(argument[:0], kind, edits)
+	if cap(args) <= 64<<10 {
+		argument = args[:0]
+	}
+	hostBackend{}.editAs(args)
+}
+
+func (hostBackend) editAs(args []byte) {
+	if hostcall.Foreign(abi.ForeignEditFields, args) != hostcall.OK {
 		proxywasm.LogError("cache: the host refuses to change a header")
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/binary"
 	"slices"
-	"strings"
 )
 
 // A kind is what is stored under a key.
@@ -33,13 +32,25 @@ type meta struct {
 	lists    []byte   // of an index, encoded: see vary
 }
 
-// own makes what it has of others its own.
-func (m *meta) own() {
-	m.etag, m.modified, m.upstream = strings.Clone(m.etag), strings.Clone(m.modified), strings.Clone(m.upstream)
+// own copies what it has of others to b, which may be longer then.
+func (m *meta) own(b []byte) []byte {
+	b, m.etag = hold(b, m.etag)
+	b, m.modified = hold(b, m.modified)
+	b, m.upstream = hold(b, m.upstream)
 	for i := range m.withhold {
-		m.withhold[i] = strings.Clone(m.withhold[i])
+		b, m.withhold[i] = hold(b, m.withhold[i])
 	}
 	m.lists = slices.Clone(m.lists)
+	return b
+}
+
+// hold appends s to b, and returns it as a string that is a part of that.
+func hold(b []byte, s string) (longer []byte, held string) {
+	if s == "" {
+		return b, ""
+	}
+	b = append(b, s...)
+	return b, text(b[len(b)-len(s):])
 }
 
 // vary returns the lists of names of an index.
@@ -81,14 +92,22 @@ const (
 )
 
 // encode returns m for the host to keep; see parseMeta.
-func (m *meta) encode() []byte {
-	dst := append([]byte(nil), metaVersion, byte(m.kind), m.flags)
-	for _, n := range [...]int64{int64(m.status), m.stored, m.age, m.lifetime, m.date, m.stale, m.onError} {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(n))
-	}
-	for _, s := range [...]string{m.etag, m.modified, m.upstream} {
-		dst = appendText(dst, s)
-	}
+func (m *meta) encode() []byte { return m.append(nil) }
+
+// append is encode behind dst.
+func (m *meta) append(dst []byte) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, metaNumbers)...)
+	n := dst[at+3 : at+metaNumbers]
+	dst[at], dst[at+1], dst[at+2] = metaVersion, byte(m.kind), m.flags
+	binary.LittleEndian.PutUint64(n, uint64(m.status))
+	binary.LittleEndian.PutUint64(n[8:], uint64(m.stored))
+	binary.LittleEndian.PutUint64(n[16:], uint64(m.age))
+	binary.LittleEndian.PutUint64(n[24:], uint64(m.lifetime))
+	binary.LittleEndian.PutUint64(n[32:], uint64(m.date))
+	binary.LittleEndian.PutUint64(n[40:], uint64(m.stale))
+	binary.LittleEndian.PutUint64(n[48:], uint64(m.onError))
+	dst = appendText(appendText(appendText(dst, m.etag), m.modified), m.upstream)
 	return append(appendTexts(dst, m.withhold), m.lists...)
 }
 

@@ -10,7 +10,7 @@ func (x *exchange) serve(info abi.ObjectInfo, how result, now int64) bool {
 // serveWith is serve with edits of the head that come first.
 func (x *exchange) serveWith(info abi.ObjectInfo, how result, now int64, edits []abi.FieldEdit) bool {
 	m, r := &x.meta, &x.request
-	s, list, b := &x.answer, append(x.room.edits, edits...), x.room.text
+	s, list, b := &x.room.answer, append(x.room.edits, edits...), x.room.text
 	*s = abi.ObjectServe{Key: x.found, Length: -1}
 	set := func(name string, value []byte) {
 		list = append(list, abi.FieldEdit{Op: abi.FieldSet, Name: name, Value: text(value)})

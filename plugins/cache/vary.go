@@ -16,6 +16,9 @@ const maxVary = 32
 // varyNames returns the names in Vary, sorted; ok is false if it says that nothing
 // can be known (RFC 9111, 4.1), or too much.
 func varyNames(h *head) (names []string, ok bool) {
+	if !h.has("vary") {
+		return nil, true
+	}
 	for i := range h.pairs {
 		if h.pairs[i].Name != "vary" {
 			continue
@@ -59,12 +62,12 @@ func appendNormal(dst []byte, name string, h *head) []byte {
 	var buf [16]string // browsers send half a dozen
 	members := buf[:0]
 	there := false
-	for i := range h.pairs {
-		if h.pairs[i].Name != name {
+	for _, p := range h.list() {
+		if p.Name != name {
 			continue
 		}
 		there = true
-		for m := range strings.SplitSeq(h.pairs[i].Value, ",") {
+		for m := range strings.SplitSeq(p.Value, ",") {
 			if m = strings.Trim(m, " \t"); m != "" {
 				members = append(members, m)
 			}

@@ -72,10 +72,13 @@ var (
 // begins or ends: a callback with another number means that a new stream has taken the place
 // of one that has ended. on_context_create tells the root context of a place, and on_delete
 // frees it.
-var (
-	slotted bool
-	places  []place
-)
+var places []place
+
+// slotted is for plugins that keep something for each slot, too: they know it by a fixed name, as
+// room.
+//
+//go:linkname slotted wproxy_adapter.slotted
+var slotted bool
 
 const placeBits = 20
 
