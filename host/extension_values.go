@@ -23,13 +23,13 @@ func readValues(v *vm, args []byte) abi.Status {
 		kind, size := r.Asked(i)
 		value, found := v.value(kind, borrow(args[name:name+size]))
 		name += size
+		v.charge(int64(len(value)) * copyUnits) // also if there is no room: a property has been made
 		switch {
 		case !found:
 			r.SetValue(i, 0, 0)
 		case len(value) > len(args)-at:
 			r.SetValue(i, 0, len(value))
 		default:
-			v.charge(int64(len(value)) * copyUnits)
 			copy(args[at:], value)
 			r.SetValue(i, at, len(value))
 			at += len(value)

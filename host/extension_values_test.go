@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"wproxy/abi"
@@ -83,5 +84,32 @@ func TestReadValuesMalformed(t *testing.T) {
 		if _, status := readInGuest(t, newStream(), r[:i]); status != abi.StatusBadArgument {
 			t.Errorf("cut at %d: status %v", i, status)
 		}
+	}
+}
+
+// TestHostWorkRead: reading a lot, where there is no room for it, uses the budget up.
+func TestHostWorkRead(t *testing.T) {
+	many := func(v abi.ReadValue) (list []abi.ReadValue) {
+		for range abi.MaxReadValues {
+			list = append(list, v)
+		}
+		return list
+	}
+	large := newStream()
+	large.props = map[string]string{"large": strings.Repeat("x", 64<<10)}
+	for name, tt := range map[string]struct {
+		st   *fakeStream
+		read abi.ReadValue
+	}{
+		"lines":      {head(10_000), abi.ReadValue{Kind: abi.MapRequestHeaders, Name: "x-none"}},
+		"properties": {large, abi.ReadValue{Kind: abi.ReadProperty, Name: "large"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := wasmtest.NewGuest()
+			f := m.Env("proxy_call_foreign_function", "iiiiii>i")
+			out := m.Slot(8)
+			m.Headers("request", endless(f, m.Str(abi.ForeignReadValues), m.Str(string(abi.NewReadRecord(0, many(tt.read)...))), i32(out), i32(out+4)), i32(0))
+			hostWork(t, m, options{}, tt.st)
+		})
 	}
 }
