@@ -129,7 +129,7 @@ func NewTakeRecord(interval, burst, cost int64) TakeRecord {
 	return r
 }
 
-func (r TakeRecord) at(i int) int64 { return int64(binary.LittleEndian.Uint64(r[i:])) }
+func (r TakeRecord) at(i int) int64 { return int64(load64(r, i)) }
 
 // Algorithm is 0 for the token bucket, the only one so far.
 func (r TakeRecord) Algorithm() uint32 { return binary.LittleEndian.Uint32(r) }
@@ -157,12 +157,23 @@ type TakeResult struct {
 
 // Result returns the outcome.
 func (r TakeRecord) Result() TakeResult {
-	flags := binary.LittleEndian.Uint32(r[4:])
-	return TakeResult{
-		Admitted: flags&1 != 0, Crowded: flags&2 != 0,
-		Remaining: r.at(32), Full: r.at(40), Retry: r.at(48),
-	}
+	return TakeResult{Admitted: r.Admitted(), Crowded: r.Crowded(), Remaining: r.Remaining(), Full: r.Full(), Retry: r.Retry()}
 }
+
+// Admitted, Crowded, Remaining, Full and Retry are single parts of the Result.
+func (r TakeRecord) Admitted() bool { return r[4]&1 != 0 }
+
+// Crowded is described with Admitted, and so are the others.
+func (r TakeRecord) Crowded() bool { return r[4]&2 != 0 }
+
+// Remaining is described with Admitted.
+func (r TakeRecord) Remaining() int64 { return r.at(32) }
+
+// Full is described with Admitted.
+func (r TakeRecord) Full() int64 { return r.at(40) }
+
+// Retry is described with Admitted.
+func (r TakeRecord) Retry() int64 { return r.at(48) }
 
 // SetResult stores the outcome.
 func (r TakeRecord) SetResult(t TakeResult) {

@@ -7,11 +7,15 @@ const (
 	inName  = 1 << iota // a token (RFC 9110 5.6.2)
 	inLower             // a token in lower case
 	inValue             // a field value (RFC 9110 5.5): no control byte but HTAB
+	noUpper             // anything but an upper case letter
 )
 
 // fieldBytes classifies bytes.
 var fieldBytes = func() (t [256]byte) {
 	for c := range t {
+		if c < 'A' || c > 'Z' {
+			t[c] |= noUpper
+		}
 		if c >= ' ' && c != 0x7f || c == '\t' {
 			t[c] |= inValue
 		}

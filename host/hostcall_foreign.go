@@ -27,7 +27,7 @@ var foreignFuncs = map[string]foreignFunc{
 
 // recordFuncs has the extensions of this host. args are a view of guest memory that the
 // function may write to; there is no result beside that.
-var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
+var recordFuncs = map[string]recordFunc{
 	abi.ForeignAcquireCounter: acquireCounter,
 	abi.ForeignAddCounter:     addCounter,
 	abi.ForeignChargeCounter:  chargeCounter,
@@ -35,6 +35,7 @@ var recordFuncs = map[string]func(v *vm, args []byte) abi.Status{
 	abi.ForeignGate:           setGate,
 	abi.ForeignLeaseCounter:   leaseCounter,
 	abi.ForeignObjectStanding: standingLookup,
+	abi.ForeignReadValues:     readValues,
 	abi.ForeignResumeAfter:    resumeAfter,
 	abi.ForeignSelectUpstream: selectUpstream,
 	abi.ForeignSkipCallbacks:  skipCallbacks,
@@ -50,6 +51,9 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 	if !ok1 || !ok2 || !v.writable32(a[4]) || !v.writable32(a[5]) {
 		return abi.StatusInvalidMemoryAccess
 	}
+	if f := v.records.find(a[0], name); f != nil && len(args) <= maxForeignArgs {
+		return v.record(f, a)
+	}
 	if len(name) > maxNameBytes || slices.Contains(v.p.h.o.Without, name) {
 		return abi.StatusNotFound
 	}
@@ -61,11 +65,8 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 		return abi.StatusBadArgument
 	}
 	if f := recordFuncs[name]; f != nil {
-		record, _ := v.view(a[2], a[3]) // it is inside, as args are
-		if status := f(v, record); status != abi.StatusOK {
-			return status
-		}
-		return v.give(nil, a[4], a[5])
+		v.records.keep(a[0], name, f)
+		return v.record(f, a)
 	}
 	if call, ok := objectFuncs[name]; ok {
 		return objectFunc(v, call, a)
@@ -81,6 +82,54 @@ func hostCallForeignFunction(v *vm, a []uint64) abi.Status {
 	}
 	return v.give(result, a[4], a[5])
 }
+
+// A recordFunc is one of recordFuncs.
+type recordFunc func(v *vm, args []byte) abi.Status
+
+// record calls an extension of this host.
+func (v *vm) record(f recordFunc, a []uint64) abi.Status {
+	args, _ := v.mem.Read(uint32(a[2]), uint32(a[3])) // it is inside, and has been charged
+	if status := f(v, args); status != abi.StatusOK {
+		return status
+	}
+	return v.give(nil, a[4], a[5])
+}
+
+// A recordCache has the extensions that a guest has called, which it is granted: their names are
+// looked up once. A guest has its constants at the same addresses all the time: these say where a
+// name is looked for first.
+type recordCache [16]struct {
+	name string // "": free, and so are those behind it
+	call recordFunc
+}
+
+// find returns the extension called name, which is borrowed; nil if it is not there.
+func (c *recordCache) find(ptr uint64, name string) recordFunc {
+	at := recordPlace(ptr)
+	for i := range uint32(len(c)) {
+		switch e := &c[(at+i)%uint32(len(c))]; e.name {
+		case name:
+			return e.call
+		case "":
+			return nil
+		}
+	}
+	return nil
+}
+
+// keep remembers an extension if there is room.
+func (c *recordCache) keep(ptr uint64, name string, f recordFunc) {
+	at := recordPlace(ptr)
+	for i := range uint32(len(c)) {
+		if e := &c[(at+i)%uint32(len(c))]; e.name == "" {
+			e.name, e.call = strings.Clone(name), f
+			return
+		}
+	}
+}
+
+// recordPlace returns the place of the name at that address.
+func recordPlace(ptr uint64) uint32 { return uint32(ptr) * 0x9e3779b1 >> 28 }
 
 func foreignClearRouteCache(v *vm, _ string) ([]byte, abi.Status) {
 	return nil, hostClearRouteCache(v, nil)

@@ -8,36 +8,44 @@ import (
 	"wproxy/abi"
 )
 
-// hostGetProperty is proxy_get_property(path, *ptr, *len). The host itself knows
-// the plugin; the rest is the stream's. A root has the plugin's properties and
-// those that were set on it.
+// hostGetProperty is proxy_get_property(path, *ptr, *len).
 func hostGetProperty(v *vm, a []uint64) abi.Status {
 	path, ok := v.text(a[0], a[1])
 	if !ok {
 		return abi.StatusInvalidMemoryAccess
 	}
+	value, ok := v.property(path)
+	if !ok {
+		return abi.StatusNotFound
+	}
+	return v.giveString(value, a[2], a[3])
+}
+
+// property returns the property at path. The host itself knows the plugin; the rest is the
+// stream's. A root has the plugin's properties and those that were set on it. The value is
+// borrowed until the next is asked for.
+func (v *vm) property(path string) (string, bool) {
 	path = abi.TrimPath(path)
 	switch path {
 	case "":
-		return abi.StatusNotFound
+		return "", false
 	case "plugin_name":
-		return v.giveString(v.p.o.Name, a[2], a[3])
+		return v.p.o.Name, true
 	case "plugin_root_id":
-		return v.giveString(v.p.o.RootID, a[2], a[3])
+		return v.p.o.RootID, true
 	case "plugin_vm_id":
-		return v.giveString(v.p.o.VMID, a[2], a[3])
+		return v.p.o.VMID, true
 	case "plugin_vm_memory": // of Higress
-		return v.give(abi.AppendUint(v.buf[:0], uint64(v.mem.Size())), a[2], a[3])
+		v.buf = abi.AppendUint(v.buf[:0], uint64(v.mem.Size()))
+		return borrow(v.buf), true
 	}
 	c := v.current()
 	if c.stream == nil {
-		if value, ok := c.base.props[path]; ok {
-			return v.give(value, a[2], a[3])
-		}
-		return abi.StatusNotFound
+		value, ok := c.base.props[path]
+		return borrow(value), ok
 	}
 	if len(path) > maxNameBytes {
-		return abi.StatusNotFound
+		return "", false
 	}
 	slow := slowProperty(path)
 	var began time.Duration
@@ -49,10 +57,10 @@ func hostGetProperty(v *vm, a []uint64) abi.Status {
 		v.chargeSince(began, 0, propertyMostUnits)
 	}
 	if !ok {
-		return abi.StatusNotFound
+		return "", false
 	}
 	v.buf = value // it may have grown
-	return v.give(value, a[2], a[3])
+	return borrow(value), true
 }
 
 // slowProperty reports whether a property may have to be made from something large: from
@@ -61,7 +69,9 @@ func hostGetProperty(v *vm, a []uint64) abi.Status {
 func slowProperty(path string) bool {
 	first, rest, more := abi.CutPath(path)
 	switch first {
-	case "connection", "upstream", "route_metadata", "filter_state", "xds":
+	case "upstream":
+		return rest != "attempts" && rest != "failure" // numbers and words, read after each request
+	case "connection", "route_metadata", "filter_state", "xds":
 		return true
 	case "request", "response":
 		return more && (strings.HasPrefix(rest, "headers") || strings.HasPrefix(rest, "trailers"))

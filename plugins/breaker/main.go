@@ -49,11 +49,10 @@ type plugin struct {
 	gauges    []hostcall.Gauge // of circuits
 	shown     []state          // what they say
 	decisions [decisions]hostcall.Counter
-	route     [64]byte  // room for the name of the route
-	cluster   [64]byte  // and of its upstream
-	watched   [160]byte // for both, of a request that the host has let through
-	word      [16]byte  // and for other properties
-	encoded   []byte    // for the fields of a reply
+	place     hostcall.Values // the route's name, and its upstream's
+	answer    hostcall.Values // attempts, failure and status
+	watched   [160]byte       // room for the circuit of a request that the host has let through
+	encoded   []byte          // for the fields of a reply
 	digits    []byte
 	names     []abi.Pair
 	free      []*httpContext
@@ -88,8 +87,15 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	for i, name := range [decisions]string{"passed", "probe", "refused", "fallback"} {
 		p.decisions[i] = hostcall.NewCounter("wproxy_breaker_total;decision=" + name)
 	}
+	p.place = hostcall.NewValues(128, property(routeProperty), property(clusterProperty))
+	p.answer = hostcall.NewValues(32, property(attemptsProperty), property(failureProperty),
+		abi.ReadValue{Kind: abi.MapResponseHeaders, Name: ":status"})
 	p.offerWatch(c)
 	return types.OnPluginStartStatusOK
+}
+
+func property(path string) abi.ReadValue {
+	return abi.ReadValue{Kind: abi.ReadProperty, Name: path}
 }
 
 // offerWatch has the host let requests through and count those that go well, if it can and the
@@ -120,8 +126,9 @@ func hostProblem() string {
 
 // circuit returns the circuit of the current request, by its index.
 func (p *plugin) circuit() int {
-	name, _ := hostcall.Property(p.route[:], routeProperty)
-	upstream, _ := hostcall.Property(p.cluster[:], clusterProperty)
+	p.place.Read()
+	name, _ := p.place.Get(0)
+	upstream, _ := p.place.Get(1)
 	for i, c := range p.circuits {
 		if c.route == string(name) && c.upstream == string(upstream) {
 			return i
@@ -286,35 +293,25 @@ func (c *httpContext) takeOver() {
 // result returns what came of the current exchange.
 func (c *httpContext) result() result {
 	p := c.plugin
-	tries, ok := hostcall.Property(p.word[:], attemptsProperty)
+	p.answer.Read()
+	tries, ok := p.answer.Get(0)
 	if !ok || len(tries) == 0 || tries[0] == 0 && string(tries) == "\x00\x00\x00\x00\x00\x00\x00\x00" {
 		return result{} // somebody else has answered
 	}
-	var failure string
-	if text, ok := hostcall.Property(p.word[:], failureProperty); ok {
-		failure = unsafe.String(unsafe.SliceData(text), len(text))
+	text, _ := p.answer.Get(1)
+	failure := unsafe.String(unsafe.SliceData(text), len(text))
+	status := 0
+	if failure == "" || failure == "none" {
+		digits, _ := p.answer.Get(2)
+		for _, c := range digits {
+			status = 10*status + int(c-'0')
+		}
 	}
-	r := p.breaker.judge(failure, responseStatus(p.word[:], failure))
+	r := p.breaker.judge(failure, status)
 	if r.counts && p.breaker.slowCall > 0 {
 		r.slow = hostcall.Now()-c.began >= p.breaker.slowCall
 	}
 	return r
-}
-
-// responseStatus returns the status of the response, if there was no failure; 0 then.
-func responseStatus(buf []byte, failure string) int {
-	if failure != "" && failure != "none" {
-		return 0
-	}
-	text, ok := hostcall.ResponseHeader(buf, ":status")
-	if !ok {
-		return 0
-	}
-	n := 0
-	for _, c := range text {
-		n = 10*n + int(c-'0')
-	}
-	return n
 }
 
 // sharedData is the host's store.

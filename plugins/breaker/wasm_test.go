@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/abi"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/plugins/guestbuild"
@@ -68,7 +69,13 @@ func shows(t *testing.T, p *plugintest.Plugin, want state) {
 
 // TestWasmCircle goes once around: closed, open, half-open, open for longer, half-open, closed.
 func TestWasmCircle(t *testing.T) {
+	t.Run("values", func(t *testing.T) { testCircle(t, nil) })
+	t.Run("single", func(t *testing.T) { testCircle(t, []string{abi.ForeignReadValues, abi.ForeignWatch}) })
+}
+
+func testCircle(t *testing.T, without []string) {
 	o := options(`{"failures":0.5,"min_requests":4,"window":"10s","open_for":"5s","probes":2}`)
+	o.Without = without
 	run(t, o, func(t *testing.T, p *plugintest.Plugin) {
 		do(t, p, fine, 200)
 		do(t, p, plugintest.Response{Status: 502, Failure: "connect"}, 502)

@@ -46,7 +46,7 @@ func TestCheckAllocs(t *testing.T) {
 	}
 	var buf [64]byte
 	if n := testing.AllocsPerRun(100, func() {
-		appendLimitField(buf[:0], decision{remaining: 123456, full: 5e9})
+		appendLimitField(buf[:0], &decision{remaining: 123456, full: 5e9})
 	}); n != 0 {
 		t.Errorf("appendLimitField: %v allocations, want 0", n)
 	}

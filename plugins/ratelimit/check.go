@@ -35,6 +35,14 @@ type verdict struct {
 	decision
 }
 
+// reset makes v that of a request that is let through. It clears each part by itself: in a guest, to
+// clear a few words in one go is a call.
+func (v *verdict) reset() {
+	v.outcome, v.refuse, v.decided = allowed, false, false
+	v.admitted, v.contended, v.displaced = false, false, false
+	v.remaining, v.full, v.retry, v.delay = 0, 0, 0, 0
+}
+
 // maxScratch is how large the scratch buffer for keys may stay, in bytes; a client can
 // make a key as large as its header.
 const maxScratch = 4 << 10
@@ -68,6 +76,9 @@ type checker struct {
 	head     int    // size of the record of the algorithm
 	record   []byte // it, and room for a key; what is written to it
 	last     []byte // record and key of the last request that had one
+	fixed    int    // of record: up to the value of the key's first part, for the route that is in it; 0: nothing
+	scopeEnd int    // up to behind the route
+	verdict  verdict
 	places   []byte // an abi.AcquireRecord and room for a key
 }
 
@@ -93,29 +104,30 @@ func newChecker(c *config, l *limiter, s *seed) checker {
 	return k
 }
 
-// check decides about a request on a route and takes its tokens.
-func (c *checker) check(r request, route string) verdict {
-	if c.exempt.match(r) {
-		return verdict{outcome: exempted}
+// check decides about a request on a route and takes its tokens. The verdict is good until the next.
+// (Guests pay for each time that it is copied.)
+func (c *checker) check(r request, route string) *verdict {
+	v := &c.verdict
+	v.reset()
+	if c.exempt.any() && c.exempt.match(r) {
+		v.outcome = exempted
+		return v
 	}
-	record := c.record[:c.head]
-	if c.algorithm == slidingWindow { // windows of all rates have one shape
-		record = binary.LittleEndian.AppendUint64(record, uint64(c.quota))
-	}
-	keyAt := len(record)
-	record, ok := appendKey(record, !c.scopePlugin, route, c.parts, r)
+	record, keyAt, ok := c.key(r, route)
 	if !ok && c.missing != missingShare {
-		return c.enforce(verdict{outcome: keyless, refuse: c.missing == missingDeny})
+		v.outcome, v.refuse = keyless, c.missing == missingDeny
+		return c.enforce()
 	}
 	if c.last = record; cap(record) <= maxScratch {
 		c.record = record
 	}
 	if c.concurrency > 0 {
-		if v, full := c.checkPlaces(record[keyAt:]); full || c.unrated {
-			return c.enforce(v)
+		if full := c.checkPlaces(record[keyAt:]); full || c.unrated {
+			return c.enforce()
 		}
 	}
-	v := verdict{outcome: allowed, decided: true, decision: c.take(record)}
+	v.decided = true
+	c.take(record)
 	switch {
 	case !v.admitted:
 		v.refuse = true
@@ -128,39 +140,84 @@ func (c *checker) check(r request, route string) verdict {
 	case v.delay > 0:
 		v.outcome = delayed
 	}
-	return c.enforce(v)
+	return c.enforce()
+}
+
+// key returns the record with the key of a request, which begins at keyAt; see appendKey. What goes
+// before the first value of the key is that of the request before, as a rule.
+func (c *checker) key(r request, route string) (record []byte, keyAt int, ok bool) {
+	keyAt = c.head
+	if c.algorithm == slidingWindow {
+		keyAt += 8
+	}
+	if c.fixed == 0 || !c.scopePlugin && string(c.record[keyAt+5:c.scopeEnd]) != route {
+		c.begin(route)
+	}
+	if first := &c.parts[0]; first.kind == byHeader { // as appendSized does, in fewer calls
+		value, _ := r.Header(first.name)
+		binary.LittleEndian.PutUint32(c.record[c.fixed-4:], uint32(len(value)))
+		record, ok = append(c.record[:c.fixed], value...), value != ""
+	} else {
+		record, ok = first.appendSized(c.record[:c.fixed], r)
+	}
+	if ok && len(c.parts) > 1 {
+		record, ok = appendParts(record, c.parts[1:], r)
+	}
+	if !ok {
+		record, c.fixed = append(record[:c.scopeEnd], 0xff), 0
+	}
+	return record, keyAt, ok
+}
+
+// begin writes the beginning of the keys of a route.
+func (c *checker) begin(route string) {
+	record := c.record[:c.head]
+	if c.algorithm == slidingWindow { // windows of all rates have one shape
+		record = binary.LittleEndian.AppendUint64(record, uint64(c.quota))
+	}
+	record = appendScope(record, !c.scopePlugin, route)
+	c.scopeEnd = len(record)
+	c.record = c.parts[0].appendHead(record)
+	c.fixed = len(c.record)
 }
 
 // checkPlaces takes a place among the requests in flight, which the host takes back when the
 // stream ends.
-func (c *checker) checkPlaces(key []byte) (v verdict, full bool) {
+func (c *checker) checkPlaces(key []byte) (full bool) {
 	p := append(append(c.places[:abi.AcquireRecordSize], 'c'), key...)
 	if cap(p) <= maxScratch {
 		c.places = p
 	}
+	v := &c.verdict
 	if !c.counters.acquire(p) {
-		return verdict{outcome: contended, refuse: true, decision: decision{retry: hostFailed}}, true
+		v.outcome, v.refuse, v.retry = contended, true, hostFailed
+		return true
 	}
 	if got, _ := abi.AcquireRecord(p).Result(); !got {
-		return verdict{outcome: crowded, refuse: true, decision: decision{retry: inFlight}}, true
+		v.outcome, v.refuse, v.retry = crowded, true, inFlight
+		return true
 	}
-	return verdict{outcome: allowed}, false
+	return false
 }
 
-// take takes a request's tokens.
-func (c *checker) take(record []byte) decision {
+// take takes a request's tokens, and leaves the decision in the verdict.
+func (c *checker) take(record []byte) {
+	d := &c.verdict.decision
 	if c.counters == nil {
-		return c.limiter.take(c.seed.sum(record[abi.TakeRecordSize:]))
+		*d = c.limiter.take(c.seed.sum(record[abi.TakeRecordSize:]))
+		return
 	}
 	if c.algorithm == slidingWindow {
-		return c.addToWindow(record)
+		*d = c.addToWindow(record)
+		return
 	}
 	if !c.counters.take(record) {
 		// Not the limiter: whoever can make counters fail would have two buckets.
-		return decision{contended: true, retry: hostFailed}
+		d.contended, d.retry = true, hostFailed
+		return
 	}
-	r := abi.TakeRecord(record).Result()
-	d := decision{admitted: r.Admitted, displaced: r.Crowded, remaining: r.Remaining, full: r.Full, retry: r.Retry}
+	r := abi.TakeRecord(record)
+	d.admitted, d.displaced, d.remaining, d.full, d.retry = r.Admitted(), r.Crowded(), r.Remaining(), r.Full(), r.Retry()
 	switch {
 	case c.costField != "": // one token has to be there, and none was taken
 		if d.admitted = d.remaining > 0; !d.admitted {
@@ -172,7 +229,6 @@ func (c *checker) take(record []byte) decision {
 		}
 		d.remaining = max(0, d.remaining-(c.burst-c.undelayed))
 	}
-	return d
 }
 
 // addToWindow takes a request's tokens from a window.
@@ -222,7 +278,8 @@ func parseCost(text []byte) int64 {
 }
 
 // enforce turns a refusal into a report in that mode.
-func (c *checker) enforce(v verdict) verdict {
+func (c *checker) enforce() *verdict {
+	v := &c.verdict
 	if c.report && v.refuse {
 		v.refuse = false
 		v.outcome = reported

@@ -83,10 +83,10 @@ func TestFields(t *testing.T) {
 		// A cost above one: tokens are left, and not enough.
 		{decision{remaining: 2, full: 3e9, retry: 1}, `"default";r=2;t=3`, "1"},
 	} {
-		if got := string(appendLimitField(nil, tc.d)); got != tc.limit {
+		if got := string(appendLimitField(nil, &tc.d)); got != tc.limit {
 			t.Errorf("%+v: ratelimit: got %s, want %s", tc.d, got, tc.limit)
 		}
-		if got := string(appendRetryAfter(nil, tc.d)); got != tc.retry {
+		if got := string(appendRetryAfter(nil, &tc.d)); got != tc.retry {
 			t.Errorf("%+v: retry-after: got %s, want %s", tc.d, got, tc.retry)
 		}
 	}

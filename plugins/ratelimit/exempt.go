@@ -20,6 +20,9 @@ type headerMatch struct {
 	values []string
 }
 
+// any reports whether somebody may be.
+func (e *exemptions) any() bool { return len(e.clients)+len(e.headers) > 0 }
+
 // match reports whether a request is exempt.
 func (e *exemptions) match(r request) bool {
 	if len(e.clients) > 0 {

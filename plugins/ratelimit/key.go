@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"wproxy/plugins/internal/ipaddr"
@@ -86,6 +87,45 @@ func unknownKey(text string) string {
 	return settings.Quote(text) + " is not a key; keys are client-ip, client-ip/64, header:NAME, cookie:NAME, query:NAME, host, path, method, global"
 }
 
+// header returns the name of the header that the part is made from; "" if it is none.
+func (p *part) header() string {
+	switch p.kind {
+	case byHeader:
+		return p.name
+	case byCookie:
+		return "cookie"
+	case byQuery, byPath:
+		return ":path"
+	case byHost:
+		return ":authority"
+	case byMethod:
+		return ":method"
+	}
+	return ""
+}
+
+// looksAtClient reports whether the client's address matters.
+func (c *config) looksAtClient() bool {
+	return len(c.exempt.clients) > 0 || slices.ContainsFunc(c.parts, func(p part) bool { return p.kind == byClient })
+}
+
+// headers returns the names of the request's headers that are looked at, each once.
+func (c *config) headers() []string {
+	var names []string
+	add := func(name string) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for i := range c.parts {
+		add(c.parts[i].header())
+	}
+	for i := range c.exempt.headers {
+		add(c.exempt.headers[i].name)
+	}
+	return names
+}
+
 // appendValue appends what the part is in a request; false if the request lacks it. An
 // empty value counts as lacking.
 func (p *part) appendValue(dst []byte, r request) ([]byte, bool) {
@@ -156,25 +196,44 @@ func (p *part) appendClient(dst []byte, r request) ([]byte, bool) {
 // scope, or all routes together are. The result is false if a part is missing;
 // then the key is that of all requests without a key.
 func appendKey(dst []byte, perRoute bool, route string, parts []part, r request) ([]byte, bool) {
-	if perRoute {
-		dst = appendCounted(append(dst, 1), route)
-	} else {
-		dst = append(dst, 0)
-	}
+	dst = appendScope(dst, perRoute, route)
 	start := len(dst)
-	for i := range parts {
-		p := &parts[i]
-		dst = append(dst, byte(p.kind), byte(p.bits))
-		dst = appendCounted(dst, p.name)
-		at := len(dst)
-		dst = append(dst, 0, 0, 0, 0) // the size of the value, when it is known
-		var ok bool
-		if dst, ok = p.appendValue(dst, r); !ok {
-			return append(dst[:start], 0xff), false
-		}
-		binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	dst, ok := appendParts(dst, parts, r)
+	if !ok {
+		return append(dst[:start], 0xff), false
 	}
 	return dst, true
+}
+
+func appendScope(dst []byte, perRoute bool, route string) []byte {
+	if !perRoute {
+		return append(dst, 0)
+	}
+	return appendCounted(append(dst, 1), route)
+}
+
+func appendParts(dst []byte, parts []part, r request) ([]byte, bool) {
+	for i := range parts {
+		var ok bool
+		if dst, ok = parts[i].appendSized(parts[i].appendHead(dst), r); !ok {
+			return dst, false
+		}
+	}
+	return dst, true
+}
+
+// appendHead appends what goes before the value of a part, with room for its size at the end.
+func (p *part) appendHead(dst []byte) []byte {
+	dst = appendCounted(append(dst, byte(p.kind), byte(p.bits)), p.name)
+	return append(dst, 0, 0, 0, 0)
+}
+
+// appendSized appends the value of a part, and writes its size to where appendHead has left room.
+func (p *part) appendSized(dst []byte, r request) ([]byte, bool) {
+	at := len(dst)
+	dst, ok := p.appendValue(dst, r)
+	binary.LittleEndian.PutUint32(dst[at-4:], uint32(len(dst)-at))
+	return dst, ok
 }
 
 func appendCounted(dst []byte, s string) []byte {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"math"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -178,4 +181,51 @@ func FuzzClientAddr(f *testing.F) {
 			t.Errorf("%q: left to the slow way, which reads %v", text, want)
 		}
 	})
+}
+
+// TestKeysInTurn: a checker, which keeps the beginning of the last key, makes the keys that appendKey
+// does, whatever came before.
+func TestKeysInTurn(t *testing.T) {
+	long := strings.Repeat("x", 2*maxScratch)
+	requests := []fakeRequest{
+		{h("a", "1", ":path", "/?q=2"), "192.0.2.1:1"},
+		{h("a", "", ":path", "/?q=2"), "192.0.2.1:1"},
+		{h(":path", "/"), ""},
+		{h("a", long, ":path", "/?q="+long), "[2001:db8::1]:1"},
+		{h("a", "123", ":path", "/?q=1"), "192.0.2.2:1"},
+	}
+	routes := []string{"r", "r", "", "route", "r"}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, doc := range []string{
+		`{"rate":"1/s","key":"header:a"}`, `{"rate":"1/s","key":["header:a","query:q"]}`, `{"rate":"1/s","key":["query:q","header:a"]}`,
+		`{"rate":"1/s","key":"client-ip","scope":"plugin"}`, `{"rate":"1/s","key":["header:a","client-ip"],"algorithm":"sliding-window"}`,
+		`{"concurrency":3,"key":"header:a"}`, `{"rate":"1/s","key":"global","on_missing_key":"allow"}`,
+	} {
+		c, err := parseConfig([]byte(doc))
+		if err != nil {
+			t.Fatalf("%s: %v", doc, err)
+		}
+		k := newChecker(c, nil, nil)
+		k.counters = &quietCounters{}
+		for i := range 300 {
+			r, route := requests[rng.IntN(len(requests))], routes[rng.IntN(len(routes))]
+			want, wantOK := appendKey(nil, !c.scopePlugin, route, c.parts, r)
+			record, at, ok := k.key(r, route)
+			if string(record[at:]) != string(want) || ok != wantOK {
+				t.Fatalf("%s, %d: key %q, %t, want %q, %t", doc, i, record[at:], ok, want, wantOK)
+			}
+			k.check(r, route)
+			if ok && string(k.last[at:]) != string(want) {
+				t.Fatalf("%s, %d: %q was counted, want %q", doc, i, k.last[at:], want)
+			}
+		}
+	}
+}
+
+func TestAppendDecimal(t *testing.T) {
+	for _, n := range []int64{0, 9, 10, 99, 100, math.MaxUint32 - 1, math.MaxUint32, math.MaxUint32 + 1, 10 * math.MaxUint32, math.MaxInt64} {
+		if got := string(appendDecimal(nil, n)); got != strconv.FormatInt(n, 10) {
+			t.Errorf("%d is written %s", n, got)
+		}
+	}
 }

@@ -69,7 +69,6 @@ type plugin struct {
 	decisions [outcomes]hostcall.Counter
 	evicted   hostcall.Counter
 	request   currentRequest
-	route     [64]byte // room for the name of the route
 	number    [24]byte // room for the cost that a response names
 	scratch   []byte   // for field values
 	encoded   []byte   // for the fields of a reply
@@ -112,6 +111,7 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		return types.OnPluginStartStatusFailed
 	}
 	p.checker = newChecker(c, newLimiter(c.limit, &p.vm.store, hostcall.Now), &p.vm.seed)
+	p.request = newCurrentRequest(c)
 	if probe := abi.NewAcquireRecord(0); p.counters().acquire(probe) { // of no places: asks, and takes none
 		p.checker.counters = p.counters()
 	} else if setting := needsCounters(c); setting != "" {
@@ -188,13 +188,7 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	if p.checker.counters == nil {
 		p.vm.loadSeed()
 	}
-	p.request.known = false
-	route := ""
-	if !p.checker.scopePlugin {
-		name, _ := hostcall.Property(p.route[:], routeProperty)
-		route = text(name)
-	}
-	v := p.checker.check(&p.request, route)
+	v := p.checker.check(&p.request, p.request.read())
 	p.decisions[v.outcome].Inc()
 	if v.displaced {
 		p.evicted.Inc()
@@ -211,7 +205,9 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	case v.outcome == reported:
 		hostcall.SetProperty(verdictProperty, "would-limit")
 	case v.decided && !p.checker.report:
-		c.announce, c.decision = true, v.decision
+		c.announce = true
+		d := &c.decision // what appendLimitField takes; all of it would be copied by a call
+		d.remaining, d.full, d.retry = v.remaining, v.full, v.retry
 	}
 	if v.delay > 0 && p.resumeAfter(v.delay) {
 		hostcall.SetProperty(verdictProperty, "delayed")
@@ -231,10 +227,10 @@ func (p *plugin) resumeAfter(ns int64) bool {
 }
 
 // refuse answers the request. It is what a flood is met with: it allocates nothing.
-func (p *plugin) refuse(v verdict) {
-	p.scratch = appendRetryAfter(p.scratch[:0], v.decision)
+func (p *plugin) refuse(v *verdict) {
+	p.scratch = appendRetryAfter(p.scratch[:0], &v.decision)
 	n := len(p.scratch)
-	p.scratch = appendLimitField(p.scratch, v.decision)
+	p.scratch = appendLimitField(p.scratch, &v.decision)
 	fields := [...]abi.Pair{
 		{Name: "content-type", Value: "text/plain; charset=utf-8"},
 		{Name: retryAfterName, Value: text(p.scratch[:n])},
@@ -272,7 +268,7 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	}
 	if c.announce {
 		c.announce = false
-		p.scratch = appendLimitField(p.scratch[:0], c.decision)
+		p.scratch = appendLimitField(p.scratch[:0], &c.decision)
 		// Added, not set: another limit on the way may have put its own, and the
 		// fields are lists.
 		add(policyName, p.checker.policyField)
@@ -294,20 +290,69 @@ func add(name, value string) {
 
 // currentRequest reads the request of the current callback.
 type currentRequest struct {
+	values hostcall.Values // the route's name and the client's address, if they are used, and headers
+	route  bool            // the first is the route
+	at     int             // the number of the address; -1: it is not looked at
+	names  []string        // of headers
+	first  int             // the number of the first of them
 	client ipaddr.Addr
 	known  bool     // client has been looked up
 	asText bool     // the host has it as text only
 	text   [64]byte // room for it as text; the longest has 53 bytes
 }
 
-func (r *currentRequest) Header(name string) (string, bool) { return hostcall.RequestHeader(name) }
+// valuesRoom is room for what a request is read for, as a rule.
+const valuesRoom = 256
+
+// newCurrentRequest returns a request that is read for what the settings look at.
+func newCurrentRequest(c *config) currentRequest {
+	r := currentRequest{route: !c.scopePlugin, at: -1}
+	var asked []abi.ReadValue
+	if r.route {
+		asked = append(asked, abi.ReadValue{Kind: abi.ReadProperty, Name: routeProperty})
+	}
+	if c.looksAtClient() {
+		r.at = len(asked)
+		asked = append(asked, abi.ReadValue{Kind: abi.ReadProperty, Name: abi.PropertyClientAddress})
+	}
+	r.first = len(asked)
+	for _, name := range c.headers() {
+		if len(asked) < abi.MaxReadValues && len(name) <= 64 {
+			r.names = append(r.names, name)
+			asked = append(asked, abi.ReadValue{Kind: abi.MapRequestHeaders, Name: name})
+		}
+	}
+	r.values = hostcall.NewValues(valuesRoom, asked...)
+	return r
+}
+
+// read reads it, and returns the name of the route.
+func (r *currentRequest) read() string {
+	r.known = false
+	r.values.Read()
+	if !r.route {
+		return ""
+	}
+	name, _ := r.values.Get(0)
+	return text(name)
+}
+
+func (r *currentRequest) Header(name string) (string, bool) {
+	for i := range r.names {
+		if r.names[i] == name {
+			v, ok := r.values.Get(r.first + i)
+			return text(v), ok
+		}
+	}
+	return hostcall.RequestHeader(name)
+}
 
 func (r *currentRequest) Client() (ipaddr.Addr, bool) {
 	if !r.known {
 		r.known = true
 		r.client = ipaddr.Addr{}
-		if !r.asText {
-			if b, ok := hostcall.Property(r.text[:], abi.PropertyClientAddress); ok {
+		if !r.asText && r.at >= 0 {
+			if b, ok := r.values.Get(r.at); ok {
 				r.client, _ = ipaddr.FromBytes(b)
 				return r.client, r.client.IsValid()
 			}

@@ -57,7 +57,7 @@ type home struct{ grants, without []string }
 var places = map[string]home{
 	"counters":   {grants: []string{host.GrantLog, host.GrantMetrics, host.GrantCounters}},
 	"gateless":   {[]string{host.GrantLog, host.GrantMetrics, host.GrantCounters}, []string{abi.ForeignGate}},
-	"sharedData": {grants: []string{host.GrantLog, host.GrantMetrics, host.GrantSharedData}},
+	"sharedData": {[]string{host.GrantLog, host.GrantMetrics, host.GrantSharedData}, []string{abi.ForeignReadValues}},
 }
 
 // field returns the values of a field, joined.

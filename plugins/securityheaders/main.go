@@ -23,8 +23,9 @@ type plugin struct {
 	types.DefaultPluginContext
 	policy *policy
 	shared httpContext
-	scheme [8]byte  // room for the scheme of a request
-	media  [64]byte // and for the type of a response
+	values hostcall.Values // the type of a response, and the scheme of its request
+	media  []byte          // the type that was seen last
+	chosen int             // the index of its policy in types; -1: it is policy
 
 	// edits are the policy, and behind it those of its types, for a host that makes all edits
 	// of a response in one call, without and with TLS; nil: the policy has a nonce, or the
@@ -49,6 +50,9 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	}
 	p.policy = policy
 	p.shared.plugin = p
+	p.chosen = policy.choose(nil)
+	p.values = hostcall.NewValues(maxMedia+8,
+		abi.ReadValue{Kind: abi.MapResponseHeaders, Name: "content-type"}, abi.ReadValue{Kind: abi.ReadProperty, Name: "request\x00scheme"})
 	p.addEdits(policy)
 	for _, t := range policy.types {
 		p.addEdits(t.policy)
@@ -116,15 +120,16 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 // OnHttpResponseHeaders is also called for answers that the proxy makes itself, some of
 // which had no OnHttpRequestHeaders.
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
-	policy, index := c.plugin.policy, 0
+	p := c.plugin
+	policy, index := p.policy, 0
+	p.values.Read()
 	if len(policy.types) > 0 {
-		media, _ := hostcall.ResponseHeader(c.plugin.media[:], "content-type")
-		if i := policy.choose(media); i >= 0 {
+		if i := p.choose(); i >= 0 {
 			policy, index = policy.types[i].policy, i+1
 		}
 	}
-	overTLS := policy.needsTLS && c.plugin.overTLS()
-	if c.plugin.editAll(index, overTLS) {
+	overTLS := policy.needsTLS && p.overTLS()
+	if p.editAll(index, overTLS) {
 		return types.ActionContinue
 	}
 	nonce := c.nonce
@@ -133,6 +138,23 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	}
 	policy.apply(&responseHeaders{}, overTLS, nonce)
 	return types.ActionContinue
+}
+
+// maxMedia is the longest type of a response whose policy is remembered.
+const maxMedia = 64
+
+// choose returns the index of the policy for the response, or -1. Most have the same type as the
+// one before.
+func (p *plugin) choose() int {
+	media, _ := p.values.Get(0)
+	if string(media) == string(p.media) {
+		return p.chosen
+	}
+	i := p.policy.choose(media)
+	if len(media) <= maxMedia {
+		p.media, p.chosen = append(p.media[:0], media...), i
+	}
+	return i
 }
 
 // editAll applies a policy in one call; false if that cannot be done here.
@@ -157,10 +179,10 @@ func (p *plugin) editAll(index int, overTLS bool) bool {
 
 // overTLS reports whether the client's request came over TLS.
 func (p *plugin) overTLS() bool {
-	if scheme, ok := hostcall.Property(p.scheme[:], "request\x00scheme"); ok {
+	if scheme, ok := p.values.Get(1); ok {
 		return string(scheme) == "https"
 	}
-	_, ok := hostcall.Property(p.scheme[:], "connection\x00tls_version")
+	_, ok := hostcall.Property(nil, "connection\x00tls_version")
 	return ok
 }
 

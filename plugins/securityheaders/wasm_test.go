@@ -50,16 +50,18 @@ func values(r plugintest.Response, name string) []string {
 	return v
 }
 
-// bothWays runs a test with a host that makes the edits of every answer by itself, and with one
-// that has the guest called.
+// bothWays runs a test with a host that makes the edits of every answer by itself, with one
+// that has the guest called, and with one without any extension.
 func bothWays(t *testing.T, config string, f func(t *testing.T, p *plugintest.Plugin)) {
 	t.Helper()
-	for _, called := range []bool{false, true} {
-		t.Run(map[bool]string{false: "standing", true: "called"}[called], func(t *testing.T) {
-			o := plugintest.Options{Config: config}
-			if called {
-				o.Without = []string{abi.ForeignStandingEdits}
-			}
+	for name, without := range map[string][]string{
+		"standing": nil,
+		"called":   {abi.ForeignStandingEdits},
+		"plain":    {abi.ForeignStandingEdits, abi.ForeignEditFields, abi.ForeignReadValues, abi.ForeignSkipCallbacks},
+	} {
+		t.Run(name, func(t *testing.T) {
+			called := without != nil
+			o := plugintest.Options{Config: config, Without: without}
 			plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
 				f(t, p)
 				if made := p.Stats().Work[host.CallResponseHeaders].Calls > 0; made != called {

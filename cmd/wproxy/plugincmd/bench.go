@@ -33,6 +33,7 @@ type benchResult struct {
 	Callbacks []string `json:"callbacks"`
 	Calls     int      `json:"calls"`
 	MeanNS    int64    `json:"mean_ns"` // in the guest and in what it calls of the host
+	MinNS     int64    `json:"min_ns"`  // what it takes where nothing comes between
 	P50NS     int64    `json:"p50_ns"`
 	P99NS     int64    `json:"p99_ns"`
 	Allocs    uint64   `json:"allocs"` // of the host, in a step; the median
@@ -299,7 +300,7 @@ func (b *bencher) result(step int, allocs, bytes uint64) benchResult {
 	}
 	r := benchResult{
 		Step: stepNames[step], Calls: len(s), MeanNS: int64(sum) / int64(len(s)),
-		P50NS: int64(s[len(s)/2]), P99NS: int64(s[len(s)*99/100]), Allocs: allocs, Bytes: bytes,
+		MinNS: int64(s[0]), P50NS: int64(s[len(s)/2]), P99NS: int64(s[len(s)*99/100]), Allocs: allocs, Bytes: bytes,
 	}
 	for _, cb := range b.calls[step] {
 		r.Callbacks = append(r.Callbacks, cb.String())
@@ -323,10 +324,10 @@ func (r *benchReport) write(w io.Writer) error {
 	if r.Answered {
 		b.WriteString("the plugin answers this request itself; -H 'name: value' adds to it what it asks for\n")
 	}
-	fmt.Fprintf(&b, "%-18s %9s %9s %9s %7s %7s  %s\n", "step", "mean", "p50", "p99", "allocs", "bytes", "callbacks")
+	fmt.Fprintf(&b, "%-18s %9s %9s %9s %9s %7s %7s  %s\n", "step", "mean", "min", "p50", "p99", "allocs", "bytes", "callbacks")
 	ns := func(n int64) string { return fmt.Sprintf("%d ns", n) }
 	for _, s := range r.Steps {
-		fmt.Fprintf(&b, "%-18s %9s %9s %9s %7d %7d  %s\n", s.Step, ns(s.MeanNS), ns(s.P50NS), ns(s.P99NS), s.Allocs, s.Bytes, strings.Join(s.Callbacks, " "))
+		fmt.Fprintf(&b, "%-18s %9s %9s %9s %9s %7d %7d  %s\n", s.Step, ns(s.MeanNS), ns(s.MinNS), ns(s.P50NS), ns(s.P99NS), s.Allocs, s.Bytes, strings.Join(s.Callbacks, " "))
 	}
 	if len(r.Steps) == 0 {
 		b.WriteString("no callback was made\n")

@@ -26,7 +26,7 @@ func TestBench(t *testing.T) {
 	var steps []string
 	for _, s := range r.Steps {
 		steps = append(steps, s.Step+": "+strings.Join(s.Callbacks, " "))
-		if s.Calls == 0 || s.P50NS > s.P99NS || s.MeanNS <= 0 {
+		if s.Calls == 0 || s.MinNS <= 0 || s.MinNS > s.P50NS || s.P50NS > s.P99NS || s.MeanNS < s.MinNS {
 			t.Errorf("%s: %+v", s.Step, s)
 		}
 	}

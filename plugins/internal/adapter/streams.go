@@ -98,19 +98,17 @@ func take(id, root uint32) {
 	places[i] = place{plugin: pluginContext(root)}
 }
 
-// in returns the context of the stream that is in a place now.
+// in makes the context of the stream that is in a place now.
 func (p *place) in(id uint32) types.HttpContext {
-	if p.id != id {
-		if p.plugin == nil {
-			panic("invalid context id")
-		}
-		c := p.plugin.NewHttpContext(id)
-		if c == nil {
-			panic("invalid context id on proxy_on_context_create")
-		}
-		p.id, p.context = id, c
+	if p.plugin == nil {
+		panic("invalid context id")
 	}
-	return p.context
+	c := p.plugin.NewHttpContext(id)
+	if c == nil {
+		panic("invalid context id on proxy_on_context_create")
+	}
+	p.id, p.context = id, c
+	return c
 }
 
 // find returns the index of the slot of a stream, or of the free one where it would go.
@@ -153,7 +151,11 @@ func createStream(id, root uint32) {
 // stream returns the context of a stream.
 func stream(id uint32) types.HttpContext {
 	if slotted {
-		return places[id&(1<<placeBits-1)].in(id)
+		p := &places[id&(1<<placeBits-1)]
+		if p.id == id { // not the first callback of a stream
+			return p.context
+		}
+		return p.in(id)
 	}
 	s := &streams[find(id)]
 	if s.id != id {

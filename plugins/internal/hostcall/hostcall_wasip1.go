@@ -1,6 +1,10 @@
 package hostcall
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"wproxy/abi"
+)
 
 // A Status is what a host function returns.
 type Status uint32
@@ -82,7 +86,7 @@ func currentTime(nanoseconds unsafe.Pointer) uint32
 
 //go:wasmimport env proxy_call_foreign_function
 //go:noescape
-func callForeign(name unsafe.Pointer, nameSize uint32, args unsafe.Pointer, argsSize uint32, value, valueSize unsafe.Pointer) uint32
+func callForeign(name unsafe.Pointer, nameSize uint32, args unsafe.Pointer, argsSize uint32, value, valueSize unsafe.Pointer) Status
 
 //go:wasmimport wasi_snapshot_preview1 random_get
 //go:noescape
@@ -93,18 +97,25 @@ func randomGet(buf unsafe.Pointer, size uint32) uint32
 //go:linkname room wproxy_adapter.room
 var room []byte
 
+// most is the longest value there could be. Slicing it costs a guest less than unsafe.Slice, which
+// multiplies to see whether the size of a byte is too much.
+type most [1 << 31]byte
+
 // offer has the result of the next host call go to buf, up to its capacity, if it fits there.
 func offer(buf []byte) { room = buf[:cap(buf)] }
 
 // result takes over the value that a host function wrote. In buf it has buf's capacity.
 func result(buf []byte) []byte {
 	room = nil
-	v := unsafe.Slice((*byte)(out), outSize)
-	if out == unsafe.Pointer(unsafe.SliceData(buf)) {
-		v = buf[:outSize]
-	}
+	p, n := (*most)(out), outSize
 	out, outSize = nil, 0
-	return v
+	if unsafe.Pointer(p) == unsafe.Pointer(unsafe.SliceData(buf)) {
+		return buf[:n]
+	}
+	if p == nil {
+		return nil
+	}
+	return p[:n:n]
 }
 
 func bytesPtr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
@@ -216,15 +227,65 @@ func Reply(status uint32, details, body string, pairs []byte) {
 // Foreign calls a function by name that has no result but what it writes to args, if
 // anything: one of the extensions in package abi. A host without it answers NotFound.
 func Foreign(name string, args []byte) Status {
-	s := Status(callForeign(textPtr(name), uint32(len(name)), bytesPtr(args), uint32(len(args)),
-		unsafe.Pointer(&out), unsafe.Pointer(&outSize)))
-	out, outSize = nil, 0
-	return s
+	return callForeign(unsafe.Pointer(unsafe.StringData(name)), uint32(len(name)), // spelt out, it is inlined
+		unsafe.Pointer(unsafe.SliceData(args)), uint32(len(args)), unsafe.Pointer(&out), unsafe.Pointer(&outSize))
 }
 
 // ForeignText is Foreign for an argument that is text.
 func ForeignText(name, arg string) Status {
 	return Foreign(name, unsafe.Slice(unsafe.StringData(arg), len(arg)))
+}
+
+// Values are values of the current exchange that are read together: header lines and properties.
+// A host without that function is asked for each.
+type Values struct {
+	record  abi.ReadRecord
+	entries []valueEntry // in record
+	asked   []abi.ReadValue
+	single  bool // the host has no such function
+}
+
+// A valueEntry is what a record has of a value.
+type valueEntry struct{ kind, nameSize, at, size uint32 }
+
+// NewValues returns values to read, whose order gives them numbers. The first room bytes of them are
+// kept in memory that is used again and again; what is longer is allocated.
+func NewValues(room int, values ...abi.ReadValue) Values {
+	v := Values{record: abi.NewReadRecord(room, values...), asked: values}
+	v.entries = unsafe.Slice((*valueEntry)(unsafe.Pointer(&v.record[v.record.Names(0)])), len(values))
+	return v
+}
+
+// Read reads all of them.
+func (v *Values) Read() {
+	if v.single {
+		return
+	}
+	v.single = Foreign(abi.ForeignReadValues, v.record) != OK
+}
+
+// Get returns the value with that number, as Read has found it; it may be overwritten by the next
+// Read. False if it is not there.
+func (v *Values) Get(i int) ([]byte, bool) {
+	if e := &v.entries[i]; e.at != 0 {
+		return v.record[e.at : e.at+e.size], true
+	}
+	return v.other(i)
+}
+
+// other returns a value that is not in the record.
+func (v *Values) other(i int) ([]byte, bool) {
+	if !v.single && v.entries[i].size == 0 {
+		return nil, false
+	}
+	a := &v.asked[i]
+	if a.Kind == abi.ReadProperty {
+		return Property(nil, a.Name)
+	}
+	if getHeader(uint32(a.Kind), textPtr(a.Name), uint32(len(a.Name)), unsafe.Pointer(&out), unsafe.Pointer(&outSize)) != 0 {
+		return nil, false
+	}
+	return result(nil), true
 }
 
 // A Gauge is a metric with a value. The zero Gauge has none.
@@ -250,8 +311,7 @@ func (g Gauge) Set(value uint64) {
 // there, and in memory of its own otherwise.
 func ForeignResult(buf []byte, name string, args []byte) ([]byte, Status) {
 	offer(buf)
-	s := Status(callForeign(textPtr(name), uint32(len(name)), bytesPtr(args), uint32(len(args)),
-		unsafe.Pointer(&out), unsafe.Pointer(&outSize)))
+	s := callForeign(textPtr(name), uint32(len(name)), bytesPtr(args), uint32(len(args)), unsafe.Pointer(&out), unsafe.Pointer(&outSize))
 	if s != OK {
 		room = nil
 		out, outSize = nil, 0
