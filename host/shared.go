@@ -77,6 +77,37 @@ type sharedEntry struct {
 	value      []byte
 	cas        uint32
 	prev, next *sharedEntry
+	cell       *sharedCell // nil: nobody has asked for it
+}
+
+// A sharedCell shows the first two u64 of an entry to whoever reads them for every request,
+// without the lock and without moving the entry among those that were used. It lives as long as
+// the entry.
+type sharedCell struct {
+	numbers atomic.Pointer[[2]uint64] // nil: the entry is gone, or its value is shorter
+	used    atomic.Bool               // read since it was in danger of eviction
+}
+
+// read returns the numbers; nil if there are none.
+func (c *sharedCell) read() *[2]uint64 {
+	if !c.used.Load() { // a store would take the cache line from the others
+		c.used.Store(true)
+	}
+	return c.numbers.Load()
+}
+
+// show brings the cell of e, if there is one, up to date. The space is locked.
+func (e *sharedEntry) show() {
+	switch c := e.cell; {
+	case c == nil:
+	case len(e.value) < 16:
+		c.numbers.Store(nil)
+	default:
+		n := [2]uint64{binary.LittleEndian.Uint64(e.value), binary.LittleEndian.Uint64(e.value[8:])}
+		if old := c.numbers.Load(); old == nil || *old != n {
+			c.numbers.Store(&[2]uint64{n[0], n[1]})
+		}
+	}
 }
 
 func newSharedSpace(limit int64) *sharedSpace {
@@ -100,16 +131,20 @@ func (s *sharedSpace) get(dst []byte, key string) (value []byte, cas uint32, ok 
 	return append(dst, e.value...), e.cas, true
 }
 
-// numbers returns the first two u64 of a value that has them. key is borrowed.
-func (s *sharedSpace) numbers(key []byte) (first, second uint64, ok bool) {
+// cell returns the cell of the entry called key; nil if there is no such entry. key is borrowed.
+func (s *sharedSpace) cell(key []byte) *sharedCell {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[string(key)]
-	if e == nil || len(e.value) < 16 {
-		return 0, 0, false
+	if e == nil {
+		return nil
 	}
 	s.use(e)
-	return binary.LittleEndian.Uint64(e.value), binary.LittleEndian.Uint64(e.value[8:]), true
+	if e.cell == nil {
+		e.cell = new(sharedCell)
+		e.show()
+	}
+	return e.cell
 }
 
 // set stores a value; key and value are borrowed. cas 0 always writes; another one
@@ -137,6 +172,7 @@ func (s *sharedSpace) set(key string, value []byte, cas uint32) abi.Status {
 		e.value = make([]byte, 0, len(value))
 	}
 	e.value = append(e.value[:0], value...)
+	e.show()
 	s.bytes += int64(cap(e.value))
 	if s.lastCAS++; s.lastCAS == 0 {
 		s.lastCAS = 1
@@ -158,9 +194,20 @@ func (s *sharedSpace) stats() (bytes int64, evicted uint64) {
 
 func size(key, value int) int64 { return int64(key) + int64(value) + sharedOverhead }
 
-// evict drops the least recently used entry.
+// evict drops the least recently used entry. One whose cell was read counts as used when its
+// turn has come; each once at most, as somebody may be reading all of them all the time.
 func (s *sharedSpace) evict() {
 	e := s.ring.prev
+	for range len(s.entries) {
+		if e.cell == nil || !e.cell.used.Swap(false) {
+			break
+		}
+		s.use(e)
+		e = s.ring.prev
+	}
+	if e.cell != nil {
+		e.cell.numbers.Store(nil)
+	}
 	unlink(e)
 	delete(s.entries, e.key)
 	s.bytes -= size(len(e.key), cap(e.value))

@@ -1,8 +1,10 @@
 package host
 
 import (
+	"bytes"
 	"encoding/binary"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -22,9 +24,32 @@ type Watch struct {
 	metric   *metric // nil: none
 
 	// known has the keys, as tags, that the guest was asked about once: it may have to tell
-	// of them, in a metric say. The map is not changed, but replaced under mu.
-	known atomic.Pointer[map[uint64]struct{}]
-	mu    sync.Mutex
+	// of them, in a metric say. places has what is remembered of routes whose key is known. The
+	// maps are not changed, but replaced under mu.
+	known  atomic.Pointer[map[uint64]struct{}]
+	places atomic.Pointer[map[watchName]*watchPlace]
+	mu     sync.Mutex
+
+	table atomic.Pointer[windowTable] // of windows, as it was used last; nil: ask for it
+}
+
+// A watchName is a route with its upstream.
+type watchName struct{ route, upstream string }
+
+// A watchPlace is what a Watch has found out about a route, so that a request looks nothing up
+// but this.
+type watchPlace struct {
+	watchName
+	key    []byte
+	cell   atomic.Pointer[sharedCell]  // of the circuit; nil, or empty: ask for it
+	window atomic.Pointer[watchWindow] // of the generation that was seen last
+}
+
+// A watchWindow is the window of a generation of a circuit. It is immutable.
+type watchWindow struct {
+	of         *watchPlace
+	generation uint64
+	tag        uint64
 }
 
 // watchKeyRoom holds a key with its generation without an allocation, if the names are not
@@ -36,11 +61,7 @@ const (
 )
 
 // A Watched is what is remembered of a request that was let through.
-type Watched struct {
-	route, upstream string
-	generation      uint64
-	window          uint64 // tag of its window
-}
+type Watched struct{ window *watchWindow }
 
 // setWatch is abi.ForeignWatch.
 func setWatch(v *vm, args []byte) abi.Status {
@@ -80,19 +101,74 @@ func (w *Watch) Admit(route, upstream string) (p Watched, ok bool) {
 	if !w.root.serving() {
 		return p, false
 	}
-	var room [watchKeyRoom]byte
-	key := w.appendKey(room[:0], route, upstream)
-	s := w.root.p.shared
-	if len(key)+8 > maxCounterKey || !w.isKnown(s.counters.key.sum(key)) {
+	at := w.place(watchName{route, upstream})
+	if at == nil {
 		return p, false
 	}
-	state, generation, ok := s.numbers(key)
-	if !ok || state != 0 {
+	s := w.root.p.shared
+	circuit := at.circuit(s)
+	if circuit == nil || circuit[0] != 0 {
 		return p, false
 	}
 	w.metric.passed(route)
-	key = binary.LittleEndian.AppendUint64(key, generation)
-	return Watched{route, upstream, generation, s.counters.key.sum(key)}, true
+	return Watched{at.windowOf(circuit[1], s.counters.key)}, true
+}
+
+// place returns what is remembered of a route; nil if the guest has to be asked about it first.
+func (w *Watch) place(name watchName) *watchPlace {
+	if m := w.places.Load(); m != nil {
+		if at := (*m)[name]; at != nil {
+			return at
+		}
+	}
+	var room [watchKeyRoom]byte
+	key := w.appendKey(room[:0], name.route, name.upstream)
+	if len(key)+8 > maxCounterKey || !w.isKnown(w.root.p.shared.counters.key.sum(key)) {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	more := map[watchName]*watchPlace{}
+	if m := w.places.Load(); m != nil {
+		if at := (*m)[name]; at != nil {
+			return at
+		}
+		if len(*m) < maxWatchKnown {
+			more = maps.Clone(*m)
+		}
+	}
+	name = watchName{strings.Clone(name.route), strings.Clone(name.upstream)} // it outlives the configuration they are of
+	at := &watchPlace{watchName: name, key: bytes.Clone(key)}
+	more[name] = at
+	w.places.Store(&more)
+	return at
+}
+
+// circuit returns state and generation; nil if there are none.
+func (p *watchPlace) circuit(s *sharedSpace) *[2]uint64 {
+	if c := p.cell.Load(); c != nil {
+		if n := c.read(); n != nil {
+			return n
+		}
+	}
+	c := s.cell(p.key)
+	if c == nil {
+		return nil
+	}
+	p.cell.Store(c)
+	return c.read()
+}
+
+// windowOf returns the window of a generation.
+func (p *watchPlace) windowOf(generation uint64, k tagKey) *watchWindow {
+	if v := p.window.Load(); v != nil && v.generation == generation {
+		return v
+	}
+	var room [watchKeyRoom]byte
+	key := binary.LittleEndian.AppendUint64(append(room[:0], p.key...), generation)
+	v := &watchWindow{of: p, generation: generation, tag: k.sum(key)}
+	p.window.Store(v)
+	return v
 }
 
 // isKnown reports whether the guest was asked about a key before; if not, it is asked now.
@@ -135,10 +211,26 @@ func (w *Watch) Count(p *Watched, failure string, status int) bool {
 	if failure != "" && failure != "none" || w.statuses.Has(status) {
 		return false
 	}
-	return w.root.p.shared.windows.addWell(w.shape, p.window, w.root.p.h)
+	for range 2 {
+		t := w.table.Load()
+		if t == nil {
+			if t = w.root.p.shared.windows.find(w.shape); t == nil {
+				return false // the guest's add makes it, and pays for it
+			}
+			w.table.Store(t)
+		}
+		if t.addWell(p.window.tag, w.root.p.h) {
+			return true
+		}
+		if !t.gone.Load() {
+			return false
+		}
+		w.table.CompareAndSwap(t, nil)
+	}
+	return false
 }
 
 // AppendProperty appends what abi.PropertyWatched says of a request that was let through.
 func (w *Watch) AppendProperty(dst []byte, p *Watched) []byte {
-	return w.appendKey(abi.AppendUint(dst, p.generation), p.route, p.upstream)
+	return append(abi.AppendUint(dst, p.window.generation), p.window.of.key...)
 }

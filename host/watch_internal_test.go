@@ -71,7 +71,7 @@ func TestWatchAdmit(t *testing.T) {
 		}
 	}
 	w.store(key, 0, 8)
-	if p, ok := w.Admit("a", "b"); !ok || p.generation != 8 {
+	if p, ok := w.Admit("a", "b"); !ok || p.window.generation != 8 {
 		t.Errorf("closed again: %t, %+v", ok, p)
 	}
 	// It is in use, which others are not that come later.
@@ -159,6 +159,72 @@ func TestWatchCount(t *testing.T) {
 	}
 	if r := w.count(key, 6, nothing); r.Sums != [3]int64{} || r.Streak != 0 {
 		t.Errorf("the other generation: %+v", r)
+	}
+}
+
+// TestWatchTableGone: a window is counted in as long as its table is in use, and a table that
+// was given up is left.
+func TestWatchTableGone(t *testing.T) {
+	t.Parallel()
+	w, now := newWatchOf(10, 1e9)
+	const key = "p:a\x00b"
+	w.store(key, 0, 0)
+	w.Admit("a", "b")
+	p, _ := w.Admit("a", "b")
+	w.count(key, 0, windowAdd{counts: [3]uint32{1}})
+	if !w.Count(&p, "", 200) {
+		t.Fatal("not counted")
+	}
+	makeRoom := func() {
+		s := w.root.p.shared.windows
+		s.bytes.Add(maxWindowBytes)
+		s.full.Store(0)
+		s.make(windowShape{5, 1e9}, w.root.p.h.counterClock())
+		s.bytes.Add(-maxWindowBytes)
+	}
+	now.Add(5e9)
+	makeRoom()
+	if !w.Count(&p, "", 200) {
+		t.Error("a table whose windows are not empty was given up")
+	}
+	now.Add(60e9)
+	makeRoom()
+	if n := len(w.root.p.shared.windows.tables); n != 0 || w.Count(&p, "", 200) {
+		t.Errorf("%d tables are left, or the one that is gone was counted in", n)
+	}
+	w.count(key, 0, windowAdd{counts: [3]uint32{1}})
+	if !w.Count(&p, "", 200) {
+		t.Error("not counted in the new table")
+	}
+	if r := w.count(key, 0, windowAdd{}); r.Sums != [3]int64{2} {
+		t.Errorf("in the new table: %+v", r)
+	}
+}
+
+// TestWatchEvicted: a circuit that has made room for others is asked for again, whether or not
+// it comes back.
+func TestWatchEvicted(t *testing.T) {
+	t.Parallel()
+	w, _ := newWatchOf(10, 1e9)
+	const key = "p:a\x00b"
+	w.store(key, 0, 1)
+	w.Admit("a", "b")
+	if _, ok := w.Admit("a", "b"); !ok {
+		t.Fatal("not let through")
+	}
+	for i := range 1000 {
+		w.root.p.shared.set(fmt.Sprint(i), make([]byte, 4000), 0)
+	}
+	if _, ok := w.Admit("a", "b"); ok {
+		t.Error("let through, though its circuit is not known any more")
+	}
+	w.store(key, 1, 2)
+	if _, ok := w.Admit("a", "b"); ok {
+		t.Error("let through an open circuit")
+	}
+	w.store(key, 0, 3)
+	if p, ok := w.Admit("a", "b"); !ok || p.window.generation != 3 {
+		t.Errorf("closed again: %t, %+v", ok, p)
 	}
 }
 

@@ -2,7 +2,6 @@ package host
 
 import (
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -43,6 +42,7 @@ type windowTable struct {
 	windowShape
 	pages [windowPages]windowPage
 	rest  atomic.Int64 // when all windows are empty, or a little later
+	gone  atomic.Bool  // it is not in the space any more; told after owe, see addWell
 }
 
 type windowPage struct {
@@ -58,6 +58,7 @@ type window struct {
 	last   int64 // number of the latest slot of time
 	streak uint32
 	used   bool
+	well   bool // there is nothing in any column but the first; false: it is not known
 }
 
 func newWindowSpace() *windowSpace {
@@ -107,8 +108,10 @@ func (s *windowSpace) make(shape windowShape, now int64) (fits bool, looked int)
 		full := int64(math.MaxInt64)
 		looked = len(s.tables)
 		for other, t := range s.tables {
+			t.gone.Store(other != shape) // before rest is read: addWell does it the other way round
 			rest := t.rest.Load()
 			if other == shape || rest > now {
+				t.gone.Store(false)
 				full = min(full, max(rest, now+1))
 				continue
 			}
@@ -179,6 +182,7 @@ func (t *windowTable) add(s *windowSpace, a *windowAdd, clock func() int64) (abi
 		return r, true
 	}
 	w.tag = a.tag
+	w.well = w.well && a.counts[1] == 0 && a.counts[2] == 0
 	at := &counts[w.last%int64(t.slots)]
 	for c, n := range a.counts {
 		add := min(n, math.MaxUint32-at[c])
@@ -198,33 +202,52 @@ func (t *windowTable) add(s *windowSpace, a *windowAdd, clock func() int64) (abi
 	return r, true
 }
 
-// addWell adds 1 to the first column of the window of a tag and ends its streak, if there is
-// such a window and nothing is in the other columns, nor in the streak. Otherwise nothing is
-// added, and no window is made.
-func (s *windowSpace) addWell(shape windowShape, tag uint64, h *Host) bool {
+// find returns the table of a shape; nil if there is none.
+func (s *windowSpace) find(shape windowShape) *windowTable {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	t := s.tables[shape]
-	if t == nil {
-		return false
-	}
+	return s.tables[shape]
+}
+
+// addWell adds 1 to the first column of the window of a tag and ends its streak, if there is
+// such a window and nothing is in the other columns, nor in the streak. Otherwise nothing is
+// added, and no window is made. Nobody keeps the table from being given up: what it owes is said
+// first, so that either the table stays or it is seen to be gone.
+func (t *windowTable) addWell(tag uint64, h *Host) bool {
 	p := &t.pages[tag%windowPages]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.IndexFunc(p.windows, func(w window) bool { return w.used && w.tag == tag })
+	i := p.index(tag)
 	if i < 0 {
 		return false
 	}
 	now := h.counterClock()
 	w, counts := &p.windows[i], p.ring(i, t.slots)
 	w.slide(counts, now/t.width)
-	if sums := sumOf(counts); sums[1] != 0 || sums[2] != 0 || w.streak != 0 {
+	if !w.well { // else it still is: slots only become empty
+		sums := sumOf(counts)
+		w.well = sums[1] == 0 && sums[2] == 0
+	}
+	if !w.well || w.streak != 0 {
+		return false
+	}
+	t.owe((w.last+1)*t.width+t.span(), now)
+	if t.gone.Load() {
 		return false
 	}
 	at := &counts[w.last%int64(t.slots)]
 	at[0] += min(1, math.MaxUint32-at[0])
-	t.owe((w.last+1)*t.width+t.span(), now)
 	return true
+}
+
+// index returns the index of a key's window; -1 if there is none.
+func (p *windowPage) index(tag uint64) int {
+	for i := range p.windows {
+		if w := &p.windows[i]; w.tag == tag && w.used {
+			return i
+		}
+	}
+	return -1
 }
 
 // newPage gives a page its memory; false: there is no room. Its lock is held.

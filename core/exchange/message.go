@@ -95,7 +95,8 @@ func (r *Request) SetTarget(target string, pathLen int) { r.Target, r.pathLen = 
 func (r *Request) Reset() {
 	f := r.Fields
 	f.Reset()
-	*r = Request{Fields: f}
+	*r = Request{}
+	r.Fields = f
 }
 
 // A Response is the head of a response.

@@ -314,7 +314,7 @@ func (x *Exchange) Reset() {
 	clear(x.Verdicts)
 	clear(x.parked)
 	clear(x.calls)
-	*x = Exchange{
-		parked: x.parked[:0], props: x.props[:0], LogFields: x.LogFields[:0], Verdicts: x.Verdicts[:0], calls: x.calls[:0],
-	}
+	parked, props, fields, verdicts, calls := x.parked[:0], x.props[:0], x.LogFields[:0], x.Verdicts[:0], x.calls[:0]
+	*x = Exchange{} // by itself: with what is kept in it, it would be made elsewhere and copied
+	x.parked, x.props, x.LogFields, x.Verdicts, x.calls = parked, props, fields, verdicts, calls
 }

@@ -118,7 +118,7 @@ func (x *clientStream) readFinal(c *ClientConn, l limit, dst exchange.Sink[*exch
 // readHead reads one head into x.resp.
 func (x *clientStream) readHead(c *ClientConn, l limit) error {
 	h := &x.head
-	h.reset()
+	h.section.reset()
 	most := c.o.maxHead()
 	for {
 		if p := c.buffered(); len(p) > 0 {

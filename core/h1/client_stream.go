@@ -87,7 +87,7 @@ func (x *clientStream) Release() {
 	x.resp.Reset()
 	x.interim.Reset()
 	x.trailer.Reset()
-	x.head = responseHead{section: section{lines: x.head.lines[:0]}}
+	x.head.reset()
 	x.feeder = feeder{}
 	x.w.c, x.w.op.c, x.w.op.wrote = nil, nil, nil
 	x.method, x.upgrade = "", ""

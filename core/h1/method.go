@@ -14,7 +14,7 @@ func CheckMethod(m string) *exchange.Error {
 	if !f.ok() {
 		return refused(f)
 	}
-	h := requestHead{facts: facts{hosts: 1, host: "localhost"}}
+	h := requestHead{facts: facts{said: said{hosts: 1, host: "localhost"}}}
 	r := exchange.Request{Method: m, Scheme: "http", Version: v}
 	if f := h.setTarget(&r, "/"); !f.ok() {
 		return refused(f)

@@ -110,6 +110,20 @@ func isToken(s string) bool {
 // A facts is what the fields of a head say about the message and about its
 // connection.
 type facts struct {
+	said
+	nOptions int
+	options  [maxOptions]string // names that Connection nominates: nOptions, the others are empty
+}
+
+// reset forgets what was found. Of options it clears what is there: the array is most of a
+// facts, and nearly always empty.
+func (f *facts) reset() {
+	clear(f.options[:f.nOptions])
+	f.said, f.nOptions = said{length: exchange.LengthUnknown}, 0
+}
+
+// A said is the part of facts that has the same size for every head.
+type said struct {
 	length   int64 // Content-Length; exchange.LengthUnknown: none
 	chunked  bool  // Transfer-Encoding: chunked
 	hasTE    bool
@@ -122,15 +136,12 @@ type facts struct {
 	expect   bool   // Expect
 
 	unknownExpect bool // one that is not 100-continue
-
-	options  [maxOptions]string // names that Connection nominates
-	nOptions int
 }
 
 // collect sorts the fields of a head: end-to-end fields go to dst, the others
 // (RFC 9110 7.6.1) into f. s is the head as a string and lines its field lines.
 func (f *facts) collect(dst *exchange.Fields, s string, lines []line) fault {
-	*f = facts{length: exchange.LengthUnknown}
+	f.reset()
 	te := teNone
 	for i := range lines {
 		l := &lines[i]

@@ -15,6 +15,12 @@ type requestHead struct {
 	facts
 }
 
+// reset forgets a head.
+func (h *requestHead) reset() {
+	h.section.reset()
+	h.facts.reset()
+}
+
 // parse parses the complete head b, whose lines have been scanned, into r. Names
 // in b are put in lower case; r holds no reference to b. scheme is the
 // connection's.

@@ -9,6 +9,13 @@ type responseHead struct {
 	noBody bool // whatever the fields say
 }
 
+// reset forgets a head.
+func (h *responseHead) reset() {
+	h.section.reset()
+	h.facts.reset()
+	h.noBody = false
+}
+
 // parse parses the complete head b, whose lines have been scanned, into r. Names
 // in b are put in lower case; r holds no reference to b. method is that of the
 // request. The status of a fault means nothing here.

@@ -81,3 +81,38 @@ func TestConnectionOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestFactsReused: nothing of a head is left when the scratch has parsed another one, also of one
+// that was refused.
+func TestFactsReused(t *testing.T) {
+	const plain = "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-b: 2\r\n\r\n"
+	for _, before := range []string{
+		"GET / HTTP/1.1\r\nhost: a\r\nconnection: x-a, x-b, close\r\nx-a: 1\r\n\r\n",
+		"GET / HTTP/1.1\r\nhost: a\r\nconnection: x-a\r\nconnection: x-b, \"\r\n\r\n",
+		"POST / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: upgrade\r\nupgrade: c\r\nexpect: d\r\ntransfer-encoding: chunked\r\n\r\n",
+	} {
+		var h requestHead
+		for i, in := range []string{before, plain} {
+			var r exchange.Request
+			b := []byte(in)
+			h.section.reset()
+			n, f := h.scan(b, 100)
+			if n == 0 || !f.ok() {
+				t.Fatalf("scan: %d, %+v", n, f)
+			}
+			f = h.parse(b, &r, "http")
+			if i == 0 {
+				continue
+			}
+			want := said{length: exchange.LengthUnknown, hosts: 1, host: "a"}
+			if !f.ok() || r.Fields.Value("x-a") != "1" || r.Fields.Value("x-b") != "2" || h.said != want ||
+				h.nOptions != 0 || h.options != [maxOptions]string{} {
+				t.Errorf("after %q: %+v, %+v, %+v", before, f, r.Fields.List(), h.facts)
+			}
+		}
+		h.reset()
+		if h.said != (said{length: exchange.LengthUnknown}) || len(h.lines) != 0 {
+			t.Errorf("after reset: %+v", h)
+		}
+	}
+}

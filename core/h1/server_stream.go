@@ -83,7 +83,6 @@ func (x *serverStream) close() {
 	x.w.release()
 	x.req.Reset()
 	x.head.reset()
-	x.head.facts = facts{}
 	x.trailer.Reset()
 	x.feeder = feeder{}
 	x.c, x.w.op.c, x.w.op.wrote = nil, nil, nil
@@ -138,7 +137,7 @@ func (x *serverStream) serve() bool {
 func (x *serverStream) readHead() bool {
 	c, o := x.c, &x.c.s.o
 	h := &x.head
-	h.reset()
+	h.section.reset()
 	l := limit{deadline: c.at(x.started) + o.HeaderTime}
 	skipped := false
 	for {

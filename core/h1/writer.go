@@ -38,7 +38,8 @@ func (w *writer) reset(c *conn) {
 	if tries == nil {
 		tries = w.op.rawWrite
 	}
-	*w = writer{c: c, op: writeOp{c: c, wrote: &c.wrote, tries: tries, drains: drains}}
+	*w = writer{} // by itself: with what it begins with, it would be made elsewhere and copied
+	w.c, w.op.c, w.op.wrote, w.op.tries, w.op.drains = c, c, &c.wrote, tries, drains
 }
 
 // begin returns the waiting bytes for a head to be appended to, with room for

@@ -87,11 +87,13 @@ type outgoing struct {
 
 func (o *outgoing) reset() {
 	clear(o.tried)
-	o.head.Reset()
+	o.head.Fields.Reset()
 	if cap(o.held) > keptBody {
 		o.held = nil
 	}
-	*o = outgoing{head: o.head, tried: o.tried[:0], held: o.held[:0], reasons: o.reasons[:0]}
+	fields, tried, held, reasons := o.head.Fields, o.tried[:0], o.held[:0], o.reasons[:0]
+	*o = outgoing{} // by itself: with what is kept in it, it would be made elsewhere and copied
+	o.head.Fields, o.tried, o.held, o.reasons = fields, tried, held, reasons
 }
 
 // A piece is one call of the sink that the request goes to.

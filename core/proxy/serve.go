@@ -429,7 +429,8 @@ func (x *state) reset() {
 	x.reached.Store(0)
 	plugins := x.rec.Plugins
 	clear(plugins)
-	x.rec = access.Record{Plugins: plugins[:0]}
+	x.rec = access.Record{}
+	x.rec.Plugins = plugins[:0]
 	x.heads.Reset()
 
 	x.mu.Lock()

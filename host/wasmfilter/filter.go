@@ -27,14 +27,17 @@ type guest interface {
 // A Filter is a plugin's part in one exchange. It is pooled: everything that an
 // exchange needs is inside, and reset when it is closed.
 type Filter struct {
-	// Immutable.
-	factory *Factory
-	keep    func() host.Stream // f.snapshot, made once
-
-	// Set by New, cleared by Close.
-	x *filter.Exchange
-
+	// What an exchange that goes past the guest touches is here, and in the first words of the
+	// two directions: with many exchanges under way all of it has left the cache by the time
+	// that it is needed.
+	factory *Factory         // immutable
+	x       *filter.Exchange // set by New, cleared by Close
 	passing
+
+	req  direction[*exchange.Request]
+	resp direction[*exchange.Response]
+
+	keep func() host.Stream // f.snapshot, made once
 
 	// calls makes the calls into the guest one at a time, as host.Context
 	// wants it: the two directions run on two goroutines when a request body is
@@ -45,8 +48,6 @@ type Filter struct {
 
 	edits  editor // of responses that the guest is not called for
 	stream stream
-	req    direction[*exchange.Request]
-	resp   direction[*exchange.Response]
 	maps   headerMaps
 
 	// Of stored messages (objects.go, keep.go).
