@@ -35,6 +35,7 @@ type Filter struct {
 	x *filter.Exchange
 
 	passing
+	passage // of the request, if the factory passes any
 
 	// calls makes the calls into the guest one at a time, as host.Context
 	// wants it: the two directions run on two goroutines when a request body is
@@ -245,6 +246,7 @@ func (f *Filter) logStood() {
 func (f *Filter) reset() {
 	f.x, f.guest, f.edits.next = nil, nil, nil
 	f.passing.reset()
+	f.leavePassage()
 	f.marks, f.stored = marks{}, stored{}
 	f.noted = [len(f.noted)]int{}
 	f.reading.reset()
