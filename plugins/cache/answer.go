@@ -47,11 +47,10 @@ func (x *exchange) onFetched(resp *head) bool {
 	switch {
 	case status >= 500 || (x.found != "" || x.variants) && !ofResource(status): // no reason to forget what is stored
 	case v.refused && !x.variants: // others find theirs by that
-		if x.meta.kind == kindRefused && now-x.meta.stored < refusedFor/3 {
+		if x.meta.kind == kindRefused && now-x.meta.stored < noteAgain {
 			break // it is noted, and will be again before that is gone
 		}
-		m := meta{kind: kindRefused, stored: now}
-		x.host.store(&abi.ObjectStore{Key: x.key, Meta: string(m.encode()), Record: true, Gone: refusedFor, MaxSize: x.c.maxSize})
+		x.refuse(x.c.pass(&v, resp, now), now)
 	case !v.store && status != 304 && status != 206 && x.found != "":
 		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
 	}
@@ -70,6 +69,9 @@ func ofResource(status int) bool {
 // not stored.
 const refusedFor = 30
 
+// noteAgain is after how many seconds that is noted anew.
+const noteAgain = refusedFor / 3
+
 // tellFetched adds Cache-Status to a response from the upstream.
 func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	if !x.c.status {
@@ -85,12 +87,17 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	if stored {
 		value += "; stored"
 	}
+	x.host.edit(abi.MapResponseHeaders, statusEdit(resp, value))
+}
+
+// statusEdit adds value to the Cache-Status of those behind.
+func statusEdit(resp *head, value string) abi.FieldEdit {
 	if resp.has("cache-status") {
 		if old := joined(resp, "cache-status"); old != "" {
 			value = old + ", " + value
 		}
 	}
-	x.host.edit(abi.MapResponseHeaders, abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: value})
+	return abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: value}
 }
 
 // keep stores a response.

@@ -62,8 +62,11 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		proxywasm.LogError("cache: nothing can be cached here: " + why)
 		return types.OnPluginStartStatusFailed
 	}
-	if o, ok := c.standing(); ok {
-		hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) // a host without calls for each request
+	if o, ok := c.standing(); ok { // a host without calls for each request
+		if hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) == hostcall.BadArgument {
+			o.PassValue, o.PassTail = "", "" // one that knows no passes
+			hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil))
+		}
 	}
 	p.config, p.counted = c, map[string]*counters{}
 	return types.OnPluginStartStatusOK
@@ -109,6 +112,7 @@ type httpContext struct {
 	plugin    *plugin
 	id        uint32
 	cleaned   bool // tell was called
+	asked     bool // the request was shown
 	*exchange      // nil: there is nothing more to do
 }
 
@@ -145,6 +149,7 @@ func readHead(kind abi.MapType) head {
 }
 
 func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
+	c.asked = true
 	r := readHead(abi.MapRequestHeaders)
 	x := &current
 	*x = exchange{c: c.plugin.config, host: hostBackend{}, told: c, room: &common, request: r}
@@ -191,7 +196,28 @@ func (c *httpContext) tell(r result) {
 	hostcall.SetProperty(logProperty, r.String())
 }
 
+// passed makes the exchange of a request that the host has let go by, because of a pass, to an
+// answer that it has to show.
+func (c *httpContext) passed() {
+	c.asked = true
+	b, ok := hostcall.Property(shortValue[:], abi.PropertyPassed)
+	if !ok {
+		return
+	}
+	at, key, note, err := abi.ParsePassed(string(b))
+	m, ok := parseMeta(bytesOf(note))
+	if err != nil || !ok {
+		return
+	}
+	r := readHead(abi.MapRequestHeaders)
+	c.exchange = &exchange{c: c.plugin.config, host: hostBackend{}, told: c, room: &common, request: clone(&r)}
+	c.goneBy(key, m, at)
+}
+
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
+	if !c.asked {
+		c.passed()
+	}
 	if c.exchange == nil || c.mode == modeNone {
 		return types.ActionContinue
 	}
