@@ -181,17 +181,19 @@ type ObjectStore struct {
 	Gone      int64 // seconds from now after which nobody finds it; 0: never
 
 	Promise ObjectPromise // of the message
+	Pass    *ObjectPass   // of a record, in on_response_headers; nil: none
 }
 
 const (
 	storeRecord  = 1
 	storePromise = 2
+	storePass    = 4
 	storeSize    = 40
 )
 
 // Append appends the argument: flags and the lengths of key, metadata and tags as u32,
-// MaxObject, MaxSize and Gone as i64, the promise, if there is one, as three i64, and then key,
-// metadata and tags.
+// MaxObject, MaxSize and Gone as i64, the promise, if there is one, as three i64, the numbers of
+// the pass, if there is one, and then key, metadata, tags, and the texts of the pass.
 func (o *ObjectStore) Append(dst []byte) []byte {
 	var flags uint32
 	if o.Record {
@@ -199,6 +201,9 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	}
 	if o.Promise != (ObjectPromise{}) {
 		flags |= storePromise
+	}
+	if o.Pass != nil {
+		flags |= storePass
 	}
 	dst = binary.LittleEndian.AppendUint32(dst, flags)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
@@ -210,9 +215,16 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	if flags&storePromise != 0 {
 		dst = o.Promise.append(dst)
 	}
+	if o.Pass != nil {
+		dst = o.Pass.appendHead(dst)
+	}
 	dst = append(dst, o.Key...)
 	dst = append(dst, o.Meta...)
-	return append(dst, o.Tags...)
+	dst = append(dst, o.Tags...)
+	if o.Pass != nil {
+		dst = o.Pass.appendTexts(dst)
+	}
+	return dst
 }
 
 // Parse reads the argument, of which the strings are parts.
@@ -222,11 +234,16 @@ func (o *ObjectStore) Parse(s string) error {
 	}
 	key, meta, tags, rest := uint64(le32(s[4:])), uint64(le32(s[8:])), uint64(le32(s[12:])), s[storeSize:]
 	promise, rest, ok := cutPromise(le32(s)&storePromise != 0, rest)
-	if !ok || key+meta+tags != uint64(len(rest)) {
+	if !ok {
+		return ErrObjects
+	}
+	pass, rest, ok := cutPass(le32(s)&storePass != 0, rest)
+	record := le32(s)&storeRecord != 0
+	if !ok || pass != nil && !record || key+meta+tags != uint64(len(rest)) {
 		return ErrObjects
 	}
 	*o = ObjectStore{
-		Record: le32(s)&storeRecord != 0, Promise: promise, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
+		Record: record, Promise: promise, Pass: pass, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
 		Key: rest[:key], Meta: rest[key : key+meta], Tags: rest[key+meta:],
 	}
 	if o.MaxObject < 0 || o.MaxSize < 0 || o.Gone < 0 {

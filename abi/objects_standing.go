@@ -28,6 +28,10 @@ type ObjectStanding struct {
 	// A counter of the plugin goes up by one for each answer. Its name is that of the
 	// route between these; both "": there is none.
 	CounterHead, CounterTail string
+
+	// What takes the places of LogValue and CounterTail for a request that goes by because of
+	// an [ObjectPass]; both "": none does.
+	PassValue, PassTail string
 }
 
 // Bounds of an ObjectStanding.
@@ -39,6 +43,12 @@ const (
 // ErrStanding is the error of a standing order that is malformed.
 var ErrStanding = errors.New("malformed standing order")
 
+// standingPass is set in the length of the first text if PassValue and PassTail are there.
+const standingPass = 1 << 31
+
+// Passes reports whether requests may go by because of an ObjectPass.
+func (o *ObjectStanding) Passes() bool { return o.PassValue != "" || o.PassTail != "" }
+
 // texts are those that every order has.
 func (o *ObjectStanding) texts() [7]*string {
 	return [7]*string{&o.AgeField, &o.TTLField, &o.TTLPrefix, &o.LogField, &o.LogValue, &o.CounterHead, &o.CounterTail}
@@ -46,10 +56,17 @@ func (o *ObjectStanding) texts() [7]*string {
 
 // Append appends the argument: a list of texts, each its length as u32 and its bytes.
 // AgeField, TTLField, TTLPrefix, LogField, LogValue, CounterHead and CounterTail come first,
-// and then the names in Absent.
+// then PassValue and PassTail, if they are not both empty, which the highest bit of the first
+// length says, and then the names in Absent.
 func (o *ObjectStanding) Append(dst []byte) []byte {
+	first := len(dst)
 	for _, t := range o.texts() {
 		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(*t))), *t...)
+	}
+	if o.Passes() {
+		dst[first+3] |= standingPass >> 24
+		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(o.PassValue))), o.PassValue...)
+		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(o.PassTail))), o.PassTail...)
 	}
 	for _, name := range o.Absent {
 		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(name))), name...)
@@ -60,11 +77,23 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 // Parse reads the argument, of which the strings are parts.
 func (o *ObjectStanding) Parse(s string) error {
 	*o = ObjectStanding{}
-	for _, t := range o.texts() {
+	texts := o.texts()
+	list, passes := texts[:], len(s) >= 4 && le32(s)&standingPass != 0
+	if passes {
+		list = append(list, &o.PassValue, &o.PassTail)
+	}
+	for i, t := range list {
 		var ok bool
-		if *t, s, ok = cutText(s); !ok {
+		mask := ^uint32(0)
+		if i == 0 && passes {
+			mask = ^uint32(standingPass)
+		}
+		if *t, s, ok = cutMasked(s, mask); !ok {
 			return ErrStanding
 		}
+	}
+	if passes && !o.Passes() {
+		return ErrStanding
 	}
 	for s != "" {
 		name, rest, ok := cutText(s)
@@ -77,11 +106,14 @@ func (o *ObjectStanding) Parse(s string) error {
 }
 
 // cutText cuts a text with its length before it off s.
-func cutText(s string) (text, rest string, ok bool) {
-	if len(s) < 4 || uint64(le32(s)) > uint64(min(len(s)-4, MaxStandingText)) {
+func cutText(s string) (text, rest string, ok bool) { return cutMasked(s, ^uint32(0)) }
+
+// cutMasked is cutText where only the bits of mask are of the length.
+func cutMasked(s string, mask uint32) (text, rest string, ok bool) {
+	if len(s) < 4 || uint64(le32(s)&mask) > uint64(min(len(s)-4, MaxStandingText)) {
 		return "", "", false
 	}
-	n := 4 + int(le32(s))
+	n := 4 + int(le32(s)&mask)
 	return s[4:n], s[n:], true
 }
 

@@ -18,8 +18,18 @@ func TestObjectArguments(t *testing.T) {
 	}
 	store := abi.ObjectStore{Key: "k", Meta: "\x00m", Tags: "a\x00b", Record: true, MaxObject: 1, MaxSize: 1 << 40, Gone: 3, Promise: abi.ObjectPromise{Since: 1 << 33, Age: 1, Lifetime: 9}}
 	var gotStore abi.ObjectStore
-	if err := gotStore.Parse(string(store.Append(nil))); err != nil || gotStore != store {
+	if err := gotStore.Parse(string(store.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, store) {
 		t.Errorf("got %+v, %v", gotStore, err)
+	}
+	for _, pass := range []abi.ObjectPass{
+		{Since: 1 << 33, Seconds: 10, Same: []string{"cache-control", "vary"}, There: []string{"set-cookie"}, Edits: edits},
+		{Since: 0, Seconds: 1},
+		{Since: 0, Seconds: abi.MaxPromise, There: []string{"a", "b"}},
+	} {
+		store.Pass = &pass
+		if err := gotStore.Parse(string(store.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, store) {
+			t.Errorf("got %+v, %v", gotStore, err)
+		}
 	}
 	update := abi.ObjectUpdate{Key: "k", Meta: "m", Gone: 3, Edits: edits, Promise: store.Promise}
 	var gotUpdate abi.ObjectUpdate
@@ -30,9 +40,12 @@ func TestObjectArguments(t *testing.T) {
 		Absent: []string{"range", ""}, AgeField: "age", TTLField: "cache-status", TTLPrefix: "c; ttl=",
 		LogField: "cache", LogValue: "hit", CounterHead: "hits;route=", CounterTail: ";a=b",
 	}
-	var gotStanding abi.ObjectStanding
-	if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
-		t.Errorf("got %+v, %v", gotStanding, err)
+	for _, pass := range [][2]string{{"", ""}, {"miss", ";a=c"}, {"", ";a=c"}, {"miss", ""}} {
+		standing.PassValue, standing.PassTail = pass[0], pass[1]
+		var gotStanding abi.ObjectStanding
+		if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
+			t.Errorf("got %+v, %v", gotStanding, err)
+		}
 	}
 	info := abi.ObjectInfo{Status: 200, Whole: true, Flying: true, Length: -1, Meta: []byte("m")}
 	if got, err := abi.ParseObjectInfo(abi.AppendObjectInfo(nil, &info)); err != nil || !reflect.DeepEqual(got, info) {
@@ -70,6 +83,19 @@ func TestObjectArgumentsBytes(t *testing.T) {
 			"\x01\x00\x00\x00a" + strings.Repeat("\x00", 20) + "\x01\x00\x00\x00t\x01\x00\x00\x00x\x02\x00\x00\x00yy",
 		},
 		{
+			"standing with passes", string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", PassTail: "t", Absent: []string{"x"}}).Append(nil)),
+			"\x01\x00\x00\x80a" + strings.Repeat("\x00", 24) + "\x01\x00\x00\x00v\x01\x00\x00\x00t\x01\x00\x00\x00x",
+		},
+		{
+			"store with a pass", string((&abi.ObjectStore{Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{
+				Since: 1, Seconds: 2, Same: []string{"a", "b"}, There: []string{"c"}, Edits: []abi.FieldEdit{{Op: abi.FieldAdd, Name: "d", Value: "ee"}},
+			}}).Append(nil)),
+			"\x05\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" + strings.Repeat("\x00", 24) +
+				"\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x01\x00\x00\x00\x0f\x00\x00\x00" +
+				"kma\x00bc\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00dee",
+		},
+		{"passed", string(abi.AppendPassed(nil, 5, "k", []byte("m"))), "\x05\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00km"},
+		{
 			"info", string(abi.AppendObjectInfo(nil, &abi.ObjectInfo{Status: 200, Whole: true, Length: 7, Meta: []byte("m")})),
 			"\xc8\x00\x00\x00\x01\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00m",
 		},
@@ -86,10 +112,18 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Meta: "m"}).Append(nil)))
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}}).Append(nil)))
 	f.Add(string((&abi.ObjectStanding{AgeField: "a", CounterTail: "t", Absent: []string{"x", "yy"}}).Append(nil)))
+	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", PassTail: "t", Absent: []string{"x"}}).Append(nil)))
+	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{
+		Seconds: 1, Same: []string{"a", "b"}, There: []string{"c"}, Edits: []abi.FieldEdit{{Name: "d"}},
+	}}).Append(nil)))
+	f.Add(string(abi.AppendPassed(nil, 5, "k", []byte("m"))))
 	f.Fuzz(func(t *testing.T, s string) {
 		var standing abi.ObjectStanding
 		if standing.Parse(s) == nil && string(standing.Append(nil)) != s {
 			t.Errorf("standing: %q", s)
+		}
+		if at, key, meta, err := abi.ParsePassed(s); err == nil && string(abi.AppendPassed(nil, at, key, []byte(meta))) != s {
+			t.Errorf("passed: %q", s)
 		}
 		var serve abi.ObjectServe
 		if serve.Parse(s) == nil && len(serve.Append(nil)) != len(s) {
@@ -136,15 +170,56 @@ func TestObjectPromiseBounds(t *testing.T) {
 	}
 }
 
+// TestObjectPassBounds: what is compared and edited at each answer is few, and a pass is of a record and for
+// a time.
+func TestObjectPassBounds(t *testing.T) {
+	t.Parallel()
+	list := func(n int) []string { return make([]string, n) }
+	for name, tc := range map[string]struct {
+		p  abi.ObjectPass
+		ok bool
+	}{
+		"as many names as may be":   {abi.ObjectPass{Seconds: 1, Same: list(8), There: list(8)}, true},
+		"a name more":               {abi.ObjectPass{Seconds: 1, Same: list(8), There: list(9)}, false},
+		"all names the same":        {abi.ObjectPass{Seconds: 1, Same: list(17)}, false},
+		"as many edits as may be":   {abi.ObjectPass{Seconds: 1, Edits: make([]abi.FieldEdit, abi.MaxPassEdits)}, true},
+		"an edit more":              {abi.ObjectPass{Seconds: 1, Edits: make([]abi.FieldEdit, abi.MaxPassEdits+1)}, false},
+		"as long as may be":         {abi.ObjectPass{Seconds: 1, Edits: []abi.FieldEdit{{Value: strings.Repeat("x", abi.MaxPassText)}}}, true},
+		"a byte more":               {abi.ObjectPass{Seconds: 1, Edits: []abi.FieldEdit{{Value: strings.Repeat("x", abi.MaxPassText+1)}}}, false},
+		"a name too long":           {abi.ObjectPass{Seconds: 1, Same: []string{strings.Repeat("x", abi.MaxPassText+1)}}, false},
+		"for no time":               {abi.ObjectPass{}, false},
+		"for less":                  {abi.ObjectPass{Seconds: -1}, false},
+		"for ever":                  {abi.ObjectPass{Seconds: abi.MaxPromise + 1}, false},
+		"from before the beginning": {abi.ObjectPass{Since: -1, Seconds: 1}, false},
+	} {
+		args := string((&abi.ObjectStore{Key: "k", Record: true, Pass: &tc.p}).Append(nil))
+		if err := new(abi.ObjectStore).Parse(args); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		for n := range args {
+			if new(abi.ObjectStore).Parse(args[:n]) == nil {
+				t.Errorf("%s: %d of %d bytes are taken", name, n, len(args))
+			}
+		}
+	}
+	if args := string((&abi.ObjectStore{Key: "k", Pass: &abi.ObjectPass{Seconds: 1}}).Append(nil)); new(abi.ObjectStore).Parse(args) == nil {
+		t.Error("a message has a pass")
+	}
+	if new(abi.ObjectStanding).Parse("\x00\x00\x00\x80"+strings.Repeat("\x00", 32)) == nil {
+		t.Error("texts that are said to be there, and are not, are taken")
+	}
+}
+
 // TestObjectStandingTexts: what is written for each answer, and kept by each exchange, is bounded.
 func TestObjectStandingTexts(t *testing.T) {
 	t.Parallel()
-	for i := range 8 {
+	for i := range 10 {
 		for n, ok := range map[int]bool{abi.MaxStandingText: true, abi.MaxStandingText + 1: false} {
 			o := abi.ObjectStanding{Absent: []string{""}}
 			text := strings.Repeat("x", n)
 			*[]*string{
 				&o.AgeField, &o.TTLField, &o.TTLPrefix, &o.LogField, &o.LogValue, &o.CounterHead, &o.CounterTail, &o.Absent[0],
+				&o.PassValue, &o.PassTail,
 			}[i] = text
 			if err := new(abi.ObjectStanding).Parse(string(o.Append(nil))); (err == nil) != ok {
 				t.Errorf("text %d of %d bytes: %v", i, n, err)

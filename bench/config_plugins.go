@@ -18,7 +18,7 @@ var shippedPlugins = []struct {
 	{withPolicies | withLimit, "limit", "ratelimit", `{ rate = "1000000/s", burst = 1000000, key = "client-ip" }`},
 	// The time that a message is good for is that of nginx's proxy_cache_valid, however old the origin's files are.
 	{withCache, "cache", "cache", `{ default_ttl = "1h", heuristic = false }`},
-	// Nothing of the origin's fits in: every request is a miss, and looked at as one that might be stored.
+	// Nothing of the origin's fits in: every request is a miss, and its answer one that is not stored.
 	{withMisses, "cache", "cache", `{ default_ttl = "1h", max_object = 1 }`},
 	{withBreaker, "breaker", "breaker", `{}`},
 }

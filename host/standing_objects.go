@@ -17,12 +17,27 @@ type StandingLookup struct {
 	// LogPath is LogField as [Noter] has it; "": there is none.
 	LogPath string
 
-	p    *Plugin
+	// ID is that of no other order of the process: what was said under another one, by other
+	// settings say, is not taken for what this one's guest would say.
+	ID uint64
+
+	root *Root
 	args string
-	told bool   // something is counted
 	mask uint64 // what nameMark makes of the names in Absent
 
-	counters atomic.Pointer[map[string]*metric] // by route; replaced as a whole
+	hits, passes routeCounters
+}
+
+// lastLookup is the ID that was given last.
+var lastLookup atomic.Uint64
+
+// routeCounters are the metrics of a plugin, one for each route, whose names are those of the
+// routes between head and tail.
+type routeCounters struct {
+	p          *Plugin
+	head, tail string
+
+	list atomic.Pointer[map[string]*metric] // by route, replaced as a whole; nil: nothing is counted
 }
 
 // StandingLookup returns what the guest has ordered on_configure, or nil.
@@ -38,10 +53,11 @@ func standingLookup(v *vm, args []byte) abi.Status {
 	if old := c.root.lookup.Load(); old != nil && old.args == string(args) {
 		return abi.StatusOK // as each VM says
 	}
-	s := &StandingLookup{p: v.p, args: string(args)}
+	s := &StandingLookup{root: c.root, args: string(args)}
 	if !s.parse() {
 		return abi.StatusBadArgument
 	}
+	s.ID = lastLookup.Add(1)
 	c.root.lookup.Store(s)
 	return abi.StatusOK
 }
@@ -65,8 +81,10 @@ func (s *StandingLookup) parse() bool {
 	if s.LogField != "" {
 		s.LogPath = "log\x00" + s.LogField
 	}
-	s.told = s.CounterHead+s.CounterTail != "" && s.p.grants.has(GrantMetrics)
-	s.counters.Store(&map[string]*metric{})
+	s.hits.init(s.root.p, s.CounterHead, s.CounterTail)
+	if s.PassTail != "" {
+		s.passes.init(s.root.p, s.CounterHead, s.PassTail)
+	}
 	return true
 }
 
@@ -85,16 +103,32 @@ func (s *StandingLookup) Excludes(name string) bool {
 }
 
 // Now returns the guest's clock in seconds since 1970.
-func (s *StandingLookup) Now() int64 { return s.p.h.o.Now().Unix() }
+func (s *StandingLookup) Now() int64 { return s.root.p.h.o.Now().Unix() }
 
-// Count counts an answer on a route.
-func (s *StandingLookup) Count(route string) {
-	if !s.told {
+// Serving reports whether the plugin has an instance alive, as Gate.Admit wants it.
+func (s *StandingLookup) Serving() bool { return s.root.serving() }
+
+// Count counts an answer with what is stored on a route.
+func (s *StandingLookup) Count(route string) { s.hits.add(route) }
+
+// CountPass is Count for an answer that goes by.
+func (s *StandingLookup) CountPass(route string) { s.passes.add(route) }
+
+func (c *routeCounters) init(p *Plugin, head, tail string) {
+	c.p, c.head, c.tail = p, head, tail
+	if head+tail != "" && p.grants.has(GrantMetrics) {
+		c.list.Store(&map[string]*metric{})
+	}
+}
+
+func (c *routeCounters) add(route string) {
+	list := c.list.Load()
+	if list == nil {
 		return
 	}
-	m := (*s.counters.Load())[route]
+	m := (*list)[route]
 	if m == nil {
-		if m = s.define(route); m == nil {
+		if m = c.define(route, list); m == nil {
 			return
 		}
 	}
@@ -104,20 +138,19 @@ func (s *StandingLookup) Count(route string) {
 	}
 }
 
-// define returns the counter of a route that has none yet; nil where its name is that of a
-// metric of another kind, or there are too many: they count nothing.
-func (s *StandingLookup) define(route string) *metric {
-	old := s.counters.Load()
+// define returns the counter of a route that has none yet in old; nil where its name is that of
+// a metric of another kind, or there are too many: they count nothing.
+func (c *routeCounters) define(route string, old *map[string]*metric) *metric {
 	if len(*old) >= maxMetrics {
 		return nil
 	}
-	id, status, _ := s.p.metrics.define(s.p.kinds, abi.MetricCounter, s.CounterHead+route+s.CounterTail)
+	id, status, _ := c.p.metrics.define(c.p.kinds, abi.MetricCounter, c.head+route+c.tail)
 	if status != abi.StatusOK {
 		return nil
 	}
-	m := s.p.metrics.at(id)
+	m := c.p.metrics.at(id)
 	list := maps.Clone(*old)
 	list[strings.Clone(route)] = m
-	s.counters.CompareAndSwap(old, &list) // whoever was first
+	c.list.CompareAndSwap(old, &list) // whoever was first
 	return m
 }

@@ -94,6 +94,7 @@ func TestStandingLookupCount(t *testing.T) {
 		for i := range 3000 {
 			lookup.Count("r" + strings.Repeat("x", i%1500))
 		}
+		lookup.CountPass("r") // of which the order says nothing
 		want := int64(1 + 2)
 		if !tt.counts {
 			want = 0
@@ -101,6 +102,34 @@ func TestStandingLookupCount(t *testing.T) {
 		if got := sink.values["hits;route=r;a=b"]; got != want || len(sink.values) > 1024 {
 			t.Errorf("%s: counted %d of %d, %d metrics", name, got, want, len(sink.values))
 		}
+	}
+}
+
+// TestStandingPasses: those that go by have a counter of their own, and no two orders the same ID.
+func TestStandingPasses(t *testing.T) {
+	t.Parallel()
+	sink := &countSink{values: map[string]int64{}}
+	o := abi.ObjectStanding{CounterHead: "n;route=", CounterTail: ";a=hit", PassTail: ";a=miss"}
+	s := startWasm(t, assemble(t, lookupGuest), options{
+		config: string(o.Append(nil)), host: host.HostOptions{Metrics: sink}, plugin: host.PluginOptions{Grants: []string{host.GrantObjects, host.GrantMetrics}},
+	})
+	lookup := s.root.StandingLookup()
+	lookup.Count("r")
+	lookup.CountPass("r")
+	lookup.CountPass("r")
+	if hit, miss := sink.values["n;route=r;a=hit"], sink.values["n;route=r;a=miss"]; hit != 1 || miss != 2 || len(sink.values) != 2 {
+		t.Errorf("counted %v", sink.values)
+	}
+	other, err := s.plugin.NewRoot(t.Context(), o.Append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if id := other.StandingLookup().ID; id == lookup.ID || id == 0 {
+		t.Errorf("IDs %d and %d", lookup.ID, id)
+	}
+	if s.root.Close(); lookup.Serving() || !other.StandingLookup().Serving() {
+		t.Error("a root that is closed serves, or another does not")
 	}
 }
 

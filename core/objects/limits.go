@@ -20,7 +20,7 @@ const (
 
 	// objectOverhead is what an object costs beside the bytes in it: the object, its
 	// place in the maps and queues.
-	objectOverhead = 640
+	objectOverhead = 672
 	// fieldOverhead is the same for a field of a head.
 	fieldOverhead = 32
 	// tagOverhead is the same for a tag: its place in the list of the object, and, as most

@@ -19,7 +19,12 @@ type Record struct {
 	Gone   time.Time // from then on nobody finds it; zero: never
 
 	Promise Promise // its owner's too
+	Note    Note    // likewise; nil: none
 }
+
+// A Note is what the owner of a record keeps with it in another form than bytes, immutable as all
+// of a record. Size is what it costs, in bytes.
+type Note interface{ Size() int64 }
 
 // A Promise is until when a message may be served without asking its owner, as its age goes: it
 // is Age seconds old at Since, and good while it is less than Lifetime seconds old. The zero
@@ -33,7 +38,13 @@ func (p *Promise) At(now int64) (age int64, ok bool) {
 }
 
 // size is what a record costs.
-func (r *Record) size() int64 { return int64(len(r.Meta)) + sizeOf(r.Fields) }
+func (r *Record) size() int64 {
+	n := int64(len(r.Meta)) + sizeOf(r.Fields)
+	if r.Note != nil {
+		n += r.Note.Size()
+	}
+	return n
+}
 
 // sizeOf is what fields cost.
 func sizeOf(list []Field) int64 {

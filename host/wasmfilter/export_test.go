@@ -1,6 +1,12 @@
 package wasmfilter
 
-import "wproxy/host"
+import (
+	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+	"wproxy/core/objects"
+	"wproxy/host"
+)
 
 // Limits that tests go up to.
 const (
@@ -30,4 +36,20 @@ func NewFake(
 		return err
 	}
 	return x
+}
+
+// NewPass returns what is kept of a pass that order's guest has said about an answer with status
+// 200 and without fields.
+func NewPass(order *host.StandingLookup, since int64, edits ...abi.FieldEdit) objects.Note {
+	return &pass{since: since, seconds: 10, order: order.ID, status: 200, same: []string{"x-none"}, edits: edits, bytes: 100, size: 1}
+}
+
+// MakePass returns what is kept of a pass that a guest says about h; nil if it is refused.
+func MakePass(a *abi.ObjectPass, h *exchange.Response) objects.Note {
+	f := &Filter{factory: &Factory{}, x: &filter.Exchange{}}
+	f.resp.head, f.resp.stage, f.resp.inside = h, stageHere, true
+	if p := f.newPass(a); p != nil {
+		return p
+	}
+	return nil
 }

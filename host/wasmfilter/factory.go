@@ -52,7 +52,7 @@ type Factory struct {
 	calls host.Callbacks
 	hold  bool // Pause in a headers callback holds the head only
 
-	orders bool        // there is a gate, or a watch: requests may go past the guest
+	orders bool        // there is a gate, a watch, or passes: requests may go past the guest
 	gate   gate        // nil: none
 	watch  *host.Watch // nil: none
 
@@ -64,6 +64,7 @@ type Factory struct {
 	standing []standingEdits      // of answers
 	space    *objects.Space       // nil: none
 	lookup   *host.StandingLookup // nil: none was ordered
+	passes   bool                 // it is about passes too, and there is nothing else in front of the guest
 	now      func() time.Time
 }
 
@@ -85,6 +86,9 @@ func New(r *host.Root, o Options) *Factory {
 	}
 	if w := r.Watch(); w != nil && x.calls.RequestHeaders && x.calls.ResponseHeaders {
 		x.watch, x.orders = w, true
+	}
+	if l := x.lookup; l != nil && l.Passes() && !x.orders && len(x.standing) == 0 && x.calls.RequestHeaders && x.calls.ResponseHeaders {
+		x.passes, x.orders = true, true
 	}
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
 	x.open = func(f *Filter) error {

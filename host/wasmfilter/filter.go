@@ -33,6 +33,7 @@ type Filter struct {
 	factory *Factory         // immutable
 	x       *filter.Exchange // set by New, cleared by Close
 	passing
+	passage // of the request, if the factory passes any
 
 	req  direction[*exchange.Request]
 	resp direction[*exchange.Response]
@@ -246,6 +247,7 @@ func (f *Filter) logStood() {
 func (f *Filter) reset() {
 	f.x, f.guest, f.edits.next = nil, nil, nil
 	f.passing.reset()
+	f.leavePassage()
 	f.marks, f.stored = marks{}, stored{}
 	f.noted = [len(f.noted)]int{}
 	f.reading.reset()

@@ -17,12 +17,12 @@ type gate interface {
 	Field(i int, a host.Admission) (name, value string)
 }
 
-// passing is the part of a Filter whose request a gate, or a watch, has let through. Nothing
+// passing is the part of a Filter whose request a gate, a watch or a pass has let through. Nothing
 // else of the Filter is written in that exchange, for which the plugin is not there but for a few
 // lines of the answer; unless the answer has to be shown to the guest after all.
 type passing struct {
 	// past is set at the request's head, before it goes on, and says that bucket, or
-	// watched, is valid.
+	// watched, or the passage, is valid.
 	past    atomic.Bool
 	bucket  host.Admission
 	watched host.Watched
@@ -49,14 +49,14 @@ func clientAddr(x *filter.Exchange) netip.Addr {
 	return x.ClientAddr
 }
 
-// atGate takes a head past the guest if a gate or a watch lets it, or has let the request. done: it
+// atGate takes a head past the guest if a gate, a watch or a pass lets it, or has let the request. done: it
 // has, and err is what has become of it. Nobody but the feeder is in the direction: there is no guest
 // that could hold something back, and no lock is needed.
 func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
 	f := d.f
 	switch m := any(h).(type) {
 	case *exchange.Request:
-		if !f.admit() {
+		if !f.admit(end) {
 			return false, nil
 		}
 		f.past.Store(true)
@@ -68,6 +68,9 @@ func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
 			return true, d.err
 		case m.Status/100 == 1 && m.Status != 101: // not the answer yet
 		case f.factory.watch != nil && !f.count(m.Status):
+			f.told.Store(true)
+			return false, nil
+		case f.factory.passes && !f.passAnswer(m):
 			f.told.Store(true)
 			return false, nil
 		case !f.addLines(m):
@@ -107,13 +110,15 @@ func (d *direction[H]) pastTrailer(t *exchange.Fields) error {
 	return d.past(d.next.Trailer(t))
 }
 
-// admit asks the gate, or the watch, about the request.
-func (f *Filter) admit() (ok bool) {
+// admit asks the gate, the watch, or what is stored, about the request.
+func (f *Filter) admit(end bool) (ok bool) {
 	x := f.x
 	x.Mu.Lock()
 	route, client := x.Route, clientAddr(x)
 	x.Mu.Unlock()
 	switch {
+	case f.factory.passes:
+		return f.passRequest(end, route)
 	case route == nil:
 	case f.factory.watch != nil:
 		f.watched, ok = f.factory.watch.Admit(route.Name, route.Cluster)
@@ -183,5 +188,6 @@ func (f *Filter) closePast() {
 	}
 	f.x, f.req.next, f.resp.next = nil, nil, nil
 	f.passing.reset()
+	f.leavePassage()
 	f.factory.pool.Put(f)
 }

@@ -51,6 +51,10 @@ const (
 	// whose target is as long as that is left to the guest.
 	maxStandingKey = 4 << 10
 
+	// maxPassLines is how many lines of an answer a pass has others compared with; their bytes are
+	// bounded with the rest of it.
+	maxPassLines = 32
+
 	// keepBuffer is the largest body buffer that stays with a pooled Filter: one
 	// large body must not pin its size for ever.
 	keepBuffer = 64 << 10

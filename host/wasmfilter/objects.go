@@ -20,6 +20,7 @@ var _ host.ObjectStream = (*stream)(nil)
 // Exchange.Mu, but for what says otherwise.
 type stored struct {
 	pinned  *objects.Object // that lookup has found last
+	found   *objects.Object // that a standing order has; owned by the request direction
 	serving *serving        // mark: the exchange is to be answered with it
 	storing *storing        // mark: the response is to be stored
 	refresh bool            // mark: a refresh is to be begun
@@ -224,7 +225,15 @@ func (f *Filter) askStore(args string) abi.Status {
 		s.tags = strings.Split(strings.Clone(a.Tags), "\x00")
 	}
 	if a.Record {
-		if !space.Put(s.key, objects.Record{Meta: []byte(s.meta), Gone: f.goneAt(s.gone)}, s.tags) {
+		r := objects.Record{Meta: []byte(s.meta), Gone: f.goneAt(s.gone)}
+		if a.Pass != nil {
+			p := f.newPass(a.Pass)
+			if p == nil {
+				return abi.StatusBadArgument
+			}
+			r.Note = p
+		}
+		if !space.Put(s.key, r, s.tags) {
 			return abi.StatusInternalFailure
 		}
 		return abi.StatusOK
@@ -410,6 +419,9 @@ func (f *Filter) closeObjects() {
 	f.x.Mu.Lock()
 	pinned, serving, join := f.pinned, f.serving, f.join
 	f.x.Mu.Unlock()
+	if f.found != nil { // a failure was before it
+		f.found.Release()
+	}
 	if join != nil {
 		join.leave()
 	}

@@ -33,8 +33,13 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 	case abi.PropertyClientAddress:
 		return clientAddress(dst, x)
 	case abi.PropertyWatched:
-		if s.f.told.Load() {
-			return s.f.factory.watch.AppendProperty(dst, &s.f.watched), true
+		if w := s.f.factory.watch; w != nil && s.f.told.Load() {
+			return w.AppendProperty(dst, &s.f.watched), true
+		}
+		return dst, false
+	case abi.PropertyPassed:
+		if s.f.factory.passes && s.f.told.Load() {
+			return s.f.appendPassed(dst), true
 		}
 		return dst, false
 	case abi.PropertyRefresh:

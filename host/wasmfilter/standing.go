@@ -46,22 +46,27 @@ func (f *Filter) applyStandingLocked(h *exchange.Response) bool {
 		if h.Fields.Len()+s.adds > maxHeadFields || h.Fields.Size()+s.bytes > maxHeadBytes {
 			return false
 		}
-		for i := range s.Edits {
-			switch e := &s.Edits[i]; e.Op {
-			case abi.FieldRemove:
-				h.Fields.Remove(e.Name)
-			case abi.FieldAdd:
-				h.Fields.Add(e.Name, e.Value)
-			case abi.FieldAddIfMissing:
-				if !h.Fields.Has(e.Name) {
-					h.Fields.Add(e.Name, e.Value)
-				}
-			default:
-				h.Fields.Set(e.Name, e.Value)
-			}
-		}
+		applyEdits(&h.Fields, s.Edits)
 	}
 	return true
+}
+
+// applyEdits makes edits that are clean, and of fields that are a plugin's to write.
+func applyEdits(h *exchange.Fields, edits []abi.FieldEdit) {
+	for i := range edits {
+		switch e := &edits[i]; e.Op {
+		case abi.FieldRemove:
+			h.Remove(e.Name)
+		case abi.FieldAdd:
+			h.Add(e.Name, e.Value)
+		case abi.FieldAddIfMissing:
+			if !h.Has(e.Name) {
+				h.Add(e.Name, e.Value)
+			}
+		default:
+			h.Set(e.Name, e.Value)
+		}
+	}
 }
 
 // An editor is the sink of responses of a plugin that has standing edits and no callback

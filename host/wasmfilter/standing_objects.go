@@ -6,6 +6,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/core/filter"
+	"wproxy/core/objects"
 )
 
 // An alone is what answering without the guest takes of memory, kept over exchanges.
@@ -20,32 +21,43 @@ type alone struct {
 // What an order says of the log is within the bound of what a guest says.
 const _ = uint(maxLogValue - abi.MaxStandingText)
 
-// standingServe has the exchange answered as the plugin has ordered ahead
-// (abi.ForeignObjectStanding), as if the guest had been called and asked for it. It reports
-// whether it is; else the guest is called. What is looked at is few: that is what it is for.
-func (f *Filter) standingServe(end bool) bool {
+// standingFind looks for what is stored for a request that the plugin's order is about, with a
+// reference. What is looked at is few: that is what it is for.
+func (f *Filter) standingFind(end bool, route *filter.Route) *objects.Object {
 	s, x := f.factory.lookup, f.x
 	r := x.Request
 	if !end || r.Method != "GET" && r.Method != "HEAD" || x.Refresh {
-		return false
+		return nil
 	}
 	for i := range r.Fields.List() {
 		if s.Excludes(r.Fields.List()[i].Name) {
-			return false
+			return nil
 		}
 	}
-	route := ""
-	if f.route != nil {
-		route = f.route.Name
+	name := ""
+	if route != nil {
+		name = route.Name
 	}
-	if len(r.Scheme)+len(r.Authority)+len(r.Target)+len(route) > maxStandingKey {
-		return false
+	if len(r.Scheme)+len(r.Authority)+len(r.Target)+len(name) > maxStandingKey {
+		return nil
 	}
 	key := append(append(f.alone.key[:0], r.Scheme...), "://"...)
 	key = append(append(key, r.Authority...), r.Target...)
-	key = append(append(key, '\n'), route...)
+	key = append(append(key, '\n'), name...)
 	f.alone.key = key
-	o := f.factory.space.Find(unsafe.String(unsafe.SliceData(key), len(key)))
+	return f.factory.space.Find(unsafe.String(unsafe.SliceData(key), len(key)))
+}
+
+// standingServe has the exchange answered as the plugin has ordered ahead
+// (abi.ForeignObjectStanding), as if the guest had been called and asked for it. It reports
+// whether it is; else the guest is called.
+func (f *Filter) standingServe(end bool) bool {
+	s, x := f.factory.lookup, f.x
+	o := f.found
+	f.found = nil
+	if !f.factory.passes { // else it has been looked for
+		o = f.standingFind(end, f.route)
+	}
 	if o == nil {
 		return false
 	}
@@ -72,6 +84,10 @@ func (f *Filter) standingServe(end bool) bool {
 	}
 	x.Mu.Unlock()
 	o.Touch()
+	route := ""
+	if f.route != nil {
+		route = f.route.Name
+	}
 	s.Count(route)
 	return true
 }

@@ -50,11 +50,10 @@ func (x *exchange) onFetched(resp *head) bool {
 	switch {
 	case status >= 500 || (x.found != "" || x.variants) && !ofResource(status): // no reason to forget what is stored
 	case v.refused && !x.variants: // others find theirs by that
-		if x.meta.kind == kindRefused && now-x.meta.stored < refusedFor/3 {
+		if x.meta.kind == kindRefused && now-x.meta.stored < noteAgain {
 			break // it is noted, and will be again before that is gone
 		}
-		m := meta{kind: kindRefused, stored: now}
-		x.storeRecord(&m, refusedFor)
+		x.refuse(x.c.pass(&x.room.pass, &v, resp, now), now)
 	case !v.store && status != 304 && status != 206 && x.found != "":
 		x.host.remove(abi.ObjectKey, x.found) // what there is now is another thing
 	}
@@ -74,6 +73,9 @@ func ofResource(status int) bool {
 // refusedFor is for how many seconds nobody waits for others, after an answer that was
 // not stored.
 const refusedFor = 30
+
+// noteAgain is after how many seconds that is noted anew.
+const noteAgain = refusedFor / 3
 
 // tellFetched adds Cache-Status to a response from the upstream.
 func (x *exchange) tellFetched(resp *head, stored bool, status int) {
@@ -119,12 +121,13 @@ func (x *exchange) setField(name, value string) {
 	x.room.edits = x.room.edits[:0]
 }
 
-// storeRecord stores what is no message under the key of the exchange.
-func (x *exchange) storeRecord(m *meta, gone int64) {
+// storeRecord stores what is no message under the key of the exchange, and reports whether it
+// could.
+func (x *exchange) storeRecord(m *meta, gone int64, pass *abi.ObjectPass) bool {
 	s := &x.room.store
-	s.Record, s.Gone = true, gone
+	s.Record, s.Gone, s.Pass = true, gone, pass
 	s.Tags, s.MaxObject, s.Promise = "", 0, abi.ObjectPromise{}
-	x.storeUnder(x.key, m)
+	return x.storeUnder(x.key, m)
 }
 
 // storeUnder stores what room.store says, with metadata, under a key.
@@ -146,7 +149,7 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 		x.index(names)
 	}
 	s := &x.room.store
-	s.Record, s.Gone = false, gone(&v.meta)
+	s.Record, s.Gone, s.Pass = false, gone(&v.meta), nil
 	s.Tags, s.MaxObject, s.Promise = x.c.tagsOf(resp), x.c.maxObject, promise
 	return x.storeUnder(key, &v.meta)
 }
@@ -181,7 +184,7 @@ func (x *exchange) index(names []string) {
 		}
 	}
 	m := meta{kind: kindIndex, lists: appendLists(nil, vary)}
-	x.storeRecord(&m, 0)
+	x.storeRecord(&m, 0, nil)
 }
 
 func same(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }

@@ -95,6 +95,7 @@ type room struct {
 	// What the host is asked for.
 	answer abi.ObjectServe
 	store  abi.ObjectStore
+	pass   abi.ObjectPass // of store
 }
 
 // maxRoom is the most bytes that a buffer of a room keeps.

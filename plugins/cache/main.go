@@ -62,8 +62,11 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		proxywasm.LogError("cache: nothing can be cached here: " + why)
 		return types.OnPluginStartStatusFailed
 	}
-	if o, ok := c.standing(); ok {
-		hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) // a host without calls for each request
+	if o, ok := c.standing(); ok { // a host without calls for each request
+		if hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) == hostcall.BadArgument {
+			o.PassValue, o.PassTail = "", "" // one that knows no passes
+			hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil))
+		}
 	}
 	p.config, p.counted = c, map[string]*counters{}
 	return types.OnPluginStartStatusOK
@@ -134,7 +137,7 @@ func (c *httpContext) begin(p *plugin, id uint32) {
 		c.exchange = exchange{host: hostBackend{}, told: c, room: &common}
 	}
 	c.exchange.c = p.config
-	c.id, c.cleaned, c.awaits = id, false, false
+	c.id, c.cleaned, c.asked, c.awaits = id, false, false, false
 }
 
 // httpContext is the context of one exchange.
@@ -143,6 +146,7 @@ type httpContext struct {
 	plugin   *plugin
 	id       uint32
 	cleaned  bool // tell was called
+	asked    bool // the request was shown, or was taken up
 	awaits   bool // there is more to do than what was done for the request
 	exchange      // the last in its slot, unless awaits
 }
@@ -180,6 +184,7 @@ func readHead(h *head, kind abi.MapType) {
 }
 
 func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
+	c.asked = true
 	x := &c.exchange
 	r := &x.request
 	x.reset()
@@ -230,7 +235,29 @@ func (c *httpContext) tell(r result) {
 	hostcall.SetProperty(logProperty, r.String())
 }
 
+// passed makes the exchange of a request that the host has let go by, because of a pass, to an
+// answer that it has to show.
+func (c *httpContext) passed() {
+	c.asked = true
+	b, ok := hostcall.Property(shortValue[:], abi.PropertyPassed)
+	if !ok {
+		return
+	}
+	at, key, note, err := abi.ParsePassed(string(b))
+	m, ok := parseMeta(bytesOf(note))
+	if err != nil || !ok {
+		return
+	}
+	c.reset()
+	readHead(&c.request, abi.MapRequestHeaders)
+	c.goneBy(key, m, at)
+	c.rest()
+}
+
 func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
+	if !c.asked {
+		c.passed()
+	}
 	if !c.awaits || c.mode == modeNone {
 		return types.ActionContinue
 	}

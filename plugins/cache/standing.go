@@ -13,6 +13,7 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) { //nolint:unused //
 		AgeField: "age",
 		LogField: "cache", LogValue: hit.String(),
 		CounterHead: "wproxy_cache_requests_total;route=", CounterTail: ";result=" + hit.String(), // as countersOf has it
+		PassValue: miss.String(), PassTail: ";result=" + miss.String(),
 	}
 	o.Absent = append(append(o.Absent, oneClients[:]...), c.bypass...)
 	if c.honour {

@@ -68,12 +68,79 @@ func TestStandingDifferential(t *testing.T) {
 	}
 }
 
+// TestPassDifferential: the same where upstreams answer for most with what is refused, and nearly the
+// same each time.
+func TestPassDifferential(t *testing.T) {
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, settings := range map[string][2]string{
+		"defaults":     {`{"default_ttl":"20s"}`, `{"default_ttl":"20s","name":"other"}`},
+		"no status":    {`{"cache_status":false,"max_object":8}`, `{"max_object":100}`},
+		"honour":       {`{"client_cache_control":"honour","bypass_headers":["x"]}`, `{}`},
+		"tags, purges": {`{"stale_if_error":"9s","purge_clients":["192.0.2.0/24"],"cdn_cache_control":false}`, `{"store_set_cookie":true}`},
+		"key":          {`{"key":["header:x"]}`, `{}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(2) {
+				run := func(without bool) (log []string, requests, responses uint64) {
+					o := plugintest.Options{
+						Config: settings[0], Instances: 2,
+						Grants: []string{host.GrantLog, host.GrantMetrics, host.GrantObjects},
+					}
+					if without {
+						o.Without = []string{abi.ForeignObjectStanding}
+					}
+					plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
+						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 3)), steady: true, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
+						d.other = p.With("test", settings[1])
+						for range 300 {
+							d.step()
+						}
+						d.end()
+						log = d.log
+						work := p.Stats().Work
+						requests, responses = work[host.CallRequestHeaders].Calls, work[host.CallResponseHeaders].Calls
+					})
+					return log, requests, responses
+				}
+				want, allRequests, allResponses := run(true)
+				got, requests, responses := run(false)
+				for i := range want {
+					if i >= len(got) || got[i] != want[i] {
+						t.Fatalf("seed %d, step %d: got\n%s\nthe guest does\n%s", seed, i, got[min(i, len(got)-1)], want[i])
+					}
+				}
+				// Some answers go by as well, and some do not.
+				byRequest, byResponse := allRequests-requests, allResponses-responses
+				t.Logf("of %d requests %d did not enter the guest, of %d answers %d", allRequests, byRequest, allResponses, byResponse)
+				if passes := byResponse > 15 && byResponse+10 < byRequest; passes != (name != "key") {
+					t.Errorf("seed %d: of %d requests %d did not enter the guest, of %d answers %d", seed, allRequests, byRequest, allResponses, byResponse)
+				}
+			}
+		})
+	}
+}
+
 // A driver makes exchanges by chance, and notes what comes of them.
 type driver struct {
 	p    *plugintest.Plugin
 	rand *rand.Rand
 	log  []string
 	left *plugintest.Stream // how much a client gets that has left is chance
+
+	steady bool                           // most answers are the last one
+	last   map[string]plugintest.Response // by path
+	other  *plugintest.Plugin             // with other settings, as before a reload or after it; nil: none
+}
+
+// plugin returns that which the next request comes to.
+func (d *driver) plugin() *plugintest.Plugin {
+	if d.other != nil && d.rand.IntN(12) == 0 {
+		return d.other
+	}
+	return d.p
 }
 
 func (d *driver) one(list []string) string { return list[d.rand.IntN(len(list))] }
@@ -153,6 +220,38 @@ func (d *driver) request() plugintest.Request {
 	return r
 }
 
+// answer makes the answer to a request for a path.
+func (d *driver) answer(path string) plugintest.Response {
+	if !d.steady {
+		return d.response()
+	}
+	r, ok := d.last[path]
+	if !ok || d.rand.IntN(25) == 0 {
+		r = d.response()
+		if d.rand.IntN(3) > 0 {
+			refusing := [][2]string{{"cache-control", "private"}, {"cache-control", "no-store"}, {"set-cookie", "a=b"}, {"vary", "*"}, {"cache-control", "no-cache"}, {"expires", "0"}}
+			f := refusing[d.rand.IntN(len(refusing))]
+			r.Fields = append(r.Fields, abi.Pair{Name: f[0], Value: f[1]})
+		}
+		d.last[path] = r
+	}
+	r.Fields = slices.Clone(r.Fields)
+	switch d.rand.IntN(12) {
+	case 0: // something is different this time
+		r.Fields = append(r.Fields, d.fields(responseFields, 2)...)
+	case 1:
+		if len(r.Fields) > 0 {
+			i := d.rand.IntN(len(r.Fields))
+			r.Fields = slices.Delete(r.Fields, i, i+1)
+		}
+	case 2:
+		r = plugintest.Response{Status: 502, Failure: "connect", Body: []byte("none")}
+	case 3:
+		r.Status = 404
+	}
+	return r
+}
+
 func (d *driver) response() plugintest.Response {
 	r := plugintest.Response{Fields: d.fields(responseFields, 4), Body: []byte(d.one([]string{"", "1234", "1234567890"}))}
 	switch d.rand.IntN(12) {
@@ -177,14 +276,22 @@ func (d *driver) step() {
 	case 2, 3: // another asks while an answer is on its way; of more, any might be the first to go on
 		req, next := d.request(), d.request()
 		next.Path = req.Path
-		list := []*plugintest.Stream{d.p.Open(req), d.p.Open(next)}
+		list := []*plugintest.Stream{d.plugin().Open(req), d.plugin().Open(next)}
 		if d.rand.IntN(4) == 0 {
 			d.left = list[0]
 			d.left.Leave()
 		}
 		d.finish(list...)
 	default:
-		d.finish(d.p.Open(d.request()))
+		s := d.plugin().Open(d.request())
+		if d.steady && d.rand.IntN(8) == 0 { // it takes its time, or meanwhile nothing is known of it any more
+			if d.rand.IntN(2) == 0 {
+				d.p.Advance(time.Duration(d.rand.IntN(6)) * time.Second)
+			} else {
+				d.note("purged", d.p.Purge(""))
+			}
+		}
+		d.finish(s)
 	}
 	for _, s := range d.p.Refreshes() {
 		d.finish(s)
@@ -199,7 +306,10 @@ func (d *driver) finish(list ...*plugintest.Stream) {
 		for _, s := range list {
 			if up := s.Upstream(); up.Method != "" && !asked[s] {
 				asked[s], again = true, true
-				resp := d.response()
+				resp := d.answer(up.Path)
+				if d.steady && d.rand.IntN(8) == 0 {
+					s.RespondInformational(103, "link", "</x>")
+				}
 				if len(list) > 1 { // whether who waits finds the end of it would be chance
 					resp.Trailers = nil
 				}
@@ -220,7 +330,7 @@ func (d *driver) finish(list ...*plugintest.Stream) {
 		if s == d.left {
 			got = plugintest.Response{}
 		}
-		d.note(fmt.Sprintf("%+v %+v", s.Upstream(), got), s.LogField("cache"), s.Reason(), s.Aborted(), s.Verdict("plugin"))
+		d.note(fmt.Sprintf("%+v %+v", s.Upstream(), got), len(s.Informational()), s.LogField("cache"), s.Reason(), s.Aborted(), s.Verdict("plugin"))
 	}
 }
 

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"strings"
+
+	"wproxy/abi"
+)
+
+// refuse notes that what comes under the key is not stored: nobody waits for it, and with a pass
+// the host need not even ask.
+func (x *exchange) refuse(pass *abi.ObjectPass, now int64) {
+	m := meta{kind: kindRefused, stored: now}
+	if !x.storeRecord(&m, refusedFor, pass) && pass != nil {
+		x.storeRecord(&m, refusedFor, nil) // too much to keep, or a host that knows none
+	}
+}
+
+// pass returns what the host is told about answers like resp, which is not stored: it may let
+// them by, as onFetched would, until that has to be noted again. What is compared is everything by
+// which judge has come to its verdict, whatever the request and the time; nil where that is too much. It is
+// made in p.
+func (c *config) pass(p *abi.ObjectPass, v *verdict, resp *head, now int64) *abi.ObjectPass {
+	if len(c.key) > 0 { // which the host does not look for: see standing
+		return nil
+	}
+	p.Since, p.Seconds = now, noteAgain
+	p.Same, p.There, p.Edits = p.Same[:0], p.There[:0], p.Edits[:0]
+	switch v.why {
+	case "": // it would be, but for Vary
+		p.Same = append(p.Same, "vary")
+	case "must-understand", "no-store", "private":
+		p.Same = c.controls(p.Same)
+	case "set-cookie":
+		p.There = append(p.There, "set-cookie")
+	case "too-large":
+		p.Same = append(p.Same, "content-length")
+	case "not-fresh":
+		if !c.neverFresh(v, resp) {
+			return nil
+		}
+		p.Same = append(c.controls(p.Same), "pragma", "expires", "etag", "last-modified")
+	default:
+		return nil
+	}
+	if c.status {
+		p.Same = append(p.Same, "cache-status")
+		value := c.miss
+		if old := joined(resp, "cache-status"); old != "" {
+			value = old + ", " + value
+		}
+		p.Edits = append(p.Edits, abi.FieldEdit{Op: abi.FieldSet, Name: "cache-status", Value: value})
+	}
+	return p
+}
+
+// controls appends the names of the fields that say what a cache may do.
+func (c *config) controls(dst []string) []string {
+	dst = append(dst, "cache-control")
+	if c.cdn {
+		dst = append(dst, cdnControl)
+	}
+	return dst
+}
+
+// neverFresh reports whether a response that is not fresh would not be at any time, and with
+// any Date and Age: they change from one answer to the next.
+func (c *config) neverFresh(v *verdict, resp *head) bool {
+	if v.flags&flagNoCache != 0 {
+		return true
+	}
+	if v.lifetime > 0 {
+		return false // it was old when it came
+	}
+	cc := resp.control("cache-control")
+	if c.isTargeted(resp) {
+		return true // and Expires does not count
+	}
+	if cc.sMaxAge >= 0 || cc.maxAge >= 0 || !resp.has("expires") || resp.count("expires") > 1 {
+		return true
+	}
+	_, ok := number(strings.TrimPrefix(resp.get("expires"), "-")) // 0, or -1
+	return ok
+}
+
+// goneBy takes up a request that the host has let go by at a time, because of a pass that was noted
+// under key with m: the exchange is as onRequest would have left it. key and m are its own already.
+func (x *exchange) goneBy(key string, m meta, at int64) { //nolint:unused // by main.go, which is for guests
+	x.key, x.meta, x.asked, x.mode, x.isGet = key, m, at, modeStore, true
+	x.url, x.route, _ = strings.Cut(key, "\n")
+	x.own()
+}
