@@ -37,7 +37,7 @@ func serveSocket(t *testing.T, o h1.ServerOptions, h exchange.Handler) *net.TCPC
 		server.Close()
 		<-served
 	})
-	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(patience))
 	return client.(*net.TCPConn)
 }
 
@@ -48,7 +48,8 @@ func answer(c exchange.Client, body string) error {
 	return c.Data([]byte(body), true)
 }
 
-const patience = 5 * time.Second
+// patience is how long a test waits for what has to happen. Only a failure uses it up.
+const patience = 30 * time.Second
 
 // TestClientGone: a client that goes away while its answer is due cancels the
 // context and resets the registered stream, however it goes.
