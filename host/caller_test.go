@@ -58,7 +58,7 @@ func (f *fakeCaller) next(t *testing.T) *fakeCall {
 	select {
 	case c := <-f.calls:
 		return c
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("no call was made")
 		return nil
 	}
@@ -147,7 +147,7 @@ func wantOutcome(t *testing.T, told chan host.CallOutcome, want host.CallOutcome
 		if got != want {
 			t.Fatalf("outcome %v, want %v", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("no outcome, want %v", want)
 	}
 }

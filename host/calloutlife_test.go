@@ -184,7 +184,7 @@ func TestHTTPCallIsGivenUp(t *testing.T) {
 			}
 			select {
 			case <-pending.ctx.Done():
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("the call goes on")
 			}
 			wantOutcome(t, told, host.CallCanceled)

@@ -60,6 +60,22 @@ func echo(t *testing.T, d time.Duration) time.Duration {
 // every 10 ms then, and a round trip is several of those.
 const mostEcho = 15 * time.Millisecond
 
+// measurements is how often something is measured until it is as good as it has to be: others
+// may have the machine for a while, and beside a guest that is not slowed it never is.
+const measurements = 5
+
+// wantEcho wants the time that echo has measured beside a guest to be at most mostEcho.
+func wantEcho(t *testing.T, measure func() time.Duration) {
+	t.Helper()
+	least := measure()
+	for n := 1; least > mostEcho && n < measurements; n++ {
+		least = min(least, measure())
+	}
+	if least > mostEcho {
+		t.Errorf("half of the round trips beside it take %v, more than %v", least, mostEcho)
+	}
+}
+
 // TestChase has a guest that waits for memory all the time: it does little work for the
 // time that it takes.
 func TestChase(t *testing.T) {
@@ -73,15 +89,16 @@ func TestChase(t *testing.T) {
 		0x20, 3, 0x41, 6, 0x76, 0x41, 0xfc, 0xff, 0xff, 0x1f, 0x71, 0x28, 2, 0, 0x6a, 0x21, 3,
 		0x0c, 0, 0x0b, 0x41, 0))
 	m.Func("proxy_on_configure", "ii>i", i32(0), i32(1), i32(60<<20), wasmtest.Raw(0xfc, 0x0b, 0), i32(1))
-	s := start(t, m, options{plugin: host.PluginOptions{CPU: 200 * time.Millisecond, Memory: 64 << 20}})
-	c := s.open(newStream())
-	done := make(chan struct{})
-	go func() { _, _ = c.RequestHeaders(5, true); close(done) }()
-	if p50 := echo(t, 300*time.Millisecond); p50 > mostEcho {
-		t.Errorf("half of the round trips beside it take more than %v", p50)
-	}
-	_ = s.host.Close()
-	<-done
+	wantEcho(t, func() time.Duration {
+		s := start(t, m, options{plugin: host.PluginOptions{CPU: 200 * time.Millisecond, Memory: 64 << 20}})
+		c := s.open(newStream())
+		done := make(chan struct{})
+		go func() { _, _ = c.RequestHeaders(5, true); close(done) }()
+		p50 := echo(t, 300*time.Millisecond)
+		_ = s.host.Close()
+		<-done
+		return p50
+	})
 }
 
 // TestRow has a queue that feeds itself with calls too short to be slowed by themselves.
@@ -96,9 +113,7 @@ func TestRow(t *testing.T) {
 	m.FuncLocals("proxy_on_queue_ready", "ii", "i",
 		wasmtest.Loop(wasmtest.LtU(wasmtest.Local(2), i32(100_000)), wasmtest.SetLocal(2, wasmtest.Add(wasmtest.Local(2), i32(1)))), feed)
 	s := start(t, m, options{})
-	if p50 := echo(t, 300*time.Millisecond); p50 > mostEcho {
-		t.Errorf("half of the round trips beside it take more than %v", p50)
-	}
+	wantEcho(t, func() time.Duration { return echo(t, 300*time.Millisecond) })
 	if calls := s.plugin.Stats().Fuel / 900_000; calls < 20 {
 		t.Errorf("only %d calls of on_queue_ready", calls)
 	}
@@ -155,69 +170,79 @@ func TestEightLoops(t *testing.T) {
 	for _, procs := range []int{1, 2} {
 		t.Run(fmt.Sprintf("GOMAXPROCS=%d", procs), func(t *testing.T) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-			h, err := host.NewHost(host.HostOptions{})
-			if err != nil {
-				t.Fatal(err)
+			n, median := eightLoops(t)
+			for i := 1; (n < 50 || median > 5*time.Millisecond) && i < measurements; i++ {
+				n, median = eightLoops(t)
 			}
-			defer h.Close()
-			loop := &hostile{pages: 2, code: func(*wasmtest.Module) wasmtest.Instr { return forever() }}
-			quick := wasmtest.NewGuest()
-			quick.Headers("request", i32(0))
-			root := func(name string, m *wasmtest.Module) *host.Root {
-				p, err := h.Load(t.Context(), m.Bytes(), host.PluginOptions{Name: name, Instances: 1, CPU: 25 * time.Millisecond})
-				if err != nil {
-					t.Fatal(err)
-				}
-				r, err := p.NewRoot(t.Context(), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return r
+			if n < 50 {
+				t.Errorf("only %d calls were made beside loops of 200ms", n)
 			}
-			bystander := root("quick", quick)
-			var wg sync.WaitGroup
-			for i := range 8 {
-				r := root(fmt.Sprintf("loop%d", i), loop.loader())
-				wg.Go(func() { // ends with its budget
-					var c host.Context
-					if err := r.Open(&c, newStream()); err != nil {
-						t.Error(err)
-						return
-					}
-					var trap *host.TrapError
-					if _, err := c.RequestHeaders(1, true); !errors.As(err, &trap) || trap.Cause != host.CauseCPU {
-						t.Errorf("%v, want a trap with the cause cpu", err)
-					}
-				})
-			}
-			loops := make(chan struct{})
-			go func() { wg.Wait(); close(loops) }()
-			var times []time.Duration
-			for running := true; running; {
-				select {
-				case <-loops:
-					running = false
-				case <-time.After(time.Millisecond):
-				}
-				began := time.Now()
-				var c host.Context
-				if err := bystander.Open(&c, newStream()); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := c.RequestHeaders(1, true); err != nil {
-					t.Fatal(err)
-				}
-				_ = c.Finish(nil)
-				times = append(times, time.Since(began))
-			}
-			slices.Sort(times)
-			if len(times) < 50 {
-				t.Errorf("only %d calls were made beside loops of 200ms", len(times))
-			}
-			if median := times[len(times)/2]; median > 5*time.Millisecond {
+			if median > 5*time.Millisecond {
 				t.Errorf("half of the calls beside them took more than %v", median)
 			}
-			t.Logf("%d calls, median %v, p99 %v, most %v", len(times), times[len(times)/2], times[len(times)*99/100], times[len(times)-1])
 		})
 	}
+}
+
+// eightLoops returns how many calls of the ninth there were, and what half of them took at most.
+func eightLoops(t *testing.T) (n int, median time.Duration) {
+	t.Helper()
+	h, err := host.NewHost(host.HostOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	loop := &hostile{pages: 2, code: func(*wasmtest.Module) wasmtest.Instr { return forever() }}
+	quick := wasmtest.NewGuest()
+	quick.Headers("request", i32(0))
+	root := func(name string, m *wasmtest.Module) *host.Root {
+		p, err := h.Load(t.Context(), m.Bytes(), host.PluginOptions{Name: name, Instances: 1, CPU: 25 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.NewRoot(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	bystander := root("quick", quick)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		r := root(fmt.Sprintf("loop%d", i), loop.loader())
+		wg.Go(func() { // ends with its budget
+			var c host.Context
+			if err := r.Open(&c, newStream()); err != nil {
+				t.Error(err)
+				return
+			}
+			var trap *host.TrapError
+			if _, err := c.RequestHeaders(1, true); !errors.As(err, &trap) || trap.Cause != host.CauseCPU {
+				t.Errorf("%v, want a trap with the cause cpu", err)
+			}
+		})
+	}
+	loops := make(chan struct{})
+	go func() { wg.Wait(); close(loops) }()
+	var times []time.Duration
+	for running := true; running; {
+		select {
+		case <-loops:
+			running = false
+		case <-time.After(time.Millisecond):
+		}
+		began := time.Now()
+		var c host.Context
+		if err := bystander.Open(&c, newStream()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.RequestHeaders(1, true); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Finish(nil)
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(times)
+	t.Logf("%d calls, median %v, p99 %v, most %v", len(times), times[len(times)/2], times[len(times)*99/100], times[len(times)-1])
+	return len(times), times[len(times)/2]
 }

@@ -109,7 +109,7 @@ func (r *fakeRPC) end(e host.GRPCEnd) {
 // wantSent waits until the guest has sent these messages, and has closed its side or not.
 func (r *fakeRPC) wantSent(t *testing.T, closed bool, want ...string) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
 		r.mu.Lock()
 		ok := slices.Equal(r.sent, want) && r.closed == closed
 		r.mu.Unlock()
@@ -129,7 +129,7 @@ func (f *fakeGRPC) next(t *testing.T) *fakeRPC {
 	select {
 	case r := <-f.calls:
 		return r
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("no gRPC call was made")
 		return nil
 	}

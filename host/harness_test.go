@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	var left string
-	for range 50 { // goroutines that have just been released take a moment
+	for range 1000 { // goroutines that have just been released take a moment
 		if left = leaked(); left == "" {
 			break
 		}

@@ -113,13 +113,12 @@ func TestStreamStaysOnItsVM(t *testing.T) {
 // waitFor waits for what other goroutines will do soon.
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for range 2000 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("waited for 2 s in vain")
+	t.Fatal("waited for 30 s in vain")
 }
 
 // Plugins that are loaded, used and closed leave nothing behind: no goroutine (see

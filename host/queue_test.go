@@ -347,7 +347,7 @@ func TestQueueHammer(t *testing.T) {
 	close(stop)
 	churn.Wait()
 	var got []string
-	for range 500 {
+	for range 3000 {
 		got = log.lines(true)
 		if len(got) >= senders*items {
 			break

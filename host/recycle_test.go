@@ -226,7 +226,7 @@ func TestGenerations(t *testing.T) {
 			after = heapInUse()
 		}
 	}
-	for range 100 {
+	for range 3000 {
 		if h.Plugins() == 1 {
 			break
 		}

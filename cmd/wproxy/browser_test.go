@@ -38,8 +38,8 @@ type browserReply struct {
 	} `json:"error"`
 }
 
-// browserTime bounds one command, and a condition that is waited for.
-const browserTime = 20 * time.Second
+// browserTime bounds one command, and a condition that is waited for. Only a failure uses it up.
+const browserTime = time.Minute
 
 // startBrowser starts Chromium, which ends with the test. Without one the test is skipped,
 // but not in CI.

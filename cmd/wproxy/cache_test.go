@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"wproxy/plugins"
 )
@@ -139,7 +138,7 @@ func TestCache(t *testing.T) {
 	tr := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(tr.CloseIdleConnections)
 	client := func(t *testing.T) *cacheClient {
-		return &cacheClient{t, in.addr, &http.Client{Transport: tr, Timeout: 10 * time.Second}}
+		return &cacheClient{t, in.addr, &http.Client{Transport: tr, Timeout: wireTimeout}}
 	}
 	t.Run("rules", func(t *testing.T) { testCacheRules(t, o, client(t)) })
 	t.Run("poison", func(t *testing.T) { testCachePoison(t, o, client(t)) })

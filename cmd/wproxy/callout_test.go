@@ -194,7 +194,7 @@ wasm = %q
 grant = ["call:api"]
 [upstreams.api]
 servers = [%q]
-`, writeGuest(t, askGuest("api", 5000).Bytes()), origin.Listener.Addr().String()))
+`, writeGuest(t, askGuest("api", 30_000).Bytes()), origin.Listener.Addr().String()))
 	const workers, each = 8, 25 // 200 calls: askGuest has room for 255
 	var wg sync.WaitGroup
 	for i := range workers {
@@ -202,7 +202,7 @@ servers = [%q]
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
 			defer client.CloseIdleConnections()
 			for range each {
-				patience := 10 * time.Second
+				patience := wireTimeout
 				if i >= workers/2 {
 					patience = 2 * time.Millisecond // leaves
 				}

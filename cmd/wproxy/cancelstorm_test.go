@@ -50,7 +50,7 @@ func startCalmOrigin(t *testing.T) (o *calmOrigin, address string) {
 			wg.Go(func() {
 				defer o.open.Add(-1)
 				defer nc.Close()
-				_ = nc.SetDeadline(time.Now().Add(30 * time.Second)) // nothing hangs here
+				_ = nc.SetDeadline(time.Now().Add(patience)) // nothing hangs here
 				o.serve(nc, &wg)
 			})
 		}
@@ -185,7 +185,7 @@ address = "@ADMIN"
 to = "@ACCESS"
 `)
 	victim := in.dial(t) // on the first connection, in the middle of the storm
-	_ = victim.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = victim.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprint(victim, "GET /long HTTP/1.1\r\nHost: a.test\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -17,13 +17,22 @@ import (
 )
 
 // The times of the matrix: of a request, of a try, of connecting, and how much longer
-// than a request may take it is until a test has seen that.
-const (
-	matrixTimeout = 3500 * time.Millisecond
-	matrixTry     = time.Second
-	matrixConnect = 600 * time.Millisecond
-	matrixMargin  = 1500 * time.Millisecond
+// than a request may take it is until a test has seen that. With the race detector, the cells of a
+// protocol, which are all sent at once, take that much of a busy machine.
+var (
+	matrixTimeout = slowly(5 * time.Second) // three tries, and what is between them
+	matrixTry     = slowly(time.Second)
+	matrixConnect = slowly(600 * time.Millisecond)
+	matrixMargin  = slowly(1500 * time.Millisecond)
 )
+
+// slowly is d, or three times that with the race detector.
+func slowly(d time.Duration) time.Duration {
+	if raceDetector {
+		d *= 3
+	}
+	return d
+}
 
 // matrixProtocols are what is spoken: by the client, and to the servers, with how a server's
 // speaker is made, and the upstream's key that asks for it.
@@ -84,7 +93,7 @@ var matrixFaults = []matrixFault{
 		s.request()
 		s.head(200, 100)
 		s.body("half of it")
-		time.Sleep(400 * time.Millisecond) // on its way to the client; if it is not, another server is asked
+		time.Sleep(slowly(400 * time.Millisecond)) // on its way to the client; if it is not, another server is asked
 		s.reset()
 	}, want: "cut|502 upstream_truncated", committed: true, maybe: raceDetector},
 	{name: "hang before head", do: func(s speaker) { s.request(); s.hang() }, want: "504 upstream_per_try_timeout"},
@@ -102,7 +111,7 @@ var matrixFaults = []matrixFault{
 		s.head(200, 100)
 		s.body("half of it")
 	}, want: "cut|502 upstream_truncated", committed: true, overH2: overtaken},
-	{name: "slow drip", do: func(s speaker) { s.request(); s.drip(5 * time.Millisecond) }, want: "504 upstream_per_try_timeout"},
+	{name: "slow drip", do: func(s speaker) { s.request(); s.drip(slowly(5 * time.Millisecond)) }, want: "504 upstream_per_try_timeout"},
 	{name: "500s", do: func(s speaker) {
 		for {
 			s.request()

@@ -54,9 +54,7 @@ func TestGRPCEngineStream(t *testing.T) {
 		}()
 		for i := range 20 {
 			p.send(fmt.Sprint(i), false)
-			for j := 0; len(p.got()) <= i && j < 2000; j++ {
-				time.Sleep(time.Millisecond)
-			}
+			strict.Eventually(t, "answered", func() bool { return len(p.got()) > i })
 		}
 		if got := p.got(); len(got) != 20 || got[19] != "re: 19" {
 			t.Fatalf("got %q", got)
@@ -67,7 +65,7 @@ func TestGRPCEngineStream(t *testing.T) {
 			if last == "end" && (end.Code != 3 || end.Message != "enough") || last == "" && (end.Code != 0 || end.Message != "bye") {
 				t.Errorf("end %+v", end)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("it does not end")
 		}
 	}
@@ -107,14 +105,13 @@ func TestGRPCHostileUpstream(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { _, err := call(ctx, func(c *proxy.GRPCCall) { c.Path = "/s/flood" }, p); ended <- err }()
 		last := int64(-1)
-		for range 100 { // until it stands still
-			time.Sleep(20 * time.Millisecond)
+		strict.Eventually(t, "standing still", func() bool {
+			time.Sleep(100 * time.Millisecond)
 			now := sent.Load()
-			if now == last && now > 0 {
-				break
-			}
+			still := now == last && now > 0
 			last = now
-		}
+			return still
+		})
 		if n := sent.Load(); n == 0 || n > 16<<20 {
 			t.Errorf("the server could send %d bytes to a plugin that takes none", n)
 		}
@@ -130,9 +127,7 @@ func TestGRPCHostileUpstream(t *testing.T) {
 		p := newGRPCTestPeer()
 		ended := make(chan error, 1)
 		go func() { _, err := call(ctx, func(c *proxy.GRPCCall) { c.Path = "/s/endless" }, p); ended <- err }()
-		for j := 0; p.held.Load() < 1<<20-1 && j < 10_000; j++ {
-			time.Sleep(time.Millisecond)
-		}
+		strict.Eventually(t, "holding all but the last byte", func() bool { return p.held.Load() >= 1<<20-1 })
 		if n := p.held.Load(); n < 1<<20-1 || n > 1<<20+1000 {
 			t.Errorf("%d bytes are held", n)
 		}
@@ -151,12 +146,12 @@ func wantCanceled(t *testing.T, ended chan error, gone chan struct{}) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("it ended with %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it goes on")
 	}
 	select {
 	case <-gone:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the server is not told")
 	}
 }
@@ -196,7 +191,7 @@ func TestGRPCRestingStreamEnds(t *testing.T) {
 	s.Start()
 	t.Cleanup(s.Close)
 	call := grpcUpstream(t, s.Listener.Addr().String(), speaksH2)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	end, err := call(ctx, nil, newGRPCTestPeer())
 	if err != nil || end.Code != 14 {

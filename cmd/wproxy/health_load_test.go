@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"wproxy/cmd/wproxy/internal/strict"
 )
@@ -50,7 +49,7 @@ func (s *switchable) start(t *testing.T) {
 // stop finishes what is in flight and closes everything.
 func (s *switchable) stop(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wireTimeout)
 	defer cancel()
 	if err := s.server.Shutdown(ctx); err != nil {
 		t.Fatal(err)
@@ -84,7 +83,7 @@ upstream = "u"
 retry    = { budget = "100%%" }
 [upstreams.u]
 servers = [%q, %q, %q]
-health  = { path = "/", every = "100ms", timeout = "100ms", up = 1, down = 2 }
+health  = { path = "/", every = "1s", up = 1, down = 2 }
 `, a.addr, b.addr, c.addr))
 	load := startLoad(t, in, func(h http.Header) error {
 		if h.Get(serverMark) == "" {
@@ -92,7 +91,7 @@ health  = { path = "/", every = "100ms", timeout = "100ms", up = 1, down = 2 }
 		}
 		return nil
 	})
-	const flaps = 4
+	const flaps = 3
 	seen := func(n int) {
 		t.Helper()
 		strict.Eventually(t, fmt.Sprintf("%d changes of the flapping server", n), func() bool { return len(changesOf(in, c.addr)) >= n })

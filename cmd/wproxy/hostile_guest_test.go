@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"wproxy/cmd/wproxy/internal/strict"
 	"wproxy/host/wasmtest"
 )
 
@@ -155,6 +156,8 @@ func (g *hostileGuest) run(t *testing.T) {
 		without = append(without, l.window(window))
 		l.hostile.Store(true)
 		with = append(with, l.window(window))
+		// On a busy machine none may have got that far.
+		strict.Eventually(t, "met by a hostile request", func() bool { return l.met.Load() > 0 })
 		l.hostile.Store(false)
 	}
 	slices.Sort(without)
@@ -168,9 +171,6 @@ func (g *hostileGuest) run(t *testing.T) {
 		without[pairs/2], with[pairs/2], l.requests.Load(), l.met.Load(), longest)
 	if moved > felt {
 		t.Errorf("the p99 of the other route went from %v to %v", without[pairs/2], with[pairs/2])
-	}
-	if l.met.Load() == 0 {
-		t.Error("no hostile request met the plugin")
 	}
 	if long && longest > guestPause {
 		t.Errorf("a collection waited %v for the world to stop", longest)

@@ -22,8 +22,8 @@ import (
 	"wproxy/cmd/wproxy/internal/strict"
 )
 
-// sharedCache is an environment variable with a directory in which several instances of a
-// test keep compiled plugins: compiling takes seconds, and with the race detector half a minute.
+// sharedCache is an environment variable with the directory in which all instances keep
+// compiled plugins: compiling takes seconds, and with the race detector half a minute.
 const sharedCache = "WPROXY_TEST_CACHE"
 
 // An instance is a whole wproxy, started as on the command line but in this
@@ -66,7 +66,7 @@ func startInstance(t testing.TB, toml string) *instance {
 			t.Logf("%s", buf[:runtime.Stack(buf, true)])
 		}
 	})
-	for range 1000 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		if _, err := in.scrape(); err == nil {
 			if c, err := net.Dial("tcp", in.addr); err == nil {
 				_ = c.Close()
@@ -118,7 +118,7 @@ func (in *instance) stop(t testing.TB) {
 		if code != exitOK {
 			t.Errorf("wproxy ended with %d: %s", code, in.stderr)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		buf := make([]byte, 16<<10)
 		t.Fatalf("wproxy does not end:\n%s", buf[:runtime.Stack(buf, true)])
 	}
@@ -126,7 +126,7 @@ func (in *instance) stop(t testing.TB) {
 
 // scrape reads /metrics: the line's name with labels to its value.
 func (in *instance) scrape() (map[string]float64, error) {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: wireTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + in.admin + "/metrics")
 	if err != nil {
 		return nil, err
@@ -169,17 +169,6 @@ func (in *instance) sum(t testing.TB, name string) float64 {
 	return total
 }
 
-// freeAddress returns a loopback address nobody listens at.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // syncBuffer is a buffer that one goroutine writes and another reads.
 type syncBuffer struct {
 	mu sync.Mutex
@@ -206,8 +195,14 @@ type wire struct {
 	r *strict.Reader
 }
 
-// wireTimeout bounds everything a client of these tests does on a connection.
-const wireTimeout = 5 * time.Second
+// wireTimeout bounds everything a client of these tests does on a connection. Only what hangs
+// uses it up.
+const wireTimeout = 30 * time.Second
+
+// prompt is what nothing takes that waits for nobody, on a machine that others use and with the
+// race detector. It is less than what is told from it: the end of a time that is not to be waited
+// for, or of a request that would hang.
+const prompt = 15 * time.Second
 
 // dial connects to the instance; the connection ends with the test.
 func (in *instance) dial(t testing.TB) *wire {

@@ -10,13 +10,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // limits is the section about limits and caches against what the plugins have decided.
 func (p *pageRig) limits(t *testing.T, b *browser) {
 	t.Helper()
-	b.until("the doors are there", `[...document.querySelectorAll("#doors tbody tr")].some(r => r.innerText.includes("20.0k"))`, 3*time.Second)
+	b.until("the doors are there", `[...document.querySelectorAll("#doors tbody tr")].some(r => r.innerText.includes("20.0k"))`, browserTime)
 	if got := b.text(`[...document.querySelectorAll("#refusals tbody tr")].find(r => r.cells[0].textContent === "denied")?.cells[2].textContent`); got != "3" {
 		t.Errorf("refused as denied: got %s, want 3", got)
 	}
@@ -34,8 +33,8 @@ func (p *pageRig) limits(t *testing.T, b *browser) {
 	row := func(route string) string {
 		return fmt.Sprintf(`([...document.querySelectorAll("#decisions tbody tr")].find(r => r.cells[1].textContent === %q)?.cells[4].innerText ?? "")`, route)
 	}
-	b.until("the limit has decided", row("limited")+`.includes("1 allowed, 1 limited")`, 3*time.Second)
-	b.until("the cache has decided", row("cached")+`.includes("2 hit, 1 miss") && `+row("cached")+`.includes("66.7% without the upstream")`, 3*time.Second)
+	b.until("the limit has decided", row("limited")+`.includes("1 allowed, 1 limited")`, browserTime)
+	b.until("the cache has decided", row("cached")+`.includes("2 hit, 1 miss") && `+row("cached")+`.includes("66.7% without the upstream")`, browserTime)
 	if got := b.text(`document.querySelector("#stores tbody tr").innerText`); !strings.Contains(got, "256 MiB") {
 		t.Errorf("the memory of the cache is %q", got)
 	}
@@ -48,13 +47,13 @@ func (p *pageRig) silence(t *testing.T, b *browser) {
 	way := newFreezer(t, p.admin)
 	p.way = way.addr
 	b.open("http://"+way.addr+"/", 1440, "light")
-	b.until("it is live", `document.body.className === "" && state.live !== null`, 5*time.Second)
+	b.until("it is live", `document.body.className === "" && state.live !== null`, browserTime)
 	b.eval(nil, `void Object.assign(patience, {silence: 1200, again: 1500})`)
 	way.freeze()
-	b.until("it says that it is old", `document.body.className === "stale"`, 5*time.Second)
-	b.until("it has come back", `document.body.className === ""`, 8*time.Second)
+	b.until("it says that it is old", `document.body.className === "stale"`, browserTime)
+	b.until("it has come back", `document.body.className === ""`, browserTime)
 	b.open("http://"+p.admin+"/", 1440, "light")
-	b.until("all servers of shop are up", serverCell(p.one.Listener.Addr().String(), 2)+`.includes("● up")`, 5*time.Second)
+	b.until("all servers of shop are up", serverCell(p.one.Listener.Addr().String(), 2)+`.includes("● up")`, browserTime)
 }
 
 // A freezer passes bytes on to an address, until the connections for events are frozen;

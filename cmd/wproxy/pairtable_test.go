@@ -64,7 +64,6 @@ var (
 func TestPairs(t *testing.T) {
 	needBuiltins(t)
 	certs := newPairCerts(t)
-	t.Setenv(sharedCache, t.TempDir())
 	for _, c := range pairClients {
 		for _, u := range pairUpstreams {
 			t.Run(c.name+" to "+u.name, func(t *testing.T) {

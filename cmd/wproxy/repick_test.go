@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"wproxy/host/wasmtest"
 )
@@ -57,7 +56,7 @@ func TestPluginMovesRoute(t *testing.T) {
 		toml += fmt.Sprintf("\n[routes.via%d]\nhost = \"a.test\"\npath = \"/ok%d\"\nupstream = \"origin\"\nuse = [\"p%[1]d\"]\n[plugins.p%[1]d]\nwasm = %[3]q\n", i, i, file)
 	}
 	in := startInstance(t, toml)
-	client := &http.Client{Timeout: 10 * time.Second}
+	client := &http.Client{Timeout: wireTimeout}
 	defer client.CloseIdleConnections()
 	for i, marker := range markers {
 		for _, tt := range []struct {
@@ -150,7 +149,7 @@ wasm = %q
 			t.Fatal(err)
 		}
 		req.Host = tt.host
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: wireTimeout}
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)

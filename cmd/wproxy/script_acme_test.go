@@ -1,8 +1,7 @@
 package main
 
 import (
-	"context"
-	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"time"
@@ -22,7 +21,7 @@ func cmdACME(ts *testscript.TestScript, neg bool, args []string) {
 		s.authorities[name].Close()
 		return
 	}
-	web, tls := freePort(ts), freePort(ts)
+	web, tls := heldPort(ts), heldPort(ts)
 	ca, err := acmetest.Run(acmetest.Options{HTTPPort: web, TLSPort: tls, Validity: 24 * time.Hour})
 	ts.Check(err)
 	ts.Defer(ca.Close)
@@ -36,12 +35,9 @@ func cmdACME(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(name+".pem"), ca.Roots, 0o600))
 }
 
-// freePort returns a port that nobody listens on, as far as one can know.
-func freePort(ts *testscript.TestScript) int {
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+// heldPort is hold, of which it returns the port.
+func heldPort(ts *testscript.TestScript) int {
+	a, err := netip.ParseAddrPort(hold(ts))
 	ts.Check(err)
-	defer l.Close()
-	a, _ := l.Addr().(*net.TCPAddr)
-	return a.Port
+	return int(a.Port())
 }

@@ -130,9 +130,9 @@ func pollGuest(upstream string, ms int32) *wasmtest.Module {
 	line := g.Env(abi.ImportLog, "iii>i")
 	text := g.Data([]byte("polled ???"))
 	g.Func("proxy_on_configure", "ii>i",
-		g.ask(1000), wasmtest.Drop(),
+		g.ask(30_000), wasmtest.Drop(),
 		wasmtest.Call(period, wasmtest.I32(ms)), wasmtest.Drop(), wasmtest.I32(1))
-	g.Func("proxy_on_tick", "i", g.ask(1000), wasmtest.Drop())
+	g.Func("proxy_on_tick", "i", g.ask(30_000), wasmtest.Drop())
 	copied := []wasmtest.Instr{g.readStatus()}
 	for i := range int32(3) {
 		copied = append(copied, wasmtest.Store8(wasmtest.I32(text+7+i), wasmtest.Load8(wasmtest.I32(g.callStatus+i))))

@@ -52,16 +52,16 @@ func cmdOrigin(ts *testscript.TestScript, neg bool, args []string) {
 	secure, args := originFlags(ts, args)
 	noNeg(ts, neg, args, 2)
 	name, kind, rest := args[0], args[1], args[2:]
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Setenv(name, l.Addr().String())
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	addr := hold(ts) // down, it keeps its port
+	ts.Setenv(name, addr)
+	_, port, err := net.SplitHostPort(addr)
 	ts.Check(err)
 	ts.Setenv(name+"_PORT", port)
 	if kind == "refused" {
-		ts.Check(l.Close())
 		return
 	}
+	l, err := net.Listen("tcp", addr)
+	ts.Check(err)
 	if secure.tls != nil && !secure.h2 {
 		l = tls.NewListener(l, secure.tls)
 	}

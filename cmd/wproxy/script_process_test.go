@@ -27,6 +27,7 @@ type process struct {
 	once   sync.Once
 
 	mayHandOver bool // to a process that has to be ended, too
+	leaves      int  // how many others have handed over in front of it
 }
 
 // cmdServe starts wproxy, with its outputs in the files stdout.log and stderr.log.

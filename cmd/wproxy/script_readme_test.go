@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,17 +8,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
-
-// cmdPorts sets variables to addresses on loopback that are free.
-func cmdPorts(ts *testscript.TestScript, neg bool, args []string) {
-	noNeg(ts, neg, args, 1)
-	for _, name := range args { // all are held until each has one
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		defer l.Close()
-		ts.Setenv(name, fmt.Sprint(l.Addr()))
-	}
-}
 
 // cmdReadme runs the console blocks of a Markdown file, or of the section of it that has
 // this heading, in the script's directory: a line that begins with "$ " is a command for

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,20 +21,59 @@ import (
 
 	"wproxy/core/certs/acme/acmetest"
 	"wproxy/core/certs/certstest"
+	"wproxy/host"
 	"wproxy/plugins"
 )
 
 // patience is how long a script waits for something that has to happen. It
 // is only ever used up by a failure: compiling two plugins with the race detector
 // on takes half a minute on a busy machine.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // TestMain makes wproxy a command that scripts run in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(sharing{m}, map[string]func(){
 		"wproxy": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
+
+// sharing has all tests share a directory of compiled plugins.
+type sharing struct{ m *testing.M }
+
+// Run implements testscript.TestingM.
+func (s sharing) Run() int {
+	dir, err := os.MkdirTemp("", "wproxy-compiled")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv(sharedCache, dir); err != nil {
+		panic(err)
+	}
+	return s.m.Run()
+}
+
+// compileBuiltins compiles the shipped plugins into the directory that tests share. Scripts that
+// run at the same time would each do so, which takes minutes with the race detector on.
+var compileBuiltins = sync.OnceValue(func() error {
+	h, err := host.NewHost(host.HostOptions{CacheDir: filepath.Join(os.Getenv(sharedCache), "wproxy", "wasm")})
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(plugins.Names()))
+	for i, name := range plugins.Names() {
+		wg.Go(func() {
+			wasm, err := plugins.Builtin(name)
+			if err == nil {
+				_, err = h.Load(context.Background(), wasm, host.PluginOptions{Name: name})
+			}
+			errs[i] = err
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, h.Close())...)
+})
 
 // TestScript runs the whole-proxy tests in testdata/script: one behaviour a
 // file. Besides testscript's own commands there are
@@ -46,7 +86,7 @@ func TestMain(m *testing.M) {
 //	upgrade [ARG...]         run `wproxy upgrade ARG...`, and wait until another process serves: it is
 //	                         the one from here on, and $PID its number
 //	takeover                 wait until another process serves
-//	free NAME                $NAME is an address that nobody listens on
+//	free NAME...             $NAME is an address on loopback that nobody listens on
 //	activate ADDRESS NAME [ARG...]
 //	                         serve with a socket that systemd-socket-activate has made
 //	supervise USEC           be its service manager: what it says is in notify.log; USEC is the
@@ -82,13 +122,11 @@ func TestMain(m *testing.M) {
 //	readme [-start] FILE [HEADING]
 //	                         run the console lines of a Markdown file, or of a section, and compare;
 //	                         -start runs its other terminals, too (script_readme_test.go)
-//	ports NAME...            $NAME becomes a free address on loopback
 //
 // The conditions [builtin] (the shipped plugins are embedded) and [exec:NAME]
 // help to skip what a machine lacks; [race] (the race detector is on) what takes minutes
 // with it; [root] is what only root can do; with [ci] nothing may be missing.
 func TestScript(t *testing.T) {
-	cache := t.TempDir() // of compiled plugins, for all scripts: compiling takes a second
 	goEnv := goEnvironment(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join(root, "testdata", "script"),
@@ -109,7 +147,7 @@ func TestScript(t *testing.T) {
 			}
 			e.Defer(func() { _ = os.RemoveAll(dir) })
 			e.Setenv("XDG_RUNTIME_DIR", dir)
-			e.Setenv("XDG_CACHE_HOME", cache)
+			e.Setenv("XDG_CACHE_HOME", os.Getenv(sharedCache))
 			e.Setenv("ROOT", repository)
 			for k, v := range goEnv {
 				e.Setenv(k, v)
@@ -119,8 +157,10 @@ func TestScript(t *testing.T) {
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "builtin":
-				_, err := plugins.Builtin("ratelimit")
-				return err == nil, nil
+				if _, err := plugins.Builtin("ratelimit"); err != nil {
+					return false, nil
+				}
+				return true, compileBuiltins()
 			case "race":
 				return raceDetector, nil
 			case "socket-activate":
@@ -167,7 +207,6 @@ func TestScript(t *testing.T) {
 			"raw":        cmdRaw,
 			"eventually": cmdEventually,
 			"readme":     cmdReadme,
-			"ports":      cmdPorts,
 			"acme":       cmdACME,
 		},
 	})

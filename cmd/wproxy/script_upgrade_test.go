@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,14 +30,16 @@ func cmdTakeover(ts *testscript.TestScript, neg bool, args []string) {
 	takeOver(ts, stateOf(ts).wproxy)
 }
 
-// takeOver waits until another process than old serves, and makes it the script's.
+// takeOver waits until another process than old serves, and old has let go of the admin server's
+// sockets, from which it would answer, too; and makes it the script's.
 func takeOver(ts *testscript.TestScript, old *process) {
 	old.mayHandOver = true
 	bin := lookPath(ts, "wproxy")
+	leaves := old.leaves + 1
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // polling another process
 		st, err := fetchStatus(ts, bin, old.args)
-		if err == nil && st.PID != old.pid {
-			p := &process{pid: st.PID, args: old.args, stderr: old.stderr, ended: make(chan struct{}), mayHandOver: true}
+		if err == nil && st.PID != old.pid && strings.Count(ts.ReadFile(old.stderr), "leaving to the new process") >= leaves {
+			p := &process{pid: st.PID, args: old.args, stderr: old.stderr, ended: make(chan struct{}), mayHandOver: true, leaves: leaves}
 			go func() { // ends with the process, which ts.Defer ends at the latest
 				for alive(p.pid) {
 					time.Sleep(10 * time.Millisecond) // not a child of ours
@@ -92,13 +95,19 @@ func cmdActivate(ts *testscript.TestScript, neg bool, args []string) {
 	startServing(ts, cmd, args[2:], func() { knock(address) })
 }
 
-// cmdFree finds an address that nobody listens on.
+// cmdFree finds addresses that nobody listens on.
 func cmdFree(ts *testscript.TestScript, neg bool, args []string) {
 	noNeg(ts, neg, args, 1)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	for _, name := range args {
+		ts.Setenv(name, hold(ts))
+	}
+}
+
+// hold is holdAddress until the end of the script.
+func hold(ts *testscript.TestScript) string {
+	addr, err := holdAddress(ts.Defer)
 	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	return addr
 }
 
 // knock connects to an address and hangs up.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"wproxy/cmd/wproxy/internal/strict"
 	"wproxy/plugins"
 )
 
@@ -146,9 +147,15 @@ func (f *fleet) upgrade() {
 	if code != exitOK || strings.Contains(out, "left behind") {
 		f.t.Fatalf("upgrade: exit code %d: %s\n%s", code, out, f.log())
 	}
-	st, err := f.status()
-	if err != nil || slices.Contains(f.pids, st.PID) {
-		f.t.Fatalf("after the upgrade: %+v, %v, before it %v", st, err, f.pids)
+	// The old one may answer, too, until it has closed the admin server's sockets.
+	var st *Status
+	strict.Eventually(f.t, "answered by the new process", func() bool {
+		var err error
+		st, err = f.status()
+		return err == nil && !slices.Contains(f.pids, st.PID)
+	})
+	if f.t.Failed() {
+		f.t.Fatalf("after the upgrade: %+v, before it %v", st, f.pids)
 	}
 	f.pids = append(f.pids, st.PID)
 }
@@ -192,7 +199,7 @@ func (c *strictClient) do(method, path, body string) (status int, more bool, err
 		}
 		c.r = bufio.NewReader(c.conn)
 	}
-	_ = c.conn.SetDeadline(time.Now().Add(20 * time.Second)) // reads fail if this does
+	_ = c.conn.SetDeadline(time.Now().Add(patience)) // reads fail if this does
 	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nhost: a.test\r\ncontent-length: %d\r\n\r\n%s", method, path, len(body), body); err != nil {
 		return 0, false, err
 	}

@@ -113,11 +113,11 @@ func TestEventsEnd(t *testing.T) {
 	if got, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(got, "data: {\"all\":true") || strings.Contains(got, "</script>") {
 		t.Fatalf("got %q, %v", got, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	begin := time.Now()
 	r.Close(ctx)
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 30*time.Second {
 		t.Errorf("the end took %v with somebody watching", took)
 	}
 	for {

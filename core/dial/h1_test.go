@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func h1Conn(t *testing.T, version uint16, w *h1.Watcher, f func(c *tls.Conn, r *
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &h1.ClientOptions{Watcher: w, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second}
+	o := &h1.ClientOptions{Watcher: w, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}
 	c, err := dial.New(dial.Options{
 		TLS:     newTLS(t, dial.TLSOptions{CA: caFile(t, ca)}),
 		NewConn: func(nc net.Conn) pool.Conn { return h1.NewClientConn(nc, o) },
@@ -225,11 +226,14 @@ func TestWatcherTLS(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is a watcher on Linux only")
 	}
+	seen := make(chan struct{})
 	c := h1Conn(t, tls.VersionTLS13, w, func(c *tls.Conn, _ *http.Request) bool {
 		okay(c)
-		time.Sleep(settle)
+		<-seen
 		return false
 	})
+	atRest := sync.OnceFunc(func() { close(seen) })
+	defer atRest()
 	if !c.Reserve() {
 		t.Fatal("a new connection has no slot")
 	}
@@ -239,7 +243,8 @@ func TestWatcherTLS(t *testing.T) {
 	if !c.Idle() {
 		t.Fatal("not at rest")
 	}
-	for end := time.Now().Add(5 * time.Second); c.Idle(); time.Sleep(time.Millisecond) {
+	atRest()
+	for end := time.Now().Add(30 * time.Second); c.Idle(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("nobody has noticed that the server has closed")
 		}

@@ -104,7 +104,7 @@ func TestOneConnection(t *testing.T) {
 
 	// The server goes: it says so, and the pool makes no use of the connection any more.
 	_ = s.Close()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		_, err := exchangeOn(t, p, e, pool.Request{})
 		var x *exchange.Error
 		if errors.As(err, &x) && x.Op == "dial" {

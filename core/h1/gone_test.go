@@ -37,7 +37,7 @@ func serveSocket(t *testing.T, o h1.ServerOptions, h exchange.Handler) *net.TCPC
 		server.Close()
 		<-served
 	})
-	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(patience))
 	return client.(*net.TCPConn)
 }
 

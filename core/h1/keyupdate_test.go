@@ -143,7 +143,7 @@ func TestKeyUpdateTLS(t *testing.T) {
 	if c.ConnectionState().CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
 		t.Skip("this machine prefers another cipher suite")
 	}
-	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(patience))
 	seal := clientSealer(t, keys.String())
 	const size, pieces = 4 << 20, 15 // crypto/tls, the client, bears 16 answers in a row
 	served := make(chan struct{})

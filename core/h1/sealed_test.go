@@ -87,7 +87,7 @@ func tlsSocket(t *testing.T, o h1.ServerOptions, h exchange.Handler) (*tls.Conn,
 		server.Close()
 		<-served
 	})
-	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(patience))
 	return c, client.(*net.TCPConn)
 }
 

@@ -303,7 +303,7 @@ func TestProxied(t *testing.T) {
 
 // TestProxyRefused: who does not send a header is not served, and keeps nobody waiting.
 func TestProxyRefused(t *testing.T) {
-	l := startProxied(t, ProxyProtocol{Trust: loopback, Timeout: 100 * time.Millisecond}, Options{})
+	l := startProxied(t, ProxyProtocol{Trust: loopback, Timeout: time.Second}, Options{})
 	slow := l.send(t, "PROXY TCP4 1.2")
 	silent := l.send(t, "")
 	l.send(t, "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n") // is not held up by them

@@ -47,7 +47,7 @@ func newWatcher(t *testing.T) *h1.Watcher {
 // until waits until ok, and fails the test if it takes too long.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("it takes too long: %s", what)
 		}
@@ -164,7 +164,7 @@ func TestRestEnds(t *testing.T) {
 					gone(t, c)
 				}
 				until(t, "the count", func() bool { return m.opened()["a"] == 0 })
-				if took := time.Since(start); took > 2*time.Second {
+				if took := time.Since(start); took > 15*time.Second {
 					t.Errorf("it took %v", took)
 				}
 			})
@@ -252,7 +252,7 @@ func TestRestCounts(t *testing.T) {
 	if _, err := third.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("beyond the cap: got %v, want a timeout", err)
 	}
-	_ = third.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = third.SetReadDeadline(time.Now().Add(patience))
 	_ = first.Close()
 	if body, _, err := third.receive(); body != "hello" || err != nil {
 		t.Errorf("once there is room: %q, %v", body, err)
@@ -269,7 +269,7 @@ func TestRestIdleTime(t *testing.T) {
 	start := time.Now() // not behind the answer: a client may hear of it late
 	c.get(t, "hello")
 	gone(t, c)
-	if took := time.Since(start); took < 290*time.Millisecond || took > 1300*time.Millisecond {
+	if took := time.Since(start); took < 290*time.Millisecond || took > 15*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	until(t, "the end", func() bool { return s.Listeners()[0].Open == 0 && len(m.opened()) == 0 })

@@ -34,7 +34,7 @@ import (
 // TestMain fails when goroutines outlive the tests.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for range 100 {
+	for range 1000 {
 		buf := make([]byte, 1<<20)
 		buf = buf[:runtime.Stack(buf, true)]
 		if !bytes.Contains(buf, []byte("wproxy/core/server.(")) && !bytes.Contains(buf, []byte("wproxy/core/h1.(")) {
@@ -164,12 +164,16 @@ func dial(t *testing.T, address string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	return &client{c, bufio.NewReader(c)}
 }
 
+// patience bounds what a client waits for. Only what hangs uses it up.
+const patience = time.Minute
+
 func (c *client) send(t *testing.T) {
 	t.Helper()
+	_ = c.SetDeadline(time.Now().Add(patience)) // others may have come in between, by the thousand
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +342,7 @@ func TestRename(t *testing.T) {
 	if _, err := io.WriteString(busy, "GET / HTTP/1.1\r\nX-Half"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond) // the server has begun to read it
+	time.Sleep(500 * time.Millisecond) // the server has begun to read it, of which nobody is told
 	defer func() {
 		if got := names(s.Snapshot()); !slices.Equal(got, []string{"new", "old"}) {
 			t.Errorf("the snapshot knows %q, want the old name too", got)

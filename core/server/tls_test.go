@@ -118,11 +118,9 @@ func TestRenewUnderLoad(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond) // some requests
 	}
+	eventually(t, "50 requests", func() bool { return requests.Load() >= 50 })
 	close(done)
 	wg.Wait()
-	if n := requests.Load(); n < 50 {
-		t.Errorf("only %d requests", n)
-	}
 	c, err := tls.Dial("tcp", at, &tls.Config{RootCAs: ca.Pool(), ServerName: "n9.example"})
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +226,7 @@ func TestOtherProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	if c.ConnectionState().NegotiatedProtocol != "acme-tls/1" {
 		t.Fatal("nothing was negotiated")
 	}

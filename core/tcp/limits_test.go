@@ -252,17 +252,17 @@ func (s swallowed) Data(_ []byte, end bool) error { return s.Flow.Data(nil, end)
 func TestSwallowedIsNotIdle(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, func(r *tcp.Route) {
-		r.Idle = 200 * time.Millisecond
+		r.Idle = time.Second
 		r.Filters = []filter.TCPFactory{swallowing{}}
 	}, server(t, func(c *net.TCPConn) {
-		for range 15 {
+		for range 20 {
 			_, _ = c.Write([]byte("x"))
-			time.Sleep(40 * time.Millisecond) // as in TestNotIdle
+			time.Sleep(100 * time.Millisecond) // as in TestNotIdle
 		}
 	}))
 	c, wait := s.connect()
 	began := time.Now()
-	if b, err := io.ReadAll(c); err != nil || len(b) != 0 || time.Since(began) < 500*time.Millisecond {
+	if b, err := io.ReadAll(c); err != nil || len(b) != 0 || time.Since(began) < 1900*time.Millisecond {
 		t.Errorf("%q, %v after %v", b, err, time.Since(began))
 	}
 	_ = c.Close()

@@ -311,10 +311,10 @@ func TestTurnedAway(t *testing.T) {
 // Bytes keep a connection alive, however few.
 func TestNotIdle(t *testing.T) {
 	t.Parallel()
-	s := newSetup(t, func(r *tcp.Route) { r.Idle = 200 * time.Millisecond }, server(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) }))
+	s := newSetup(t, func(r *tcp.Route) { r.Idle = time.Second }, server(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) }))
 	c, _ := s.connect()
-	for range 10 {
-		time.Sleep(40 * time.Millisecond) // less than the idle time, which is real for sockets
+	for range 20 {
+		time.Sleep(100 * time.Millisecond) // less than the idle time, which is real for sockets
 		if _, err := c.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}

@@ -137,7 +137,7 @@ func TestCompileRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v, want %q in one line", tt.name, err, tt.want)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s: took %v", tt.name, took)
 		}
 	}
@@ -185,7 +185,7 @@ func TestCompileCost(t *testing.T) {
 		}
 		s.Check([]byte(`"` + strings.Repeat("a", 1<<10) + `"`))
 		runtime.ReadMemStats(&b)
-		if n := (b.TotalAlloc - a.TotalAlloc) >> 20; n > 64 || took > 5*time.Second {
+		if n := (b.TotalAlloc - a.TotalAlloc) >> 20; n > 64 || took > 30*time.Second {
 			t.Errorf("%.50s: %d MiB, %v", list, n, took)
 		}
 	}

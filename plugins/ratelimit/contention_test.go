@@ -192,6 +192,12 @@ func crowd(t *testing.T, grants []string, duration time.Duration) {
 		})
 	}
 	wg.Wait()
+	// What has come since the last of them asked is theirs, too: they may have been kept waiting.
+	var c host.Context
+	var s fakeStream
+	for exchange(t, root, &c, &s) {
+		admitted.Add(1)
+	}
 	took := time.Since(start)
 	most := burst + int64(rate*took.Seconds()) + 1
 	least := (burst + int64(rate*duration.Seconds())) * 99 / 100

@@ -381,7 +381,7 @@ func TestBlackHole(t *testing.T) {
 	eventually(t, "a certificate", func() bool { return ready(m) })
 	m.Close()
 	stuck.Close()
-	if took := time.Since(begun); took > 20*time.Second { // acmez gives the other CA 90
+	if took := time.Since(begun); took > 60*time.Second { // acmez gives the other CA 90
 		t.Errorf("took %v", took)
 	}
 }
@@ -393,10 +393,10 @@ func TestClose(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	begun := time.Now()
 	m.Close()
-	if took := time.Since(begun); took > 2*time.Second {
+	if took := time.Since(begun); took > 20*time.Second { // as above
 		t.Errorf("took %v", took)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for goroutines() != "" && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)

@@ -28,7 +28,7 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	var left string
-	for start := time.Now(); time.Since(start) < 2*time.Second; time.Sleep(10 * time.Millisecond) {
+	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
 		if left = goroutines(); left == "" {
 			break
 		}

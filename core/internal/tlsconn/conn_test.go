@@ -90,7 +90,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 	}
 	start := time.Now()
 	_ = s.Close()
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 4*time.Second { // package tls waits for five
 		t.Errorf("it took %v", took)
 	}
 }
