@@ -51,13 +51,19 @@ func TestReadValues(t *testing.T) {
 		status abi.Status
 	}{
 		{"nothing", 10, nil, nil, abi.StatusOK},
-		{"headers and properties", 64,
+		{
+			"headers and properties", 64,
 			[]abi.ReadValue{header(":path"), property("plugin_name"), header("x-none"), property("no\x00such"), header("empty"), property("")},
-			[]got{there("/x"), there("test"), {}, {}, there(""), {}}, abi.StatusOK},
+			[]got{there("/x"), there("test"), {}, {}, there(""), {}},
+			abi.StatusOK,
+		},
 		{"a map that is not there", 64, []abi.ReadValue{{Kind: abi.MapResponseHeaders, Name: "a"}}, []got{{}}, abi.StatusOK},
-		{"no room for the first, but for the second", 3,
+		{
+			"no room for the first, but for the second", 3,
 			[]abi.ReadValue{header(":method"), header(":path"), header(":method")},
-			[]got{there("GET"), {large: true}, {large: true}}, abi.StatusOK},
+			[]got{there("GET"), {large: true}, {large: true}},
+			abi.StatusOK,
+		},
 		{"just enough room", 5, []abi.ReadValue{header(":method"), header(":path")}, []got{there("GET"), there("/x")}, abi.StatusOK},
 		{"upper case", 64, []abi.ReadValue{header("Accept")}, nil, abi.StatusBadArgument},
 		{"an unknown map", 64, []abi.ReadValue{{Kind: 99, Name: "a"}}, nil, abi.StatusBadArgument},
