@@ -159,6 +159,18 @@ func (x *exchange) reset() {
 	x.asked, x.mode, x.tries = 0, modeNone, 0
 }
 
+// release is for when nothing is done for x any more: its answer may go on for as long as the client
+// likes, and the next exchange in its place may never come. What is too much to keep till then is
+// given back, also of what was borrowed: memory is free when nobody has any part of it.
+func (x *exchange) release() {
+	m := &x.meta
+	if cap(x.held) <= maxHeld && len(x.request.encoded)+len(x.url)+len(m.etag)+len(m.modified)+len(m.upstream) <= maxHeld && !x.refresh {
+		return
+	}
+	x.held, x.request, x.meta = nil, head{}, meta{}
+	x.url, x.route, x.key, x.found = "", "", "", ""
+}
+
 // A mode is what the response callback has to do.
 type mode uint8
 

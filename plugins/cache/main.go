@@ -219,6 +219,9 @@ func (c *httpContext) rest() {
 	if c.request.encoded != "" {
 		c.request.pairs = nil // they are borrowed
 	}
+	if !c.awaits {
+		c.release()
+	}
 }
 
 // tell counts and logs what became of the request, once.
@@ -262,7 +265,10 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 		return types.ActionContinue
 	}
 	readHead(&response, abi.MapResponseHeaders)
-	if c.onResponse(&response) {
+	goesOn := c.onResponse(&response)
+	c.awaits = false
+	c.release()
+	if goesOn {
 		return types.ActionContinue
 	}
 	return types.ActionPause
