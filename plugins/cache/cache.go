@@ -367,6 +367,7 @@ func (x *exchange) send(now int64) bool {
 		leads, ok := x.host.join(key)
 		switch {
 		case ok && !leads && x.refresh: // it is being done
+			x.mode = modeNone
 			x.told.tell(bypass)
 			x.host.reply(504, "refreshing", "")
 			return false
@@ -407,7 +408,7 @@ func (x *exchange) makeConditional() {
 
 // onJoined goes on after another exchange has ended that this one has waited for.
 func (x *exchange) onJoined(outcome uint32) {
-	x.joined = false
+	x.joined, x.mode = false, modeNone // until it is sent
 	switch outcome {
 	case abi.ObjectUnstored:
 		x.tries = maxJoins + 1

@@ -49,3 +49,29 @@ func TestWasmMemory(t *testing.T) {
 		})
 	}
 }
+
+// TestWasmWaitedMemory: nor does one that has waited for another, from when that is there.
+func TestWasmWaitedMemory(t *testing.T) {
+	runWasm(t, "", plugintest.Options{Memory: 24 << 20}, func(t *testing.T, p *plugintest.Plugin) {
+		fields := plugintest.Fields("cookie", strings.Repeat("x", 60<<10))
+		for round := range 8 {
+			var waiting []*plugintest.Stream
+			path := "/" + strconv.Itoa(round)
+			first := p.Open(plugintest.Request{Path: path})
+			defer first.Finish()
+			for range 75 { // 600 in all, of 60 KiB
+				s := p.Open(plugintest.Request{Path: path, Fields: fields})
+				defer s.Finish()
+				waiting = append(waiting, s)
+			}
+			resp := answer("half", "cache-control", "max-age=10")
+			resp.More = true
+			first.Respond(resp)
+			for i, s := range waiting {
+				if c := s.Client(); string(c.Body) != "half" {
+					t.Fatalf("round %d, %d: got %d %q", round, i, c.Status, c.Body)
+				}
+			}
+		}
+	})
+}
