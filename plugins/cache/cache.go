@@ -167,8 +167,8 @@ func (x *exchange) release() {
 	if cap(x.held) <= maxHeld && len(x.request.encoded)+len(x.url)+len(m.etag)+len(m.modified)+len(m.upstream) <= maxHeld && !x.refresh {
 		return
 	}
-	x.held, x.request, x.meta = nil, head{}, meta{}
-	x.url, x.route, x.key, x.found = "", "", "", ""
+	x.held, x.request.pairs, x.request.encoded = nil, nil, ""
+	x.reset()
 }
 
 // A mode is what the response callback has to do.
@@ -229,9 +229,13 @@ func (x *exchange) unbind() {
 	if len(edits) == 0 {
 		return
 	}
-	x.request.encoded, x.request.pairs = "", slices.DeleteFunc(slices.Clone(x.request.pairs), func(p abi.Pair) bool {
-		return slices.Contains(oneClients[:], p.Name)
-	})
+	kept := make([]abi.Pair, 0, len(x.request.pairs))
+	for _, p := range x.request.pairs {
+		if !slices.Contains(oneClients[:], p.Name) {
+			kept = append(kept, p)
+		}
+	}
+	x.request.encoded, x.request.pairs = "", kept
 	x.request.noteNames()
 	x.host.edit(abi.MapRequestHeaders, edits...)
 }

@@ -133,8 +133,7 @@ func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
 // begin makes c the context of an exchange.
 func (c *httpContext) begin(p *plugin, id uint32) {
 	if c.plugin != p {
-		c.plugin = p
-		c.exchange = exchange{host: hostBackend{}, told: c, room: &common}
+		c.plugin, c.host, c.told, c.room = p, hostBackend{}, c, &common
 	}
 	c.exchange.c = p.config
 	c.id, c.cleaned, c.asked, c.awaits = id, false, false, false
@@ -213,7 +212,7 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	return types.ActionPause
 }
 
-// rest is at the end of a callback of the request.
+// rest is at the end of a callback.
 func (c *httpContext) rest() {
 	c.awaits = c.mode != modeNone || c.joined // it has made its strings its own
 	if c.request.encoded != "" {
@@ -266,8 +265,7 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	}
 	readHead(&response, abi.MapResponseHeaders)
 	goesOn := c.onResponse(&response)
-	c.awaits = false
-	c.release()
+	c.rest()
 	if goesOn {
 		return types.ActionContinue
 	}

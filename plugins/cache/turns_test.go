@@ -187,12 +187,8 @@ func (g *guest) response(i int, fields []string) {
 		var h head
 		g.read(&h, fields)
 		g.say("goes on: %t", p.x.onResponse(&h))
-		p.awaits = false
-		if !g.own {
-			p.x.release()
-		}
+		g.rest(p)
 	}
-	g.overwrite()
 }
 
 // overwrite is what the next callback does to what this one has borrowed.
