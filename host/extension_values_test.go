@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"wproxy/abi"
+	"wproxy/host"
 	"wproxy/host/wasmtest"
 )
 
@@ -118,4 +119,62 @@ func TestHostWorkRead(t *testing.T) {
 			hostWork(t, m, options{}, tt.st)
 		})
 	}
+}
+
+// TestReadValuesFuel: reading several values at once costs as much as reading each does, but for what a
+// call is by itself.
+func TestReadValuesFuel(t *testing.T) {
+	t.Parallel()
+	property := func(size int) *fakeStream {
+		st := newStream()
+		st.props = map[string]string{"p": strings.Repeat("x", size)}
+		return st
+	}
+	for name, tt := range map[string]struct {
+		sized     func(size int) *fakeStream
+		few, many int
+		read      abi.ReadValue
+	}{
+		"lines":      {head, 10, 10_000, abi.ReadValue{Kind: abi.MapRequestHeaders, Name: "x-none"}},
+		"properties": {property, 1, 64 << 10, abi.ReadValue{Kind: abi.ReadProperty, Name: "p"}},
+	} {
+		single := func(size int) int64 {
+			m := wasmtest.NewGuest()
+			m.MinPages = 4
+			out := m.Slot(8)
+			path := m.Str(tt.read.Name)
+			get := call(m.Env("proxy_get_property", "iiii>i"), path, i32(out), i32(out+4))
+			if tt.read.Kind != abi.ReadProperty {
+				get = call(m.Env("proxy_get_header_map_value", "iiiii>i"), i32(int32(tt.read.Kind)), path, i32(out), i32(out+4))
+			}
+			return fuelOf(t, m, tt.sized(size), get)
+		}
+		together := func(size int) int64 {
+			m := wasmtest.NewGuest()
+			out := m.Slot(8)
+			var list []abi.ReadValue
+			for range abi.MaxReadValues {
+				list = append(list, tt.read)
+			}
+			return fuelOf(t, m, tt.sized(size), call(m.Env("proxy_call_foreign_function", "iiiiii>i"), m.Str(abi.ForeignReadValues),
+				m.Str(string(abi.NewReadRecord(0, list...))), i32(out), i32(out+4)))
+		}
+		want := abi.MaxReadValues * (single(tt.many) - single(tt.few))
+		if got := together(tt.many) - together(tt.few); got < want*9/10 || want == 0 {
+			t.Errorf("%s: %d units for what is more of %d values, want %d", name, got, abi.MaxReadValues, want)
+		}
+	}
+}
+
+// fuelOf returns the units of work of an on_request_headers that makes a call.
+func fuelOf(t *testing.T, m *wasmtest.Module, st *fakeStream, call wasmtest.Instr) int64 {
+	t.Helper()
+	m.Headers("request", call, drop(), i32(0))
+	s := start(t, m, options{plugin: host.PluginOptions{OnFuel: func(int64) {}}})
+	c := s.open(st)
+	if _, err := c.RequestHeaders(1, true); err != nil {
+		t.Fatal(err)
+	}
+	_, fuel := c.GuestCost()
+	return fuel
 }

@@ -10,6 +10,7 @@ import (
 func (x *exchange) onResponse(resp *head) (goesOn bool) {
 	switch x.mode {
 	case modeInvalidate:
+		x.mode = modeNone
 		x.invalidate(resp)
 	case modeStore:
 		return x.onFetched(resp)

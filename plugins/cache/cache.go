@@ -159,6 +159,18 @@ func (x *exchange) reset() {
 	x.asked, x.mode, x.tries = 0, modeNone, 0
 }
 
+// release is for when nothing is done for x any more: its answer may go on for as long as the client
+// likes, and the next exchange in its place may never come. What is too much to keep till then is
+// given back, also of what was borrowed: memory is free when nobody has any part of it.
+func (x *exchange) release() {
+	m := &x.meta
+	if cap(x.held) <= maxHeld && len(x.request.encoded)+len(x.url)+len(m.etag)+len(m.modified)+len(m.upstream) <= maxHeld && !x.refresh {
+		return
+	}
+	x.held, x.request.pairs, x.request.encoded = nil, nil, ""
+	x.reset()
+}
+
 // A mode is what the response callback has to do.
 type mode uint8
 
@@ -217,9 +229,13 @@ func (x *exchange) unbind() {
 	if len(edits) == 0 {
 		return
 	}
-	x.request.encoded, x.request.pairs = "", slices.DeleteFunc(slices.Clone(x.request.pairs), func(p abi.Pair) bool {
-		return slices.Contains(oneClients[:], p.Name)
-	})
+	kept := make([]abi.Pair, 0, len(x.request.pairs))
+	for _, p := range x.request.pairs {
+		if !slices.Contains(oneClients[:], p.Name) {
+			kept = append(kept, p)
+		}
+	}
+	x.request.encoded, x.request.pairs = "", kept
 	x.request.noteNames()
 	x.host.edit(abi.MapRequestHeaders, edits...)
 }
@@ -355,6 +371,7 @@ func (x *exchange) send(now int64) bool {
 		leads, ok := x.host.join(key)
 		switch {
 		case ok && !leads && x.refresh: // it is being done
+			x.mode = modeNone
 			x.told.tell(bypass)
 			x.host.reply(504, "refreshing", "")
 			return false
@@ -395,7 +412,7 @@ func (x *exchange) makeConditional() {
 
 // onJoined goes on after another exchange has ended that this one has waited for.
 func (x *exchange) onJoined(outcome uint32) {
-	x.joined = false
+	x.joined, x.mode = false, modeNone // until it is sent
 	switch outcome {
 	case abi.ObjectUnstored:
 		x.tries = maxJoins + 1

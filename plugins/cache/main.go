@@ -133,8 +133,7 @@ func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
 // begin makes c the context of an exchange.
 func (c *httpContext) begin(p *plugin, id uint32) {
 	if c.plugin != p {
-		c.plugin = p
-		c.exchange = exchange{host: hostBackend{}, told: c, room: &common}
+		c.plugin, c.host, c.told, c.room = p, hostBackend{}, c, &common
 	}
 	c.exchange.c = p.config
 	c.id, c.cleaned, c.asked, c.awaits = id, false, false, false
@@ -213,11 +212,14 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	return types.ActionPause
 }
 
-// rest is at the end of a callback of the request.
+// rest is at the end of a callback.
 func (c *httpContext) rest() {
 	c.awaits = c.mode != modeNone || c.joined // it has made its strings its own
 	if c.request.encoded != "" {
 		c.request.pairs = nil // they are borrowed
+	}
+	if !c.awaits {
+		c.release()
 	}
 }
 
@@ -262,7 +264,9 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 		return types.ActionContinue
 	}
 	readHead(&response, abi.MapResponseHeaders)
-	if c.onResponse(&response) {
+	goesOn := c.onResponse(&response)
+	c.rest()
+	if goesOn {
 		return types.ActionContinue
 	}
 	return types.ActionPause
