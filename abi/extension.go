@@ -160,7 +160,7 @@ func (r TakeRecord) Result() TakeResult {
 	return TakeResult{Admitted: r.Admitted(), Crowded: r.Crowded(), Remaining: r.Remaining(), Full: r.Full(), Retry: r.Retry()}
 }
 
-// Admitted, Crowded, Remaining, Full and Retry are single parts of the Result.
+// Admitted is a part of the Result by itself, as are Crowded, Remaining, Full and Retry.
 func (r TakeRecord) Admitted() bool { return r[4]&1 != 0 }
 
 // Crowded is described with Admitted, and so are the others.

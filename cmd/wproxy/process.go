@@ -88,7 +88,7 @@ func (a *app) warnOpenFiles(f *config.File) {
 	for _, ln := range f.Listeners {
 		need += filesPerConnection * uint64(ln.Limits.Connections)
 	}
-	limit := max(int64(l.Cur), 0) //nolint:unconvert // it is signed on FreeBSD, and "infinite" is negative or beyond this
+	limit := max(int64(l.Cur), 0) // it is signed on FreeBSD, and infinite is negative or beyond this
 	if limit > 0 && uint64(limit) < need {
 		a.log.Warn("the limit of open files is below what limits.connections may need: connections can fail before they reach it",
 			zap.Int64("limit", limit), zap.Uint64("needed", need))

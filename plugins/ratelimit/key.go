@@ -88,8 +88,8 @@ func unknownKey(text string) string {
 }
 
 // header returns the name of the header that the part is made from; "" if it is none.
-func (p *part) header() string {
-	switch p.kind {
+func (p *part) header() string { //nolint:unused // by main.go, which is for guests
+	switch p.kind { //nolint:exhaustive // the others are made from no header
 	case byHeader:
 		return p.name
 	case byCookie:
@@ -105,12 +105,12 @@ func (p *part) header() string {
 }
 
 // looksAtClient reports whether the client's address matters.
-func (c *config) looksAtClient() bool {
+func (c *config) looksAtClient() bool { //nolint:unused // likewise
 	return len(c.exempt.clients) > 0 || slices.ContainsFunc(c.parts, func(p part) bool { return p.kind == byClient })
 }
 
 // headers returns the names of the request's headers that are looked at, each once.
-func (c *config) headers() []string {
+func (c *config) headers() []string { //nolint:unused // likewise
 	var names []string
 	add := func(name string) {
 		if name != "" && !slices.Contains(names, name) {
@@ -191,20 +191,9 @@ func (p *part) appendClient(dst []byte, r request) ([]byte, bool) {
 	return append(dst, a[:]...), true
 }
 
-// appendKey appends the key of a request: the scope and each part with its value, such
-// that no two different keys give the same bytes. perRoute says whether route is the
-// scope, or all routes together are. The result is false if a part is missing;
-// then the key is that of all requests without a key.
-func appendKey(dst []byte, perRoute bool, route string, parts []part, r request) ([]byte, bool) {
-	dst = appendScope(dst, perRoute, route)
-	start := len(dst)
-	dst, ok := appendParts(dst, parts, r)
-	if !ok {
-		return append(dst[:start], 0xff), false
-	}
-	return dst, true
-}
-
+// appendScope appends what the key of a request begins with. After it comes each part with its value,
+// such that no two different keys give the same bytes. If a part is missing, the key is that of all
+// requests without one: the scope and a byte that no part begins with.
 func appendScope(dst []byte, perRoute bool, route string) []byte {
 	if !perRoute {
 		return append(dst, 0)

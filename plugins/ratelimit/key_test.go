@@ -45,6 +45,18 @@ func parts(t *testing.T, keys ...string) []part {
 	return out
 }
 
+// keyOf returns the key of a request, made in one go. perRoute says whether route is the scope,
+// or all routes together are. It is false if a part is missing.
+func keyOf(perRoute bool, route string, parts []part, r request) ([]byte, bool) {
+	dst := appendScope(nil, perRoute, route)
+	start := len(dst)
+	dst, ok := appendParts(dst, parts, r)
+	if !ok {
+		return append(dst[:start], 0xff), false
+	}
+	return dst, true
+}
+
 func TestKeys(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -81,8 +93,8 @@ func TestKeys(t *testing.T) {
 		{"list, shifted border", []string{"header:a", "header:b"}, fakeRequest{headers: h("a", "xy", "b", "z")}, fakeRequest{headers: h("a", "x", "b", "yz")}, false},
 	} {
 		p := parts(t, tc.keys...)
-		a, okA := appendKey(nil, true, "s", p, tc.a)
-		b, okB := appendKey(nil, true, "s", p, tc.b)
+		a, okA := keyOf(true, "s", p, tc.a)
+		b, okB := keyOf(true, "s", p, tc.b)
 		if !okA || !okB {
 			t.Errorf("%s: key missing: %t, %t", tc.name, !okA, !okB)
 		}
@@ -98,7 +110,7 @@ func TestKeysOfDifferentKinds(t *testing.T) {
 	seen := map[string]string{}
 	for _, scope := range []string{"a", "b", ""} {
 		for _, key := range []string{"header:k", "header:l", "cookie:k", "query:k", "host", "method", "global"} {
-			b, ok := appendKey(nil, scope != "", scope, parts(t, key), r)
+			b, ok := keyOf(scope != "", scope, parts(t, key), r)
 			if !ok {
 				t.Fatalf("%s: missing", key)
 			}
@@ -125,12 +137,12 @@ func TestMissingKey(t *testing.T) {
 		{[]string{"client-ip"}, fakeRequest{client: "unix:/run/x"}},
 		{[]string{"method", "header:k"}, fakeRequest{headers: h(":method", "GET")}},
 	} {
-		a, ok := appendKey(nil, true, "s", parts(t, tc.keys...), tc.r)
+		a, ok := keyOf(true, "s", parts(t, tc.keys...), tc.r)
 		if ok {
 			t.Errorf("%q of %v: got key %x, want none", tc.keys, tc.r, a)
 		}
 		// What was read before the missing part must not tell requests apart.
-		b, _ := appendKey(nil, true, "s", parts(t, "header:none"), fakeRequest{})
+		b, _ := keyOf(true, "s", parts(t, "header:none"), fakeRequest{})
 		if string(a) != string(b) {
 			t.Errorf("%q of %v: got %x, want the one bucket of requests without a key, %x", tc.keys, tc.r, a, b)
 		}
@@ -152,11 +164,11 @@ func FuzzKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cookies, path, header string) {
 		r := fakeRequest{headers: h("cookie", cookies, ":path", path, "k", header), client: header}
 		p := []part{{kind: byCookie, name: "k"}, {kind: byQuery, name: "k"}, {kind: byHeader, name: "k"}, {kind: byPath}}
-		full, ok := appendKey(nil, true, "s", p, r)
+		full, ok := keyOf(true, "s", p, r)
 		if most := len(cookies) + 2*len(path) + len(header) + 64; len(full) > most {
 			t.Errorf("key of %d bytes from %d", len(full), most-64)
 		}
-		if again, ok2 := appendKey(nil, true, "s", p, r); ok2 != ok || string(again) != string(full) {
+		if again, ok2 := keyOf(true, "s", p, r); ok2 != ok || string(again) != string(full) {
 			t.Error("the same request has two keys")
 		}
 	})
@@ -209,7 +221,7 @@ func TestKeysInTurn(t *testing.T) {
 		k.counters = &quietCounters{}
 		for i := range 300 {
 			r, route := requests[rng.IntN(len(requests))], routes[rng.IntN(len(routes))]
-			want, wantOK := appendKey(nil, !c.scopePlugin, route, c.parts, r)
+			want, wantOK := keyOf(!c.scopePlugin, route, c.parts, r)
 			record, at, ok := k.key(r, route)
 			if string(record[at:]) != string(want) || ok != wantOK {
 				t.Fatalf("%s, %d: key %q, %t, want %q, %t", doc, i, record[at:], ok, want, wantOK)
