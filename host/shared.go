@@ -143,6 +143,8 @@ func (s *sharedSpace) cell(key []byte) *sharedCell {
 	if e.cell == nil {
 		e.cell = new(sharedCell)
 		e.show()
+		s.bytes += sharedCellBytes
+		s.fit(e)
 	}
 	return e.cell
 }
@@ -179,9 +181,7 @@ func (s *sharedSpace) set(key string, value []byte, cas uint32) abi.Status {
 	}
 	e.cas = s.lastCAS
 	s.front(e)
-	for s.bytes > s.limit {
-		s.evict(e)
-	}
+	s.fit(e)
 	return abi.StatusOK
 }
 
@@ -193,6 +193,13 @@ func (s *sharedSpace) stats() (bytes int64, evicted uint64) {
 }
 
 func size(key, value int) int64 { return int64(key) + int64(value) + sharedOverhead }
+
+// fit makes room where the limit is passed, for the sake of e.
+func (s *sharedSpace) fit(e *sharedEntry) {
+	for s.bytes > s.limit {
+		s.evict(e)
+	}
+}
 
 // evict drops the least recently used entry, for the sake of written. One whose cell was read counts
 // as used when its turn has come; each once at most, as somebody may be reading all of them all the
@@ -208,6 +215,7 @@ func (s *sharedSpace) evict(written *sharedEntry) {
 	}
 	if e.cell != nil {
 		e.cell.numbers.Store(nil)
+		s.bytes -= sharedCellBytes
 	}
 	unlink(e)
 	delete(s.entries, e.key)

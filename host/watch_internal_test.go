@@ -232,7 +232,7 @@ func TestWatchEvicted(t *testing.T) {
 // the same, and stays until others come.
 func TestSharedKeepsWhatIsNew(t *testing.T) {
 	t.Parallel()
-	s := newSharedSpace(4 * size(2, 16))
+	s := newSharedSpace(4 * (size(2, 16) + sharedCellBytes))
 	cells := map[string]*sharedCell{}
 	for i := range 20 {
 		key := fmt.Sprintf("%02d", i)
@@ -248,8 +248,9 @@ func TestSharedKeepsWhatIsNew(t *testing.T) {
 				there++
 			}
 		}
-		if want := min(i+1, 4); there != want || len(s.entries) != want {
-			t.Errorf("%d are there, %d of them by their cells, want %d", len(s.entries), there, want)
+		want := min(i+1, 4)
+		if bytes, _ := s.stats(); there != want || len(s.entries) != want || bytes != int64(want)*(size(2, 16)+sharedCellBytes) {
+			t.Errorf("%d are there, %d of them by their cells, want %d; they take %d bytes", len(s.entries), there, want, bytes)
 		}
 	}
 }
