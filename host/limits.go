@@ -154,9 +154,10 @@ const (
 	maxMetrics = 1024
 
 	// defaultSharedBytes is the shared data of one vm_id; sharedOverhead is what
-	// an entry costs beside its key and value, in bytes.
+	// an entry costs beside its key and value, in bytes, and sharedCellBytes what its cell does.
 	defaultSharedBytes = 16 << 20
 	sharedOverhead     = 128
+	sharedCellBytes    = 32
 
 	// maxCalls calls of one plugin, of HTTP and gRPC, may be under way, each on a goroutine of its
 	// own; a plugin that asks for each request of a busy route has about as many as

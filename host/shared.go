@@ -85,7 +85,7 @@ type sharedEntry struct {
 // the entry.
 type sharedCell struct {
 	numbers atomic.Pointer[[2]uint64] // nil: the entry is gone, or its value is shorter
-	used    atomic.Bool               // read since it was in danger of eviction
+	used    atomic.Bool               // read since it was last asked, see wasRead
 }
 
 // read returns the numbers; nil if there are none.
@@ -143,6 +143,8 @@ func (s *sharedSpace) cell(key []byte) *sharedCell {
 	if e.cell == nil {
 		e.cell = new(sharedCell)
 		e.show()
+		s.bytes += sharedCellBytes
+		s.fit(e)
 	}
 	return e.cell
 }
@@ -179,9 +181,7 @@ func (s *sharedSpace) set(key string, value []byte, cas uint32) abi.Status {
 	}
 	e.cas = s.lastCAS
 	s.front(e)
-	for s.bytes > s.limit {
-		s.evict()
-	}
+	s.fit(e)
 	return abi.StatusOK
 }
 
@@ -194,12 +194,20 @@ func (s *sharedSpace) stats() (bytes int64, evicted uint64) {
 
 func size(key, value int) int64 { return int64(key) + int64(value) + sharedOverhead }
 
-// evict drops the least recently used entry. One whose cell was read counts as used when its
-// turn has come; each once at most, as somebody may be reading all of them all the time.
-func (s *sharedSpace) evict() {
+// fit makes room where the limit is passed, for the sake of e.
+func (s *sharedSpace) fit(e *sharedEntry) {
+	for s.bytes > s.limit {
+		s.evict(e)
+	}
+}
+
+// evict drops the least recently used entry, for the sake of written. One whose cell was read counts
+// as used when its turn has come; each once at most, as somebody may be reading all of them all the
+// time. written, which is the last to have its turn, is not given up for these.
+func (s *sharedSpace) evict(written *sharedEntry) {
 	e := s.ring.prev
 	for range len(s.entries) {
-		if e.cell == nil || !e.cell.used.Swap(false) {
+		if e != written && !e.wasRead() {
 			break
 		}
 		s.use(e)
@@ -207,12 +215,28 @@ func (s *sharedSpace) evict() {
 	}
 	if e.cell != nil {
 		e.cell.numbers.Store(nil)
+		s.bytes -= sharedCellBytes
 	}
 	unlink(e)
 	delete(s.entries, e.key)
 	s.bytes -= size(len(e.key), cap(e.value))
 	s.evicted++
 }
+
+// useRead moves what was read through cells to the front.
+func (s *sharedSpace) useRead() {
+	e := s.ring.prev
+	for range len(s.entries) {
+		before := e.prev
+		if e.wasRead() {
+			s.use(e)
+		}
+		e = before
+	}
+}
+
+// wasRead reports whether e was read through its cell since this was asked last.
+func (e *sharedEntry) wasRead() bool { return e.cell != nil && e.cell.used.Swap(false) }
 
 func (s *sharedSpace) use(e *sharedEntry) {
 	unlink(e)

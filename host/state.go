@@ -215,6 +215,7 @@ func (s *sharedStore) find(id string) *sharedSpace {
 func (s *sharedSpace) entriesSince(since uint32, room *stateRoom) (list []SharedEntry, last uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.useRead()
 	for e := s.ring.next; e != &s.ring; e = e.next {
 		if since > 0 && int32(e.cas-since) <= 0 { //nolint:gosec // the numbers wrap around
 			continue

@@ -228,6 +228,49 @@ func TestWatchEvicted(t *testing.T) {
 	}
 }
 
+// TestSharedKeepsWhatIsNew: where everything that is there is being read, what is written finds room all
+// the same, and stays until others come.
+func TestSharedKeepsWhatIsNew(t *testing.T) {
+	t.Parallel()
+	s := newSharedSpace(4 * (size(2, 16) + sharedCellBytes))
+	cells := map[string]*sharedCell{}
+	for i := range 20 {
+		key := fmt.Sprintf("%02d", i)
+		if status := s.set(key, make([]byte, 16), 0); status != abi.StatusOK {
+			t.Fatalf("%s: %v", key, status)
+		}
+		if cells[key] = s.cell([]byte(key)); cells[key] == nil {
+			t.Fatalf("%s has made room for others that were there before it", key)
+		}
+		there := 0
+		for _, c := range cells {
+			if c.read() != nil {
+				there++
+			}
+		}
+		want := min(i+1, 4)
+		if bytes, _ := s.stats(); there != want || len(s.entries) != want || bytes != int64(want)*(size(2, 16)+sharedCellBytes) {
+			t.Errorf("%d are there, %d of them by their cells, want %d; they take %d bytes", len(s.entries), there, want, bytes)
+		}
+	}
+}
+
+// TestSharedStateOfCells: what is read through its cell is not what an upgrade leaves behind.
+func TestSharedStateOfCells(t *testing.T) {
+	t.Parallel()
+	s := newSharedSpace(1 << 20)
+	s.set("in use", make([]byte, 16), 0)
+	c := s.cell([]byte("in use"))
+	c.read()
+	s.set("other", make([]byte, 16), 0)
+	for range 2 {
+		c.read()
+		if list, _ := s.entriesSince(0, &stateRoom{left: size(6, 16)}); len(list) != 1 || list[0].Key != "in use" {
+			t.Errorf("kept %+v", list)
+		}
+	}
+}
+
 // TestWatchConcurrent: what is counted by host and guest at the same time is all counted.
 func TestWatchConcurrent(t *testing.T) {
 	t.Parallel()

@@ -54,7 +54,7 @@ func (x *state) leave() bool {
 func (x *state) leaveLocked() bool {
 	o := &x.out
 	o.inside = false
-	return o.duplex && o.respDone && x.leftLocked(o.respErr)
+	return !o.upgrade && o.duplex && o.respDone && x.leftLocked(o.respErr) // of an upgrade, duplex is the other's
 }
 
 // leftLocked reports whether a try that has ended with err may be made again, and nobody

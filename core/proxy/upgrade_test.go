@@ -96,6 +96,45 @@ func TestUpgradeIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestUpgradeIsFlushedWhileTriedAgain: the request's feeder may flush at any time of the tries that are made
+// without it, and has no part in them (for the race detector).
+func TestUpgradeIsFlushedWhileTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{}
+		o.feed = func(n int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+			switch n {
+			case 0:
+				return answer(dst, 200, "ok")
+			case 1:
+				return upstreamError("read answer", exchange.RetryIfReused, "closed")
+			default:
+				return s.hang()
+			}
+		}
+		e := newEngine(t, o, config{noLog: true, edit: func(r *proxy.Route) { r.Timeout = 3 * time.Second }})
+		e.do(newClient("GET", "/")) // leaves a connection that has been used
+		c := newUpgrade()
+		c.feed = func(c *client, dst exchange.Sink[*exchange.Request]) error {
+			if err := dst.Head(&c.req, false); err != nil {
+				return err
+			}
+			for range 3 {
+				time.Sleep(100 * time.Millisecond)
+				if err := dst.Data(nil, false); err != nil {
+					return err
+				}
+			}
+			<-c.answered
+			return dst.Data(nil, true)
+		}
+		e.do(c)
+		if c.status != 504 || len(o.streams) != 3 {
+			t.Errorf("got %d from %d streams, want 504 from 3", c.status, len(o.streams))
+		}
+	})
+}
+
 // TestUpgradeIsTriedAgainAfterAStatus: an upgrade is asked for again after a status, a
 // time and a wait as any request is, and who leaves during the wait is not kept.
 func TestUpgradeIsTriedAgainAfterAStatus(t *testing.T) {

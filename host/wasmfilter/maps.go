@@ -75,7 +75,7 @@ func (m *headerMap) fields() *exchange.Fields {
 	f := m.f
 	switch m.kind {
 	case abi.MapRequestHeaders:
-		return &m.request().Fields
+		return &m.f.shownRequest().Fields
 	case abi.MapResponseHeaders:
 		if f.resp.stage != stageNone {
 			return &f.resp.head.Fields
@@ -87,15 +87,6 @@ func (m *headerMap) fields() *exchange.Fields {
 	default:
 	}
 	return nil
-}
-
-// request returns the request's head. It is for reading where the request has gone past the guest,
-// which then sees what it would have seen, whatever others have made of it.
-func (m *headerMap) request() *exchange.Request {
-	if f := m.f; f.factory.passes && f.told.Load() {
-		return &f.request
-	}
-	return m.f.x.Request
 }
 
 // trailers returns the trailers: those that have come, or, in the body callback

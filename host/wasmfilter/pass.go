@@ -138,8 +138,8 @@ type passage struct {
 	record *objects.Record
 	at     int64 // when the request went by, in seconds since 1970
 
-	// request is the request's head as it went by, as far as it is shown: others may have edited
-	// it by the time the guest hears of it.
+	// request is the request's head as it went by: others may have edited it by the time the guest
+	// hears of it.
 	request exchange.Request
 }
 
@@ -150,9 +150,7 @@ func (p *passage) leavePassage() {
 	}
 	p.object.Release()
 	p.object, p.record = nil, nil
-	r := &p.request
-	r.Method, r.Scheme, r.Authority, r.Target = "", "", "", ""
-	r.Fields.Reset()
+	p.request.Reset()
 }
 
 // passRequest looks for what is stored for the request, and lets it by if that is a pass: the
@@ -176,9 +174,20 @@ func (f *Filter) passRequest(end bool, route *filter.Route) bool {
 	o.Touch()
 	v := &f.passage
 	v.object, v.record, v.at = o, record, now
-	v.request.Method, v.request.Scheme, v.request.Authority, v.request.Target = r.Method, r.Scheme, r.Authority, r.Target
-	v.request.Fields.CopyFrom(&r.Fields)
+	fields := v.request.Fields
+	fields.CopyFrom(&r.Fields)
+	v.request = *r
+	v.request.Fields = fields
 	return true
+}
+
+// shownRequest returns the request's head. It is for reading where the request has gone past the guest,
+// which then sees what it would have seen, whatever others have made of it.
+func (f *Filter) shownRequest() *exchange.Request {
+	if f.factory.passes && f.told.Load() {
+		return &f.request
+	}
+	return f.x.Request
 }
 
 // passAnswer lets the answer to such a request by, as the guest would; false, and nothing is done,

@@ -1,6 +1,7 @@
 package wasmfilter_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -307,4 +308,62 @@ func TestPassRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPassProperties: a guest that is shown an answer finds the request as it went by in properties too, also
+// where it ends its stream later.
+func TestPassProperties(t *testing.T) {
+	m := wt.NewGuest()
+	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
+	property := m.Env(abi.ImportGetProperty, "iiii>i")
+	get := m.Env(abi.ImportGetHeaderMapValue, "iiiii>i")
+	set := m.Env(abi.ImportReplaceHeaderMapValue, "iiiii>i")
+	log := m.Env(abi.ImportLog, "iii>i")
+	ptr, size := wt.I32(m.Slot(4)), wt.I32(m.Slot(4))
+	order := abi.ObjectStanding{PassValue: "passed"}
+	m.Func("proxy_on_configure", "ii>i", wt.Call(foreign, m.Str(abi.ForeignObjectStanding), m.Str(string(order.Append(nil))), ptr, size), wt.Raw(0x45))
+	m.Headers("request", wt.I32(0))
+	tell := func(path, field string) wt.Instr {
+		return wt.If(
+			wt.Eq(wt.Call(property, m.Str(path), ptr, size), wt.I32(0)),
+			wt.Call(set, wt.I32(2), m.Str(field), wt.Load32(ptr), wt.Load32(size)), wt.Drop(),
+		)
+	}
+	m.Headers(
+		"response",
+		wt.If(
+			wt.Eq(wt.Call(get, wt.I32(2), m.Str("x-store"), ptr, size), wt.I32(0)),
+			wt.Call(foreign, m.Str(abi.ForeignObjectStore), m.Str(string(passStore.Append(nil))), ptr, size), wt.Drop(),
+		),
+		tell("request\x00headers\x00x-auth", "x-one"), tell("request\x00url_path", "x-path"), tell("request\x00query", "x-query"),
+		wt.I32(0),
+	)
+	m.Func("proxy_on_done", "i>i", wt.I32(0))
+	m.Func("proxy_on_log", "i", wt.If( // after the exchange, as on_done has it
+		wt.Eq(wt.Call(property, m.Str("request\x00headers\x00x-auth"), ptr, size), wt.I32(0)),
+		wt.Call(log, wt.I32(4), wt.Load32(ptr), wt.Load32(size)), wt.Drop(),
+	))
+	o := passOptions
+	o.Grants = append(slices.Clone(o.Grants), host.GrantLog)
+	plugintest.Run(t, m.Bytes(), o, func(t *testing.T, p *plugintest.Plugin) {
+		chain := plugintest.Chain{p, p.Load(withoutAuth(), plugintest.Options{Name: "q"})}
+		chain.Do(passRequest(), passAnswer("x-store", "1"))
+		before := calls(p)
+		resp := passAnswer()
+		resp.Status = 201
+		c := chain.Do(passRequest(), resp).Client()
+		if after := calls(p); after.req != before.req || after.resp != before.resp+1 {
+			t.Fatalf("calls %+v, before %+v", after, before)
+		}
+		if line(c, "x-one") != "mine" || line(c, "x-path") != "/a" || line(c, "x-query") != "" {
+			t.Errorf("the guest saw %+v", c)
+		}
+		if p.Logged("mine") {
+			t.Fatal("its stream has ended")
+		}
+		p.Advance(time.Hour)
+		if !p.Logged("mine") {
+			t.Errorf("when its stream had ended the guest saw %+v", p.Logs())
+		}
+	})
 }

@@ -48,10 +48,10 @@ func (s *stream) Property(dst []byte, path string) ([]byte, bool) {
 		}
 		return dst, false
 	case "request\x00scheme":
-		return append(dst, x.Request.Scheme...), true
+		return append(dst, s.f.shownRequest().Scheme...), true
 	}
 	v := view{
-		x: x, outcome: &s.f.outcome, route: s.f.route, status: s.f.status, reason: s.f.reason, final: s.f.final,
+		x: x, head: s.f.shownRequest(), outcome: &s.f.outcome, route: s.f.route, status: s.f.status, reason: s.f.reason, final: s.f.final,
 		requestTrailers: s.f.req.trailer, responseTrailers: s.f.resp.trailer,
 	}
 	if s.f.resp.stage != stageNone {
@@ -199,7 +199,7 @@ func text(dst []byte, s string) ([]byte, bool) {
 }
 
 func (v *view) request(dst []byte, name string) ([]byte, bool) {
-	r := v.x.Request
+	r := v.head
 	switch name {
 	case "path":
 		return append(dst, r.Target...), true
@@ -240,7 +240,7 @@ func (v *view) request(dst []byte, name string) ([]byte, bool) {
 }
 
 func (v *view) requestHeadBytes() int64 {
-	r := v.x.Request
+	r := v.head
 	return int64(r.Fields.Size() + len(r.Target) + len(r.Authority) + len(r.Method) + len(r.Scheme))
 }
 

@@ -34,7 +34,7 @@ func (m *headerMap) pseudo(name string) (string, bool) {
 		}
 		return statusText(m.f.resp.head.Status), true
 	}
-	return requestPseudo(m.request(), name)
+	return requestPseudo(m.f.shownRequest(), name)
 }
 
 func requestPseudo(r *exchange.Request, name string) (string, bool) {
@@ -54,7 +54,7 @@ func requestPseudo(r *exchange.Request, name string) (string, bool) {
 func (m *headerMap) eachPseudo(yield func(string, string) bool) bool {
 	switch m.kind {
 	case abi.MapRequestHeaders:
-		r := m.request()
+		r := m.f.shownRequest()
 		return yield(":authority", r.Authority) && yield(":path", r.Target) &&
 			yield(":method", r.Method) && yield(":scheme", r.Scheme)
 	case abi.MapResponseHeaders:

@@ -14,6 +14,7 @@ import (
 // it, live or copied.
 type view struct {
 	x        *filter.Exchange
+	head     *exchange.Request // that is shown
 	outcome  *filter.Outcome
 	route    *filter.Route
 	response *exchange.Response
@@ -37,10 +38,10 @@ func (f *Filter) snapshot() host.Stream {
 	for _, p := range x.Props() {
 		s.x.SetProp(p.Path, slices.Clone(p.Value))
 	}
-	s.request = *x.Request
-	s.request.Fields = copyFields(&x.Request.Fields)
+	s.request = *f.shownRequest()
+	s.request.Fields = copyFields(&s.request.Fields)
 	s.x.Request = &s.request
-	s.view = view{x: &s.x, outcome: &s.outcome, route: f.route, status: f.status, reason: f.reason, final: true}
+	s.view = view{x: &s.x, head: &s.request, outcome: &s.outcome, route: f.route, status: f.status, reason: f.reason, final: true}
 	if f.resp.stage != stageNone {
 		s.response = *f.resp.head
 		s.response.Fields = copyFields(&f.resp.head.Fields)

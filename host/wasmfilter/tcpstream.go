@@ -113,7 +113,7 @@ func (s *tcpStream) Property(dst []byte, path string) ([]byte, bool) {
 
 // tcpView is what properties of a connection are read from.
 func tcpView(x *filter.Exchange, final bool) view {
-	return view{x: x, outcome: &x.Upstream, route: x.Route, reason: x.Reason, final: final, status: x.Upstream.Attempts}
+	return view{x: x, head: x.Request, outcome: &x.Upstream, route: x.Route, reason: x.Reason, final: final, status: x.Upstream.Attempts}
 }
 
 // tcpProperty appends a property of a connection: what there is of those of an exchange.

@@ -313,3 +313,28 @@ func (r *refuser) store(s *abi.ObjectStore) bool {
 	}
 	return r.fakeHost.store(s)
 }
+
+// TestGoneBy: an answer that the host shows is stored as if the request had been asked about, and not if
+// nothing is known of the request: it may be one whose answer is for one client.
+func TestGoneBy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		req  *head
+		want int
+	}{
+		"as any":        {getOf("/a"), 1},
+		"for one":       {headOf(":method", "GET", ":path", "/a", "authorization", "Basic eA=="), 0},
+		"nothing known": {&head{}, 0},
+	} {
+		c, f := newCache(t, "")
+		r := &recorder{fakeHost: *f}
+		x := &exchange{c: c, host: r, told: tellFunc(func(result) {}), room: &room{}}
+		x.reset()
+		x.request = *tc.req
+		x.goneBy("http://h/a\nr", meta{kind: kindRefused, stored: noon}, noon)
+		resp := answerOf("200", "cache-control", "max-age=9")
+		resp.noteNames()
+		if !x.onResponse(resp) || len(r.stored) != tc.want {
+			t.Errorf("%s: stored %+v", name, r.stored)
+		}
+	}
+}
