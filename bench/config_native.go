@@ -36,12 +36,12 @@ upstream = "origin"
 servers = [%q]
 %s
 [admin]
-address = %q
+address = [%q, %q]
 
 [log]
 to = "stderr"
 access = { to = %q }
-`, s.address, tls, use, s.origin, plugins, s.admin, access)
+`, s.address, tls, use, s.origin, plugins, s.admin, "unix:"+s.file(adminSocket), access)
 	return map[string]string{"wproxy.toml": toml}, []string{s.path, "run", "-c", s.file("wproxy.toml")}
 }
 

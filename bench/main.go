@@ -26,6 +26,7 @@ type options struct {
 	wproxy    string   // path of the binary
 	dir       string   // of the benchmark: RESULTS.md and out/
 	idleConns int
+	profile   string // file for a CPU profile of wproxy; "": none is made
 }
 
 func main() {
@@ -63,6 +64,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.StringVar(&proxies, "proxies", "", "proxies to run, separated by commas (default all installed)")
 	fs.StringVar(&o.wproxy, "wproxy", "bin/wproxy", "the wproxy binary")
 	fs.StringVar(&o.dir, "dir", "bench", "directory of RESULTS.md and out/")
+	fs.StringVar(&o.profile, "profile", "", "write a CPU profile of wproxy under all loads to this `file`; the figures are not kept")
 	fs.IntVar(&o.idleConns, "idle", idleConnections, "connections in the idle scenario")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -121,12 +123,23 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
+	if o.profile != "" {
+		b.profiler = &profiler{dir: filepath.Join(b.dir, "profiles")}
+		if err := os.MkdirAll(b.profiler.dir, 0o755); err != nil {
+			return err
+		}
+	}
 	rep := b.runAll(ctx)
 	_ = os.RemoveAll(nginxCacheDir) // in memory, which somebody may want
+	if b.profiler != nil {
+		if err := b.profiler.merge(ctx, o.profile); err != nil {
+			return err
+		}
+	}
 	rep.machine = describeMachine(ctx, b.all)
 	text := rep.markdown()
 	name := filepath.Join(o.dir, "RESULTS.md")
-	if o.quick || len(o.only)+len(o.proxies) > 0 || ctx.Err() != nil {
+	if o.quick || o.profile != "" || len(o.only)+len(o.proxies) > 0 || ctx.Err() != nil {
 		name = filepath.Join(b.dir, "RESULTS.md") // the kept one is a whole run
 	}
 	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {

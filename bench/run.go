@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,8 @@ type bench struct {
 	nginx    *proxy   // for the origin, wanted or not
 	origin   *server
 	wrk      *generator
+
+	profiler *profiler // nil: nothing is profiled
 }
 
 // say tells the user what is going on.
@@ -170,8 +173,12 @@ func (b *bench) measureLoad(ctx context.Context, srv *server, l load) (sample, e
 	if err != nil {
 		return sample{}, err
 	}
+	wait := func() error { return nil }
+	if isWproxy && b.profiler != nil {
+		wait = b.profiler.record(ctx, srv.dir, b.seconds)
+	}
 	s, err := b.wrk.run(ctx, srv, l, b.seconds)
-	if err != nil {
+	if err = errors.Join(err, wait()); err != nil {
 		return sample{}, err
 	}
 	after, err := usageOf(srv.pid())
