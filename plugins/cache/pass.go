@@ -84,7 +84,7 @@ func (c *config) neverFresh(v *verdict, resp *head) bool {
 
 // goneBy takes up a request that the host has let go by at a time, because of a pass that was noted
 // under key with m: the exchange is as onRequest would have left it. key and m are its own already.
-func (x *exchange) goneBy(key string, m meta, at int64) { //nolint:unused // by main.go, which is for guests
+func (x *exchange) goneBy(key string, m meta, at int64) {
 	if x.request.get(":method") != "GET" {
 		return // it could not be read: whether the answer is for one client is not known
 	}
