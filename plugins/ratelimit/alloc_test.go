@@ -5,7 +5,6 @@ package main
 import (
 	"testing"
 
-	"wproxy/abi"
 	"wproxy/plugins/internal/ipaddr"
 )
 
@@ -50,24 +49,6 @@ func TestCheckAllocs(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("appendLimitField: %v allocations, want 0", n)
 	}
-}
-
-// quietCounters answer without allocating.
-type quietCounters struct{}
-
-func (*quietCounters) take(record []byte) bool {
-	abi.TakeRecord(record).SetResult(abi.TakeResult{Admitted: true, Remaining: 1, Full: 1})
-	return true
-}
-func (c *quietCounters) charge(record []byte) bool { return c.take(record) }
-func (*quietCounters) add(record []byte) bool {
-	abi.AddRecord(record).SetResult(abi.AddResult{Added: true})
-	return true
-}
-
-func (*quietCounters) acquire(record []byte) bool {
-	abi.AcquireRecord(record).SetResult(true, 1)
-	return true
 }
 
 func TestCheckAllocsOfCounters(t *testing.T) {

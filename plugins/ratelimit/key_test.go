@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"wproxy/abi"
 	"wproxy/plugins/internal/ipaddr"
 )
 
@@ -240,4 +241,22 @@ func TestAppendDecimal(t *testing.T) {
 			t.Errorf("%d is written %s", n, got)
 		}
 	}
+}
+
+// quietCounters answer without allocating.
+type quietCounters struct{}
+
+func (*quietCounters) take(record []byte) bool {
+	abi.TakeRecord(record).SetResult(abi.TakeResult{Admitted: true, Remaining: 1, Full: 1})
+	return true
+}
+func (c *quietCounters) charge(record []byte) bool { return c.take(record) }
+func (*quietCounters) add(record []byte) bool {
+	abi.AddRecord(record).SetResult(abi.AddResult{Added: true})
+	return true
+}
+
+func (*quietCounters) acquire(record []byte) bool {
+	abi.AcquireRecord(record).SetResult(true, 1)
+	return true
 }
