@@ -76,7 +76,7 @@ func (d *chunked) step(c byte) bool {
 	case chunkSize0, chunkSize:
 		if v, ok := exchange.HexDigit(c); ok {
 			d.state = chunkSize
-			if d.left > (1<<63-1)>>4 {
+			if d.left > (1<<63-1)>>4 || d.line > maxChunkDigits {
 				return false
 			}
 			d.left = d.left<<4 | int64(v)

@@ -146,6 +146,7 @@ func FuzzChunked(f *testing.F) {
 	f.Add([]byte("0\r\n\r\n"), 1)
 	f.Add([]byte("5 ;a\r\nhello\r\n00\r\nX: y\r\n\r\n"), 8)
 	f.Add([]byte("ffffffffffffffff\r\n"), 2)
+	f.Add([]byte("00000000000000000\r\n"), 4)
 	f.Fuzz(func(t *testing.T, b []byte, at int) {
 		if at < 0 || at > len(b) {
 			at = len(b) / 2

@@ -62,6 +62,11 @@ const (
 	// extensions and CRLF together. Signed chunks (AWS) have about 90.
 	maxChunkLine = 512
 
+	// maxChunkDigits is the most digits of a chunk's size, leading zeros among them. RFC 9112 7.1
+	// knows no bound, but who reads sizes into 64 bits and does not look at what falls out would
+	// see other chunks than we do; net/http has the same.
+	maxChunkDigits = 16
+
 	// maxChunkExcess bounds how many bytes of chunk framing may have arrived
 	// beyond what the data justifies (chunkExcessPerChunk bytes plus as many as
 	// there are data bytes), as in net/http: without it, one byte of data may

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"wproxy/core/exchange"
@@ -56,6 +57,25 @@ func TestChunkedPieces(t *testing.T) {
 	data, n, done, f := d.next(in)
 	if string(data) != "abcdef" || !done || !f.ok() || string(in[n:]) != "rest" {
 		t.Errorf("got %q, %d, %v, %v", data, n, done, f)
+	}
+}
+
+func TestChunkSize(t *testing.T) {
+	zeros := strings.Repeat("0", maxChunkDigits)
+	for in, want := range map[string]struct{ done, ok bool }{
+		"0\r\n":                {true, true},
+		zeros + "\r\n":         {true, true},
+		zeros + " ;x\r\n":      {true, true},
+		zeros + "0\r\n":        {false, false},
+		zeros[1:] + "1\r\n":    {false, true},
+		zeros + "1\r\n":        {false, false},
+		"7fffffffffffffff\r\n": {false, true},
+		"8000000000000000\r\n": {false, false},
+	} {
+		var d chunked
+		if _, _, done, f := d.next([]byte(in)); done != want.done || f.ok() != want.ok {
+			t.Errorf("%q: got done %v, %v, want %v", in, done, f, want)
+		}
 	}
 }
 
