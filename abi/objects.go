@@ -182,18 +182,21 @@ type ObjectStore struct {
 
 	Promise ObjectPromise // of the message
 	Pass    *ObjectPass   // of a record, in on_response_headers; nil: none
+	Model   *ObjectModel  // of a message with a promise, and without tags; nil: none
 }
 
 const (
 	storeRecord  = 1
 	storePromise = 2
 	storePass    = 4
+	storeModel   = 8
 	storeSize    = 40
 )
 
 // Append appends the argument: flags and the lengths of key, metadata and tags as u32,
 // MaxObject, MaxSize and Gone as i64, the promise, if there is one, as three i64, the numbers of
-// the pass, if there is one, and then key, metadata, tags, and the texts of the pass.
+// the pass or the model, if there is one, and then key, metadata, tags, and the texts of the pass or the
+// model.
 func (o *ObjectStore) Append(dst []byte) []byte {
 	var flags uint32
 	if o.Record {
@@ -204,6 +207,9 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	}
 	if o.Pass != nil {
 		flags |= storePass
+	}
+	if o.Model != nil {
+		flags |= storeModel
 	}
 	dst = binary.LittleEndian.AppendUint32(dst, flags)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
@@ -218,11 +224,17 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	if o.Pass != nil {
 		dst = o.Pass.appendHead(dst)
 	}
+	if o.Model != nil {
+		dst = o.Model.appendHead(dst)
+	}
 	dst = append(dst, o.Key...)
 	dst = append(dst, o.Meta...)
 	dst = append(dst, o.Tags...)
 	if o.Pass != nil {
 		dst = o.Pass.appendTexts(dst)
+	}
+	if o.Model != nil {
+		dst = o.Model.appendTexts(dst)
 	}
 	return dst
 }
@@ -238,12 +250,17 @@ func (o *ObjectStore) Parse(s string) error {
 		return ErrObjects
 	}
 	pass, rest, ok := cutPass(le32(s)&storePass != 0, rest)
+	if !ok {
+		return ErrObjects
+	}
+	model, rest, ok := cutModel(le32(s)&storeModel != 0, rest)
 	record := le32(s)&storeRecord != 0
-	if !ok || pass != nil && !record || key+meta+tags != uint64(len(rest)) {
+	if !ok || pass != nil && !record || key+meta+tags != uint64(len(rest)) ||
+		model != nil && (record || tags > 0 || promise.Lifetime == 0) {
 		return ErrObjects
 	}
 	*o = ObjectStore{
-		Record: record, Promise: promise, Pass: pass, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
+		Record: record, Promise: promise, Pass: pass, Model: model, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
 		Key: rest[:key], Meta: rest[key : key+meta], Tags: rest[key+meta:],
 	}
 	if o.MaxObject < 0 || o.MaxSize < 0 || o.Gone < 0 {

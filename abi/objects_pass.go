@@ -44,15 +44,7 @@ func (p *ObjectPass) appendHead(dst []byte) []byte {
 }
 
 func (p *ObjectPass) appendTexts(dst []byte) []byte {
-	for _, list := range [...][]string{p.Same, p.There} {
-		for i, name := range list {
-			if i > 0 {
-				dst = append(dst, 0)
-			}
-			dst = append(dst, name...)
-		}
-	}
-	return appendEdits(dst, p.Edits)
+	return appendEdits(appendJoined(appendJoined(dst, p.Same), p.There), p.Edits)
 }
 
 // joinedSize is the length of list joined by NUL.
@@ -80,18 +72,26 @@ func cutPass(there bool, s string) (p *ObjectPass, rest string, ok bool) {
 	}
 	at := uint64(len(s)) - same - names - edits
 	rest, s = s[:at], s[at:]
-	p.Same, p.There = splitNames(s[:same]), splitNames(s[same:same+names])
+	if p.Same, ok = splitNames(s[:same], MaxPassNames); !ok {
+		return p, rest, false
+	}
+	if p.There, ok = splitNames(s[same:same+names], MaxPassNames); !ok {
+		return p, rest, false
+	}
 	var err error
 	p.Edits, err = parseEdits(nil, s[same+names:])
-	return p, rest, err == nil && p.Same != nil == (same > 0) && p.There != nil == (names > 0) && p.bounded()
+	return p, rest, err == nil && p.bounded()
 }
 
-// splitNames returns the names in a text; nil if there are none, or too many to look at.
-func splitNames(text string) []string {
-	if text == "" || strings.Count(text, "\x00") >= MaxPassNames {
-		return nil
+// splitNames returns the names in a text; nil if it is empty, and false if they are more than most.
+func splitNames(text string, most int) ([]string, bool) {
+	switch {
+	case text == "":
+		return nil, true
+	case strings.Count(text, "\x00") >= most:
+		return nil, false
 	}
-	return strings.Split(text, "\x00")
+	return strings.Split(text, "\x00"), true
 }
 
 // bounded reports whether p is within the bounds that it can be held against here.
@@ -104,13 +104,13 @@ func (p *ObjectPass) bounded() bool {
 }
 
 // PropertyPassed is the path of a property that is there in the callbacks for an answer whose
-// request has gone by because of a pass, and that is not like the one that the pass is about: what
-// [AppendPassed] makes. The request in these callbacks is as it went by.
+// request has gone by, because of a pass or as nothing was stored ([ObjectStanding.Misses]), and that the
+// host has not dealt with alone: what [AppendPassed] makes. The request in these callbacks is as it went by.
 const PropertyPassed = "wproxy\x00passed"
 
 // AppendPassed appends the value of [PropertyPassed]: when the request went by, in seconds since
 // 1970 by the guest's clock, as i64, the length of the record's key as u32, the key, and the
-// record's metadata as they were then.
+// record's metadata as they were then: none where nothing was stored.
 func AppendPassed(dst []byte, at int64, key string, meta []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(at))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(key)))

@@ -32,6 +32,13 @@ type ObjectStanding struct {
 	// What takes the places of LogValue and CounterTail for a request that goes by because of
 	// an [ObjectPass]; both "": none does.
 	PassValue, PassTail string
+
+	// Misses says that a GET request for whose key nothing is found goes by as well, unless it has one of the
+	// fields in MissAbsent. Its answer is stored as an [ObjectModel] says, or shown to the guest. It
+	// takes PassValue or PassTail. With Joins such a request leads the flight of its key, as
+	// [ForeignObjectJoin] has it, and does not go by if another one does.
+	Misses, Joins bool
+	MissAbsent    []string
 }
 
 // Bounds of an ObjectStanding.
@@ -43,8 +50,12 @@ const (
 // ErrStanding is the error of a standing order that is malformed.
 var ErrStanding = errors.New("malformed standing order")
 
-// standingPass is set in the length of the first text if PassValue and PassTail are there.
-const standingPass = 1 << 31
+// What is set in the length of the first text: PassValue and PassTail are there, Misses, and Joins.
+const (
+	standingPass = 1 << 31
+	standingMiss = 1 << 30
+	standingJoin = 1 << 29
+)
 
 // Passes reports whether requests may go by because of an ObjectPass.
 func (o *ObjectStanding) Passes() bool { return o.PassValue != "" || o.PassTail != "" }
@@ -57,7 +68,8 @@ func (o *ObjectStanding) texts() [7]*string {
 // Append appends the argument: a list of texts, each its length as u32 and its bytes.
 // AgeField, TTLField, TTLPrefix, LogField, LogValue, CounterHead and CounterTail come first,
 // then PassValue and PassTail, if they are not both empty, which the highest bit of the first
-// length says, and then the names in Absent.
+// length says, then the names in MissAbsent, joined by NUL, if the second highest says Misses (the
+// third one is Joins), and then the names in Absent.
 func (o *ObjectStanding) Append(dst []byte) []byte {
 	first := len(dst)
 	for _, t := range o.texts() {
@@ -67,6 +79,13 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 		dst[first+3] |= standingPass >> 24
 		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(o.PassValue))), o.PassValue...)
 		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(o.PassTail))), o.PassTail...)
+	}
+	if o.Misses {
+		dst[first+3] |= standingMiss >> 24
+		dst = appendJoined(binary.LittleEndian.AppendUint32(dst, uint32(joinedSize(o.MissAbsent))), o.MissAbsent)
+	}
+	if o.Joins {
+		dst[first+3] |= standingJoin >> 24
 	}
 	for _, name := range o.Absent {
 		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(name))), name...)
@@ -78,21 +97,31 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 func (o *ObjectStanding) Parse(s string) error {
 	*o = ObjectStanding{}
 	texts := o.texts()
-	list, passes := texts[:], len(s) >= 4 && le32(s)&standingPass != 0
-	if passes {
+	flags := uint32(0)
+	if len(s) >= 4 {
+		flags = le32(s) & (standingPass | standingMiss | standingJoin)
+	}
+	list, absent := texts[:], ""
+	if flags&standingPass != 0 {
 		list = append(list, &o.PassValue, &o.PassTail)
 	}
-	for i, t := range list {
+	if flags&standingMiss != 0 {
+		list = append(list, &absent)
+	}
+	mask := ^flags // of the first one
+	for _, t := range list {
 		var ok bool
-		mask := ^uint32(0)
-		if i == 0 && passes {
-			mask = ^uint32(standingPass)
-		}
 		if *t, s, ok = cutMasked(s, mask); !ok {
 			return ErrStanding
 		}
+		mask = ^uint32(0)
 	}
-	if passes && !o.Passes() {
+	o.Misses, o.Joins = flags&standingMiss != 0, flags&standingJoin != 0
+	var ok bool
+	if o.MissAbsent, ok = splitNames(absent, MaxStandingFields); !ok {
+		return ErrStanding
+	}
+	if flags&standingPass != 0 && !o.Passes() || o.Misses && !o.Passes() || o.Joins && !o.Misses {
 		return ErrStanding
 	}
 	for s != "" {

@@ -31,6 +31,18 @@ func TestObjectArguments(t *testing.T) {
 			t.Errorf("got %+v, %v", gotStore, err)
 		}
 	}
+	store.Record, store.Pass, store.Tags = false, nil, ""
+	for _, model := range []abi.ObjectModel{
+		{Extra: 1},
+		{Extra: abi.MaxPromise, Same: []string{"cache-control", "vary"}, Filled: []string{"date"}, Edits: edits, Meta: []abi.ModelPart{
+			{Text: "x"}, {Kind: abi.ModelNow}, {Kind: abi.ModelAge}, {Kind: abi.ModelDate}, {Kind: abi.ModelField, Text: "etag"}, {},
+		}},
+	} {
+		store.Model = &model
+		if err := gotStore.Parse(string(store.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, store) {
+			t.Errorf("got %+v, %v", gotStore, err)
+		}
+	}
 	update := abi.ObjectUpdate{Key: "k", Meta: "m", Gone: 3, Edits: edits, Promise: store.Promise}
 	var gotUpdate abi.ObjectUpdate
 	if err := gotUpdate.Parse(string(update.Append(nil))); err != nil || !reflect.DeepEqual(gotUpdate, update) {
@@ -42,6 +54,13 @@ func TestObjectArguments(t *testing.T) {
 	}
 	for _, pass := range [][2]string{{"", ""}, {"miss", ";a=c"}, {"", ";a=c"}, {"miss", ""}} {
 		standing.PassValue, standing.PassTail = pass[0], pass[1]
+		var gotStanding abi.ObjectStanding
+		if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
+			t.Errorf("got %+v, %v", gotStanding, err)
+		}
+	}
+	for _, absent := range [][]string{nil, {"authorization"}, {"a", "b"}} {
+		standing.PassValue, standing.Misses, standing.Joins, standing.MissAbsent = "miss", true, !standing.Joins, absent
 		var gotStanding abi.ObjectStanding
 		if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
 			t.Errorf("got %+v, %v", gotStanding, err)
@@ -94,6 +113,20 @@ func TestObjectArgumentsBytes(t *testing.T) {
 				"\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x01\x00\x00\x00\x0f\x00\x00\x00" +
 				"kma\x00bc\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00dee",
 		},
+		{
+			"standing with misses", string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Joins: true, MissAbsent: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)),
+			"\x01\x00\x00\xe0a" + strings.Repeat("\x00", 24) + "\x01\x00\x00\x00v\x00\x00\x00\x00\x03\x00\x00\x00b\x00c\x01\x00\x00\x00x",
+		},
+		{
+			"store with a model", string((&abi.ObjectStore{Key: "k", Meta: "m", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}, Model: &abi.ObjectModel{
+				Extra: 2, Same: []string{"a", "b"}, Filled: []string{"c"}, Edits: []abi.FieldEdit{{Op: abi.FieldAdd, Name: "d", Value: "ee"}},
+				Meta: []abi.ModelPart{{Kind: abi.ModelField, Text: "f"}, {Kind: abi.ModelNow}},
+			}}).Append(nil)),
+			"\x0a\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" + strings.Repeat("\x00", 24) +
+				"\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00" +
+				"\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x01\x00\x00\x00\x0f\x00\x00\x00\x11\x00\x00\x00" +
+				"kma\x00bc\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00dee\x04\x00\x00\x00\x01\x00\x00\x00f\x01\x00\x00\x00\x00\x00\x00\x00",
+		},
 		{"passed", string(abi.AppendPassed(nil, 5, "k", []byte("m"))), "\x05\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00km"},
 		{
 			"info", string(abi.AppendObjectInfo(nil, &abi.ObjectInfo{Status: 200, Whole: true, Length: 7, Meta: []byte("m")})),
@@ -115,6 +148,10 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", PassTail: "t", Absent: []string{"x"}}).Append(nil)))
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{
 		Seconds: 1, Same: []string{"a", "b"}, There: []string{"c"}, Edits: []abi.FieldEdit{{Name: "d"}},
+	}}).Append(nil)))
+	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Joins: true, MissAbsent: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)))
+	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}, Model: &abi.ObjectModel{
+		Extra: 2, Same: []string{"a", "b"}, Filled: []string{"c"}, Edits: []abi.FieldEdit{{Name: "d"}}, Meta: []abi.ModelPart{{Kind: abi.ModelField, Text: "f"}},
 	}}).Append(nil)))
 	f.Add(string(abi.AppendPassed(nil, 5, "k", []byte("m"))))
 	f.Fuzz(func(t *testing.T, s string) {
@@ -224,6 +261,65 @@ func TestObjectStandingTexts(t *testing.T) {
 			if err := new(abi.ObjectStanding).Parse(string(o.Append(nil))); (err == nil) != ok {
 				t.Errorf("text %d of %d bytes: %v", i, n, err)
 			}
+		}
+	}
+}
+
+// TestObjectModelBounds: what is compared, edited and written at each answer is few.
+func TestObjectModelBounds(t *testing.T) {
+	t.Parallel()
+	list := func(n int) []string { return make([]string, n) }
+	parts := func(n int, p abi.ModelPart) (out []abi.ModelPart) {
+		for range n {
+			out = append(out, p)
+		}
+		return out
+	}
+	for name, tc := range map[string]struct {
+		m  abi.ObjectModel
+		ok bool
+	}{
+		"as many names as may be": {abi.ObjectModel{Extra: 1, Same: list(16), Filled: list(16)}, true},
+		"a name more":             {abi.ObjectModel{Extra: 1, Same: list(16), Filled: list(17)}, false},
+		"all names the same":      {abi.ObjectModel{Extra: 1, Same: list(33)}, false},
+		"as many edits as may be": {abi.ObjectModel{Extra: 1, Edits: make([]abi.FieldEdit, abi.MaxModelEdits)}, true},
+		"an edit more":            {abi.ObjectModel{Extra: 1, Edits: make([]abi.FieldEdit, abi.MaxModelEdits+1)}, false},
+		"as many parts as may be": {abi.ObjectModel{Extra: 1, Meta: parts(abi.MaxModelParts, abi.ModelPart{Kind: abi.ModelAge})}, true},
+		"a part more":             {abi.ObjectModel{Extra: 1, Meta: parts(abi.MaxModelParts+1, abi.ModelPart{})}, false},
+		"as long as may be":       {abi.ObjectModel{Extra: 1, Meta: parts(1, abi.ModelPart{Text: strings.Repeat("x", abi.MaxModelText)})}, true},
+		"a byte more":             {abi.ObjectModel{Extra: 1, Meta: parts(1, abi.ModelPart{Text: strings.Repeat("x", abi.MaxModelText+1)})}, false},
+		"a number with a text":    {abi.ObjectModel{Extra: 1, Meta: parts(1, abi.ModelPart{Kind: abi.ModelNow, Text: "x"})}, false},
+		"an unknown part":         {abi.ObjectModel{Extra: 1, Meta: parts(1, abi.ModelPart{Kind: abi.ModelField + 1})}, false},
+		"gone with its promise":   {abi.ObjectModel{}, false},
+		"gone before":             {abi.ObjectModel{Extra: -1}, false},
+		"for ever":                {abi.ObjectModel{Extra: abi.MaxPromise + 1}, false},
+	} {
+		args := string((&abi.ObjectStore{Key: "k", Promise: abi.ObjectPromise{Lifetime: 1}, Model: &tc.m}).Append(nil))
+		if err := new(abi.ObjectStore).Parse(args); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		for n := range args {
+			if new(abi.ObjectStore).Parse(args[:n]) == nil {
+				t.Errorf("%s: %d of %d bytes are taken", name, n, len(args))
+			}
+		}
+	}
+	for name, s := range map[string]abi.ObjectStore{
+		"a record":          {Key: "k", Record: true, Promise: abi.ObjectPromise{Lifetime: 1}},
+		"without a promise": {Key: "k"},
+		"with tags":         {Key: "k", Tags: "t", Promise: abi.ObjectPromise{Lifetime: 1}},
+	} {
+		s.Model = &abi.ObjectModel{Extra: 1}
+		if new(abi.ObjectStore).Parse(string(s.Append(nil))) == nil {
+			t.Errorf("%s has a model", name)
+		}
+	}
+	for name, o := range map[string]abi.ObjectStanding{
+		"misses without a name for them": {Misses: true},
+		"joins without misses":           {Joins: true, PassValue: "v"},
+	} {
+		if new(abi.ObjectStanding).Parse(string(o.Append(nil))) == nil {
+			t.Errorf("%s", name)
 		}
 	}
 }
