@@ -102,7 +102,7 @@ func scenarios() []scenario {
 		{name: "cache-64k", title: "GET 64 KiB from a cache (nginx: proxy_cache on tmpfs, sendfile)", load: load{path: "/64k"}, feat: withCache},
 		{
 			name: "cache-store-1k", title: "GET 1 KiB that nobody has asked for before, and that a cache stores (nginx: proxy_cache on tmpfs)",
-			load: load{path: "/1k", once: true}, feat: withCache,
+			load: load{path: "/1k", once: true}, feat: withCache, extra: []variant{{proxy: "wproxy"}, {proxy: "nginx"}},
 		},
 		{name: "h1-1k-tls", title: "GET 1 KiB, keep-alive, TLS 1.3", load: kib1, feat: withTLS},
 		{name: "h1-64k-tls", title: "GET 64 KiB, keep-alive, TLS 1.3", load: load{path: "/64k"}, feat: withTLS},
