@@ -14,8 +14,12 @@ import "encoding/binary"
 // It is stored under the key of its request, without tags, with the metadata that Meta makes, and
 // with the promise that it has now, for as long as that is after its age: [ObjectStore.Promise] gives
 // Lifetime alone. Its age is that of RFC 9111, 4.2.3, without a field Age.
+//
+// With Tenth, Lifetime is not that of the promise, but a tenth of the time from Last-Modified to Date (RFC 9111,
+// 4.2.2), and an answer is like the other only if the host can read both of these.
 type ObjectModel struct {
 	Extra  int64    // seconds after the end of its promise after which nobody finds it, at least 1
+	Tenth  int64    // how many seconds Lifetime is at most; 0: it is that of the promise
 	Same   []string // names of fields of the answer, in lower case
 	Filled []string // likewise
 	Edits  []FieldEdit
@@ -37,6 +41,7 @@ const (
 	ModelNow             // when the answer's head came to the plugin, in seconds since 1970 by the guest's clock
 	ModelAge             // how old it was then, in seconds
 	ModelDate            // what its Date says, in seconds since 1970; when it came if it has none
+	ModelLifetime        // how old it may become, in seconds
 	ModelField           // the first line of a field of it: its length as u32, and its bytes; an empty one if there is none
 
 	modelKinds
@@ -50,16 +55,17 @@ const (
 	MaxModelText  = 2048 // bytes of all names, edits, parts, and lines that are compared
 )
 
-// Sizes of what stands before the bytes of a model, and of a part of one: Extra as i64, and the
+// Sizes of what stands before the bytes of a model, and of a part of one: Extra and Tenth as i64, and the
 // lengths of what follows tags as u32: the names in Same and in Filled, joined by NUL, the edits, and
 // the parts; and the kind of a part and the length of its text, as u32.
 const (
-	modelHead     = 24
+	modelHead     = 32
 	modelPartHead = 8
 )
 
 func (m *ObjectModel) appendHead(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(m.Extra))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(m.Tenth))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(joinedSize(m.Same)))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(joinedSize(m.Filled)))
 	n := 0
@@ -94,10 +100,10 @@ func cutModel(there bool, s string) (m *ObjectModel, rest string, ok bool) {
 	if len(s) < modelHead {
 		return nil, s, false
 	}
-	m = &ObjectModel{Extra: le64(s)}
-	same, filled, edits, parts := uint64(le32(s[8:])), uint64(le32(s[12:])), uint64(le32(s[16:])), uint64(le32(s[20:]))
+	m = &ObjectModel{Extra: le64(s), Tenth: le64(s[8:])}
+	same, filled, edits, parts := uint64(le32(s[16:])), uint64(le32(s[20:])), uint64(le32(s[24:])), uint64(le32(s[28:]))
 	s = s[modelHead:]
-	if m.Extra < 1 || m.Extra > MaxPromise || same+filled+edits+parts > uint64(len(s)) {
+	if m.Extra < 1 || m.Extra > MaxPromise || m.Tenth < 0 || m.Tenth > MaxPromise || same+filled+edits+parts > uint64(len(s)) {
 		return nil, s, false
 	}
 	at := uint64(len(s)) - same - filled - edits - parts

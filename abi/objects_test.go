@@ -34,7 +34,7 @@ func TestObjectArguments(t *testing.T) {
 	store.Record, store.Pass, store.Tags = false, nil, ""
 	for _, model := range []abi.ObjectModel{
 		{Extra: 1},
-		{Extra: abi.MaxPromise, Same: []string{"cache-control", "vary"}, Filled: []string{"date"}, Edits: edits, Meta: []abi.ModelPart{
+		{Extra: abi.MaxPromise, Tenth: 5, Same: []string{"cache-control", "vary"}, Filled: []string{"date"}, Edits: edits, Meta: []abi.ModelPart{
 			{Text: "x"}, {Kind: abi.ModelNow}, {Kind: abi.ModelAge}, {Kind: abi.ModelDate}, {Kind: abi.ModelField, Text: "etag"}, {},
 		}},
 	} {
@@ -119,13 +119,13 @@ func TestObjectArgumentsBytes(t *testing.T) {
 		},
 		{
 			"store with a model", string((&abi.ObjectStore{Key: "k", Meta: "m", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}, Model: &abi.ObjectModel{
-				Extra: 2, Same: []string{"a", "b"}, Filled: []string{"c"}, Edits: []abi.FieldEdit{{Op: abi.FieldAdd, Name: "d", Value: "ee"}},
+				Extra: 2, Tenth: 4, Same: []string{"a", "b"}, Filled: []string{"c"}, Edits: []abi.FieldEdit{{Op: abi.FieldAdd, Name: "d", Value: "ee"}},
 				Meta: []abi.ModelPart{{Kind: abi.ModelField, Text: "f"}, {Kind: abi.ModelNow}},
 			}}).Append(nil)),
 			"\x0a\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" + strings.Repeat("\x00", 24) +
 				"\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00" +
-				"\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x01\x00\x00\x00\x0f\x00\x00\x00\x11\x00\x00\x00" +
-				"kma\x00bc\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00dee\x04\x00\x00\x00\x01\x00\x00\x00f\x01\x00\x00\x00\x00\x00\x00\x00",
+				"\x02\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x01\x00\x00\x00\x0f\x00\x00\x00\x11\x00\x00\x00" +
+				"kma\x00bc\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00dee\x05\x00\x00\x00\x01\x00\x00\x00f\x01\x00\x00\x00\x00\x00\x00\x00",
 		},
 		{"passed", string(abi.AppendPassed(nil, 5, "k", []byte("m"))), "\x05\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00km"},
 		{
@@ -293,6 +293,9 @@ func TestObjectModelBounds(t *testing.T) {
 		"gone with its promise":   {abi.ObjectModel{}, false},
 		"gone before":             {abi.ObjectModel{Extra: -1}, false},
 		"for ever":                {abi.ObjectModel{Extra: abi.MaxPromise + 1}, false},
+		"a tenth of the time":     {abi.ObjectModel{Extra: 1, Tenth: abi.MaxPromise}, true},
+		"a tenth of too much":     {abi.ObjectModel{Extra: 1, Tenth: abi.MaxPromise + 1}, false},
+		"a tenth of less":         {abi.ObjectModel{Extra: 1, Tenth: -1}, false},
 	} {
 		args := string((&abi.ObjectStore{Key: "k", Promise: abi.ObjectPromise{Lifetime: 1}, Model: &tc.m}).Append(nil))
 		if err := new(abi.ObjectStore).Parse(args); (err == nil) != tc.ok {
