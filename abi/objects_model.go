@@ -37,12 +37,12 @@ type ModelKind uint32
 
 // The kinds.
 const (
-	ModelText  ModelKind = iota
-	ModelNow             // when the answer's head came to the plugin, in seconds since 1970 by the guest's clock
-	ModelAge             // how old it was then, in seconds
-	ModelDate            // what its Date says, in seconds since 1970; when it came if it has none
-	ModelLifetime        // how old it may become, in seconds
-	ModelField           // the first line of a field of it: its length as u32, and its bytes; an empty one if there is none
+	ModelText     ModelKind = iota
+	ModelNow                // when the answer's head came to the plugin, in seconds since 1970 by the guest's clock
+	ModelAge                // how old it was then, in seconds
+	ModelDate               // what its Date says, in seconds since 1970; when it came if it has none
+	ModelLifetime           // how old it may become, in seconds
+	ModelField              // the first line of a field of it: its length as u32, and its bytes; an empty one if there is none
 
 	modelKinds
 )
