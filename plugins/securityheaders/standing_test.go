@@ -75,9 +75,11 @@ func TestStandingSame(t *testing.T) {
 	const nonce = `"content-security-policy":"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"`
 	const types = `"types":{"text/html":{` + nonce + `,"x-frame-options":false},"image/*":{"content-security-policy":false,"permissions-policy":"{nonce}"},"image/svg+xml":{"content-security-policy-report-only":"default-src 'nonce-{nonce}'"}}`
 	configs := []string{
-		`{}`, `{"preset":"strict"}`, `{"preset":"off"}`, `{"preset":"off",` + nonce + `}`, `{"preset":"strict",` + nonce + `}`,
-		`{"preset":"strict",` + types + `}`, `{"mode":"add-if-missing","preset":"strict","remove":["Server","content-type"],` + types + `}`,
-		`{"preset":"off",` + types + `}`, `{"preset":"off","types":{"text/html":{}}}`, `{"preset":"api","permissions-policy":"{nonce}","remove":"content-security-policy",` + nonce + `}`,
+		`{"preset":"strict"}`,
+		`{"preset":"api","permissions-policy":"{nonce}","remove":"content-security-policy",` + nonce + `}`,
+		`{"preset":"strict",` + types + `}`,
+		`{"mode":"add-if-missing","preset":"strict","remove":["Server","content-type"],` + types + `}`,
+		`{"preset":"off","types":{"text/html":{}}}`,
 		`{"preset":"off","remove":["x-csp-nonce"],"hsts":"1y","types":{"text/*":{` + nonce + `}}}`,
 	}
 	requests := []plugintest.Request{
