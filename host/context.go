@@ -48,7 +48,7 @@ type rootContext struct {
 	declared map[string]declared // properties, by path (hostcall_foreign.go)
 	queues   []*queue            // that it has registered for (queue.go)
 	edits    []StandingEdits     // that it has asked for
-	editArgs int                 // bytes of the arguments that these are parts of
+	editSums editSums            // of these
 }
 
 // A Failer is a Stream that wants to hear at once that its VM has died while no

@@ -40,6 +40,7 @@ var recordFuncs = map[string]recordFunc{
 	abi.ForeignSelectUpstream: selectUpstream,
 	abi.ForeignSkipCallbacks:  skipCallbacks,
 	abi.ForeignStandingEdits:  standingEdits,
+	abi.ForeignStandingList:   standingList,
 	abi.ForeignTakeCounter:    takeCounter,
 	abi.ForeignWatch:          setWatch,
 }

@@ -117,6 +117,7 @@ var compileBuiltins = sync.OnceValue(func() error {
 //	                         exchange is accounted for a moment after its answer has arrived;
 //	                         with "!" until it does not match
 //	count N PATTERN          so many lines of stdout match
+//	pick NAME PATTERN        $NAME is what the group of the pattern is in stdout
 //	raw ADDRESS FILE         send bytes (LF becomes CRLF); what comes back until the close is stdout
 //	eventually FILE PATTERN  wait until a file matches
 //	readme [-start] FILE [HEADING]
@@ -205,6 +206,7 @@ func TestScript(t *testing.T) {
 			"repeat":     cmdRepeat,
 			"until":      cmdUntil,
 			"count":      cmdCount,
+			"pick":       cmdPick,
 			"raw":        cmdRaw,
 			"eventually": cmdEventually,
 			"readme":     cmdReadme,
@@ -330,6 +332,18 @@ func cmdCount(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(n) != args[0] {
 		ts.Fatalf("%d lines match %s, want %s:\n%s", n, args[1], args[0], all)
 	}
+}
+
+func cmdPick(ts *testscript.TestScript, neg bool, args []string) {
+	noNeg(ts, neg, args, 2)
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	all := ts.ReadFile("stdout")
+	m := re.FindStringSubmatch(all)
+	if len(m) != 2 {
+		ts.Fatalf("%s has no group, or does not match:\n%s", args[1], all)
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {

@@ -57,22 +57,13 @@ func (d *direction[H]) Head(h H, end bool) error {
 	calls := f.factory.wantsResponse()
 	ours := d.side == abi.StreamRequest || (calls || len(f.factory.standing) > 0) && f.seen()
 	skip := !ours || d.side == abi.StreamResponse && !calls
-	large := false
 	x.Mu.Lock()
 	if d.side == abi.StreamResponse && f.served {
 		ours, skip = false, true
 	}
 	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
 	d.skip = skip || f.gaveUp
-	if r, ok := any(h).(*exchange.Response); ok {
-		large = ours && !f.gaveUp && !f.applyStandingLocked(r)
-		f.maps.arrived(abi.MapResponseHeaders)
-		f.noteLocked()
-		f.won = f.won || f.sent != nil && f.resp.head == f.sent
-	} else {
-		f.maps.arrived(abi.MapRequestHeaders)
-		f.route = x.Route
-	}
+	large := d.arrivedLocked(ours && !f.gaveUp)
 	d.wasNoBody = d.bodylessLocked()
 	failed := f.failed
 	x.Mu.Unlock()
@@ -109,6 +100,27 @@ func (d *direction[H]) Head(h H, end bool) error {
 	d.held, d.kind = true, kind
 	x.Mu.Unlock()
 	return d.settle(kind == holdAll || end)
+}
+
+// arrivedLocked does with a head that has come what is done before the guest sees it; edit says whether
+// standing edits are made. It reports whether the head has become too large.
+func (d *direction[H]) arrivedLocked(edit bool) (large bool) {
+	f := d.f
+	switch h := any(d.head).(type) {
+	case *exchange.Request:
+		if edit {
+			edited, fits := f.standLocked(f.factory.standingRequests, &h.Fields)
+			large, f.dirty = !fits, f.dirty || edited
+		}
+		f.maps.arrived(abi.MapRequestHeaders)
+		f.route = f.x.Route
+	case *exchange.Response:
+		large = edit && !f.applyStandingLocked(h)
+		f.maps.arrived(abi.MapResponseHeaders)
+		f.noteLocked()
+		f.won = f.won || f.sent != nil && f.resp.head == f.sent
+	}
+	return large
 }
 
 // lines returns the number of lines of the head as the guest counts them.

@@ -18,7 +18,9 @@ const (
 type Guest = guest
 
 // LeaveEdits has x make edits as if its guest had asked for them ahead.
-func (x *Factory) LeaveEdits(list ...host.StandingEdits) { x.standing = standingOf(list) }
+func (x *Factory) LeaveEdits(list ...host.StandingEdits) {
+	x.standingRequests, x.standing = standingOf(list)
+}
 
 // NewFake returns a factory whose guests are made by open instead of by a host, and
 // which tells warn what it would have the host log.

@@ -66,6 +66,8 @@ type Factory struct {
 	lookup   *host.StandingLookup // nil: none was ordered
 	passes   bool                 // it is about passes too, and there is nothing else in front of the guest
 	now      func() time.Time
+
+	standingRequests []standingEdits
 }
 
 var _ filter.Factory = (*Factory)(nil)
@@ -76,7 +78,7 @@ func New(r *host.Root, o Options) *Factory {
 	p := r.Plugin()
 	x := newFactory(p.Name(), r.Callbacks(), o)
 	x.warn = p.Warn
-	x.standing = standingOf(r.StandingEdits())
+	x.standingRequests, x.standing = standingOf(r.StandingEdits())
 	if o.Objects != nil {
 		x.space = o.Objects.Space(p.VMID())
 		x.lookup = r.StandingLookup()
@@ -87,7 +89,7 @@ func New(r *host.Root, o Options) *Factory {
 	if w := r.Watch(); w != nil && x.calls.RequestHeaders && x.calls.ResponseHeaders {
 		x.watch, x.orders = w, true
 	}
-	if l := x.lookup; l != nil && l.Passes() && !x.orders && len(x.standing) == 0 && x.calls.RequestHeaders && x.calls.ResponseHeaders {
+	if l := x.lookup; l != nil && l.Passes() && !x.orders && !x.stands() && x.calls.RequestHeaders && x.calls.ResponseHeaders {
 		x.passes, x.orders = true, true
 	}
 	x.hold = p.HeadersPause() == host.HeadersPauseHold
@@ -119,6 +121,9 @@ func (x *Factory) New(e *filter.Exchange) (filter.Filter, error) {
 		f = x.newFilter()
 	}
 	f.x = e
+	if x.stands() {
+		f.nonce = ""
+	}
 	return f, nil
 }
 
@@ -131,6 +136,9 @@ func (x *Factory) wantsRequest() bool {
 func (x *Factory) wantsResponse() bool {
 	return x.calls.ResponseHeaders || x.calls.ResponseBody || x.calls.ResponseTrailers
 }
+
+// stands reports whether there are standing edits.
+func (x *Factory) stands() bool { return len(x.standing)+len(x.standingRequests) > 0 }
 
 // pluginError is an error of this plugin as the engine answers it.
 func (x *Factory) pluginError(status int, reason string, err error) *exchange.Error {

@@ -47,7 +47,11 @@ type Filter struct {
 	guest   guest        // guarded by calls; nil until opened
 	context host.Context // the memory of guest
 
-	edits  editor // of responses that the guest is not called for
+	requestEdits editor[*exchange.Request] // of messages that the guest is not called for
+	edits        editor[*exchange.Response]
+	nonce        string // of the exchange; "" until it is needed, as New leaves it. Guarded by Exchange.Mu
+	texts        texts  // guarded by Exchange.Mu
+
 	stream stream
 	maps   headerMaps
 
@@ -98,7 +102,8 @@ type marks struct {
 func (x *Factory) newFilter() *Filter {
 	f := &Filter{factory: x}
 	f.keep = f.snapshot
-	f.edits.f = f
+	f.edits.f, f.edits.d = f, &f.resp
+	f.requestEdits.f, f.requestEdits.d = f, &f.req
 	f.stream.f = f
 	f.req.init(f, abi.StreamRequest)
 	f.resp.init(f, abi.StreamResponse)
@@ -110,11 +115,16 @@ func (x *Factory) newFilter() *Filter {
 // Request implements filter.Filter. A guest without request callbacks is not in
 // the way of requests.
 func (f *Filter) Request(next exchange.Sink[*exchange.Request]) exchange.Sink[*exchange.Request] {
-	if !f.factory.wantsRequest() {
-		return next
+	x := f.factory
+	switch {
+	case x.wantsRequest():
+		f.req.next = next
+		return &f.req
+	case len(x.standingRequests) > 0:
+		f.requestEdits.next = next
+		return &f.requestEdits
 	}
-	f.req.next = next
-	return &f.req
+	return next
 }
 
 // Response implements filter.Filter. A guest with request callbacks needs to know
@@ -194,10 +204,10 @@ func (f *Filter) Close(error) {
 	case f.past.Load() && !f.told.Load():
 		f.closePast()
 		return
-	case f.edits.next != nil && f.resp.next == nil && !f.factory.calls.End: // there was nothing else to do
+	case f.edited(): // there was nothing else to do
 		f.x.Quiesce()
 		f.logStood()
-		f.x, f.edits.next, f.stood = nil, nil, false
+		f.x, f.edits.next, f.requestEdits.next, f.stood = nil, nil, nil, false
 		f.factory.pool.Put(f)
 		return
 	}
@@ -234,6 +244,11 @@ func (f *Filter) Close(error) {
 	f.factory.pool.Put(f)
 }
 
+// edited reports whether the filter was in use for standing edits alone.
+func (f *Filter) edited() bool {
+	return (f.edits.next != nil || f.requestEdits.next != nil) && f.req.next == nil && f.resp.next == nil && !f.factory.calls.End
+}
+
 // logStood has the plugin in the access log if the host did alone what it has ordered ahead.
 func (f *Filter) logStood() {
 	f.x.Mu.Lock()
@@ -245,7 +260,7 @@ func (f *Filter) logStood() {
 
 // reset prepares for another exchange.
 func (f *Filter) reset() {
-	f.x, f.guest, f.edits.next = nil, nil, nil
+	f.x, f.guest, f.edits.next, f.requestEdits.next = nil, nil, nil, nil
 	f.passing.reset()
 	f.leavePassage()
 	f.marks, f.stored = marks{}, stored{}

@@ -60,6 +60,10 @@ func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
 			return false, nil
 		}
 		f.past.Store(true)
+		if !f.standRequest(m, false) {
+			f.broken.Store(true)
+			return true, d.noRoom(h, end)
+		}
 	case *exchange.Response:
 		switch {
 		case !f.past.Load() || f.told.Load():

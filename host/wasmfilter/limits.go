@@ -51,6 +51,11 @@ const (
 	// whose target is as long as that is left to the guest.
 	maxStandingKey = 4 << 10
 
+	// textsSize is how many bytes of texts that heads are given share an allocation, and
+	// maxSharedText the longest of them: who keeps one of them keeps the others.
+	textsSize     = 1 << 10
+	maxSharedText = 512
+
 	// maxPassLines is how many lines of an answer a pass has others compared with; their bytes are
 	// bounded with the rest of it.
 	maxPassLines = 32

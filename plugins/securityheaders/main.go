@@ -57,22 +57,21 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	for _, t := range policy.types {
 		p.addEdits(t.policy)
 	}
-	skip := ""
-	if p.nonce = policy.anyNonce(); !p.nonce {
-		skip = "proxy_on_request_headers" // it is looked at for the nonce only
-		if len(policy.types) == 0 && p.leave(policy) {
-			skip += "\x00proxy_on_response_headers"
-		}
-	}
-	if skip != "" { // another host calls all the same
-		hostcall.Foreign(abi.ForeignSkipCallbacks, []byte(skip))
+	p.nonce = policy.anyNonce()
+	switch { // another host calls all the same
+	case leave(policy):
+		hostcall.Foreign(abi.ForeignSkipCallbacks, []byte("proxy_on_request_headers\x00proxy_on_response_headers"))
+	case !p.nonce: // requests are looked at for the nonce only
+		hostcall.Foreign(abi.ForeignSkipCallbacks, []byte("proxy_on_request_headers"))
 	}
 	return types.OnPluginStartStatusOK
 }
 
-// leave has the host make the edits of a policy by itself, for answers over TLS and for others;
-// false if it does not.
-func (p *plugin) leave(policy *policy) bool {
+// leave has the host do by itself all that the callbacks would; false if it does not.
+func leave(policy *policy) bool {
+	if len(policy.types) > 0 || policy.anyNonce() {
+		return hostcall.Foreign(abi.ForeignStandingList, abi.AppendStandingList(nil, policy.standing())) == hostcall.OK
+	}
 	if !policy.needsTLS {
 		return hostcall.Foreign(abi.ForeignStandingEdits, abi.AppendStandingEdits(nil, abi.EditsAlways, policy.edits(false))) == hostcall.OK
 	}

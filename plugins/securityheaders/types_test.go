@@ -30,10 +30,10 @@ func TestChoose(t *testing.T) {
 // TestWasmTypes: each answer has the headers of its type, and a nonce where its own has one.
 func TestWasmTypes(t *testing.T) {
 	for _, fast := range []string{"", `"content-security-policy-report-only":"script-src 'nonce-{nonce}'",`} {
-		o := plugintest.Options{Config: `{"preset":"basic","remove":"server",` + fast + `"content-security-policy":"default-src 'none'","types":{
+		config := `{"preset":"basic","remove":"server",` + fast + `"content-security-policy":"default-src 'none'","types":{
 			"text/html":{"content-security-policy":"script-src 'nonce-{nonce}'"},
-			"image/*":{"content-security-policy":false,"cross-origin-resource-policy":"cross-origin","x-frame-options":"off"}}}`}
-		plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+			"image/*":{"content-security-policy":false,"cross-origin-resource-policy":"cross-origin","x-frame-options":"off"}}}`
+		everyWay(t, config, func(t *testing.T, p *plugintest.Plugin) {
 			for contentType, want := range map[string][3]string{
 				"text/html; charset=utf-8": {"nonce", "", "SAMEORIGIN"},
 				"image/png":                {"", "cross-origin", ""},

@@ -50,15 +50,20 @@ func values(r plugintest.Response, name string) []string {
 	return v
 }
 
-// bothWays runs a test with a host that makes the edits of every answer by itself, with one
-// that has the guest called, and with one without any extension.
-func bothWays(t *testing.T, config string, f func(t *testing.T, p *plugintest.Plugin)) {
-	t.Helper()
-	for name, without := range map[string][]string{
+// hosts are a host that does by itself all that there is to do, one that has the guest called, and one
+// without any extension: the names of those that they do not have.
+func hosts() map[string][]string {
+	return map[string][]string{
 		"standing": nil,
-		"called":   {abi.ForeignStandingEdits},
-		"plain":    {abi.ForeignStandingEdits, abi.ForeignEditFields, abi.ForeignReadValues, abi.ForeignSkipCallbacks},
-	} {
+		"called":   {abi.ForeignStandingEdits, abi.ForeignStandingList},
+		"plain":    {abi.ForeignStandingEdits, abi.ForeignStandingList, abi.ForeignEditFields, abi.ForeignReadValues, abi.ForeignSkipCallbacks},
+	}
+}
+
+// everyWay runs a test with each of the hosts.
+func everyWay(t *testing.T, config string, f func(t *testing.T, p *plugintest.Plugin)) {
+	t.Helper()
+	for name, without := range hosts() {
 		t.Run(name, func(t *testing.T) {
 			called := without != nil
 			o := plugintest.Options{Config: config, Without: without}
@@ -73,7 +78,7 @@ func bothWays(t *testing.T, config string, f func(t *testing.T, p *plugintest.Pl
 }
 
 func TestWasmHeaders(t *testing.T) {
-	bothWays(t, `{"preset":"strict","remove":["server"]}`, func(t *testing.T, p *plugintest.Plugin) {
+	everyWay(t, `{"preset":"strict","remove":["server"]}`, func(t *testing.T, p *plugintest.Plugin) {
 		s := p.Do(plugintest.Request{Scheme: "https"}, plugintest.Response{
 			Fields: plugintest.Fields("server", "x", "x-frame-options", "SAMEORIGIN", "set-cookie", "a=1", "set-cookie", "b=2"),
 			Body:   []byte("hello"),
@@ -105,7 +110,7 @@ func TestWasmHeaders(t *testing.T) {
 }
 
 func TestWasmAddIfMissing(t *testing.T) {
-	bothWays(t, `{"mode":"add-if-missing"}`, func(t *testing.T, p *plugintest.Plugin) {
+	everyWay(t, `{"mode":"add-if-missing"}`, func(t *testing.T, p *plugintest.Plugin) {
 		s := p.Do(plugintest.Request{}, plugintest.Response{Fields: plugintest.Fields("x-frame-options", "DENY")})
 		if got := values(s.Client(), frameOptions); len(got) != 1 || got[0] != "DENY" {
 			t.Errorf("%s: got %q, want the upstream's", frameOptions, got)
@@ -117,8 +122,7 @@ func TestWasmAddIfMissing(t *testing.T) {
 }
 
 func TestWasmNonce(t *testing.T) {
-	o := plugintest.Options{Config: `{"preset":"off","content-security-policy":"script-src 'nonce-{nonce}'"}`}
-	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+	everyWay(t, `{"preset":"off","content-security-policy":"script-src 'nonce-{nonce}'"}`, func(t *testing.T, p *plugintest.Plugin) {
 		seen := map[string]bool{}
 		for range 3 {
 			s := p.Do(plugintest.Request{Fields: plugintest.Fields("x-csp-nonce", "evil")}, plugintest.Response{})
