@@ -314,7 +314,7 @@ func (d *direction[H]) resumed() {
 		flush := !d.held && !d.ended && !d.drop
 		x.Mu.Unlock()
 		if flush {
-			err = d.stop(d.next.Data(nil, false))
+			err = d.release(nil, false)
 		}
 	}
 	if err != nil {
