@@ -34,7 +34,8 @@ func (k *keeper) Stream(_ filter.Filter, head *exchange.Response, _ string, p fi
 	return p.Push(k.to)
 }
 
-// Fill, Filled and Refresh implement filter.Streamer.
+// MayFill, Fill, Filled and Refresh implement filter.Streamer.
+func (k *keeper) MayFill() bool              { return false }
 func (k *keeper) Fill(filter.Filling) bool   { return false }
 func (k *keeper) Filled()                    {}
 func (k *keeper) Refresh(filter.Filter) bool { return false }

@@ -12,6 +12,10 @@ type Streamer interface {
 	// wproxy's own.
 	Stream(from Filter, head *exchange.Response, reason string, p Pusher) error
 
+	// MayFill reports whether Fill would be true. It changes nothing: a filter that asks at the
+	// response's head can keep it until there is more of it, and call Fill then, or not at all.
+	MayFill() bool
+
 	// Fill has the response that is on its way be read to its end, at the upstream's
 	// speed, whether or not the client stays: it is the filter's from here on, which
 	// passes it to the client on a goroutine of its own and calls Filled when that has

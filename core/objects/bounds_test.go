@@ -45,6 +45,10 @@ func TestMemoryIsCounted(t *testing.T) {
 			f := s.Fill(fmt.Sprintf("k%d", i), objects.FillOptions{Record: record("m"), Length: objects.LengthUnknown})
 			f.End([]objects.Field{{Name: "x", Value: strings.Repeat("v", 4000) + fmt.Sprint(i)}})
 		},
+		"in one go": func(s *objects.Space, i int) {
+			r := record("m")
+			s.PutWhole(fmt.Sprintf("k%d", i), &objects.Whole{Record: &r, Body: make([]byte, 3000), Trailers: []objects.Field{{Name: "x", Value: fmt.Sprint(i)}}})
+		},
 		"bytes": func(s *objects.Space, i int) {
 			f := s.Fill(fmt.Sprintf("k%d", i), objects.FillOptions{Record: record("m"), Length: objects.LengthUnknown})
 			_ = f.Write(make([]byte, 3000))

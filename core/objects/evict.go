@@ -1,6 +1,9 @@
 package objects
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"slices"
+)
 
 // A queue is a list of objects, the newest first.
 type queue struct {
@@ -79,41 +82,47 @@ func (s *Space) expired(o *Object) bool {
 }
 
 // ghosts are the keys that have left the small queue lately: one that comes back was
-// given up too early and goes to the main one.
+// given up too early and goes to the main one. What is kept of a key is a part of its hash, in a
+// set that another part names, the latest first: an access touches one line of the processor's
+// cache, and nothing else has to be kept in order. Two keys that are taken for each other, by one
+// chance in 2^28, do no harm.
 type ghosts struct {
-	seed  maphash.Seed
-	known map[uint64]int // and where in ring
-	ring  []uint64
-	next  int
+	seed maphash.Seed
+	sets []ghostSet // maxGhosts in all; nil: none so far
+}
+
+// A ghostSet is tags of keys; 0: none.
+type ghostSet [16]uint32
+
+// find returns the set that key belongs to, its tag, and where in the set that is, -1 if it is not.
+func (g *ghosts) find(key string) (set *ghostSet, tag uint32, at int) {
+	h := maphash.String(g.seed, key)
+	set, tag = &g.sets[h>>32%uint64(len(g.sets))], max(uint32(h), 1)
+	return set, tag, slices.Index(set[:], tag)
 }
 
 func (g *ghosts) add(key string) {
-	if g.known == nil {
-		g.seed, g.known = maphash.MakeSeed(), map[uint64]int{}
+	if g.sets == nil {
+		g.seed, g.sets = maphash.MakeSeed(), make([]ghostSet, maxGhosts/len(ghostSet{}))
 	}
-	h := maphash.String(g.seed, key)
-	if _, ok := g.known[h]; ok {
+	set, tag, at := g.find(key)
+	if at >= 0 {
 		return
 	}
-	if len(g.ring) < maxGhosts {
-		g.known[h] = len(g.ring)
-		g.ring = append(g.ring, h)
-		return
-	}
-	if old := g.ring[g.next]; g.known[old] == g.next {
-		delete(g.known, old)
-	}
-	g.known[h], g.ring[g.next] = g.next, h
-	g.next = (g.next + 1) % maxGhosts
+	copy(set[1:], set[:])
+	set[0] = tag
 }
 
 // take forgets key and reports whether it was known.
 func (g *ghosts) take(key string) bool {
-	if g.known == nil {
+	if g.sets == nil {
 		return false
 	}
-	h := maphash.String(g.seed, key)
-	_, ok := g.known[h]
-	delete(g.known, h)
-	return ok
+	set, _, at := g.find(key)
+	if at < 0 {
+		return false
+	}
+	copy(set[at:], set[at+1:])
+	set[len(set)-1] = 0
+	return true
 }

@@ -36,7 +36,7 @@ func (s *Space) Prepare(key string, p FillOptions) *Fill {
 		return nil
 	}
 	o := s.newObject(key, &p.Record, p.Tags)
-	if o == nil {
+	if !s.reserve(o.fixed()) {
 		return nil
 	}
 	o.length = p.Length
@@ -46,8 +46,11 @@ func (s *Space) Prepare(key string, p FillOptions) *Fill {
 
 // Show has others find the object, in the place of what its key has.
 func (f *Fill) Show() {
+	s := f.o.space
 	f.o.refs.Add(1) // the index's
-	f.o.space.insert(f.o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.insertLocked(f.o)
 }
 
 // Object returns what is being filled; the reference is the fill's.

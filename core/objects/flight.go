@@ -1,5 +1,10 @@
 package objects
 
+import (
+	"sync"
+	"unsafe"
+)
+
 // An Outcome is what those who wait for a flight are told.
 type Outcome uint8
 
@@ -14,12 +19,17 @@ const (
 // not call the space.
 type Waiter interface{ Landed(f *Flight, o Outcome) }
 
-// A Flight is under way to get what will be stored under a key.
+// A Flight is under way to get what will be stored under a key. It is its leader's until Land, and
+// may be that of another exchange afterwards, if nobody has joined it.
 type Flight struct {
 	space   *Space
 	key     string
+	room    []byte   // memory of key, if Lead has copied it
 	waiters []Waiter // guarded by space.flightMu
+	joined  bool     // somebody beside the leader has it; guarded by space.flightMu
 }
+
+var flightPool sync.Pool // *Flight
 
 // Join returns the flight for key. If there was none, the caller leads it, and has to end
 // it with Land; otherwise w waits for it.
@@ -27,12 +37,47 @@ func (s *Space) Join(key string, w Waiter) (f *Flight, leads bool) {
 	s.flightMu.Lock()
 	defer s.flightMu.Unlock()
 	if f = s.flights[key]; f != nil {
-		f.waiters = append(f.waiters, w)
+		f.waiters, f.joined = append(f.waiters, w), true
 		return f, false
 	}
-	f = &Flight{space: s, key: key}
-	s.flights[key] = f
+	f = newFlight()
+	s.beginLocked(f, key)
 	return f, true
+}
+
+// Lead returns a flight for key, which the caller has to end with Land, if there is none; if there
+// is one it returns false, and registers nobody. key is copied if it leads, and may be borrowed.
+func (s *Space) Lead(key string) (f *Flight, leads bool) {
+	s.flightMu.Lock()
+	defer s.flightMu.Unlock()
+	if s.flights[key] != nil {
+		return nil, false
+	}
+	f = newFlight()
+	f.room = append(f.room[:0], key...)
+	s.beginLocked(f, unsafe.String(unsafe.SliceData(f.room), len(f.room)))
+	return f, true
+}
+
+func (s *Space) beginLocked(f *Flight, key string) {
+	f.space, f.key = s, key
+	s.flights[key] = f
+}
+
+func newFlight() *Flight {
+	if f, ok := flightPool.Get().(*Flight); ok {
+		return f
+	}
+	return new(Flight)
+}
+
+// free takes back a flight that nobody has any more.
+func (f *Flight) free() {
+	if cap(f.room) > keptKey {
+		f.room = nil
+	}
+	*f = Flight{room: f.room}
+	flightPool.Put(f)
 }
 
 // Flying reports whether there is a flight for key.
@@ -46,12 +91,16 @@ func (s *Space) Flying(key string) bool {
 func (f *Flight) Land(o Outcome) {
 	s := f.space
 	s.flightMu.Lock()
-	waiters := f.waiters
+	waiters, joined := f.waiters, f.joined
 	f.waiters = nil
 	if s.flights[f.key] == f {
 		delete(s.flights, f.key)
 	}
 	s.flightMu.Unlock()
+	if !joined {
+		f.free()
+		return
+	}
 	for _, w := range waiters {
 		w.Landed(f, o)
 	}

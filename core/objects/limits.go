@@ -20,7 +20,7 @@ const (
 
 	// objectOverhead is what an object costs beside the bytes in it: the object, its
 	// place in the maps and queues.
-	objectOverhead = 672
+	objectOverhead = 704
 	// fieldOverhead is the same for a field of a head.
 	fieldOverhead = 32
 	// tagOverhead is the same for a tag: its place in the list of the object, and, as most
@@ -32,8 +32,7 @@ const (
 	// smallPart is the part of a space that is for objects not read again so far: one
 	// in so many bytes (S3-FIFO, 4.1).
 	smallPart = 10
-	// maxGhosts is how many evicted keys a space remembers. They are hashes: 16 bytes each
-	// with their place in the map.
+	// maxGhosts is how many evicted keys a space remembers, about: 256 KiB from the first on.
 	maxGhosts = 1 << 16
 	// maxChances is how many objects one call for room spares because they were read. In a
 	// space in which everything is read that call would look at all of them, three times, with
@@ -42,6 +41,9 @@ const (
 	// maxEvicted is how many objects one call for room, or one step of a delete, gives up
 	// before others have their turn; for a chunk it takes a tenth of that.
 	maxEvicted = 1024
+
+	// keptKey is the longest key, in bytes, whose memory is kept for another flight.
+	keptKey = 4 << 10
 
 	// maxTags is the most tags that an object may have; further ones are left out.
 	maxTags = 64

@@ -90,6 +90,7 @@ type Object struct {
 	mu       sync.Mutex
 	room     sync.Cond     // on mu: told when a window may go on
 	chunks   []chunk       // guarded by mu, as is what follows
+	one      [1]chunk      // memory of chunks; most objects have one
 	dropped  int           // chunks of a window before the first of these
 	base     int64         // bytes in those
 	size     int64         // bytes written so far

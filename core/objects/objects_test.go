@@ -485,9 +485,12 @@ func TestHammer(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(g), 1))
 			for range 400 {
 				key := fmt.Sprintf("k%d\nx", rnd.IntN(20))
-				switch rnd.IntN(6) {
+				switch rnd.IntN(7) {
 				case 0:
 					s.DeletePrefix(key[:len(key)-1])
+				case 6:
+					r := record(key)
+					s.PutWhole(key, &objects.Whole{Record: &r, Tags: []string{key}, Body: bytes.Repeat([]byte{key[1]}, rnd.IntN(10_000))})
 				case 1, 2:
 					if f := s.Fill(key, objects.FillOptions{Record: record(key), Length: objects.LengthUnknown, Max: 40_000}); f != nil {
 						var err error

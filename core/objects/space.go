@@ -138,12 +138,7 @@ func (s *Space) Find(key string) *Object {
 
 // Put stores an object without bytes. It reports whether there was memory for it.
 func (s *Space) Put(key string, r Record, tags []string) bool {
-	f := s.Fill(key, FillOptions{Record: r, Tags: tags, Length: 0})
-	if f == nil {
-		return false
-	}
-	f.End(nil)
-	return true
+	return s.PutWhole(key, &Whole{Record: &r, Tags: tags})
 }
 
 // Update replaces the record of an object by what edit makes of it, and reports whether it is
@@ -224,21 +219,17 @@ func (s *Space) removeAll(list []*Object) (n int) {
 	return n
 }
 
-// newObject returns an object that is not found yet, nil without memory for it.
+// newObject returns an object that is not found yet and not counted.
 func (s *Space) newObject(key string, r *Record, tags []string) *Object {
 	o := &Object{space: s, key: key, tags: tags[:min(len(tags), maxTags)], length: LengthUnknown}
 	o.room.L = &o.mu
+	o.chunks = o.one[:0]
 	o.record.Store(r)
-	if !s.reserve(o.fixed()) {
-		return nil
-	}
 	return o
 }
 
-// insert has o found under its key.
-func (s *Space) insert(o *Object) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// insertLocked has o found under its key.
+func (s *Space) insertLocked(o *Object) {
 	if old := s.index[o.key]; old != nil {
 		s.removeLocked(old)
 	}
@@ -314,6 +305,11 @@ func (s *Space) filled(o *Object) {
 		return
 	}
 	o.weight = weight + o.fixed()
+	s.queueLocked(o)
+}
+
+// queueLocked has o be evicted some time.
+func (s *Space) queueLocked(o *Object) {
 	if s.ghosts.take(o.key) {
 		s.main.push(o)
 		return

@@ -25,12 +25,24 @@ func (x *state) Stream(from filter.Filter, head *exchange.Response, reason strin
 	return err
 }
 
-// Fill implements filter.Streamer. The response's head is passing through the filter, so its
-// answer is claimed, and what reads it is on this goroutine.
+// MayFill implements filter.Streamer.
+func (x *state) MayFill() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.mayFillLocked()
+}
+
+// mayFillLocked is asked while the response passes through a filter, so its answer is claimed, and
+// what reads it is on this goroutine.
+func (x *state) mayFillLocked() bool {
+	return !x.out.duplex && x.out.claimed && !x.out.tunnel && x.up != nil
+}
+
+// Fill implements filter.Streamer.
 func (x *state) Fill(f filter.Filling) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.out.duplex || !x.out.claimed || x.out.tunnel || x.up == nil {
+	if !x.mayFillLocked() {
 		return false
 	}
 	x.filling = f

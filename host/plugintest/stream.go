@@ -208,7 +208,8 @@ func (s *Stream) RespondInformational(status int, namesAndValues ...string) {
 	synctest.Wait()
 }
 
-// RespondData sends more of the response's body, like Send.
+// RespondData sends more of the response's body, like Send. A plugin that stores a response has what
+// was sent of it passed on at the flush.
 func (s *Stream) RespondData(data []byte, end bool) {
 	s.t.Helper()
 	e := s.e

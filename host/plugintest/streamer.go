@@ -37,6 +37,9 @@ func (e *engine) Stream(from filter.Filter, head *exchange.Response, reason stri
 	return p.Push(to)
 }
 
+// MayFill implements filter.Streamer.
+func (e *engine) MayFill() bool { return true }
+
 // Fill implements filter.Streamer.
 func (e *engine) Fill(f filter.Filling) bool {
 	e.mu.Lock()

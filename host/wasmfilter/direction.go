@@ -144,7 +144,10 @@ func (d *direction[H]) Data(p []byte, end bool) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
-	if d.side == abi.StreamResponse && d.f.fill != nil {
+	if d.side == abi.StreamResponse && d.f.filling() {
+		if err := d.checkLength(len(p), end, d.lengthSet || d.body.edited); err != nil {
+			return err
+		}
 		return d.f.fillData(p, end)
 	}
 	_, wanted, _ := d.wants()
@@ -217,9 +220,8 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
-	if d.side == abi.StreamResponse && d.f.fill != nil {
-		d.f.fillTrailer(t)
-		return nil
+	if d.side == abi.StreamResponse && d.f.filling() {
+		return d.f.fillTrailer(t)
 	}
 	_, body, trailers := d.wants()
 	if d.skip || !body && !trailers {
@@ -264,7 +266,7 @@ func (d *direction[H]) Detached() bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.drop || d.declared >= 0 || d.side == abi.StreamResponse && d.f.fill != nil {
+	if d.drop || d.declared >= 0 || d.side == abi.StreamResponse && d.f.filling() {
 		return false
 	}
 	x := d.f.x
@@ -324,7 +326,7 @@ func (d *direction[H]) resumed() {
 		flush := !d.held && !d.ended && !d.drop
 		x.Mu.Unlock()
 		if flush {
-			err = d.stop(d.next.Data(nil, false))
+			err = d.release(nil, false)
 		}
 	}
 	if err != nil {

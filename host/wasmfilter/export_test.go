@@ -55,3 +55,9 @@ func MakePass(a *abi.ObjectPass, h *exchange.Response) objects.Note {
 	}
 	return nil
 }
+
+// MaxGather is how much of a body is gathered.
+const MaxGather = maxGather
+
+// StoreIn has x store messages in s.
+func (x *Factory) StoreIn(s *objects.Space) { x.space = s }

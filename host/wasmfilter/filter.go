@@ -57,6 +57,7 @@ type Filter struct {
 
 	// Of stored messages (objects.go, keep.go).
 	fill      *objects.Fill  // of the response; guarded by resp.mu
+	gathering gathering      // of the response, before there is a fill
 	reading   reading        // owned by who passes the answer on
 	ownReader objects.Reader // of the response that is being stored
 	own       serving        // of the answer; owned by whom stored.serving makes the owner

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
@@ -186,29 +187,52 @@ func (f *Filter) serveInstead(v *serving) error {
 	return exchange.ErrAnswered
 }
 
-// beginFill stores the response whose head the guest has let go of: from here on what
-// feeds the direction fills the object, and the client reads it on a goroutine of its
-// own. False: it is not stored, and goes its way.
+// beginFill stores the response whose head the guest has let go of. true: what follows of it goes to
+// fillData or fillTrailer, for as long as filling says so. False: it is not stored, and goes its
+// way; if it has ended with its head, it may be stored already.
+//
+// It is gathered first. If all of it comes without a wait, as the small ones do, it is stored as a
+// whole and passed on like any other, by who brings it, and nobody else hears of it before it is
+// whole. If not, a fill begins, at the upstream's speed.
 func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
-	x, space := f.x, f.factory.space
-	o := objects.FillOptions{Tags: s.tags, Max: s.max, Length: h.Length}
+	length := h.Length
 	if end {
-		o.Length = 0
+		length = 0
 	}
-	streamer, ok := x.Engine.(filter.Streamer)
-	if !ok || !space.Fits(o.Length, o.Max) {
+	streamer, ok := f.x.Engine.(filter.Streamer)
+	if !ok || !f.factory.space.Fits(length, s.max) {
 		return false
 	}
-	o.Record = objects.Record{Status: h.Status, Meta: []byte(s.meta), Gone: f.goneAt(s.gone), Promise: s.promise, Fields: storedFields(h)}
-	fill := space.Prepare(s.key, o)
+	switch {
+	case end:
+		whole := f.wholeOf(s, h, nil, nil)
+		if f.factory.space.PutWhole(s.key, &whole) {
+			f.land(objects.Stored)
+		}
+		return false // there is nothing to wait for
+	case !streamer.MayFill():
+		return false
+	case length > maxGather:
+		return f.showFill(s, h)
+	}
+	f.gathering = gathering{storing: s, head: h}
+	return true
+}
+
+// filling reports whether what follows of the response is to be stored.
+func (f *Filter) filling() bool { return f.fill != nil || f.gathering.storing != nil }
+
+// showFill begins a fill, which others find at once: from here on what feeds the direction fills
+// the object, and the client reads it on a goroutine of its own. False: that cannot be.
+func (f *Filter) showFill(s *storing, h *exchange.Response) bool {
+	x := f.x
+	streamer, ok := x.Engine.(filter.Streamer)
+	if !ok {
+		return false
+	}
+	fill := f.factory.space.Prepare(s.key, objects.FillOptions{Record: *f.recordOf(s, h), Tags: s.tags, Max: s.max, Length: h.Length})
 	if fill == nil {
 		return false
-	}
-	if end {
-		fill.Show()
-		fill.End(nil)
-		f.land(objects.Stored)
-		return false // there is nothing to wait for
 	}
 	r := &f.reading
 	r.f, r.object, r.reader, r.left = f, fill.Object(), &f.ownReader, h.Length
@@ -232,6 +256,17 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 	f.land(objects.Stored)
 	go f.passFill(r, h, streamer) // ends with the object, or with the client; Close waits
 	return true
+}
+
+// recordOf makes the record of an object: the head as it leaves the guest.
+func (f *Filter) recordOf(s *storing, h *exchange.Response) *objects.Record {
+	meta := unsafe.Slice(unsafe.StringData(s.meta), len(s.meta)) // nobody writes to what a record has
+	return &objects.Record{Status: h.Status, Meta: meta, Gone: f.goneAt(s.gone), Promise: s.promise, Fields: storedFields(h)}
+}
+
+// wholeOf makes the object of a message that is whole.
+func (f *Filter) wholeOf(s *storing, h *exchange.Response, body []byte, t *exchange.Fields) objects.Whole {
+	return objects.Whole{Record: f.recordOf(s, h), Tags: s.tags, Max: s.max, Body: body, Trailers: storedTrailers(t)}
 }
 
 // storedFields copies the fields of a head for the record of an object, into one piece of memory.
@@ -267,10 +302,23 @@ func (f *Filter) passFill(r *reading, h *exchange.Response, s filter.Streamer) {
 
 // fillData adds to the object.
 func (f *Filter) fillData(p []byte, end bool) error {
+	if f.fill == nil {
+		if end && (f.gathering.room == nil || f.gathering.n+len(p) <= maxGather) {
+			return f.storeGathered(p, nil)
+		}
+		if len(p) > 0 && f.gathering.add(p) {
+			return nil
+		}
+		if err := f.endGathering(); err != nil {
+			return err
+		}
+		if f.fill == nil {
+			return f.resp.stop(f.resp.next.Data(p, end))
+		}
+	}
 	if len(p) > 0 {
 		if err := f.fill.Write(p); err != nil {
-			f.endFill(err)
-			return f.resp.stop(&exchange.Error{Op: "fill object", Side: exchange.Internal, Reason: "abandoned", Err: err})
+			return f.abandonFill(err)
 		}
 	}
 	if end {
@@ -281,14 +329,20 @@ func (f *Filter) fillData(p []byte, end bool) error {
 	return nil
 }
 
+// abandonFill ends a fill that nobody reads.
+func (f *Filter) abandonFill(err error) error {
+	f.endFill(err)
+	return f.resp.stop(&exchange.Error{Op: "fill object", Side: exchange.Internal, Reason: "abandoned", Err: err})
+}
+
 // fillTrailer ends the object.
-func (f *Filter) fillTrailer(t *exchange.Fields) {
-	var list []objects.Field
-	for _, x := range t.List() {
-		list = append(list, objects.Field{Name: strings.Clone(x.Name), Value: strings.Clone(x.Value)})
+func (f *Filter) fillTrailer(t *exchange.Fields) error {
+	if f.fill == nil {
+		return f.storeGathered(nil, t)
 	}
-	f.fill.End(list)
+	f.fill.End(storedTrailers(t))
 	f.fill = nil
+	return nil
 }
 
 // Cut implements filter.Filling.
@@ -307,4 +361,5 @@ func (f *Filter) endFill(err error) {
 		f.fill.Fail(err)
 		f.fill = nil
 	}
+	f.gathering.drop()
 }

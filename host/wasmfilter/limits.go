@@ -64,6 +64,11 @@ const (
 	// large body must not pin its size for ever.
 	keepBuffer = 64 << 10
 
+	// maxGather is how much of a body that is to be stored is gathered before others may read it
+	// and its client gets anything of it: what arrives at once of an answer, a few reads of a
+	// socket. A longer one takes so long that a goroutine for its client is little.
+	maxGather = 64 << 10
+
 	// maxGone is the longest time after which a stored message is gone, in seconds: 250
 	// years, as durations end at 292.
 	maxGone = 250 * 365 * 86400

@@ -43,9 +43,10 @@ func (d *direction[H]) releaseLocked() error {
 	}
 	if head && d.side == abi.StreamResponse {
 		if h, ok := any(d.head).(*exchange.Response); ok && storing != nil && !d.drop && f.beginFill(storing, h, d.endHead) {
-			return nil
+			head = false // it goes with the rest
+		} else {
+			f.land(objects.Unstored)
 		}
-		f.land(objects.Unstored)
 	}
 	if head {
 		// A status without a body ends with its head, whatever follows here.
@@ -61,21 +62,30 @@ func (d *direction[H]) releaseLocked() error {
 		return err
 	}
 	if len(kept) > 0 {
-		if err := d.stop(d.next.Data(kept, last && len(visible) == 0)); err != nil {
+		if err := d.release(kept, last && len(visible) == 0); err != nil {
 			return err
 		}
 	}
 	if len(visible) > 0 || last && len(kept) == 0 {
-		if err := d.stop(d.next.Data(visible, last)); err != nil {
+		if err := d.release(visible, last); err != nil {
 			return err
 		}
 	}
-	if ended && trailer != nil {
-		if err := d.stop(d.next.Trailer(trailer)); err != nil {
-			return err
-		}
+	if !ended || trailer == nil {
+		return nil
 	}
-	return nil
+	if d.side == abi.StreamResponse && f.filling() {
+		return f.fillTrailer(trailer)
+	}
+	return d.stop(d.next.Trailer(trailer))
+}
+
+// release passes on a part of the body that was held.
+func (d *direction[H]) release(p []byte, end bool) error {
+	if d.side == abi.StreamResponse && d.f.filling() {
+		return d.f.fillData(p, end)
+	}
+	return d.stop(d.next.Data(p, end))
 }
 
 // pass passes a chunk on that the guest does not look at.

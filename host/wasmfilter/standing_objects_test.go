@@ -43,6 +43,7 @@ type streamEngine struct {
 func (e streamEngine) Stream(_ filter.Filter, _ *exchange.Response, _ string, p filter.Pusher) error {
 	return p.Push(e.to)
 }
+func (streamEngine) MayFill() bool              { return false }
 func (streamEngine) Fill(filter.Filling) bool   { return false }
 func (streamEngine) Filled()                    {}
 func (streamEngine) Refresh(filter.Filter) bool { return false }

@@ -67,6 +67,7 @@ func TestWasmWaitedMemory(t *testing.T) {
 			resp := answer("half", "cache-control", "max-age=10")
 			resp.More = true
 			first.Respond(resp)
+			first.RespondData(nil, false)
 			for i, s := range waiting {
 				if c := s.Client(); string(c.Body) != "half" {
 					t.Fatalf("round %d, %d: got %d %q", round, i, c.Status, c.Body)

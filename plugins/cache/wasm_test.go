@@ -149,6 +149,10 @@ func TestWasmFill(t *testing.T) {
 		resp := answer("half ", "cache-control", "max-age=10")
 		resp.More = true
 		first.Respond(resp)
+		if c := first.Client(); c.Status != 0 {
+			t.Errorf("what is at hand goes on before it is known to be all: %+v", c)
+		}
+		first.RespondData(nil, false)
 		for _, s := range waiting[1:] {
 			if c := s.Client(); string(c.Body) != "half " || c.Ended {
 				t.Fatalf("got %+v of a half", c)
@@ -172,12 +176,27 @@ func TestWasmFill(t *testing.T) {
 		resp = answer("part", "cache-control", "max-age=10", "content-length", "100")
 		resp.More = true
 		first.Respond(resp)
+		first.RespondData(nil, false)
 		first.Finish()
 		if c := second.Client(); string(c.Body) != "part" || c.Ended {
 			t.Errorf("of a cut answer: %+v", c)
 		}
 		second.Finish()
 		want(t, p, b, answer("whole"), "whole", "miss")
+
+		// One that is cut before anybody has seen any of it leaves the lead to another.
+		early := plugintest.Request{Path: "/early"}
+		first, second = p.Open(early), p.Open(early)
+		first.Respond(resp)
+		first.Finish()
+		if second.Upstream().Method == "" {
+			t.Error("nobody takes the place of one that was cut early")
+		}
+		second.Respond(answer("early", "cache-control", "max-age=1"))
+		second.Finish()
+		if got := string(second.Client().Body); got != "early" {
+			t.Errorf("after one that was cut early the second gets %q", got)
+		}
 
 		// A leader that goes before there is an answer leaves the lead to another.
 		c := plugintest.Request{Path: "/c"}
