@@ -37,7 +37,7 @@ func TestGate(t *testing.T) {
 	for name, change := range map[string]func(*abi.GateRecord){
 		"a value in the key":  func(g *abi.GateRecord) { g.Key[1].Kind = abi.GateFull },
 		"a route in a value":  func(g *abi.GateRecord) { g.Fields[0].Value[1].Kind = abi.GateRoute },
-		"an unknown kind":     func(g *abi.GateRecord) { g.Key[1].Kind = 9 },
+		"an unknown kind":     func(g *abi.GateRecord) { g.Key[1].Kind = 99 },
 		"no bits":             func(g *abi.GateRecord) { g.Key[3].Bits = 0 },
 		"too many bits":       func(g *abi.GateRecord) { g.Key[3].Bits = 129 },
 		"bits of a route":     func(g *abi.GateRecord) { g.Key[1].Bits = 1 },

@@ -85,7 +85,7 @@ func ParseWatch(args string) (*WatchRecord, error) {
 	}
 	var rest string
 	var ok bool
-	if w.Key, rest, ok = parseGateParts(args[watchHead:], parts, WatchRoute, WatchUpstream); !ok || rest != "" {
+	if w.Key, rest, ok = parseGateParts(args[watchHead:], parts, watchKeyKinds); !ok || rest != "" {
 		return nil, ErrGate
 	}
 	size := 0

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"wproxy/abi"
+	"wproxy/host/gaterule"
 )
 
 func TestGateAllocs(t *testing.T) {
@@ -18,17 +19,17 @@ func TestGateAllocs(t *testing.T) {
 	})
 	g.makeTable()
 	if n := testing.AllocsPerRun(100, func() {
-		if _, ok := g.Admit("a-route-with-some-name", client); !ok {
+		if _, ok := g.Admit(gaterule.Request{Route: "a-route-with-some-name", Client: client}); !ok {
 			t.Fatal("not admitted")
 		}
-		g.Field(0, Admission{5, 6})
+		g.Field(0, Admission{Remaining: 5, Full: 6})
 	}); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
 	i := int64(1 << 60)
 	if n := testing.AllocsPerRun(100, func() {
 		i++
-		g.Field(0, Admission{i, i})
+		g.Field(0, Admission{Remaining: i, Full: i})
 	}); n > 1 {
 		t.Errorf("a new value: %v allocations, want 1", n)
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,29 +21,37 @@ import (
 )
 
 func TestNewGate(t *testing.T) {
+	many := func(n int) string {
+		return `{"rate":"1/s","exempt":{"clients":["10.0.0.0/8"` + strings.Repeat(`,"10.0.0.0/8"`, n-1) + `]}}`
+	}
 	for doc, want := range map[string]bool{
 		`{"rate":"1/s"}`: true,
-		`{"rate":"1/s","key":"global","scope":"plugin"}`:        true,
-		`{"rate":"1/s","key":["client-ip","global"]}`:           true,
-		`{"rate":"1/s","mode":"report"}`:                        true,
-		`{"rate":"1/s","burst":9,"cost":3}`:                     true,
-		`{"rate":"1/s","on_missing_key":"deny"}`:                true, // it asks where a part is missing
-		`{"rate":"1/s","algorithm":"leaky-bucket"}`:             false,
-		`{"rate":"1/s","algorithm":"sliding-window"}`:           false,
-		`{"rate":"1/s","cost":"header:x"}`:                      false,
-		`{"rate":"1/s","concurrency":1}`:                        false,
-		`{"concurrency":1}`:                                     false,
-		`{"rate":"1/s","exempt":{"clients":"10.0.0.0/8"}}`:      false,
-		`{"rate":"1/s","exempt":{"headers":{"x":true}}}`:        false,
-		`{"rate":"1/s","key":"header:x"}`:                       false,
-		`{"rate":"1/s","key":["client-ip","path"]}`:             false,
-		`{"rate":"1/s","key":"method","on_missing_key":"deny"}`: false,
+		`{"rate":"1/s","key":"global","scope":"plugin"}`:                       true,
+		`{"rate":"1/s","key":["client-ip","global"]}`:                          true,
+		`{"rate":"1/s","mode":"report"}`:                                       true,
+		`{"rate":"1/s","burst":9,"cost":3}`:                                    true,
+		`{"rate":"1/s","on_missing_key":"deny"}`:                               true, // it asks where a part is missing
+		`{"rate":"1/s","key":"header:x"}`:                                      true,
+		`{"rate":"1/s","key":["client-ip","path"]}`:                            true,
+		`{"rate":"1/s","key":"method","on_missing_key":"deny"}`:                true,
+		`{"rate":"1/s","key":["cookie:A","query:b","host"]}`:                   true,
+		`{"rate":"1/s","exempt":{"clients":["10.0.0.0/8","::1"]}}`:             true,
+		`{"rate":"1/s","exempt":{"headers":{"x":true,"Y":["a","b"],"z":""}}}`:  true,
+		`{"rate":"1/s","algorithm":"leaky-bucket","burst":3}`:                  true,
+		`{"rate":"1/s","algorithm":"sliding-window"}`:                          true,
+		`{"rate":"9/h","algorithm":"sliding-window","cost":2,"mode":"report"}`: true,
+		many(abi.MaxGateExempt):                                                true,
+		many(abi.MaxGateExempt + 1):                                            false,
+		`{"rate":"1/s","cost":"header:x"}`:                                     false,
+		`{"rate":"1/s","concurrency":1}`:                                       false,
+		`{"concurrency":1}`:                                                    false,
+		`{"rate":"1/s","key":["path"` + strings.Repeat(`,"path"`, 16) + `]}`:   false, // 17 parts in 34
 	} {
 		c, err := parseConfig([]byte(doc))
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, ok := newGate(c, 1)
+		g, ok := newGate(c, &[outcomes]uint32{allowed: 1, exempted: 2})
 		if ok != want {
 			t.Errorf("%s: got %t, want %t", doc, ok, want)
 		}

@@ -133,12 +133,19 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 // that the plugin does with them is in a gate. The rest, every refusal among it, stays the
 // plugin's.
 func (p *plugin) offerGate(c *config) {
-	metric, ok := p.decisions[allowed].ID()
-	if p.checker.counters == nil || !ok {
+	if p.checker.counters == nil {
 		return
 	}
-	if g, ok := newGate(c, metric); ok {
-		// A host that does not want it asks for each request.
+	var metrics [outcomes]uint32
+	for _, o := range [...]outcome{allowed, exempted} {
+		id, ok := p.decisions[o].ID()
+		if !ok {
+			return
+		}
+		metrics[o] = id
+	}
+	if g, ok := newGate(c, &metrics); ok {
+		// A host that does not want it, or knows less of gates, asks for each request.
 		hostcall.Foreign(abi.ForeignGate, abi.AppendGate(nil, g))
 	}
 }
