@@ -60,7 +60,7 @@ func TestGateAdmit(t *testing.T) {
 			t.Errorf("request %d: got %+v, %t, want %+v", i, got, ok, want)
 		}
 	}
-	tag := g.tagOf(t, client)
+	tag := g.tagOf(t, gaterule.Request{Client: client})
 	for range 3 { // a refusal takes nothing
 		if _, ok := g.ask(client); ok {
 			t.Error("admitted beyond the burst")
@@ -94,9 +94,9 @@ func TestGateAdmit(t *testing.T) {
 	}
 }
 
-func (g *Gate) tagOf(t *testing.T, client netip.Addr) uint64 {
+func (g *Gate) tagOf(t *testing.T, r gaterule.Request) uint64 {
 	t.Helper()
-	tag, ok := g.tag(&gaterule.Request{Client: client})
+	tag, ok := g.tag(&r)
 	if !ok {
 		t.Fatal("no key")
 	}
@@ -109,7 +109,7 @@ func TestGateCrowded(t *testing.T) {
 	t.Parallel()
 	client := netip.MustParseAddr("192.0.2.1")
 	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 3, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateClient, Bits: 64}}})
-	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, client)
+	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, gaterule.Request{Client: client})
 	for i := range uint64(counterPageBuckets) {
 		table.take(tag+(i+1)*counterFirstPages, 1, clock)
 	}
@@ -157,7 +157,7 @@ func TestGateConcurrent(t *testing.T) {
 	t.Parallel()
 	client := netip.MustParseAddr("192.0.2.1")
 	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 1000, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateClient, Bits: 64}}})
-	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, client)
+	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, gaterule.Request{Client: client})
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 8 {
