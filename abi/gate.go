@@ -33,8 +33,8 @@ var ErrGate = errors.New("malformed gate")
 // A GateRecord is a standing order: take Cost tokens from the bucket of Key, as
 // [ForeignTakeCounter] does, or add them to its window, as [ForeignAddCounter] does, for each request
 // whose head comes to the plugin. If they are there the guest is not told of the stream: Metric is
-// counted and Fields are added to the answer instead. If they are not, or a part of the key is
-// not known, nothing is taken, and the guest is called as if there were no gate. A request that is
+// counted and Fields are added to the answer instead. If they are not, or the key is not known,
+// nothing is taken, and the guest is called as if there were no gate. A request that is
 // exempt goes on as well, before any of that: ExemptMetric is counted, and nothing else is done.
 type GateRecord struct {
 	Interval, Burst int64  // of a bucket, as in a TakeRecord; of a window the width of a slot and the limit, as in an AddRecord
@@ -44,6 +44,7 @@ type GateRecord struct {
 	Metric          uint32 // id of a counter that goes up by one; 0: none
 	Key             []GatePart
 	Fields          []GateField
+	Missing         []GatePart // the key, of texts and routes, of a request that lacks a part of Key; none: it is the guest's
 	Exempt          []GatePart // conditions, any of which is enough
 	ExemptMetric    uint32     // as Metric
 }
@@ -77,8 +78,8 @@ func GateEqual(name, value string) GatePart {
 type GateKind uint32
 
 // The kinds of parts. Integers in a key are u32. What is read from the request's head is its length
-// and itself, and has to be there: if it is empty, or longer than a bound, the key is not known. Names
-// are in lower case, but for those of cookies and parameters, which are looked for as they are.
+// and itself. If it is empty the request lacks it, as it does a client that is not known; if it is longer
+// than a bound, or what it is in is, the key is not known. Names are in lower case, but for those of cookies and parameters, which are looked for as they are.
 const (
 	GateText      GateKind = iota // Text, as it is
 	GateRoute                     // of a key: the length of the route's name, and the name
@@ -102,9 +103,10 @@ const (
 const (
 	gateKeyKinds = 1<<GateText | 1<<GateRoute | 1<<GateClient |
 		1<<GateHeader | 1<<GateCookie | 1<<GateQuery | 1<<GatePath | 1<<GateMethod | 1<<GateHost
-	gateValueKinds  = 1<<GateText | 1<<GateRemaining | 1<<GateFull
-	gateExemptKinds = 1<<GateFrom | 1<<GateHas | 1<<GateIs
-	watchKeyKinds   = 1<<GateText | 1<<WatchRoute | 1<<WatchUpstream
+	gateMissingKinds = 1<<GateText | 1<<GateRoute
+	gateValueKinds   = 1<<GateText | 1<<GateRemaining | 1<<GateFull
+	gateExemptKinds  = 1<<GateFrom | 1<<GateHas | 1<<GateIs
+	watchKeyKinds    = 1<<GateText | 1<<WatchRoute | 1<<WatchUpstream
 
 	gateTextKinds = 1<<GateText | 1<<GateHeader | 1<<GateCookie | 1<<GateQuery | gateExemptKinds // have a Text
 )
@@ -153,13 +155,13 @@ func AppendGate(dst []byte, g *GateRecord) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.Exempt)))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(g.Reserve))
 	dst = binary.LittleEndian.AppendUint32(dst, g.Slots)
-	dst = binary.LittleEndian.AppendUint32(dst, 0)
-	return appendGateParts(dst, g.Exempt)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.Missing)))
+	return appendGateParts(appendGateParts(dst, g.Exempt), g.Missing)
 }
 
 // more reports whether there is something to be said after the fields.
 func (g *GateRecord) more() bool {
-	return g.ExemptMetric != 0 || len(g.Exempt) > 0 || g.Reserve != 0 || g.Slots != 0
+	return g.ExemptMetric != 0 || len(g.Exempt) > 0 || g.Reserve != 0 || g.Slots != 0 || len(g.Missing) > 0
 }
 
 func appendGateParts(dst []byte, parts []GatePart) []byte {
@@ -191,12 +193,7 @@ func ParseGate(args string) (*GateRecord, error) {
 	if !ok {
 		return nil, ErrGate
 	}
-	g.Key = key
-	size := 0
-	for i := range g.Key {
-		size += len(g.Key[i].Text)
-	}
-	if size > MaxGateKey {
+	if g.Key = key; textOf(key) > MaxGateKey {
 		return nil, ErrGate
 	}
 	for range fields {
@@ -225,16 +222,27 @@ func (g *GateRecord) parseMore(rest string) (ok bool) {
 	if rest == "" {
 		return true
 	}
-	if len(rest) < gateMoreHead || le32(rest[20:]) != 0 {
+	if len(rest) < gateMoreHead {
 		return false
 	}
 	g.ExemptMetric, g.Reserve, g.Slots = le32(rest), le64(rest[8:]), le32(rest[16:])
-	n := le32(rest[4:])
-	if n > MaxGateExempt {
+	exempt, missing := le32(rest[4:]), le32(rest[20:])
+	if exempt > MaxGateExempt || missing > MaxGateParts {
 		return false
 	}
-	g.Exempt, rest, ok = parseGateParts(rest[gateMoreHead:], n, gateExemptKinds)
-	return ok && rest == "" && g.more()
+	if g.Exempt, rest, ok = parseGateParts(rest[gateMoreHead:], exempt, gateExemptKinds); !ok {
+		return false
+	}
+	g.Missing, rest, ok = parseGateParts(rest, missing, gateMissingKinds)
+	return ok && rest == "" && textOf(g.Missing) <= MaxGateKey && g.more()
+}
+
+// textOf returns how many bytes of text parts have.
+func textOf(parts []GatePart) (n int) {
+	for i := range parts {
+		n += len(parts[i].Text)
+	}
+	return n
 }
 
 // parseGateParts reads n parts, of kinds in a set.

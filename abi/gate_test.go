@@ -26,6 +26,7 @@ func sampleGate() *abi.GateRecord {
 func largerGate() *abi.GateRecord {
 	g := sampleGate()
 	g.Slots, g.ExemptMetric = 17, 4
+	g.Missing = []abi.GatePart{{Text: "-"}, {Kind: abi.GateRoute}}
 	g.Key = append(g.Key,
 		abi.GatePart{Kind: abi.GateHeader, Text: "x"}, abi.GatePart{Kind: abi.GateCookie, Text: "S"}, abi.GatePart{Kind: abi.GateQuery, Text: "q"},
 		abi.GatePart{Kind: abi.GatePath}, abi.GatePart{Kind: abi.GateMethod}, abi.GatePart{Kind: abi.GateHost})
@@ -50,13 +51,13 @@ func TestGateAsEver(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	t.Parallel()
-	for _, want := range []*abi.GateRecord{sampleGate(), largerGate(), {Slots: 1}, {Reserve: 1}, {ExemptMetric: 1}} {
+	for _, want := range []*abi.GateRecord{sampleGate(), largerGate(), {Slots: 1}, {Reserve: 1}, {ExemptMetric: 1}, {Missing: []abi.GatePart{{}}}} {
 		args := abi.AppendGate(nil, want)
 		if got, err := abi.ParseGate(string(args)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 		plain := *want
-		plain.Slots, plain.Reserve, plain.Exempt, plain.ExemptMetric = 0, 0, nil, 0
+		plain.Slots, plain.Reserve, plain.Exempt, plain.ExemptMetric, plain.Missing = 0, 0, nil, 0, nil
 		for n := range len(args) {
 			if _, err := abi.ParseGate(string(args[:n])); err == nil && (want.Slots > 0 || n != len(abi.AppendGate(nil, &plain))) {
 				t.Errorf("cut to %d of %d bytes: it is taken", n, len(args))
@@ -82,6 +83,9 @@ func TestGate(t *testing.T) {
 		},
 		"a text as condition": func(g *abi.GateRecord) { g.Exempt = []abi.GatePart{{Text: "x"}} },
 		"a path as condition": func(g *abi.GateRecord) { g.Exempt = []abi.GatePart{{Kind: abi.GatePath}} },
+		"missing a client":    func(g *abi.GateRecord) { g.Missing = []abi.GatePart{{Kind: abi.GateClient, Bits: 1}} },
+		"missing too much":    func(g *abi.GateRecord) { g.Missing = []abi.GatePart{{Text: strings.Repeat("k", abi.MaxGateKey+1)}} },
+		"too many missing":    func(g *abi.GateRecord) { g.Missing = make([]abi.GatePart, abi.MaxGateParts+1) },
 		"too many conditions": func(g *abi.GateRecord) {
 			g.Exempt = slices.Repeat([]abi.GatePart{{Kind: abi.GateHas, Text: "x"}}, abi.MaxGateExempt+1)
 		},

@@ -88,11 +88,7 @@ func ParseWatch(args string) (*WatchRecord, error) {
 	if w.Key, rest, ok = parseGateParts(args[watchHead:], parts, watchKeyKinds); !ok || rest != "" {
 		return nil, ErrGate
 	}
-	size := 0
-	for i := range w.Key {
-		size += len(w.Key[i].Text)
-	}
-	if size > MaxGateKey {
+	if textOf(w.Key) > MaxGateKey {
 		return nil, ErrGate
 	}
 	return w, nil

@@ -19,7 +19,8 @@ type Gate struct {
 	args   string // that it was made from
 	exempt gaterule.Exempt
 	key    gaterule.Key
-	metric *metric // nil: none
+	shared *gaterule.Key // of requests that lack a part of their key; nil: the guest's
+	metric *metric       // nil: none
 	fields []gateField
 
 	exemptMetric *metric // nil: none
@@ -119,6 +120,12 @@ func (g *Gate) setRules(r *abi.GateRecord) (ok bool) {
 	if g.exempt, ok = gaterule.NewExempt(r.Exempt); !ok {
 		return false
 	}
+	if len(r.Missing) > 0 {
+		k, ok := gaterule.NewKey(r.Missing)
+		if g.shared = &k; !ok {
+			return false
+		}
+	}
 	return g.key.Reads()+g.exempt.Reads() <= abi.MaxGateReads
 }
 
@@ -184,8 +191,7 @@ func (r *Root) serving() bool {
 }
 
 // Admit takes a request's tokens, unless it is exempt. If it is false nothing was taken, and the guest
-// has to be asked: the tokens are not there, what the key is made of is not known (an invalid client, a
-// field that is missing), the bucket or window is not where a take would simply find it, or the plugin
+// has to be asked: the tokens are not there, what the key is made of is not known, the bucket or window is not where a take would simply find it, or the plugin
 // has no VM alive, so that whoever opens a stream finds out about that and what is to be done about it.
 func (g *Gate) Admit(r gaterule.Request) (a Admission, ok bool) {
 	if !g.root.serving() {
@@ -210,24 +216,32 @@ func (g *Gate) Admit(r gaterule.Request) (a Admission, ok bool) {
 	return a, ok
 }
 
-// tag returns what the key of a request is known by; false if a part of it is not known.
+// tag returns what the key of a request is known by; false if that is the guest's to find out.
 func (g *Gate) tag(r *gaterule.Request) (uint64, bool) {
+	var tag uint64
+	var found gaterule.Found
 	if g.key.Reads() > 0 {
-		return g.longTag(r)
+		tag, found = g.longTag(r)
+	} else {
+		tag, found = g.shortTag(&g.key, r)
 	}
-	var room [gateKeyRoom]byte
-	key, ok := g.key.Append(room[:0], r)
-	return g.root.p.shared.counters.key.sum(key), ok
+	if found == gaterule.Missing && g.shared != nil {
+		tag, found = g.shortTag(g.shared, r)
+	}
+	return tag, found == gaterule.Known
 }
 
-// longTag is tag with room for what is read from the head.
-func (g *Gate) longTag(r *gaterule.Request) (uint64, bool) {
+func (g *Gate) shortTag(k *gaterule.Key, r *gaterule.Request) (uint64, gaterule.Found) {
+	var room [gateKeyRoom]byte
+	key, found := k.Append(room[:0], r)
+	return g.root.p.shared.counters.key.sum(key), found
+}
+
+// longTag has room for what is read from the head.
+func (g *Gate) longTag(r *gaterule.Request) (uint64, gaterule.Found) {
 	var room [gateValueRoom]byte
-	key, ok := g.key.Append(room[:0], r)
-	if !ok {
-		return 0, false
-	}
-	return g.root.p.shared.counters.key.sum(key), true
+	key, found := g.key.Append(room[:0], r)
+	return g.root.p.shared.counters.key.sum(key), found
 }
 
 // passed counts a request that was let through; m may be nil.

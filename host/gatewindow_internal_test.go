@@ -2,6 +2,7 @@ package host
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -243,5 +244,43 @@ func TestGateExempt(t *testing.T) {
 	g.root.p.vms.Store(&[]*vm{})
 	if _, ok := g.Admit(gaterule.Request{Head: fakeHead{"free": "1"}}); ok {
 		t.Error("exempt without a VM")
+	}
+}
+
+// TestGateMissing: those who lack a part of the key share a bucket, if that is what the guest does.
+func TestGateMissing(t *testing.T) {
+	t.Parallel()
+	r := abi.GateRecord{
+		Interval: 1e9, Burst: 2, Cost: 1,
+		Key:     []abi.GatePart{{Kind: abi.GateHeader, Text: "k"}, {Kind: abi.GateClient, Bits: 64}},
+		Missing: []abi.GatePart{{Text: "<"}, {Kind: abi.GateRoute}},
+	}
+	g, _ := newGateOf(r)
+	table := g.makeTable()
+	a := netip.MustParseAddr("192.0.2.1")
+	for i, tt := range []struct {
+		q    gaterule.Request
+		want bool
+	}{
+		{gaterule.Request{Client: a, Head: fakeHead{}}, true},
+		{gaterule.Request{Head: fakeHead{"k": "v"}}, true}, // no client
+		{gaterule.Request{Client: a, Head: fakeHead{"k": ""}}, false},
+		{gaterule.Request{Client: a, Head: fakeHead{}, Route: "other"}, true},
+		{gaterule.Request{Client: a, Head: fakeHead{"k": strings.Repeat("v", abi.MaxGateValues+1)}, Route: "third"}, false},
+		{gaterule.Request{Client: a, Head: fakeHead{"k": "v"}}, true},
+	} {
+		if _, ok := g.Admit(tt.q); ok != tt.want {
+			t.Errorf("request %d: %t, want %t", i, ok, tt.want)
+		}
+	}
+	tag := g.root.p.shared.counters.key.sum([]byte("<\x00\x00\x00\x00"))
+	if d, _ := table.take(tag, 1, g.root.p.h.counterClock); d.admitted {
+		t.Error("the guest finds another bucket")
+	}
+	r.Missing = nil
+	g, _ = newGateOf(r)
+	g.makeTable()
+	if _, ok := g.Admit(gaterule.Request{Client: a, Head: fakeHead{}}); ok {
+		t.Error("admitted without a key")
 	}
 }

@@ -31,11 +31,11 @@ func TestClientKey(t *testing.T) {
 		"2001:db8:ffff:ffff:ffff::1%eth0":  "<\x03\x00\x00\x00api>\x10\x00\x00\x00\x20\x01\x0d\xb8\xff\xff\xff\xf8\x00\x00\x00\x00\x00\x00\x00\x00",
 		"2001:db8:ffff:fff8:1234:5678::42": "<\x03\x00\x00\x00api>\x10\x00\x00\x00\x20\x01\x0d\xb8\xff\xff\xff\xf8\x00\x00\x00\x00\x00\x00\x00\x00",
 	} {
-		if got, ok := k.Append(nil, &gaterule.Request{Route: "api", Client: netip.MustParseAddr(client)}); !ok || string(got) != want {
-			t.Errorf("%s: got %q, %t, want %q", client, got, ok, want)
+		if got, ok := k.Append(nil, &gaterule.Request{Route: "api", Client: netip.MustParseAddr(client)}); ok != gaterule.Known || string(got) != want {
+			t.Errorf("%s: got %q, %d, want %q", client, got, ok, want)
 		}
 	}
-	if _, ok := k.Append(nil, &gaterule.Request{Route: "api"}); ok {
+	if _, ok := k.Append(nil, &gaterule.Request{Route: "api"}); ok != gaterule.Missing {
 		t.Error("a key is made without an address")
 	}
 	for bits := 1; bits <= 128; bits++ {
@@ -54,32 +54,40 @@ func TestHeadKey(t *testing.T) {
 		part        abi.GatePart
 		from, value string
 		want        string // "": no key
+		long        bool
 	}{
-		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", "Value", "Value"},
-		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", "", ""},
-		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-other", "v", ""},
-		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", long, long},
-		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", long + "x", ""},
-		{abi.GatePart{Kind: abi.GateHeader, Text: "host"}, "host", "A.test", "A.test"},
-		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", "S=1; s = 3; \ts=2; s=4", "2"}, // "s " is another name
-		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", "t; s=a=b", "a=b"},
-		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", "s=;s=2", ""},
-		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", strings.Repeat("t=1;", abi.MaxGateSource/4) + "s=1", ""},
-		{abi.GatePart{Kind: abi.GateQuery, Text: "k y"}, ":path", "/?a&k%20y=%61+%4&k+y=2", "a %4"},
-		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/k=1", ""},
-		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/?k=1?k=2", "1?k=2"},
-		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/?%6=1&kk=1&k", ""},
-		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/?" + strings.Repeat("x", abi.MaxGateSource) + "&k=1", ""},
-		{abi.GatePart{Kind: abi.GatePath}, ":path", "/a/%62?c?d", "/a/%62"},
-		{abi.GatePart{Kind: abi.GatePath}, ":path", "?c", ""},
-		{abi.GatePart{Kind: abi.GateMethod}, ":method", "get", "get"},
-		{abi.GatePart{Kind: abi.GateHost}, ":authority", "A.\xc3\x84.Test:80", "a.\xc3\x84.test:80"},
-		{abi.GatePart{Kind: abi.GateHost}, ":method", "GET", ""},
+		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", "Value", "Value", false},
+		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", "", "", false},
+		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-other", "v", "", false},
+		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", long, long, false},
+		{abi.GatePart{Kind: abi.GateHeader, Text: "x-key"}, "x-key", long + "x", "", true},
+		{abi.GatePart{Kind: abi.GateHeader, Text: "host"}, "host", "A.test", "A.test", false},
+		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", "S=1; s = 3; \ts=2; s=4", "2", false}, // "s " is another name
+		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", "t; s=a=b", "a=b", false},
+		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", "s=;s=2", "", false},
+		{abi.GatePart{Kind: abi.GateCookie, Text: "s"}, "cookie", strings.Repeat("t=1;", abi.MaxGateSource/4) + "s=1", "", true},
+		{abi.GatePart{Kind: abi.GateQuery, Text: "k y"}, ":path", "/?a&k%20y=%61+%4&k+y=2", "a %4", false},
+		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/k=1", "", false},
+		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/?k=1?k=2", "1?k=2", false},
+		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/?%6=1&kk=1&k", "", false},
+		{abi.GatePart{Kind: abi.GateQuery, Text: "k"}, ":path", "/?" + strings.Repeat("x", abi.MaxGateSource) + "&k=1", "", true},
+		{abi.GatePart{Kind: abi.GatePath}, ":path", "/a/%62?c?d", "/a/%62", false},
+		{abi.GatePart{Kind: abi.GatePath}, ":path", "?c", "", false},
+		{abi.GatePart{Kind: abi.GateMethod}, ":method", "get", "get", false},
+		{abi.GatePart{Kind: abi.GateHost}, ":authority", "A.\xc3\x84.Test:80", "a.\xc3\x84.test:80", false},
+		{abi.GatePart{Kind: abi.GateHost}, ":method", "GET", "", false},
 	} {
 		got, ok := newKey(t, tt.part).Append([]byte("+"), &gaterule.Request{Head: head{tt.from: tt.value}})
 		want := "+" + string([]byte{byte(len(tt.want)), byte(len(tt.want) >> 8), 0, 0}) + tt.want
-		if ok != (tt.want != "") || ok && string(got) != want {
-			t.Errorf("%+v of %.40q: got %.40q, %t, want %.40q", tt.part, tt.value, got, ok, tt.want)
+		found := gaterule.Known
+		switch {
+		case tt.long:
+			found = gaterule.TooLong
+		case tt.want == "":
+			found = gaterule.Missing
+		}
+		if ok != found || ok == gaterule.Known && string(got) != want {
+			t.Errorf("%+v of %.40q: got %.40q, %d, want %.40q, %d", tt.part, tt.value, got, ok, tt.want, found)
 		}
 	}
 }
@@ -88,9 +96,21 @@ func TestHeadKey(t *testing.T) {
 func TestValues(t *testing.T) {
 	t.Parallel()
 	k := newKey(t, abi.GatePart{Kind: abi.GateHeader, Text: "a"}, abi.GatePart{Kind: abi.GateHeader, Text: "b"})
-	for n, want := range map[int]bool{1: true, abi.MaxGateValues - 1: true, abi.MaxGateValues: false} {
-		if _, ok := k.Append(nil, &gaterule.Request{Head: head{"a": "1", "b": strings.Repeat("x", n)}}); ok != want {
-			t.Errorf("%d bytes beside one: %t, want %t", n, ok, want)
+	for n, want := range map[int]gaterule.Found{
+		0: gaterule.Missing, 1: gaterule.Known, abi.MaxGateValues - 1: gaterule.Known, abi.MaxGateValues: gaterule.TooLong,
+	} {
+		if _, got := k.Append(nil, &gaterule.Request{Head: head{"a": "1", "b": strings.Repeat("x", n)}}); got != want {
+			t.Errorf("%d bytes beside one: %d, want %d", n, got, want)
+		}
+	}
+	// What is missing behind it does not tell what is too long; what is too long behind it does not matter.
+	long := strings.Repeat("x", abi.MaxGateValues+1)
+	for _, tt := range []struct {
+		h    head
+		want gaterule.Found
+	}{{head{"a": long}, gaterule.TooLong}, {head{"b": long}, gaterule.Missing}} {
+		if _, got := k.Append(nil, &gaterule.Request{Head: tt.h}); got != tt.want {
+			t.Errorf("%.20v: %d, want %d", tt.h, got, tt.want)
 		}
 	}
 }

@@ -82,9 +82,18 @@ func isName(s string) bool {
 	return s != ""
 }
 
-// Append appends the key of a request; false if a part of it is not known: the request lacks it, or
-// it is longer than a key is made of.
-func (k *Key) Append(dst []byte, r *Request) ([]byte, bool) {
+// A Found says whether a request has a key.
+type Found uint8
+
+// A request has a key, lacks a part of it, or has more of it than a gate looks at.
+const (
+	Known Found = iota
+	Missing
+	TooLong
+)
+
+// Append appends the key of a request, or some of it if that is not known.
+func (k *Key) Append(dst []byte, r *Request) ([]byte, Found) {
 	left := abi.MaxGateValues
 	for i := range k.parts {
 		p := &k.parts[i]
@@ -104,21 +113,21 @@ func (k *Key) Append(dst []byte, r *Request) ([]byte, bool) {
 				keepBits(&b, int(p.Bits))
 				dst = append(append(dst, uint8(len(b)), 0, 0, 0), b[:]...)
 			default:
-				return dst, false
+				return dst, Missing
 			}
 		default:
 			at := len(dst)
 			dst = append(dst, 0, 0, 0, 0)
-			var ok bool
-			if dst, ok = p.appendValue(dst, r.Head, left); !ok {
-				return dst, false
+			var found Found
+			if dst, found = p.appendValue(dst, r.Head, left); found != Known {
+				return dst, found
 			}
 			n := len(dst) - at - 4
 			binary.LittleEndian.PutUint32(dst[at:], uint32(n))
 			left -= n
 		}
 	}
-	return dst, true
+	return dst, Known
 }
 
 // keepBits sets all but the first n bits to zero.
@@ -132,36 +141,38 @@ func keepBits(b *[16]byte, n int) {
 	}
 }
 
-// appendValue appends what the part is in a request's head; false if that is nothing, or more than
-// most bytes as they came.
-func (p *part) appendValue(dst []byte, h Head, most int) ([]byte, bool) {
+// appendValue appends what the part is in a request's head, up to most bytes as they came.
+func (p *part) appendValue(dst []byte, h Head, most int) ([]byte, Found) {
 	v, _ := h.Get(p.field)
 	switch p.Kind { //nolint:exhaustive // the others are all of it
-	case abi.GateCookie:
-		v = cookie(v, p.Text)
-	case abi.GateQuery:
-		v = queryValue(v, p.Text)
+	case abi.GateCookie, abi.GateQuery:
+		if len(v) > abi.MaxGateSource {
+			return dst, TooLong
+		}
+		if p.Kind == abi.GateCookie {
+			v = cookie(v, p.Text)
+		} else {
+			v = queryValue(v, p.Text)
+		}
 	case abi.GatePath:
 		v, _, _ = strings.Cut(v, "?")
 	}
-	if v == "" || len(v) > most {
-		return dst, false
+	switch {
+	case v == "":
+		return dst, Missing
+	case len(v) > most:
+		return dst, TooLong
+	case p.Kind == abi.GateQuery:
+		return appendDecoded(dst, v), Known
+	case p.Kind == abi.GateHost:
+		return appendLower(dst, v), Known
 	}
-	switch p.Kind { //nolint:exhaustive // the others are as they came
-	case abi.GateQuery:
-		return appendDecoded(dst, v), true
-	case abi.GateHost:
-		return appendLower(dst, v), true
-	}
-	return append(dst, v...), true
+	return append(dst, v...), Known
 }
 
 // cookie returns the value of the first cookie of that name in a cookie field (RFC 6265, section
-// 5.4); "" if there is none, or the field is too long to be looked through.
+// 5.4); "" if there is none.
 func cookie(field, name string) string {
-	if len(field) > abi.MaxGateSource {
-		return ""
-	}
 	for field != "" {
 		var pair string
 		pair, field, _ = strings.Cut(field, ";")
@@ -173,11 +184,8 @@ func cookie(field, name string) string {
 }
 
 // queryValue returns the value, not decoded, of the first query parameter of a target that is
-// called name, decoded; "" if there is none, or the target is too long to be looked through.
+// called name, decoded; "" if there is none.
 func queryValue(target, name string) string {
-	if len(target) > abi.MaxGateSource {
-		return ""
-	}
 	_, query, _ := strings.Cut(target, "?")
 	for query != "" {
 		var pair string

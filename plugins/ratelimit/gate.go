@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"wproxy/abi"
@@ -25,7 +26,10 @@ func newGate(c *config, metrics *[outcomes]uint32) (*abi.GateRecord, bool) {
 		g.Slots, g.Interval, g.Burst = windowSlots+1, c.slotWidth(), c.quota
 		text = c.appendShape(text)
 	}
-	g.Key = gateKey(text, !c.scopePlugin, c.parts)
+	g.Key = gateKey(append([]byte(nil), text...), !c.scopePlugin, c.parts)
+	if c.missing == missingShare && slices.ContainsFunc(c.parts, func(p part) bool { return p.header() != "" }) {
+		g.Missing = append(gateKey(text, !c.scopePlugin, nil), abi.GatePart{Text: "\xff"}) // as key has it
+	}
 	if c.exempt.any() {
 		g.Exempt, g.ExemptMetric = c.exempt.conditions(), metrics[exempted]
 	}
@@ -41,7 +45,8 @@ func newGate(c *config, metrics *[outcomes]uint32) (*abi.GateRecord, bool) {
 	return g, true
 }
 
-// gateKey is appendScope and appendParts, behind text, of requests that have all parts.
+// gateKey is appendScope and appendParts, behind text, which it takes over, of requests that have all
+// parts.
 func gateKey(text []byte, perRoute bool, parts []part) []abi.GatePart {
 	var key []abi.GatePart
 	// add adds a part of the host's behind the text that there is.

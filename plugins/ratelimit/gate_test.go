@@ -67,6 +67,27 @@ func TestNewGate(t *testing.T) {
 	}
 }
 
+// TestNewGateAsEver: what the first hosts with gates can do is said as they know it.
+func TestNewGateAsEver(t *testing.T) {
+	for _, doc := range []string{
+		`{"rate":"1/s"}`, `{"rate":"1/s","key":["client-ip","global"],"scope":"plugin"}`, `{"rate":"1/s","burst":9,"cost":3,"mode":"report"}`,
+	} {
+		c, err := parseConfig([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, _ := newGate(c, &[outcomes]uint32{allowed: 1, exempted: 2})
+		if g.Slots != 0 || g.Reserve != 0 || g.ExemptMetric != 0 || len(g.Exempt)+len(g.Missing) > 0 {
+			t.Errorf("%s: %+v", doc, g)
+		}
+		for _, p := range g.Key {
+			if p.Kind > abi.GateClient {
+				t.Errorf("%s: kind %d", doc, p.Kind)
+			}
+		}
+	}
+}
+
 // asked returns how many requests the guest was asked about.
 func asked(s host.Stats) uint64 { return s.Work[host.CallRequestHeaders].Calls }
 
@@ -86,6 +107,8 @@ func TestWasmGate(t *testing.T) {
 		"allow":      `{"rate":"2/s","key":"client-ip","on_missing_key":"allow"}`,
 
 		"header":          `{"rate":"2/s","key":"header:x-key"}`,
+		"header, share":   `{"rate":"9/s","key":["header:x-key","client-ip"],"burst":3}`,
+		"window, share":   `{"rate":"9/s","key":"cookie:sid","algorithm":"sliding-window","scope":"plugin"}`,
 		"header, deny":    `{"rate":"2/s","key":"header:x-key","on_missing_key":"deny"}`,
 		"header, allow":   `{"rate":"2/s","key":"header:x-key","on_missing_key":"allow","mode":"report"}`,
 		"the host's name": `{"rate":"5/s","key":["header:host","method"]}`,
