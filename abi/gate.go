@@ -44,6 +44,8 @@ type GateRecord struct {
 	Metric          uint32 // id of a counter that goes up by one; 0: none
 	Key             []GatePart
 	Fields          []GateField
+	Places          int64      // of a key that requests may hold at a time, as in an AcquireRecord; 0: any number. Without an Interval, a Burst and a Cost nothing else is taken
+	PlacesKey       string     // what goes before the bytes of Key in the key of the places
 	Missing         []GatePart // the key, of texts and routes, of a request that lacks a part of Key; none: it is the guest's
 	Exempt          []GatePart // conditions, any of which is enough
 	ExemptMetric    uint32     // as Metric
@@ -119,22 +121,19 @@ const (
 	gateHead      = 40
 	gatePartHead  = 8
 	gateFieldHead = 8
-	gateMoreHead  = 24
+	gateMoreHead  = 40
 )
 
 // Numbers of what is taken from.
 const (
 	gateBucket = 0
 	gateWindow = 1
+	gateNone   = 2 // a place is all
 )
 
 // AppendGate appends the argument of [ForeignGate].
 func AppendGate(dst []byte, g *GateRecord) []byte {
-	algorithm := uint32(gateBucket)
-	if g.Slots > 0 {
-		algorithm = gateWindow
-	}
-	dst = binary.LittleEndian.AppendUint32(dst, algorithm)
+	dst = binary.LittleEndian.AppendUint32(dst, g.algorithm())
 	dst = binary.LittleEndian.AppendUint32(dst, g.Metric)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(g.Interval))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(g.Burst))
@@ -156,12 +155,27 @@ func AppendGate(dst []byte, g *GateRecord) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(g.Reserve))
 	dst = binary.LittleEndian.AppendUint32(dst, g.Slots)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.Missing)))
-	return appendGateParts(appendGateParts(dst, g.Exempt), g.Missing)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(g.Places))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.PlacesKey)))
+	dst = binary.LittleEndian.AppendUint32(dst, 0)
+	dst = appendGateParts(appendGateParts(dst, g.Exempt), g.Missing)
+	return append(dst, g.PlacesKey...)
 }
 
 // more reports whether there is something to be said after the fields.
 func (g *GateRecord) more() bool {
-	return g.ExemptMetric != 0 || len(g.Exempt) > 0 || g.Reserve != 0 || g.Slots != 0 || len(g.Missing) > 0
+	return g.ExemptMetric != 0 || len(g.Exempt) > 0 || g.Reserve != 0 || g.Slots != 0 || len(g.Missing) > 0 || g.Places != 0 || g.PlacesKey != ""
+}
+
+// algorithm returns the number of what is taken.
+func (g *GateRecord) algorithm() uint32 {
+	switch {
+	case g.Slots > 0:
+		return gateWindow
+	case g.Places != 0 && g.Interval == 0 && g.Burst == 0 && g.Cost == 0:
+		return gateNone
+	}
+	return gateBucket
 }
 
 func appendGateParts(dst []byte, parts []GatePart) []byte {
@@ -181,7 +195,7 @@ func appendGateParts(dst []byte, parts []GatePart) []byte {
 // ParseGate is the opposite. The strings are parts of args. Numbers of the bucket or window are as
 // they came, and so are names and values of fields, and conditions.
 func ParseGate(args string) (*GateRecord, error) {
-	if len(args) < gateHead || len(args) > MaxGateBytes || le32(args) > gateWindow {
+	if len(args) < gateHead || len(args) > MaxGateBytes {
 		return nil, ErrGate
 	}
 	g := &GateRecord{Metric: le32(args[4:]), Interval: le64(args[8:]), Burst: le64(args[16:]), Cost: le64(args[24:])}
@@ -211,7 +225,7 @@ func ParseGate(args string) (*GateRecord, error) {
 		}
 		g.Fields = append(g.Fields, f)
 	}
-	if !g.parseMore(rest) || (g.Slots > 0) != (le32(args) == gateWindow) {
+	if !g.parseMore(rest) || g.algorithm() != le32(args) {
 		return nil, ErrGate
 	}
 	return g, nil
@@ -222,19 +236,20 @@ func (g *GateRecord) parseMore(rest string) (ok bool) {
 	if rest == "" {
 		return true
 	}
-	if len(rest) < gateMoreHead {
+	if len(rest) < gateMoreHead || le32(rest[36:]) != 0 {
 		return false
 	}
 	g.ExemptMetric, g.Reserve, g.Slots = le32(rest), le64(rest[8:]), le32(rest[16:])
-	exempt, missing := le32(rest[4:]), le32(rest[20:])
+	exempt, missing, places := le32(rest[4:]), le32(rest[20:]), le32(rest[32:])
+	g.Places = le64(rest[24:])
 	if exempt > MaxGateExempt || missing > MaxGateParts {
 		return false
 	}
 	if g.Exempt, rest, ok = parseGateParts(rest[gateMoreHead:], exempt, gateExemptKinds); !ok {
 		return false
 	}
-	g.Missing, rest, ok = parseGateParts(rest, missing, gateMissingKinds)
-	return ok && rest == "" && textOf(g.Missing) <= MaxGateKey && g.more()
+	g.Missing, g.PlacesKey, ok = parseGateParts(rest, missing, gateMissingKinds)
+	return ok && uint64(len(g.PlacesKey)) == uint64(places) && places <= MaxGateKey && textOf(g.Missing) <= MaxGateKey && g.more()
 }
 
 // textOf returns how many bytes of text parts have.

@@ -25,7 +25,7 @@ func sampleGate() *abi.GateRecord {
 // largerGate has all that hosts did not know at first.
 func largerGate() *abi.GateRecord {
 	g := sampleGate()
-	g.Slots, g.ExemptMetric = 17, 4
+	g.Slots, g.ExemptMetric, g.Places, g.PlacesKey = 17, 4, 5, "places"
 	g.Missing = []abi.GatePart{{Text: "-"}, {Kind: abi.GateRoute}}
 	g.Key = append(g.Key,
 		abi.GatePart{Kind: abi.GateHeader, Text: "x"}, abi.GatePart{Kind: abi.GateCookie, Text: "S"}, abi.GatePart{Kind: abi.GateQuery, Text: "q"},
@@ -51,15 +51,15 @@ func TestGateAsEver(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	t.Parallel()
-	for _, want := range []*abi.GateRecord{sampleGate(), largerGate(), {Slots: 1}, {Reserve: 1}, {ExemptMetric: 1}, {Missing: []abi.GatePart{{}}}} {
+	for _, want := range []*abi.GateRecord{sampleGate(), largerGate(), {Slots: 1}, {Reserve: 1}, {ExemptMetric: 1}, {Missing: []abi.GatePart{{}}}, {Places: 1}, {Places: -1, Burst: 1, PlacesKey: "p"}} {
 		args := abi.AppendGate(nil, want)
 		if got, err := abi.ParseGate(string(args)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 		plain := *want
-		plain.Slots, plain.Reserve, plain.Exempt, plain.ExemptMetric, plain.Missing = 0, 0, nil, 0, nil
+		plain.Slots, plain.Reserve, plain.Exempt, plain.ExemptMetric, plain.Missing, plain.Places, plain.PlacesKey = 0, 0, nil, 0, nil, 0, ""
 		for n := range len(args) {
-			if _, err := abi.ParseGate(string(args[:n])); err == nil && (want.Slots > 0 || n != len(abi.AppendGate(nil, &plain))) {
+			if _, err := abi.ParseGate(string(args[:n])); err == nil && (want.Slots > 0 || want.Places == 1 || n != len(abi.AppendGate(nil, &plain))) {
 				t.Errorf("cut to %d of %d bytes: it is taken", n, len(args))
 			}
 		}
@@ -85,6 +85,7 @@ func TestGate(t *testing.T) {
 		"a path as condition": func(g *abi.GateRecord) { g.Exempt = []abi.GatePart{{Kind: abi.GatePath}} },
 		"missing a client":    func(g *abi.GateRecord) { g.Missing = []abi.GatePart{{Kind: abi.GateClient, Bits: 1}} },
 		"missing too much":    func(g *abi.GateRecord) { g.Missing = []abi.GatePart{{Text: strings.Repeat("k", abi.MaxGateKey+1)}} },
+		"too long for places": func(g *abi.GateRecord) { g.PlacesKey = strings.Repeat("k", abi.MaxGateKey+1) },
 		"too many missing":    func(g *abi.GateRecord) { g.Missing = make([]abi.GatePart, abi.MaxGateParts+1) },
 		"too many conditions": func(g *abi.GateRecord) {
 			g.Exempt = slices.Repeat([]abi.GatePart{{Kind: abi.GateHas, Text: "x"}}, abi.MaxGateExempt+1)
@@ -104,12 +105,12 @@ func TestGate(t *testing.T) {
 			t.Errorf("a huge number at %d is taken", at)
 		}
 	}
-	for _, after := range []string{"x", strings.Repeat("\x00", 24), "\x01" + strings.Repeat("\x00", 22) + "\x01", "\x01" + strings.Repeat("\x00", 24)} {
+	for _, after := range []string{"x", strings.Repeat("\x00", 40), "\x01" + strings.Repeat("\x00", 38) + "\x01", "\x01" + strings.Repeat("\x00", 40)} {
 		if _, err := abi.ParseGate(string(args) + after); err == nil {
 			t.Errorf("%q after the end is taken", after)
 		}
 	}
-	for was, changed := range map[*abi.GateRecord]byte{sampleGate(): 1, largerGate(): 0, {Slots: 1}: 2} {
+	for was, changed := range map[*abi.GateRecord]byte{sampleGate(): 1, largerGate(): 0, {Slots: 1}: 2, {Slots: 2}: 3, {Places: 1}: 0, {Places: 1, Cost: 1}: 2} {
 		args := abi.AppendGate(nil, was)
 		args[0] = changed
 		if _, err := abi.ParseGate(string(args)); err == nil {

@@ -25,12 +25,15 @@ type Gate struct {
 
 	exemptMetric *metric // nil: none
 
-	// What is taken from: a bucket, or a window if shape is one.
+	// What is taken from: a bucket, or a window if shape is one, or neither if cost is 0; and places.
 	limit   counterLimit
 	reserve int64
 	shape   windowShape
 	most    int64 // that the sum of a window may become
 	cost    int64
+
+	places    int64  // 0: none are taken
+	placesKey string // before the key, of them
 
 	// The limit's table, or the shape's, as it was used last; nil: ask for it.
 	table   atomic.Pointer[counterTable]
@@ -50,9 +53,9 @@ type gateField struct {
 
 // A gateText is the value of a field for some numbers. It is immutable.
 type gateText struct {
-	of   Admission
-	text string
-	room [gateTextRoom]byte // of text, if it fits
+	remaining, full int64 // that it is of
+	text            string
+	room            [gateTextRoom]byte // of text, if it fits
 }
 
 const (
@@ -70,6 +73,9 @@ type Admission struct {
 	Exempt    bool  // nothing was taken, and nothing is added to the answer
 	Remaining int64 // tokens left, without the reserve
 	Full      int64 // seconds until the bucket is full, rounded up; 0 with a window
+
+	place uint64 // tag of the place that the request has
+	held  bool   // it has one
 }
 
 // setGate is abi.ForeignGate.
@@ -87,6 +93,7 @@ func setGate(v *vm, args []byte) abi.Status {
 		return abi.StatusBadArgument
 	}
 	g := &Gate{root: c.root, args: string(args), limit: counterLimit{r.Interval, r.Burst}, cost: r.Cost, reserve: r.Reserve}
+	g.places, g.placesKey = r.Places, strings.Clone(r.PlacesKey)
 	if !g.setLimit(r) || !g.setRules(r) {
 		return abi.StatusBadArgument
 	}
@@ -102,6 +109,12 @@ func setGate(v *vm, args []byte) abi.Status {
 
 // setLimit sets what is taken from; false if a number is out of its range.
 func (g *Gate) setLimit(r *abi.GateRecord) bool {
+	switch {
+	case r.Places < 0:
+		return false
+	case r.Places > 0 && r.Slots == 0 && r.Interval == 0 && r.Burst == 0 && r.Cost == 0:
+		return r.Reserve == 0
+	}
 	if r.Cost < 1 || r.Cost > r.Burst || r.Reserve < 0 || r.Reserve > r.Burst-r.Cost {
 		return false
 	}
@@ -133,8 +146,10 @@ func (g *Gate) setRules(r *abi.GateRecord) (ok bool) {
 func (g *Gate) setFields(list []abi.GateField) bool {
 	g.fields = make([]gateField, len(list))
 	for i, f := range list {
-		if g.shape.slots > 0 && slices.ContainsFunc(f.Value, func(p abi.GatePart) bool { return p.Kind == abi.GateFull }) {
-			return false // a window is empty when the last that was added has left it, as everybody knows
+		for _, p := range f.Value {
+			if p.Kind == abi.GateRemaining && g.cost == 0 || p.Kind == abi.GateFull && (g.cost == 0 || g.shape.slots > 0) {
+				return false // of nothing; and a window is empty when what was just added has left it, as everybody knows
+			}
 		}
 		if HopByHop(f.Name) || f.Name == "content-length" || f.Name == "trailer" || !g.fields[i].set(f) {
 			return false
@@ -201,47 +216,79 @@ func (g *Gate) Admit(r gaterule.Request) (a Admission, ok bool) {
 		g.exemptMetric.passed(r.Route)
 		return Admission{Exempt: true}, true
 	}
-	tag, ok := g.tag(&r)
-	if !ok {
+	tag, place, ok := g.tags(&r)
+	if !ok || g.places > 0 && !g.acquire(place) {
 		return a, false
 	}
-	if g.shape.slots > 0 {
+	switch {
+	case g.cost == 0:
+	case g.shape.slots > 0:
 		a.Remaining, ok = g.add(tag)
-	} else {
+	default:
 		a, ok = g.take(tag)
 	}
-	if ok {
-		g.metric.passed(r.Route)
+	if a.place, a.held = place, g.places > 0; !ok {
+		g.Leave(a)
+		return a, false
 	}
-	return a, ok
+	g.metric.passed(r.Route)
+	return a, true
 }
 
-// tag returns what the key of a request is known by; false if that is the guest's to find out.
-func (g *Gate) tag(r *gaterule.Request) (uint64, bool) {
-	var tag uint64
+// acquire takes a place.
+func (g *Gate) acquire(tag uint64) bool {
+	got, _ := g.root.p.shared.places.take(placeAsk{tag: tag, most: g.places}, g.root.p.h.counterClock())
+	return got
+}
+
+// Leave gives back what a request has only for as long as its exchange lasts. It is called once for
+// each that was let through.
+func (g *Gate) Leave(a Admission) {
+	if a.held {
+		g.root.p.shared.places.release(a.place)
+	}
+}
+
+// tags returns what the key of a request, and that of its place, are known by; false if that is the
+// guest's to find out.
+func (g *Gate) tags(r *gaterule.Request) (tag, place uint64, ok bool) {
 	var found gaterule.Found
 	if g.key.Reads() > 0 {
-		tag, found = g.longTag(r)
+		tag, place, found = g.longTags(r)
 	} else {
-		tag, found = g.shortTag(&g.key, r)
+		tag, place, found = g.shortTags(&g.key, r)
 	}
 	if found == gaterule.Missing && g.shared != nil {
-		tag, found = g.shortTag(g.shared, r)
+		tag, place, found = g.shortTags(g.shared, r)
 	}
-	return tag, found == gaterule.Known
+	return tag, place, found == gaterule.Known
 }
 
-func (g *Gate) shortTag(k *gaterule.Key, r *gaterule.Request) (uint64, gaterule.Found) {
+func (g *Gate) shortTags(k *gaterule.Key, r *gaterule.Request) (tag, place uint64, found gaterule.Found) {
 	var room [gateKeyRoom]byte
-	key, found := k.Append(room[:0], r)
-	return g.root.p.shared.counters.key.sum(key), found
+	key, found := k.Append(append(room[:0], g.placesKey...), r)
+	tag, place = g.sums(key)
+	return tag, place, found
 }
 
-// longTag has room for what is read from the head.
-func (g *Gate) longTag(r *gaterule.Request) (uint64, gaterule.Found) {
+// longTags has room for what is read from the head.
+func (g *Gate) longTags(r *gaterule.Request) (tag, place uint64, found gaterule.Found) {
 	var room [gateValueRoom]byte
-	key, found := g.key.Append(room[:0], r)
-	return g.root.p.shared.counters.key.sum(key), found
+	key, found := g.key.Append(append(room[:0], g.placesKey...), r)
+	tag, place = g.sums(key)
+	return tag, place, found
+}
+
+// sums hashes a key with placesKey in front.
+func (g *Gate) sums(key []byte) (tag, place uint64) {
+	h := g.root.p.shared.counters.key
+	if g.cost > 0 {
+		tag = h.sum(key[len(g.placesKey):])
+	}
+	if g.places > 0 {
+		place = h.sum(key)
+	}
+	return tag, place
 }
 
 // passed counts a request that was let through; m may be nil.
@@ -304,8 +351,8 @@ func (g *Gate) Field(i int, a Admission) (name, value string) {
 		return f.name, f.fixed
 	}
 	last := f.last.Load()
-	if last == nil || last.of != a {
-		last = &gateText{of: a}
+	if last == nil || last.remaining != a.Remaining || last.full != a.Full {
+		last = &gateText{remaining: a.Remaining, full: a.Full}
 		last.text = borrow(appendGateValue(last.room[:0], f.parts, a))
 		f.last.Store(last)
 	}

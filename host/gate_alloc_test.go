@@ -51,16 +51,21 @@ func TestGateAllocsOfHead(t *testing.T) {
 		{Interval: 1, Burst: 1 << 40, Cost: 1, Key: key},
 		{Interval: 1e9, Burst: 1 << 40, Cost: 1, Key: key, Slots: 17},
 		{Interval: 1, Burst: 1 << 40, Cost: 1, Key: key, Exempt: []abi.GatePart{abi.GateNetwork([]byte{10, 0, 0, 0}, 8), abi.GateEqual("x-plan", "gold")}},
+		{Places: 100, PlacesKey: "p", Key: key},
 	} {
 		g, _ := newGateOf(r)
 		client := netip.MustParseAddr("2001:db8::1")
-		g.makeTable()
+		if r.Cost > 0 {
+			g.makeTable()
+		}
 		if r.Slots > 0 {
 			g.makeWindow(t, g.tagOf(t, gaterule.Request{Client: client, Head: head}))
 		}
 		if n := testing.AllocsPerRun(100, func() {
 			if a, ok := g.Admit(gaterule.Request{Route: "r", Client: client, Head: head}); !ok || a.Exempt != (len(r.Exempt) > 0) {
 				t.Fatal("not admitted")
+			} else {
+				g.Leave(a)
 			}
 		}); n != 0 {
 			t.Errorf("%+v: %v allocations, want 0", r, n)

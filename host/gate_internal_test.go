@@ -20,7 +20,7 @@ func newGateOf(r abi.GateRecord) (g *Gate, now *atomic.Int64) {
 	p.vms.Store(&[]*vm{{}})
 	root := &Root{p: p}
 	root.refs.Store(handle)
-	g = &Gate{root: root, limit: counterLimit{r.Interval, r.Burst}, cost: r.Cost, reserve: r.Reserve}
+	g = &Gate{root: root, limit: counterLimit{r.Interval, r.Burst}, cost: r.Cost, reserve: r.Reserve, places: r.Places, placesKey: r.PlacesKey}
 	g.setLimit(&r)
 	if !g.setRules(&r) || !g.setFields(r.Fields) {
 		panic("no gate")
@@ -96,7 +96,7 @@ func TestGateAdmit(t *testing.T) {
 
 func (g *Gate) tagOf(t *testing.T, r gaterule.Request) uint64 {
 	t.Helper()
-	tag, ok := g.tag(&r)
+	tag, _, ok := g.tags(&r)
 	if !ok {
 		t.Fatal("no key")
 	}
@@ -181,7 +181,7 @@ func TestGateConcurrent(t *testing.T) {
 
 func TestGateField(t *testing.T) {
 	t.Parallel()
-	g, _ := newGateOf(abi.GateRecord{Fields: []abi.GateField{
+	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 1, Cost: 1, Fields: []abi.GateField{
 		{Name: "a", Value: []abi.GatePart{{Text: "r="}, {Kind: abi.GateRemaining}, {Text: ";t="}, {Kind: abi.GateFull}}},
 		{Name: "b", Value: []abi.GatePart{{Text: "always"}, {Text: " this"}}},
 	}})

@@ -2,6 +2,7 @@ package host
 
 import (
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -282,5 +283,94 @@ func TestGateMissing(t *testing.T) {
 	g.makeTable()
 	if _, ok := g.Admit(gaterule.Request{Client: a, Head: fakeHead{}}); ok {
 		t.Error("admitted without a key")
+	}
+}
+
+// TestGatePlaces: a place is held until the request leaves, and given back at once if there are no tokens.
+func TestGatePlaces(t *testing.T) {
+	t.Parallel()
+	r := abi.GateRecord{Interval: 1e9, Burst: 3, Cost: 1, Places: 2, PlacesKey: "p", Key: []abi.GatePart{{Kind: abi.GateHeader, Text: "k"}}}
+	g, now := newGateOf(r)
+	s := g.root.p.shared.places
+	if _, ok := g.Admit(of("a")); ok || len(s.keys) > 0 {
+		t.Fatalf("admitted without a table, or with %v", s.keys)
+	}
+	g.makeTable()
+	a, ok1 := g.Admit(of("a"))
+	b, ok2 := g.Admit(of("a"))
+	if _, ok3 := g.Admit(of("a")); !ok1 || !ok2 || ok3 || a.Remaining != 2 || b.Remaining != 1 {
+		t.Errorf("%t %t %t: want two, with %+v, %+v", ok1, ok2, ok3, a, b)
+	}
+	if p := s.keys[g.root.p.shared.counters.key.sum([]byte("p\x01\x00\x00\x00a"))]; p.held != 2 {
+		t.Errorf("%d places are held where the guest looks, want 2", p.held)
+	}
+	c, ok := g.Admit(of("b"))
+	if !ok || len(s.keys) != 2 {
+		t.Errorf("another key: %t, %v", ok, s.keys)
+	}
+	g.Leave(a)
+	if a, ok = g.Admit(of("a")); !ok || a.Remaining != 0 {
+		t.Errorf("when one has left: %+v, %t", a, ok)
+	}
+	g.Leave(a)
+	for range 3 { // there are places, but no tokens
+		if _, ok := g.Admit(of("a")); ok {
+			t.Error("admitted without tokens")
+		}
+	}
+	g.Leave(b)
+	g.Leave(c)
+	if len(s.keys) != 0 {
+		t.Errorf("%v are held by nobody", s.keys)
+	}
+	now.Add(60e9)
+	r.Interval, r.Burst, r.Cost, r.Exempt = 0, 0, 0, []abi.GatePart{{Kind: abi.GateHas, Text: "free"}}
+	g, _ = newGateOf(r)
+	for _, head := range []fakeHead{{"k": "a"}, {"k": "a", "free": ""}, {"k": "a"}} {
+		if _, ok := g.Admit(gaterule.Request{Head: head}); !ok {
+			t.Errorf("%v: not admitted", head)
+		}
+	}
+	if _, ok := g.Admit(of("a")); ok {
+		t.Error("admitted to places that are taken")
+	}
+}
+
+// TestGatePlacesConcurrent: gates and streams together never hold more places than there are.
+func TestGatePlacesConcurrent(t *testing.T) {
+	t.Parallel()
+	g, _ := newGateOf(abi.GateRecord{Places: 3, Key: []abi.GatePart{{Text: "k"}}})
+	s, tag := g.root.p.shared.places, g.root.p.shared.counters.key.sum([]byte("k"))
+	var inside atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 500 {
+				var a Admission
+				var ok bool
+				if i%2 == 0 {
+					a, ok = g.Admit(gaterule.Request{})
+				} else {
+					ok, _ = s.take(placeAsk{tag: tag, most: 3}, 0)
+				}
+				if !ok {
+					continue
+				}
+				if inside.Add(1) > 3 {
+					t.Error("more than there are places")
+				}
+				runtime.Gosched()
+				inside.Add(-1)
+				if i%2 == 0 {
+					g.Leave(a)
+				} else {
+					s.release(tag)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if len(s.keys) != 0 {
+		t.Errorf("%v are held by nobody", s.keys)
 	}
 }

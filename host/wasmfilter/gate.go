@@ -14,6 +14,7 @@ import (
 // A gate lets requests through without the guest; *host.Gate is one.
 type gate interface {
 	Admit(r gaterule.Request) (host.Admission, bool)
+	Leave(a host.Admission)
 	Fields() int
 	Field(i int, a host.Admission) (name, value string)
 }
@@ -199,6 +200,9 @@ func (f *Filter) closePast() {
 	x.Mu.Unlock()
 	if f.broken.Load() || f.resp.head != nil { // or the answer came before the request did
 		f.reset()
+	}
+	if g := f.factory.gate; g != nil {
+		g.Leave(f.bucket)
 	}
 	f.x, f.req.next, f.resp.next = nil, nil, nil
 	f.passing.reset()

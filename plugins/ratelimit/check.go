@@ -189,10 +189,13 @@ func (c *checker) begin(route string) {
 	c.fixed = len(c.record)
 }
 
+// placesKey begins the keys of places.
+const placesKey = "c"
+
 // checkPlaces takes a place among the requests in flight, which the host takes back when the
 // stream ends.
 func (c *checker) checkPlaces(key []byte) (full bool) {
-	p := append(append(c.places[:abi.AcquireRecordSize], 'c'), key...)
+	p := append(append(c.places[:abi.AcquireRecordSize], placesKey...), key...)
 	if cap(p) <= maxScratch {
 		c.places = p
 	}

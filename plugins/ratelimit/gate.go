@@ -9,14 +9,17 @@ import (
 )
 
 // newGate returns what the host may do without the plugin: let a request through that is exempt, or
-// whose bucket or window has the tokens, count it with the metric of its outcome, and announce the
+// whose bucket or window has the tokens, and whose key a place, count it with the metric of its outcome, and announce the
 // limit. It must come to the same as check and what follows from it, to the byte of the key. False if
 // that takes more than a gate can do.
 func newGate(c *config, metrics *[outcomes]uint32) (*abi.GateRecord, bool) {
-	if c.unrated || c.costField != "" || c.concurrency > 0 {
+	if c.costField != "" || c.concurrency > 0 && c.algorithm == slidingWindow { // whose places have another key
 		return nil, false
 	}
 	g := &abi.GateRecord{Interval: c.interval, Burst: c.burst, Cost: c.cost, Metric: metrics[allowed]}
+	if c.concurrency > 0 {
+		g.Places, g.PlacesKey = c.concurrency, placesKey
+	}
 	var text []byte
 	switch c.algorithm {
 	case tokenBucket:
@@ -36,7 +39,7 @@ func newGate(c *config, metrics *[outcomes]uint32) (*abi.GateRecord, bool) {
 	if len(g.Key) > abi.MaxGateParts || len(g.Exempt) > abi.MaxGateExempt {
 		return nil, false
 	}
-	if !c.report {
+	if !c.report && !c.unrated {
 		g.Fields = []abi.GateField{
 			{Name: policyName, Value: []abi.GatePart{{Text: c.policyField}}},
 			{Name: limitName, Value: limitField(c)},

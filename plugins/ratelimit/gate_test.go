@@ -43,8 +43,10 @@ func TestNewGate(t *testing.T) {
 		many(abi.MaxGateExempt):                                                true,
 		many(abi.MaxGateExempt + 1):                                            false,
 		`{"rate":"1/s","cost":"header:x"}`:                                     false,
-		`{"rate":"1/s","concurrency":1}`:                                       false,
-		`{"concurrency":1}`:                                                    false,
+		`{"rate":"1/s","concurrency":1}`:                                       true,
+		`{"rate":"1/s","algorithm":"leaky-bucket","concurrency":1}`:            true,
+		`{"rate":"1/s","algorithm":"sliding-window","concurrency":1}`:          false,
+		`{"concurrency":1}`:                                                    true,
 		`{"rate":"1/s","key":["path"` + strings.Repeat(`,"path"`, 16) + `]}`:   false, // 17 parts in 34
 	} {
 		c, err := parseConfig([]byte(doc))
@@ -58,7 +60,7 @@ func TestNewGate(t *testing.T) {
 		if !ok {
 			continue
 		}
-		if (len(g.Fields) == 0) != c.report {
+		if (len(g.Fields) == 0) != (c.report || c.unrated) {
 			t.Errorf("%s: %d fields", doc, len(g.Fields))
 		}
 		if _, err := abi.ParseGate(string(abi.AppendGate(nil, g))); err != nil {
@@ -230,6 +232,69 @@ func TestWasmGateOpen(t *testing.T) {
 	})
 }
 
+// TestWasmGatePlaces: with a gate as many are in flight as without, however their exchanges end.
+func TestWasmGatePlaces(t *testing.T) {
+	for name, config := range map[string]string{
+		"alone":    `{"concurrency":2,"key":"header:x-key"}`,
+		"report":   `{"concurrency":2,"key":"header:x-key","mode":"report"}`,
+		"rate":     `{"rate":"6/s","burst":3,"concurrency":2,"key":["header:x-key","method"]}`,
+		"leaky":    `{"rate":"9/s","algorithm":"leaky-bucket","max_delay":"200ms","concurrency":3,"key":"client-ip"}`,
+		"exempt":   `{"concurrency":1,"key":"global","exempt":{"headers":{"x-plan":true}}}`,
+		"missing":  `{"concurrency":1,"key":"cookie:sid"}`,
+		"deny":     `{"concurrency":1,"key":"cookie:sid","on_missing_key":"deny"}`,
+		"a window": `{"rate":"9/s","concurrency":3,"key":"global","algorithm":"sliding-window"}`, // has no gate
+	} {
+		t.Run(name, func(t *testing.T) {
+			with, calls := playPlaces(t, config, nil)
+			without, all := playPlaces(t, config, []string{abi.ForeignGate})
+			for i := range with {
+				if !reflect.DeepEqual(with[i], without[i]) {
+					t.Fatalf("step %d: with the gate %+v, without %+v", i, with[i], without[i])
+				}
+			}
+			if calls == 0 || calls >= all && name != "a window" {
+				t.Errorf("the guest was asked %d times, without the gate %d: want fewer, and some", calls, all)
+			}
+		})
+	}
+}
+
+// playPlaces is play with exchanges that last.
+func playPlaces(t *testing.T, config string, without []string) (steps []step, calls uint64) {
+	t.Helper()
+	o := plugintest.Options{Config: config, Route: "a", Grants: places["counters"].grants, Without: without, Instances: 2}
+	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+		r := rand.New(rand.NewPCG(7, 8))
+		var open []*plugintest.Stream
+		end := func(i int) {
+			s := open[i]
+			open = append(open[:i], open[i+1:]...)
+			if s.Paused() || r.IntN(3) == 0 {
+				s.Leave()
+			} else {
+				s.Respond(plugintest.Response{Fields: plugintest.Fields("server", "s")})
+			}
+			s.Finish()
+			steps = append(steps, step{s.Client(), s.Upstream(), s.Verdict("plugin"), s.Reason(), p.Metrics()})
+		}
+		for range 250 {
+			if len(open) < 6 && r.IntN(2) == 0 {
+				req := randomRequest(r)
+				req.Client = "192.0.2.1:1"
+				open = append(open, p.Open(req))
+			} else if len(open) > 0 {
+				end(r.IntN(len(open)))
+			}
+			p.Advance(time.Duration(r.IntN(100)) * time.Millisecond)
+		}
+		for len(open) > 0 {
+			end(0)
+		}
+		calls = asked(p.Stats())
+	})
+	return steps, calls
+}
+
 // TestWasmGateRefused: settings that are too much for a gate, or for a host that knows less of them, are
 // the guest's for each request.
 func TestWasmGateRefused(t *testing.T) {
@@ -343,7 +408,7 @@ func TestWasmExactBesideGate(t *testing.T) {
 		"leaky":  `{"rate":"1/h","algorithm":"leaky-bucket","burst":400,"max_delay":"1ms","key":["header:x-key","path"],"scope":"plugin"`,
 	} {
 		root := open(t, config+"}", 4, places["counters"].grants)
-		other, err := root.Plugin().NewRoot(context.Background(), []byte(config+`,"concurrency":1000000}`))
+		other, err := root.Plugin().NewRoot(context.Background(), []byte(config+`,"exempt":{"clients":["10.0.0.1"`+strings.Repeat(`,"10.0.0.1"`, abi.MaxGateExempt)+`]}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
