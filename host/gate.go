@@ -46,9 +46,9 @@ type gateField struct {
 	fixed string         // the value, if it is always the same
 	parts []abi.GatePart // else what it is made of
 
-	// last is what it was last: it mostly is the same again, as a bucket that is taken
-	// from rarely is full again by the next request.
-	last atomic.Pointer[gateText]
+	// texts are what it was lately, by numbers: requests of many keys have mostly some that
+	// others had a moment ago.
+	texts [gateTexts]atomic.Pointer[gateText]
 }
 
 // A gateText is the value of a field for some numbers. It is immutable.
@@ -59,6 +59,9 @@ type gateText struct {
 }
 
 const (
+	// gateTexts are kept of a field, of some 100 bytes each.
+	gateTexts = 32
+
 	// gateTextRoom holds two numbers and what a field of limits has around them.
 	gateTextRoom = 64
 
@@ -350,11 +353,12 @@ func (g *Gate) Field(i int, a Admission) (name, value string) {
 	if f.parts == nil {
 		return f.name, f.fixed
 	}
-	last := f.last.Load()
-	if last == nil || last.remaining != a.Remaining || last.full != a.Full {
-		last = &gateText{remaining: a.Remaining, full: a.Full}
-		last.text = borrow(appendGateValue(last.room[:0], f.parts, a))
-		f.last.Store(last)
+	at := &f.texts[(uint64(a.Remaining)+8*uint64(a.Full))%gateTexts] // one falls as the other rises
+	t := at.Load()
+	if t == nil || t.remaining != a.Remaining || t.full != a.Full {
+		t = &gateText{remaining: a.Remaining, full: a.Full}
+		t.text = borrow(appendGateValue(t.room[:0], f.parts, a))
+		at.Store(t)
 	}
-	return f.name, last.text
+	return f.name, t.text
 }

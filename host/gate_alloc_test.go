@@ -27,6 +27,15 @@ func TestGateAllocs(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
+	for full := range int64(2) { // a bucket is told of by both numbers, a window by one
+		if n := testing.AllocsPerRun(10, func() {
+			for i := range int64(gateTexts) {
+				g.Field(0, Admission{Remaining: i, Full: full * (gateTexts - i)})
+			}
+		}); n != 0 {
+			t.Errorf("values of a moment ago: %v allocations, want 0", n)
+		}
+	}
 	i := int64(1 << 60)
 	if n := testing.AllocsPerRun(100, func() {
 		i++
