@@ -32,14 +32,15 @@ var ErrGate = errors.New("malformed gate")
 
 // A GateRecord is a standing order: take Cost tokens from the bucket of Key, as
 // [ForeignTakeCounter] does, or add them to its window, as [ForeignAddCounter] does, for each request
-// whose head comes to the plugin. If they are there the guest is not told of the stream: Metric is
+// whose head comes to the plugin, and one of Places of its key until its exchange ends, as
+// [ForeignAcquireCounter] does. If they are there the guest is not told of the stream: Metric is
 // counted and Fields are added to the answer instead. If they are not, or the key is not known,
 // nothing is taken, and the guest is called as if there were no gate. A request that is
 // exempt goes on as well, before any of that: ExemptMetric is counted, and nothing else is done.
 type GateRecord struct {
 	Interval, Burst int64  // of a bucket, as in a TakeRecord; of a window the width of a slot and the limit, as in an AddRecord
 	Cost            int64  // 1 to Burst
-	Slots           uint32 // of a window; 0: it is a bucket
+	Slots           uint32 // of a window; 0: it is a bucket, or there are only places
 	Reserve         int64  // of a bucket: tokens that have to be left, 0 to Burst less Cost
 	Metric          uint32 // id of a counter that goes up by one; 0: none
 	Key             []GatePart
@@ -81,7 +82,8 @@ type GateKind uint32
 
 // The kinds of parts. Integers in a key are u32. What is read from the request's head is its length
 // and itself. If it is empty the request lacks it, as it does a client that is not known; if it is longer
-// than a bound, or what it is in is, the key is not known. Names are in lower case, but for those of cookies and parameters, which are looked for as they are.
+// than a bound, or what it is in is, the key is not known. Names are in lower case, but for those of
+// cookies and parameters, which are looked for as they are.
 const (
 	GateText      GateKind = iota // Text, as it is
 	GateRoute                     // of a key: the length of the route's name, and the name

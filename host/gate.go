@@ -71,7 +71,8 @@ const (
 	gateValueRoom = gateKeyRoom + abi.MaxGateValues + 4*abi.MaxGateReads
 )
 
-// An Admission is what a request that was let through is told of its bucket or window.
+// An Admission is what a request that was let through is told of its bucket or window, and the place
+// that it has.
 type Admission struct {
 	Exempt    bool  // nothing was taken, and nothing is added to the answer
 	Remaining int64 // tokens left, without the reserve
@@ -208,9 +209,10 @@ func (r *Root) serving() bool {
 	return vms != nil && len(*vms) > 0 && r.refs.Load() >= handle
 }
 
-// Admit takes a request's tokens, unless it is exempt. If it is false nothing was taken, and the guest
-// has to be asked: the tokens are not there, what the key is made of is not known, the bucket or window is not where a take would simply find it, or the plugin
-// has no VM alive, so that whoever opens a stream finds out about that and what is to be done about it.
+// Admit takes a request's tokens and its place, unless it is exempt. If it is false nothing was taken,
+// and the guest has to be asked: they are not there, what the key is made of is not known, the bucket or
+// window is not where a take would simply find it, or the plugin has no VM alive, so that whoever opens a
+// stream finds out about that and what is to be done about it. If it is true Leave has to be called.
 func (g *Gate) Admit(r gaterule.Request) (a Admission, ok bool) {
 	if !g.root.serving() {
 		return a, false
@@ -232,7 +234,7 @@ func (g *Gate) Admit(r gaterule.Request) (a Admission, ok bool) {
 	}
 	if a.place, a.held = place, g.places > 0; !ok {
 		g.Leave(a)
-		return a, false
+		return Admission{}, false
 	}
 	g.metric.passed(r.Route)
 	return a, true

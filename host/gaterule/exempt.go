@@ -33,7 +33,7 @@ type fieldRule struct {
 func NewExempt(conditions []abi.GatePart) (e Exempt, ok bool) {
 	for _, c := range conditions {
 		name, value, equal := c.Text, "", false
-		switch c.Kind { //nolint:exhaustive // there are no more
+		switch c.Kind {
 		case abi.GateFrom:
 			if !e.addNetwork(c.Text) {
 				return Exempt{}, false

@@ -42,7 +42,7 @@ type part struct {
 func NewKey(parts []abi.GatePart) (k Key, ok bool) {
 	for _, p := range parts {
 		field := ""
-		switch p.Kind { //nolint:exhaustive // the others are read from no field
+		switch p.Kind {
 		case abi.GateHeader:
 			field, ok = p.Text, isName(p.Text)
 		case abi.GateCookie:
@@ -97,7 +97,7 @@ func (k *Key) Append(dst []byte, r *Request) ([]byte, Found) {
 	left := abi.MaxGateValues
 	for i := range k.parts {
 		p := &k.parts[i]
-		switch p.Kind { //nolint:exhaustive // the others are read from the head
+		switch p.Kind {
 		case abi.GateText:
 			dst = append(dst, p.Text...)
 		case abi.GateRoute:
