@@ -53,8 +53,13 @@ func TestGateAllocsOfHead(t *testing.T) {
 		":authority": "Example.COM", ":method": "GET", "x-plan": "gold",
 	}
 	key := []abi.GatePart{
-		{Kind: abi.GateClient, Bits: 64}, {Kind: abi.GateHeader, Text: "x-key"}, {Kind: abi.GateCookie, Text: "sid"}, {Kind: abi.GateQuery, Text: "q"},
-		{Kind: abi.GateHost}, {Kind: abi.GatePath}, {Kind: abi.GateMethod},
+		{Kind: abi.GateClient, Bits: 64},
+		{Kind: abi.GateHeader, Text: "x-key"},
+		{Kind: abi.GateCookie, Text: "sid"},
+		{Kind: abi.GateQuery, Text: "q"},
+		{Kind: abi.GateHost},
+		{Kind: abi.GatePath},
+		{Kind: abi.GateMethod},
 	}
 	for _, r := range []abi.GateRecord{
 		{Interval: 1, Burst: 1 << 40, Cost: 1, Key: key},

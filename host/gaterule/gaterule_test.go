@@ -118,17 +118,28 @@ func TestValues(t *testing.T) {
 func TestNoRule(t *testing.T) {
 	t.Parallel()
 	for _, p := range []abi.GatePart{
-		{Kind: abi.GateHeader}, {Kind: abi.GateHeader, Text: "X"}, {Kind: abi.GateHeader, Text: ":path"}, {Kind: abi.GateHeader, Text: "a b"},
-		{Kind: abi.GateCookie}, {Kind: abi.GateQuery},
+		{Kind: abi.GateHeader},
+		{Kind: abi.GateHeader, Text: "X"},
+		{Kind: abi.GateHeader, Text: ":path"},
+		{Kind: abi.GateHeader, Text: "a b"},
+		{Kind: abi.GateCookie},
+		{Kind: abi.GateQuery},
 	} {
 		if _, ok := gaterule.NewKey([]abi.GatePart{p}); ok {
 			t.Errorf("%+v is a part of a key", p)
 		}
 	}
 	for _, p := range []abi.GatePart{
-		{Kind: abi.GateText, Text: "x"}, {Kind: abi.GateHas}, {Kind: abi.GateHas, Text: "X"}, {Kind: abi.GateHas, Text: ":path"},
-		{Kind: abi.GateIs, Text: "x"}, {Kind: abi.GateIs, Text: "\x00v"}, {Kind: abi.GateIs, Text: "\xff\x00v"},
-		{Kind: abi.GateFrom}, {Kind: abi.GateFrom, Text: "\x08"}, abi.GateNetwork(make([]byte, 4), 33),
+		{Kind: abi.GateText, Text: "x"},
+		{Kind: abi.GateHas},
+		{Kind: abi.GateHas, Text: "X"},
+		{Kind: abi.GateHas, Text: ":path"},
+		{Kind: abi.GateIs, Text: "x"},
+		{Kind: abi.GateIs, Text: "\x00v"},
+		{Kind: abi.GateIs, Text: "\xff\x00v"},
+		{Kind: abi.GateFrom},
+		{Kind: abi.GateFrom, Text: "\x08"},
+		abi.GateNetwork(make([]byte, 4), 33),
 		abi.GateNetwork(make([]byte, 16), 129), abi.GateNetwork(make([]byte, 5), 1),
 	} {
 		if _, ok := gaterule.NewExempt([]abi.GatePart{p}); ok {

@@ -21,8 +21,12 @@ func TestGateAllocs(t *testing.T) {
 	gate := abi.GateRecord{
 		Interval: 1, Burst: 1 << 40, Cost: 1,
 		Key: []abi.GatePart{
-			{Kind: abi.GateHeader, Text: "x-key"}, {Kind: abi.GateCookie, Text: "sid"}, {Kind: abi.GateQuery, Text: "q"},
-			{Kind: abi.GateHost}, {Kind: abi.GateMethod}, {Kind: abi.GateClient, Bits: 64},
+			{Kind: abi.GateHeader, Text: "x-key"},
+			{Kind: abi.GateCookie, Text: "sid"},
+			{Kind: abi.GateQuery, Text: "q"},
+			{Kind: abi.GateHost},
+			{Kind: abi.GateMethod},
+			{Kind: abi.GateClient, Bits: 64},
 		},
 		Fields: []abi.GateField{{Name: "x-policy", Value: []abi.GatePart{{Text: "three"}}}},
 		Exempt: []abi.GatePart{abi.GateNetwork([]byte{10, 0, 0, 0}, 8), {Kind: abi.GateHas, Text: "x-free"}},
