@@ -102,7 +102,7 @@ func TestGateKeys(t *testing.T) {
 		netip.MustParseAddr("2001:db8:ffff:ffff:ffff::1"), netip.MustParseAddr("fe80::1%eth0"),
 	}
 	known := 0
-	for range 30_000 {
+	for range 6_000 {
 		h := &headOf{client: clients[r.IntN(len(clients))], lines: map[string]string{
 			":path":      "/" + of("a", "?", "k", "k+y=", "k%20y=1", "%6b y=", "&", "=", "k%3dy%26=", "%", "%4", "%zz", "+", "\xc3\xa9=", "%C3%a9=v", strings.Repeat("x", 200)),
 			":authority": of("A", "b", ".", ":80", "\xc3\x84"),
@@ -119,8 +119,8 @@ func TestGateKeys(t *testing.T) {
 			known++
 		}
 	}
-	if known < 5000 || known > 25_000 {
-		t.Errorf("%d of 30000 have a key", known)
+	if known < 1000 || known > 5000 {
+		t.Errorf("%d of 6000 have a key", known)
 	}
 }
 
