@@ -159,7 +159,7 @@ func play(t *testing.T, config string, without []string) (steps []step, calls ui
 	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
 		routes := []*plugintest.Plugin{p, p.With("b", config)}
 		r := rand.New(rand.NewPCG(1, 2))
-		for range 120 {
+		for range 80 {
 			q := routes[r.IntN(2)]
 			req := randomRequest(r)
 			req.Client = clients[r.IntN(len(clients))]
@@ -277,7 +277,7 @@ func playPlaces(t *testing.T, config string, without []string) (steps []step, ca
 			s.Finish()
 			steps = append(steps, step{s.Client(), s.Upstream(), s.Verdict("plugin"), s.Reason(), p.Metrics()})
 		}
-		for range 250 {
+		for range 150 {
 			if len(open) < 6 && r.IntN(2) == 0 {
 				req := randomRequest(r)
 				req.Client = "192.0.2.1:1"
