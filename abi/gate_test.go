@@ -22,22 +22,53 @@ func sampleGate() *abi.GateRecord {
 	}
 }
 
+// largerGate has all that hosts did not know at first.
+func largerGate() *abi.GateRecord {
+	g := sampleGate()
+	g.Slots, g.ExemptMetric, g.Places, g.PlacesKey = 17, 4, 5, "places"
+	g.Missing = []abi.GatePart{{Text: "-"}, {Kind: abi.GateRoute}}
+	g.Key = append(g.Key,
+		abi.GatePart{Kind: abi.GateHeader, Text: "x"}, abi.GatePart{Kind: abi.GateCookie, Text: "S"}, abi.GatePart{Kind: abi.GateQuery, Text: "q"},
+		abi.GatePart{Kind: abi.GatePath}, abi.GatePart{Kind: abi.GateMethod}, abi.GatePart{Kind: abi.GateHost})
+	g.Exempt = []abi.GatePart{
+		abi.GateNetwork([]byte{10, 0, 0, 0}, 8), {Kind: abi.GateHas, Text: "x"}, abi.GateEqual("y", "v"),
+	}
+	return g
+}
+
+// TestGateAsEver: what hosts knew at first is written as it was, byte for byte.
+func TestGateAsEver(t *testing.T) {
+	t.Parallel()
+	want := "\x00\x00\x00\x00\x03\x00\x00\x00\x80\x96\x98\x00\x00\x00\x00\x00\x32\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" +
+		"\x04\x00\x00\x00\x02\x00\x00\x00" +
+		"\x00\x00\x00\x00\x01\x00\x00\x00\x01" + "\x01\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00" + "\x02\x00\x00\x00\x40\x00\x00\x00" +
+		"\x01\x00\x00\x00\x04\x00\x00\x00a" + "\x00\x00\x00\x00\x02\x00\x00\x00r=" + "\x03\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x03\x00\x00\x00;t=" + "\x04\x00\x00\x00\x00\x00\x00\x00" +
+		"\x01\x00\x00\x00\x00\x00\x00\x00b"
+	if got := string(abi.AppendGate(nil, sampleGate())); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestGate(t *testing.T) {
 	t.Parallel()
-	want := sampleGate()
-	args := abi.AppendGate(nil, want)
-	if got, err := abi.ParseGate(string(args)); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	for n := range len(args) {
-		if _, err := abi.ParseGate(string(args[:n])); err == nil {
-			t.Errorf("cut to %d bytes: it is taken", n)
+	for _, want := range []*abi.GateRecord{sampleGate(), largerGate(), {Slots: 1}, {Reserve: 1}, {ExemptMetric: 1}, {Missing: []abi.GatePart{{}}}, {Places: 1}, {Places: -1, Burst: 1, PlacesKey: "p"}} {
+		args := abi.AppendGate(nil, want)
+		if got, err := abi.ParseGate(string(args)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		}
+		plain := *want
+		plain.Slots, plain.Reserve, plain.Exempt, plain.ExemptMetric, plain.Missing, plain.Places, plain.PlacesKey = 0, 0, nil, 0, nil, 0, ""
+		for n := range len(args) {
+			if _, err := abi.ParseGate(string(args[:n])); err == nil && (want.Slots > 0 || want.Places == 1 || n != len(abi.AppendGate(nil, &plain))) {
+				t.Errorf("cut to %d of %d bytes: it is taken", n, len(args))
+			}
 		}
 	}
+	args := abi.AppendGate(nil, sampleGate())
 	for name, change := range map[string]func(*abi.GateRecord){
 		"a value in the key":  func(g *abi.GateRecord) { g.Key[1].Kind = abi.GateFull },
 		"a route in a value":  func(g *abi.GateRecord) { g.Fields[0].Value[1].Kind = abi.GateRoute },
-		"an unknown kind":     func(g *abi.GateRecord) { g.Key[1].Kind = 9 },
+		"an unknown kind":     func(g *abi.GateRecord) { g.Key[1].Kind = 99 },
 		"no bits":             func(g *abi.GateRecord) { g.Key[3].Bits = 0 },
 		"too many bits":       func(g *abi.GateRecord) { g.Key[3].Bits = 129 },
 		"bits of a route":     func(g *abi.GateRecord) { g.Key[1].Bits = 1 },
@@ -45,7 +76,21 @@ func TestGate(t *testing.T) {
 		"too many parts of a": func(g *abi.GateRecord) { g.Fields[0].Value = make([]abi.GatePart, abi.MaxGateParts+1) },
 		"too many fields":     func(g *abi.GateRecord) { g.Fields = make([]abi.GateField, abi.MaxGateFields+1) },
 		"too long a key":      func(g *abi.GateRecord) { g.Key[0].Text = strings.Repeat("k", abi.MaxGateKey+1) },
-		"too much":            func(g *abi.GateRecord) { g.Fields[1].Name = strings.Repeat("n", abi.MaxGateBytes) },
+		"a network in a key":  func(g *abi.GateRecord) { g.Key[1].Kind = abi.GateFrom },
+		"a field in a value":  func(g *abi.GateRecord) { g.Fields[0].Value[1] = abi.GatePart{Kind: abi.GateHeader, Text: "x"} },
+		"too long a name": func(g *abi.GateRecord) {
+			g.Key[1] = abi.GatePart{Kind: abi.GateCookie, Text: strings.Repeat("k", abi.MaxGateKey)}
+		},
+		"a text as condition": func(g *abi.GateRecord) { g.Exempt = []abi.GatePart{{Text: "x"}} },
+		"a path as condition": func(g *abi.GateRecord) { g.Exempt = []abi.GatePart{{Kind: abi.GatePath}} },
+		"missing a client":    func(g *abi.GateRecord) { g.Missing = []abi.GatePart{{Kind: abi.GateClient, Bits: 1}} },
+		"missing too much":    func(g *abi.GateRecord) { g.Missing = []abi.GatePart{{Text: strings.Repeat("k", abi.MaxGateKey+1)}} },
+		"too long for places": func(g *abi.GateRecord) { g.PlacesKey = strings.Repeat("k", abi.MaxGateKey+1) },
+		"too many missing":    func(g *abi.GateRecord) { g.Missing = make([]abi.GatePart, abi.MaxGateParts+1) },
+		"too many conditions": func(g *abi.GateRecord) {
+			g.Exempt = slices.Repeat([]abi.GatePart{{Kind: abi.GateHas, Text: "x"}}, abi.MaxGateExempt+1)
+		},
+		"too much": func(g *abi.GateRecord) { g.Fields[1].Name = strings.Repeat("n", abi.MaxGateBytes) },
 	} {
 		g := sampleGate()
 		change(g)
@@ -60,14 +105,25 @@ func TestGate(t *testing.T) {
 			t.Errorf("a huge number at %d is taken", at)
 		}
 	}
-	if _, err := abi.ParseGate(string(args) + "x"); err == nil {
-		t.Error("bytes after the end are taken")
+	for _, after := range []string{"x", strings.Repeat("\x00", 40), "\x01" + strings.Repeat("\x00", 38) + "\x01", "\x01" + strings.Repeat("\x00", 40)} {
+		if _, err := abi.ParseGate(string(args) + after); err == nil {
+			t.Errorf("%q after the end is taken", after)
+		}
+	}
+	for was, changed := range map[*abi.GateRecord]byte{sampleGate(): 1, largerGate(): 0, {Slots: 1}: 2, {Slots: 2}: 3, {Places: 1}: 0, {Places: 1, Cost: 1}: 2} {
+		args := abi.AppendGate(nil, was)
+		args[0] = changed
+		if _, err := abi.ParseGate(string(args)); err == nil {
+			t.Errorf("%+v is taken with algorithm %d", was, changed)
+		}
 	}
 }
 
 func FuzzGate(f *testing.F) {
 	f.Add(string(abi.AppendGate(nil, sampleGate())))
 	f.Add(string(abi.AppendGate(nil, &abi.GateRecord{Interval: -1})))
+	f.Add(string(abi.AppendGate(nil, largerGate())))
+	f.Add(string(abi.AppendGate(nil, &abi.GateRecord{Reserve: 5})))
 	f.Fuzz(func(t *testing.T, args string) {
 		if g, err := abi.ParseGate(args); err == nil && string(abi.AppendGate(nil, g)) != args {
 			t.Errorf("%q does not come back", args)

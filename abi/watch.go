@@ -85,14 +85,10 @@ func ParseWatch(args string) (*WatchRecord, error) {
 	}
 	var rest string
 	var ok bool
-	if w.Key, rest, ok = parseGateParts(args[watchHead:], parts, WatchRoute, WatchUpstream); !ok || rest != "" {
+	if w.Key, rest, ok = parseGateParts(args[watchHead:], parts, watchKeyKinds); !ok || rest != "" {
 		return nil, ErrGate
 	}
-	size := 0
-	for i := range w.Key {
-		size += len(w.Key[i].Text)
-	}
-	if size > MaxGateKey {
+	if textOf(w.Key) > MaxGateKey {
 		return nil, ErrGate
 	}
 	return w, nil

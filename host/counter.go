@@ -307,3 +307,31 @@ func (p *counterPage) find(tag uint64, now int64) (i int, crowded bool) {
 	}
 	return least, true
 }
+
+// admit is take where a bucket has the tokens, has so many left after that, and is at its place, or
+// has one that nobody has to leave; otherwise nothing is taken, and the outcome is not admitted. gone:
+// the table is not in use any more.
+func (t *counterTable) admit(tag uint64, cost, reserve int64, h *Host) (d taken, gone bool) {
+	p := t.page(tag)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := h.counterClock()
+	i, crowded := p.find(tag, now)
+	if crowded {
+		return taken{}, t.gone.Load()
+	}
+	full := now
+	if i < len(p.buckets) && p.buckets[i].tag == tag {
+		full = min(max(p.buckets[i].full, now), now+t.capacity()+t.debt.Load())
+	}
+	latest, after := now+t.capacity(), full+cost*t.interval
+	if after > latest-reserve*t.interval {
+		return taken{}, t.gone.Load()
+	}
+	t.owe(after, now)
+	if t.gone.Load() {
+		return taken{}, true
+	}
+	p.put(i, counterBucket{tag, after})
+	return taken{admitted: true, remaining: (latest - after) / t.interval, full: after - now}, false
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/host/gaterule"
 )
 
 // newGateOf returns a gate without a guest, and its clock.
@@ -19,11 +20,25 @@ func newGateOf(r abi.GateRecord) (g *Gate, now *atomic.Int64) {
 	p.vms.Store(&[]*vm{{}})
 	root := &Root{p: p}
 	root.refs.Store(handle)
-	g = &Gate{root: root, key: r.Key, limit: counterLimit{r.Interval, r.Burst}, cost: r.Cost, fields: make([]gateField, len(r.Fields))}
-	for i, f := range r.Fields {
-		g.fields[i].set(f)
+	g = &Gate{root: root, limit: counterLimit{r.Interval, r.Burst}, cost: r.Cost, reserve: r.Reserve, places: r.Places, placesKey: r.PlacesKey}
+	g.setLimit(&r)
+	if !g.setRules(&r) || !g.setFields(r.Fields) {
+		panic("no gate")
 	}
 	return g, now
+}
+
+// A fakeHead has these lines.
+type fakeHead map[string]string
+
+func (h fakeHead) Get(name string) (string, bool) {
+	v, ok := h[name]
+	return v, ok
+}
+
+// ask is Admit for a request of a client.
+func (g *Gate) ask(client netip.Addr) (Admission, bool) {
+	return g.Admit(gaterule.Request{Client: client})
 }
 
 // makeTable is what the guest's first take does.
@@ -32,87 +47,60 @@ func (g *Gate) makeTable() *counterTable {
 	return t
 }
 
-func TestGateKey(t *testing.T) {
-	t.Parallel()
-	g, _ := newGateOf(abi.GateRecord{Key: []abi.GatePart{
-		{Text: "<"}, {Kind: abi.GateRoute}, {Text: ">"}, {Kind: abi.GateClient, Bits: 61},
-	}})
-	for client, want := range map[string]string{
-		"192.0.2.1":                        "<\x03\x00\x00\x00api>\x04\x00\x00\x00\xc0\x00\x02\x01",
-		"::ffff:192.0.2.1":                 "<\x03\x00\x00\x00api>\x04\x00\x00\x00\xc0\x00\x02\x01",
-		"2001:db8:ffff:ffff:ffff::1%eth0":  "<\x03\x00\x00\x00api>\x10\x00\x00\x00\x20\x01\x0d\xb8\xff\xff\xff\xf8\x00\x00\x00\x00\x00\x00\x00\x00",
-		"2001:db8:ffff:fff8:1234:5678::42": "<\x03\x00\x00\x00api>\x10\x00\x00\x00\x20\x01\x0d\xb8\xff\xff\xff\xf8\x00\x00\x00\x00\x00\x00\x00\x00",
-	} {
-		if got, ok := g.appendKey(nil, "api", netip.MustParseAddr(client)); !ok || string(got) != want {
-			t.Errorf("%s: got %q, %t, want %q", client, got, ok, want)
-		}
-	}
-	if _, ok := g.appendKey(nil, "api", netip.Addr{}); ok {
-		t.Error("a key is made without an address")
-	}
-	for bits := 1; bits <= 128; bits++ {
-		b := netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").As16()
-		keepBits(&b, bits)
-		if want, _ := netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").Prefix(bits); netip.AddrFrom16(b) != want.Addr() {
-			t.Errorf("%d bits: got %v, want %v", bits, netip.AddrFrom16(b), want.Addr())
-		}
-	}
-}
-
 func TestGateAdmit(t *testing.T) {
 	t.Parallel()
 	client := netip.MustParseAddr("192.0.2.1")
 	g, now := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 3, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateClient, Bits: 64}}})
-	if _, ok := g.Admit("", client); ok {
+	if _, ok := g.ask(client); ok {
 		t.Fatal("admitted without a table, which the guest has to make")
 	}
 	table := g.makeTable()
-	for i, want := range []Admission{{2, 1}, {1, 2}, {0, 3}} {
-		if got, ok := g.Admit("", client); !ok || got != want {
+	for i, want := range []Admission{{Remaining: 2, Full: 1}, {Remaining: 1, Full: 2}, {Remaining: 0, Full: 3}} {
+		if got, ok := g.ask(client); !ok || got != want {
 			t.Errorf("request %d: got %+v, %t, want %+v", i, got, ok, want)
 		}
 	}
-	tag := g.tagOf(t, client)
+	tag := g.tagOf(t, gaterule.Request{Client: client})
 	for range 3 { // a refusal takes nothing
-		if _, ok := g.Admit("", client); ok {
+		if _, ok := g.ask(client); ok {
 			t.Error("admitted beyond the burst")
 		}
 	}
 	now.Add(1e9 + 1)
-	if got, ok := g.Admit("", client); !ok || got != (Admission{0, 3}) {
+	if got, ok := g.ask(client); !ok || got != (Admission{Remaining: 0, Full: 3}) {
 		t.Errorf("a second later: got %+v, %t", got, ok)
 	}
 	if d, _ := table.take(tag, 1, g.root.p.h.counterClock); d.admitted {
 		t.Error("the guest finds another bucket")
 	}
-	if _, ok := g.Admit("", netip.Addr{}); ok {
+	if _, ok := g.ask(netip.Addr{}); ok {
 		t.Error("admitted without an address")
 	}
 	// Without a VM, and with the root closed, whoever opens a stream has to find out.
 	now.Add(10e9)
 	vms := g.root.p.vms.Load()
 	g.root.p.vms.Store(&[]*vm{})
-	if _, ok := g.Admit("", client); ok {
+	if _, ok := g.ask(client); ok {
 		t.Error("admitted without a VM")
 	}
 	g.root.p.vms.Store(vms)
 	g.root.refs.Store(handle - 1)
-	if _, ok := g.Admit("", client); ok {
+	if _, ok := g.ask(client); ok {
 		t.Error("admitted with the root closed")
 	}
 	g.root.refs.Store(handle)
-	if got, ok := g.Admit("", client); !ok || got.Remaining != 2 {
+	if got, ok := g.ask(client); !ok || got.Remaining != 2 {
 		t.Errorf("with a VM again: got %+v, %t", got, ok)
 	}
 }
 
-func (g *Gate) tagOf(t *testing.T, client netip.Addr) uint64 {
+func (g *Gate) tagOf(t *testing.T, r gaterule.Request) uint64 {
 	t.Helper()
-	key, ok := g.appendKey(nil, "", client)
+	tag, _, ok := g.tags(&r)
 	if !ok {
 		t.Fatal("no key")
 	}
-	return g.root.p.shared.counters.key.sum(key)
+	return tag
 }
 
 // TestGateCrowded: a key whose page is full is the guest's: the table has to grow, or another
@@ -121,16 +109,16 @@ func TestGateCrowded(t *testing.T) {
 	t.Parallel()
 	client := netip.MustParseAddr("192.0.2.1")
 	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 3, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateClient, Bits: 64}}})
-	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, client)
+	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, gaterule.Request{Client: client})
 	for i := range uint64(counterPageBuckets) {
 		table.take(tag+(i+1)*counterFirstPages, 1, clock)
 	}
 	before := len(table.page(tag).buckets)
-	if _, ok := g.Admit("", client); ok || len(table.page(tag).buckets) != before {
+	if _, ok := g.ask(client); ok || len(table.page(tag).buckets) != before {
 		t.Error("admitted from a page that is full")
 	}
 	g.root.p.shared.counters.grow(table, clock())
-	if got, ok := g.Admit("", client); !ok || got.Remaining != 2 {
+	if got, ok := g.ask(client); !ok || got.Remaining != 2 {
 		t.Errorf("after it has grown: got %+v, %t", got, ok)
 	}
 	if g.table.Load() == table {
@@ -147,19 +135,19 @@ func TestGateHandOver(t *testing.T) {
 	old, now := newGateOf(r)
 	old.makeTable()
 	for range 2 {
-		old.Admit("", client)
+		old.ask(client)
 	}
 	room := stateRoom{left: 1 << 20}
 	list := old.root.p.shared.counters.state(now.Load(), &room)
 	next, _ := newGateOf(r)
 	next.makeTable() // its guest has begun to count
 	next.root.p.shared.counters.key = old.root.p.shared.counters.key
-	next.Admit("", netip.MustParseAddr("192.0.2.2")) // and its gate knows the table
+	next.ask(netip.MustParseAddr("192.0.2.2")) // and its gate knows the table
 	next.root.p.shared.counters.adopt(list, now.Load())
-	if got, ok := next.Admit("", client); !ok || got.Remaining != 0 {
+	if got, ok := next.ask(client); !ok || got.Remaining != 0 {
 		t.Errorf("got %+v, %t, want the last token", got, ok)
 	}
-	if _, ok := next.Admit("", client); ok {
+	if _, ok := next.ask(client); ok {
 		t.Error("admitted beyond the burst")
 	}
 }
@@ -169,14 +157,14 @@ func TestGateConcurrent(t *testing.T) {
 	t.Parallel()
 	client := netip.MustParseAddr("192.0.2.1")
 	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 1000, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateClient, Bits: 64}}})
-	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, client)
+	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, gaterule.Request{Client: client})
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for range 500 {
 				if i%2 == 0 {
-					if _, ok := g.Admit("", client); ok {
+					if _, ok := g.ask(client); ok {
 						admitted.Add(1)
 					}
 				} else if d, _ := table.take(tag, 1, clock); d.admitted {
@@ -193,19 +181,19 @@ func TestGateConcurrent(t *testing.T) {
 
 func TestGateField(t *testing.T) {
 	t.Parallel()
-	g, _ := newGateOf(abi.GateRecord{Fields: []abi.GateField{
+	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 1, Cost: 1, Fields: []abi.GateField{
 		{Name: "a", Value: []abi.GatePart{{Text: "r="}, {Kind: abi.GateRemaining}, {Text: ";t="}, {Kind: abi.GateFull}}},
 		{Name: "b", Value: []abi.GatePart{{Text: "always"}, {Text: " this"}}},
 	}})
 	var kept []string
 	for i := range int64(100) {
-		_, v := g.Field(0, Admission{i, 7})
+		_, v := g.Field(0, Admission{Remaining: i, Full: 7})
 		kept = append(kept, v)
 	}
 	if kept[3] != "r=3;t=7" || kept[99] != "r=99;t=7" {
 		t.Errorf("got %q, %q", kept[3], kept[99])
 	}
-	if name, v := g.Field(1, Admission{1, 7}); name != "b" || v != "always this" {
+	if name, v := g.Field(1, Admission{Remaining: 1, Full: 7}); name != "b" || v != "always this" {
 		t.Errorf("got %q %q", name, v)
 	}
 }

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +37,12 @@ func gateRecord() abi.GateRecord {
 	}
 }
 
+func window(g *abi.GateRecord) { g.Slots, g.Fields = 17, nil }
+
+func exempt(g *abi.GateRecord) {
+	g.Exempt, g.ExemptMetric = []abi.GatePart{{Kind: abi.GateHas, Text: "x"}}, 1
+}
+
 func TestGateRefused(t *testing.T) {
 	t.Parallel()
 	both := []string{host.GrantCounters, host.GrantMetrics}
@@ -62,6 +69,33 @@ func TestGateRefused(t *testing.T) {
 		"the connection":      {func(g *abi.GateRecord) { g.Fields[0].Name = "transfer-encoding" }, both, abi.StatusBadArgument},
 		"another line":        {func(g *abi.GateRecord) { g.Fields[0].Value[0].Text = "a\r\nb: c" }, both, abi.StatusBadArgument},
 		"a space in front":    {func(g *abi.GateRecord) { g.Fields[0].Value[0].Text = " a" }, both, abi.StatusBadArgument},
+		"a reserve":           {func(g *abi.GateRecord) { g.Reserve = 1 }, both, abi.StatusOK},
+		"too large a reserve": {func(g *abi.GateRecord) { g.Reserve = 2 }, both, abi.StatusBadArgument},
+		"less than none":      {func(g *abi.GateRecord) { g.Reserve = -1 }, both, abi.StatusBadArgument},
+		"places":              {func(g *abi.GateRecord) { g.Places = 5 }, both, abi.StatusOK},
+		"places alone":        {func(g *abi.GateRecord) { *g = abi.GateRecord{Places: 5, Metric: 1} }, both, abi.StatusOK},
+		"tokens of places":    {func(g *abi.GateRecord) { *g = abi.GateRecord{Places: 5, Fields: gateRecord().Fields} }, both, abi.StatusBadArgument},
+		"less than no places": {func(g *abi.GateRecord) { g.Places = -1 }, both, abi.StatusBadArgument},
+		"a reserve of none":   {func(g *abi.GateRecord) { *g = abi.GateRecord{Places: 5, Reserve: 1} }, both, abi.StatusBadArgument},
+		"a window":            {window, both, abi.StatusOK},
+		"too many slots":      {func(g *abi.GateRecord) { window(g); g.Slots = 65 }, both, abi.StatusBadArgument},
+		"a slot of no width":  {func(g *abi.GateRecord) { window(g); g.Interval = 0 }, both, abi.StatusBadArgument},
+		"an endless window":   {func(g *abi.GateRecord) { window(g); g.Interval = 1 << 62 }, both, abi.StatusBadArgument},
+		"more than a count":   {func(g *abi.GateRecord) { window(g); g.Burst, g.Cost = 1<<40, 1<<32 }, both, abi.StatusBadArgument},
+		"a window's reserve":  {func(g *abi.GateRecord) { window(g); g.Reserve = 1 }, both, abi.StatusBadArgument},
+		"a window is full":    {func(g *abi.GateRecord) { window(g); g.Fields = gateRecord().Fields }, both, abi.StatusBadArgument},
+		"parts of the head": {func(g *abi.GateRecord) {
+			g.Key = []abi.GatePart{{Kind: abi.GateHeader, Text: "x"}, {Kind: abi.GatePath}, {Kind: abi.GateQuery, Text: "q"}}
+		}, both, abi.StatusOK},
+		"no field's name":      {func(g *abi.GateRecord) { g.Key[0] = abi.GatePart{Kind: abi.GateHeader, Text: "X"} }, both, abi.StatusBadArgument},
+		"exemptions":           {exempt, both, abi.StatusOK},
+		"exemptions, no grant": {func(g *abi.GateRecord) { exempt(g); g.Metric = 0 }, []string{host.GrantCounters}, abi.StatusBadArgument},
+		"a gauge of exempt":    {func(g *abi.GateRecord) { exempt(g); g.ExemptMetric = 2 }, both, abi.StatusBadArgument},
+		"no condition":         {func(g *abi.GateRecord) { g.Exempt = []abi.GatePart{{Kind: abi.GateIs, Text: "x"}} }, both, abi.StatusBadArgument},
+		"too much is read": {func(g *abi.GateRecord) {
+			exempt(g)
+			g.Key = slices.Repeat([]abi.GatePart{{Kind: abi.GatePath}}, abi.MaxGateReads)
+		}, both, abi.StatusBadArgument},
 		"a key part too many": {func(g *abi.GateRecord) { g.Key[0].Text = strings.Repeat("k", abi.MaxGateKey+1) }, both, abi.StatusBadArgument},
 	} {
 		r := gateRecord()

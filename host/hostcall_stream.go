@@ -2,7 +2,6 @@ package host
 
 import (
 	"bytes"
-	"strings"
 
 	"wproxy/abi"
 )
@@ -75,19 +74,14 @@ func hostSendLocalResponse(v *vm, a []uint64) abi.Status {
 	if r.GRPCStatus < 0 || r.GRPCStatus > 16 {
 		r.GRPCStatus = abi.GRPCNotSet
 	}
-	r.Details = strings.Map(func(c rune) rune {
-		if c <= ' ' || c == 0x7f {
-			return '_'
-		}
-		return c
-	}, string(details[:min(len(details), maxNameBytes)]))
+	r.Details = v.replies.clean(details)
 	if len(body) > MaxReplyBody {
 		v.warn("the body of a local response was cut: it is larger than any may be")
 		body = body[:MaxReplyBody]
 	}
 	v.charge(int64(len(body)) * heapUnits)
 	r.Body = bytes.Clone(body)
-	pairs, err := v.ownPairs(fields)
+	pairs, err := v.replyPairs(fields)
 	if err != nil {
 		v.warn("the headers of a local response were left out: " + err.Error())
 	}

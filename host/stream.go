@@ -70,9 +70,9 @@ type Delayer interface {
 type Reply struct {
 	Status     int
 	Details    string
-	Body       []byte // at most MaxReplyBody
-	Fields     []abi.Pair
-	GRPCStatus int32 // -1: not set
+	Body       []byte     // at most MaxReplyBody
+	Fields     []abi.Pair // may be those of other replies: not to be changed
+	GRPCStatus int32      // -1: not set
 }
 
 // Map is a header map as guests see it: pseudo fields first, names in lower

@@ -97,6 +97,7 @@ type vm struct {
 	edits    editCache
 	lines    lineCount
 	notes    noteCache
+	replies  replyCache
 	records  recordCache
 	counters *counterTable // used last
 }

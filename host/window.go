@@ -240,6 +240,48 @@ func (t *windowTable) addWell(tag uint64, h *Host) bool {
 	return true
 }
 
+// admit is add to the first column where the sum stays within the limit, and the window is there or
+// has a place that nobody has to leave, on a page that is there; otherwise nothing is added. left is how
+// much more could be added. Of tables that are gone, see addWell.
+func (t *windowTable) admit(tag uint64, count uint32, limit int64, h *Host) (left int64, ok, gone bool) {
+	p := &t.pages[tag%windowPages]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.windows == nil {
+		return 0, false, t.gone.Load()
+	}
+	now := h.counterClock()
+	slot := now / t.width
+	i, crowded := p.find(tag, slot, t.slots)
+	if crowded {
+		return 0, false, t.gone.Load()
+	}
+	w, counts := &p.windows[i], p.ring(i, t.slots)
+	known, last, sum := w.used && w.tag == tag, slot, int64(0)
+	if known {
+		w.slide(counts, slot)
+		last = w.last
+		for k := range counts {
+			sum += int64(counts[k][0])
+		}
+	}
+	if sum+int64(count) > limit {
+		return 0, false, t.gone.Load()
+	}
+	t.owe((last+1)*t.width+t.span(), now)
+	if t.gone.Load() {
+		return 0, false, true
+	}
+	if !known {
+		clear(counts)
+		*w = window{tag: tag, last: slot, used: true}
+	}
+	at := &counts[last%int64(t.slots)]
+	add := min(count, math.MaxUint32-at[0])
+	at[0] += add
+	return limit - sum - int64(add), true, false
+}
+
 // index returns the index of a key's window; -1 if there is none.
 func (p *windowPage) index(tag uint64) int {
 	for i := range p.windows {
@@ -272,30 +314,23 @@ func (p *windowPage) ring(i int, slots uint32) [][abi.WindowColumns]uint32 {
 // counts it inherits: a key that was displaced and comes back finds no less than it left,
 // as with the buckets of counterPage.find.
 func (p *windowPage) find(tag uint64, slot int64, slots uint32) (i int, crowded bool) {
-	free, least, fewest := -1, 0, int64(math.MaxInt64)
+	if i := p.index(tag); i >= 0 {
+		return i, false
+	}
+	least, fewest := 0, int64(math.MaxInt64)
 	for i := range p.windows {
 		w := &p.windows[i]
-		if w.used && w.tag == tag {
-			return i, false
-		}
-		if free >= 0 {
-			continue
-		}
 		if !w.used || w.last+int64(slots) <= slot {
-			free = i
-			continue
+			return i, false
 		}
 		w.slide(p.ring(i, slots), slot)
 		sums := sumOf(p.ring(i, slots))
 		if sums == [abi.WindowColumns]int64{} {
-			free = i
+			return i, false
 		}
 		if sums[0] < fewest {
 			least, fewest = i, sums[0]
 		}
-	}
-	if free >= 0 {
-		return free, false
 	}
 	return least, true
 }

@@ -1,6 +1,9 @@
 package exchange
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
 // A Field is one field line. Name is in lower case.
 type Field struct{ Name, Value string }
@@ -52,6 +55,9 @@ func (f *Fields) Has(name string) bool { _, ok := f.Get(name); return ok }
 
 // Add appends a line. name must be in lower case.
 func (f *Fields) Add(name, value string) { f.list = append(f.list, Field{name, value}) }
+
+// Grow makes room for n more lines.
+func (f *Fields) Grow(n int) { f.list = slices.Grow(f.list, n) }
 
 // Set leaves exactly one line called name: the first one is changed in its
 // place, further ones are removed; without one a line is appended.

@@ -154,3 +154,16 @@ func TestVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestFieldsGrow(t *testing.T) {
+	var f exchange.Fields
+	f.Add("a", "1")
+	f.Grow(3)
+	first := &f.List()[0]
+	for range 3 {
+		f.Add("b", "2")
+	}
+	if got := f.List(); len(got) != 4 || &got[0] != first || got[0] != (exchange.Field{Name: "a", Value: "1"}) {
+		t.Errorf("got %v, or moved", got)
+	}
+}

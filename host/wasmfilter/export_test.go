@@ -6,7 +6,11 @@ import (
 	"wproxy/core/filter"
 	"wproxy/core/objects"
 	"wproxy/host"
+	"wproxy/host/gaterule"
 )
+
+// GateHead is how a gate sees the head of a request.
+func GateHead(r *exchange.Request) gaterule.Head { return (*gateHead)(r) }
 
 // Limits that tests go up to.
 const (

@@ -8,11 +8,13 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/host"
+	"wproxy/host/gaterule"
 )
 
 // A gate lets requests through without the guest; *host.Gate is one.
 type gate interface {
-	Admit(route string, client netip.Addr) (host.Admission, bool)
+	Admit(r gaterule.Request) (host.Admission, bool)
+	Leave(a host.Admission)
 	Fields() int
 	Field(i int, a host.Admission) (name, value string)
 }
@@ -39,6 +41,19 @@ func (p *passing) reset() {
 	p.past.Store(false)
 	p.told.Store(false)
 	p.broken.Store(false)
+}
+
+// A gateHead is the head of a request as a gate sees it, which is how headerMap shows it to guests.
+// It is with the filter that asks, so nobody edits it meanwhile.
+type gateHead exchange.Request
+
+// Get implements gaterule.Head.
+func (h *gateHead) Get(name string) (string, bool) {
+	r := (*exchange.Request)(h)
+	if name[0] == ':' || name == pseudoHost {
+		return requestPseudo(r, name)
+	}
+	return r.Fields.Get(name)
 }
 
 // clientAddr returns the client's address, after trust_proxy; invalid: it is not known.
@@ -118,7 +133,7 @@ func (d *direction[H]) pastTrailer(t *exchange.Fields) error {
 func (f *Filter) admit(end bool) (ok bool) {
 	x := f.x
 	x.Mu.Lock()
-	route, client := x.Route, clientAddr(x)
+	route, client, head := x.Route, clientAddr(x), x.Request
 	x.Mu.Unlock()
 	switch {
 	case f.factory.passes:
@@ -127,7 +142,7 @@ func (f *Filter) admit(end bool) (ok bool) {
 	case f.factory.watch != nil:
 		f.watched, ok = f.factory.watch.Admit(route.Name, route.Cluster)
 	default:
-		f.bucket, ok = f.factory.gate.Admit(route.Name, client)
+		f.bucket, ok = f.factory.gate.Admit(gaterule.Request{Route: route.Name, Client: client, Head: (*gateHead)(head)})
 	}
 	return ok
 }
@@ -146,7 +161,7 @@ func (f *Filter) count(status int) bool {
 // have; false if it is too large then.
 func (f *Filter) addLines(r *exchange.Response) bool {
 	g, x, n := f.factory.gate, f.x, 0
-	if g != nil {
+	if g != nil && !f.bucket.Exempt {
 		n = g.Fields()
 	}
 	if n == 0 && len(f.factory.standing) == 0 {
@@ -189,6 +204,9 @@ func (f *Filter) closePast() {
 	x.Mu.Unlock()
 	if f.broken.Load() || f.resp.head != nil { // or the answer came before the request did
 		f.reset()
+	}
+	if g := f.factory.gate; g != nil {
+		g.Leave(f.bucket)
 	}
 	f.x, f.req.next, f.resp.next = nil, nil, nil
 	f.passing.reset()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/core/exchange"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
@@ -17,7 +18,8 @@ import (
 const gateInterval = 100 * time.Millisecond
 
 // gateGuest has a gate with one bucket, takes from the same when it is called, traps if that is
-// empty, and says on the answer that it was called. It has a standing edit besides.
+// empty, and says on the answer that it was called. It has a standing edit besides. Who says x-free is
+// exempt.
 func gateGuest() []byte {
 	g := abi.GateRecord{
 		Interval: gateInterval.Nanoseconds(), Burst: 3, Cost: 1, Metric: 1, Key: []abi.GatePart{{Text: "key"}},
@@ -25,6 +27,7 @@ func gateGuest() []byte {
 			{Name: "x-policy", Value: []abi.GatePart{{Text: "three"}}},
 			{Name: "x-left", Value: []abi.GatePart{{Text: "left "}, {Kind: abi.GateRemaining}, {Text: ", full in "}, {Kind: abi.GateFull}}},
 		},
+		Exempt: []abi.GatePart{{Kind: abi.GateHas, Text: "x-free"}, abi.GateEqual("host", "free.example")}, ExemptMetric: 2,
 	}
 	m := wt.NewGuest()
 	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
@@ -37,6 +40,7 @@ func gateGuest() []byte {
 	at := m.Data(record)
 	m.Func("proxy_on_configure", "ii>i",
 		wt.Call(define, wt.I32(0), m.Str("admitted"), out), wt.Drop(),
+		wt.Call(define, wt.I32(0), m.Str("exempt"), out), wt.Drop(),
 		wt.Call(foreign, m.Str(abi.ForeignGate), m.Str(args), out, size), wt.Drop(),
 		wt.Call(foreign, m.Str(abi.ForeignStandingEdits), m.Str(standing), out, size), wt.Drop(), wt.I32(1))
 	m.Headers("request",
@@ -85,6 +89,64 @@ func TestGate(t *testing.T) {
 			t.Errorf("the guest was called %d times, want 1", n)
 		}
 	})
+}
+
+// TestGateExempt: who is exempt goes on, whatever is left, and gets no lines but the standing ones. What
+// plugins in front of the gate have made of a head is what it looks at.
+func TestGateExempt(t *testing.T) {
+	plugintest.Run(t, gateGuest(), gateOptions, func(t *testing.T, p *plugintest.Plugin) {
+		free := plugintest.Request{Fields: plugintest.Fields("x-free", "")}
+		up := plugintest.Response{Fields: plugintest.Fields("x-left", "others")}
+		for i, req := range []plugintest.Request{free, {Authority: "free.example"}, free, free, free} {
+			c := p.Do(req, up).Client()
+			if c.Status != 200 || line(c, "x-guest") != "" || line(c, "x-left") != "others" || line(c, "x-policy") != "" || line(c, "x-standing") != "set" {
+				t.Errorf("request %d: got %d %v", i, c.Status, c.Fields)
+			}
+		}
+		m := wt.NewGuest()
+		remove := m.Env(abi.ImportRemoveHeaderMapValue, "iii>i")
+		m.Headers("request", wt.Call(remove, wt.I32(0), m.Str("x-free")), wt.Drop(), wt.I32(0))
+		not := p.Load(m.Bytes(), plugintest.Options{Name: "not"})
+		m = wt.NewGuest()
+		add := m.Env(abi.ImportAddHeaderMapValue, "iiiii>i")
+		m.Headers("request", wt.Call(add, wt.I32(0), m.Str("x-free"), m.Str("1")), wt.Drop(), wt.I32(0))
+		made := p.Load(m.Bytes(), plugintest.Options{Name: "made"})
+		if c := (plugintest.Chain{not, p}).Do(free, up).Client(); line(c, "x-guest") != "was here" { // there is no bucket yet
+			t.Errorf("no more exempt: got %d %v", c.Status, c.Fields)
+		}
+		if c := (plugintest.Chain{made, p}).Do(plugintest.Request{}, up).Client(); c.Status != 200 || line(c, "x-left") != "others" {
+			t.Errorf("made exempt: got %d %v", c.Status, c.Fields)
+		}
+		if c := p.Do(plugintest.Request{}, up).Client(); line(c, "x-left") != "others | left 1, full in 1" {
+			t.Errorf("somebody else: got %d %v", c.Status, c.Fields)
+		}
+		for name, want := range map[string]int64{"admitted": 1, "exempt": 6} {
+			if n, _ := p.Metric(name); n != want {
+				t.Errorf("%s: counted %d, want %d", name, n, want)
+			}
+		}
+	})
+}
+
+// TestGateHead: a gate sees what a guest would, as TestMapRead has it.
+func TestGateHead(t *testing.T) {
+	r := exchange.Request{Method: "GET", Scheme: "https", Target: "/a?b=c", Authority: "example.com"}
+	for _, f := range [][2]string{{"cookie", "a"}, {"x-a", "1"}, {"cookie", "b"}, {"x-empty", ""}} {
+		r.Fields.Add(f[0], f[1])
+	}
+	h := wasmfilter.GateHead(&r)
+	for name, want := range map[string]string{
+		":path": "/a?b=c", ":authority": "example.com", "host": "example.com", ":method": "GET", ":scheme": "https", "cookie": "a", "x-a": "1", "x-empty": "",
+	} {
+		if got, ok := h.Get(name); !ok || got != want {
+			t.Errorf("Get(%q): got %q, %v, want %q", name, got, ok, want)
+		}
+	}
+	for _, name := range []string{":status", ":x", "x-b"} {
+		if got, ok := h.Get(name); ok {
+			t.Errorf("Get(%q): got %q, want none", name, got)
+		}
+	}
 }
 
 // TestGateAnswers: an answer of another plugin gets the lines, as it does from the callback.

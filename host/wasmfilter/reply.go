@@ -140,6 +140,7 @@ func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
 // addReplyFields adds the guest's fields, but for those that would be a second
 // status or framing.
 func addReplyFields(h *exchange.Response, pairs []abi.Pair) {
+	h.Fields.Grow(min(len(pairs)+2, maxHeadFields)) // with length and type
 	size := 0
 	for _, p := range pairs {
 		name, value, ok := host.CleanField(p.Name, p.Value)

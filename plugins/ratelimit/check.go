@@ -88,7 +88,7 @@ func newChecker(c *config, l *limiter, s *seed) checker {
 	switch {
 	case c.unrated:
 	case c.algorithm == slidingWindow:
-		a := abi.NewAddRecord(windowSlots+1, (c.window*1e9+windowSlots-1)/windowSlots)
+		a := abi.NewAddRecord(windowSlots+1, c.slotWidth())
 		a.SetLimit(c.quota)
 		a.SetCount(0, uint32(c.cost))
 		k.record = a
@@ -169,11 +169,19 @@ func (c *checker) key(r request, route string) (record []byte, keyAt int, ok boo
 	return record, keyAt, ok
 }
 
+// slotWidth returns the width of a window's slot, in nanoseconds.
+func (c *config) slotWidth() int64 { return (c.window*1e9 + windowSlots - 1) / windowSlots }
+
+// appendShape appends what the keys of windows begin with: those of all rates are of one kind.
+func (c *config) appendShape(dst []byte) []byte {
+	return binary.LittleEndian.AppendUint64(dst, uint64(c.quota))
+}
+
 // begin writes the beginning of the keys of a route.
 func (c *checker) begin(route string) {
 	record := c.record[:c.head]
-	if c.algorithm == slidingWindow { // windows of all rates have one shape
-		record = binary.LittleEndian.AppendUint64(record, uint64(c.quota))
+	if c.algorithm == slidingWindow {
+		record = c.appendShape(record)
 	}
 	record = appendScope(record, !c.scopePlugin, route)
 	c.scopeEnd = len(record)
@@ -181,10 +189,13 @@ func (c *checker) begin(route string) {
 	c.fixed = len(c.record)
 }
 
+// placesKey begins the keys of places.
+const placesKey = "c"
+
 // checkPlaces takes a place among the requests in flight, which the host takes back when the
 // stream ends.
 func (c *checker) checkPlaces(key []byte) (full bool) {
-	p := append(append(c.places[:abi.AcquireRecordSize], 'c'), key...)
+	p := append(append(c.places[:abi.AcquireRecordSize], placesKey...), key...)
 	if cap(p) <= maxScratch {
 		c.places = p
 	}

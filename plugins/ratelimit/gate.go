@@ -2,41 +2,66 @@ package main
 
 import (
 	"encoding/binary"
+	"slices"
+	"strconv"
 
 	"wproxy/abi"
 )
 
-// newGate returns what the host may do without the plugin: let a request through whose bucket
-// has the tokens, count it with metric, and announce the limit. It must come to the same as check and
-// what follows from it, to the byte of the key. False if that takes more than a gate can do.
-func newGate(c *config, metric uint32) (*abi.GateRecord, bool) {
-	switch {
-	case c.unrated, c.algorithm != tokenBucket, c.costField != "", c.concurrency > 0:
-		return nil, false
-	case len(c.exempt.clients) > 0, len(c.exempt.headers) > 0:
+// newGate returns what the host may do without the plugin: let a request through that is exempt, or
+// whose bucket or window has the tokens, and whose key a place, count it with the metric of its outcome, and announce the
+// limit. It must come to the same as check and what follows from it, to the byte of the key. False if
+// that takes more than a gate can do.
+func newGate(c *config, metrics *[outcomes]uint32) (*abi.GateRecord, bool) {
+	if c.costField != "" || c.concurrency > 0 && c.algorithm == slidingWindow { // whose places have another key
 		return nil, false
 	}
-	key, ok := gateKey(!c.scopePlugin, c.parts)
-	if !ok {
+	g := &abi.GateRecord{Interval: c.interval, Burst: c.burst, Cost: c.cost, Metric: metrics[allowed]}
+	if c.concurrency > 0 {
+		g.Places, g.PlacesKey = c.concurrency, placesKey
+	}
+	var text []byte
+	switch c.algorithm {
+	case tokenBucket:
+	case leakyBucket:
+		g.Reserve = c.burst - c.undelayed // who takes of these has to wait
+	case slidingWindow:
+		g.Slots, g.Interval, g.Burst = windowSlots+1, c.slotWidth(), c.quota
+		text = c.appendShape(text)
+	}
+	g.Key = gateKey(append([]byte(nil), text...), !c.scopePlugin, c.parts)
+	if c.missing == missingShare && slices.ContainsFunc(c.parts, func(p part) bool { return p.header() != "" }) {
+		g.Missing = append(gateKey(text, !c.scopePlugin, nil), abi.GatePart{Text: "\xff"}) // as key has it
+	}
+	if c.exempt.any() {
+		g.Exempt, g.ExemptMetric = c.exempt.conditions(), metrics[exempted]
+	}
+	if len(g.Key) > abi.MaxGateParts || len(g.Exempt) > abi.MaxGateExempt {
 		return nil, false
 	}
-	g := &abi.GateRecord{Interval: c.interval, Burst: c.burst, Cost: c.cost, Metric: metric, Key: key}
-	if !c.report {
+	if !c.report && !c.unrated {
 		g.Fields = []abi.GateField{
 			{Name: policyName, Value: []abi.GatePart{{Text: c.policyField}}},
-			{Name: limitName, Value: limitField()},
+			{Name: limitName, Value: limitField(c)},
 		}
 	}
 	return g, true
 }
 
-// gateKey is appendKey for keys that the host can make, of requests that have all parts of it.
-func gateKey(perRoute bool, parts []part) ([]abi.GatePart, bool) {
+// gateKey is appendScope and appendParts, behind text, which it takes over, of requests that have all
+// parts.
+func gateKey(text []byte, perRoute bool, parts []part) []abi.GatePart {
 	var key []abi.GatePart
-	text := []byte{0}
-	if perRoute {
-		key = append(key, abi.GatePart{Text: "\x01"}, abi.GatePart{Kind: abi.GateRoute})
+	// add adds a part of the host's behind the text that there is.
+	add := func(p abi.GatePart) {
+		key = append(key, abi.GatePart{Text: string(text)}, p)
 		text = text[:0]
+	}
+	if perRoute {
+		text = append(text, 1)
+		add(abi.GatePart{Kind: abi.GateRoute})
+	} else {
+		text = append(text, 0)
 	}
 	for i := range parts {
 		p := &parts[i]
@@ -45,21 +70,55 @@ func gateKey(perRoute bool, parts []part) ([]abi.GatePart, bool) {
 		case byGlobal:
 			text = binary.LittleEndian.AppendUint32(text, 0)
 		case byClient:
-			key = append(key, abi.GatePart{Text: string(text)}, abi.GatePart{Kind: abi.GateClient, Bits: uint32(p.bits)})
-			text = text[:0]
-		default:
-			return nil, false
+			add(abi.GatePart{Kind: abi.GateClient, Bits: uint32(p.bits)})
+		case byHeader:
+			add(abi.GatePart{Kind: abi.GateHeader, Text: p.name})
+		case byCookie:
+			add(abi.GatePart{Kind: abi.GateCookie, Text: p.name})
+		case byQuery:
+			add(abi.GatePart{Kind: abi.GateQuery, Text: p.name})
+		case byHost:
+			add(abi.GatePart{Kind: abi.GateHost})
+		case byPath:
+			add(abi.GatePart{Kind: abi.GatePath})
+		case byMethod:
+			add(abi.GatePart{Kind: abi.GateMethod})
 		}
 	}
 	if len(text) > 0 {
 		key = append(key, abi.GatePart{Text: string(text)})
 	}
-	return key, true
+	return key
 }
 
 // limitField is appendLimitField for requests that are let through.
-func limitField() []abi.GatePart {
-	return []abi.GatePart{
-		{Text: `"default";r=`}, {Kind: abi.GateRemaining}, {Text: ";t="}, {Kind: abi.GateFull},
+func limitField(c *config) []abi.GatePart {
+	parts := []abi.GatePart{{Text: `"default";r=`}, {Kind: abi.GateRemaining}, {Text: ";t="}, {Kind: abi.GateFull}}
+	if c.algorithm == slidingWindow { // what was just added is in it for all of the unit
+		parts = append(parts[:2], abi.GatePart{Text: ";t=" + strconv.FormatInt(c.window, 10)})
 	}
+	return parts
+}
+
+// conditions is match for the host.
+func (e *exemptions) conditions() []abi.GatePart {
+	var list []abi.GatePart
+	for _, p := range e.clients {
+		addr, b := p.Addr(), p.Addr().As16()
+		if addr.Is4() {
+			list = append(list, abi.GateNetwork(b[:4], p.Bits()))
+		} else {
+			list = append(list, abi.GateNetwork(b[:], p.Bits()))
+		}
+	}
+	for i := range e.headers {
+		h := &e.headers[i]
+		if h.any {
+			list = append(list, abi.GatePart{Kind: abi.GateHas, Text: h.name})
+		}
+		for _, v := range h.values {
+			list = append(list, abi.GateEqual(h.name, v))
+		}
+	}
+	return list
 }

@@ -88,7 +88,7 @@ func unknownKey(text string) string {
 }
 
 // header returns the name of the header that the part is made from; "" if it is none.
-func (p *part) header() string { //nolint:unused // by main.go, which is for guests
+func (p *part) header() string {
 	switch p.kind { //nolint:exhaustive // the others are made from no header
 	case byHeader:
 		return p.name
@@ -105,12 +105,12 @@ func (p *part) header() string { //nolint:unused // by main.go, which is for gue
 }
 
 // looksAtClient reports whether the client's address matters.
-func (c *config) looksAtClient() bool { //nolint:unused // likewise
+func (c *config) looksAtClient() bool { //nolint:unused // by main.go, which is for guests
 	return len(c.exempt.clients) > 0 || slices.ContainsFunc(c.parts, func(p part) bool { return p.kind == byClient })
 }
 
 // headers returns the names of the request's headers that are looked at, each once.
-func (c *config) headers() []string { //nolint:unused // likewise
+func (c *config) headers() []string { //nolint:unused // by main.go, which is for guests
 	var names []string
 	add := func(name string) {
 		if name != "" && !slices.Contains(names, name) {

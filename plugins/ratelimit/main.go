@@ -71,7 +71,8 @@ type plugin struct {
 	request   currentRequest
 	number    [24]byte // room for the cost that a response names
 	scratch   []byte   // for field values
-	encoded   []byte   // for the fields of a reply
+	encoded   []byte   // the fields of refused
+	refused   refusal  // the last one
 	free      []*httpContext
 }
 
@@ -133,12 +134,19 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 // that the plugin does with them is in a gate. The rest, every refusal among it, stays the
 // plugin's.
 func (p *plugin) offerGate(c *config) {
-	metric, ok := p.decisions[allowed].ID()
-	if p.checker.counters == nil || !ok {
+	if p.checker.counters == nil {
 		return
 	}
-	if g, ok := newGate(c, metric); ok {
-		// A host that does not want it asks for each request.
+	var metrics [outcomes]uint32
+	for _, o := range [...]outcome{allowed, exempted} {
+		id, ok := p.decisions[o].ID()
+		if !ok {
+			return
+		}
+		metrics[o] = id
+	}
+	if g, ok := newGate(c, &metrics); ok {
+		// A host that does not want it, or knows less of gates, asks for each request.
 		hostcall.Foreign(abi.ForeignGate, abi.AppendGate(nil, g))
 	}
 }
@@ -226,8 +234,35 @@ func (p *plugin) resumeAfter(ns int64) bool {
 	return false
 }
 
-// refuse answers the request. It is what a flood is met with: it allocates nothing.
+// refuse answers the request. It is what a flood is met with: it allocates nothing, and says again what it
+// has said of the request before if the numbers are the same.
 func (p *plugin) refuse(v *verdict) {
+	details := "rate_limited"
+	switch v.outcome { //nolint:exhaustive // the others are about tokens
+	case keyless:
+		details = "rate_limit_key_missing"
+	case crowded:
+		details = "concurrency_limited"
+	}
+	retry, full := max(1, seconds(v.retry)), seconds(max(v.full, v.retry))
+	if last := &p.refused; last.outcome != v.outcome || last.decided != v.decided || last.remaining != v.remaining || last.retry != retry || last.full != full {
+		last.outcome, last.decided, last.remaining, last.retry, last.full = v.outcome, v.decided, v.remaining, retry, full
+		p.encodeRefusal(v)
+	}
+	hostcall.Reply(p.checker.status, details, p.checker.body, p.encoded)
+}
+
+// A refusal is what the fields of one are made of. That of nobody has no retry.
+type refusal struct {
+	outcome   outcome
+	decided   bool
+	remaining int64
+	retry     int64 // seconds, as full
+	full      int64
+}
+
+// encodeRefusal makes the fields of a refusal.
+func (p *plugin) encodeRefusal(v *verdict) {
 	p.scratch = appendRetryAfter(p.scratch[:0], &v.decision)
 	n := len(p.scratch)
 	p.scratch = appendLimitField(p.scratch, &v.decision)
@@ -237,17 +272,14 @@ func (p *plugin) refuse(v *verdict) {
 		{Name: policyName, Value: p.checker.policyField},
 		{Name: limitName, Value: text(p.scratch[n:])},
 	}
-	send, details := fields[:], "rate_limited"
+	send := fields[:]
 	switch {
 	case v.outcome == keyless:
-		send, details = fields[:1], "rate_limit_key_missing" // waiting does not help
-	case v.outcome == crowded:
-		send, details = fields[:2], "concurrency_limited"
-	case !v.decided:
+		send = fields[:1] // waiting does not help
+	case v.outcome == crowded, !v.decided:
 		send = fields[:2]
 	}
 	p.encoded = abi.AppendPairs(p.encoded[:0], send)
-	hostcall.Reply(p.checker.status, details, p.checker.body, p.encoded)
 }
 
 // text returns bytes as a string without a copy; they must not change while it is used.

@@ -242,3 +242,36 @@ func TestWasmRefusesSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestWasmRefusals: each refusal says its own numbers, whatever the one before it said.
+func TestWasmRefusals(t *testing.T) {
+	o := plugintest.Options{Config: `{"rate":"1/m","burst":2,"key":"header:x-key","on_missing_key":"deny"}`}
+	onBoth(t, o, func(t *testing.T, p *plugintest.Plugin) {
+		ask := func(key, want string) {
+			t.Helper()
+			var req plugintest.Request
+			if key != "" {
+				req.Fields = plugintest.Fields("x-key", key)
+			}
+			c := p.Do(req, plugintest.Response{}).Client()
+			if got := field(c, "retry-after") + " " + field(c, "ratelimit"); c.Status != 429 && want != "" || c.Status == 429 && got != want {
+				t.Errorf("key %q: got %d %q, want %q", key, c.Status, got, want)
+			}
+		}
+		ask("a", "")
+		ask("a", "")
+		ask("a", `60 "default";r=0;t=120`)
+		ask("a", `60 "default";r=0;t=120`)
+		p.Advance(10 * time.Second)
+		ask("a", `50 "default";r=0;t=110`)
+		ask("", ` `)
+		ask("a", `50 "default";r=0;t=110`)
+		ask("b", "")
+		ask("b", "")
+		ask("b", `60 "default";r=0;t=120`)
+		ask("", ` `)
+		p.Advance(10 * time.Second)
+		ask("a", `40 "default";r=0;t=100`)
+		ask("b", `50 "default";r=0;t=110`)
+	})
+}

@@ -228,6 +228,12 @@ func ParsePrefix(text string) (Prefix, bool) {
 	return Prefix{a, bits}, ok
 }
 
+// Addr returns the address that the network was written with.
+func (p Prefix) Addr() Addr { return p.addr }
+
+// Bits returns how many bits of the address are those of all in the network.
+func (p Prefix) Bits() int { return p.bits }
+
 // Contains reports whether an address is in the network.
 func (p Prefix) Contains(a Addr) bool {
 	if a.bits != p.addr.bits || a.bits == 0 {
