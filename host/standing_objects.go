@@ -24,6 +24,7 @@ type StandingLookup struct {
 	root *Root
 	args string
 	mask uint64 // what nameMark makes of the names in Absent
+	miss uint64 // likewise of those in MissAbsent
 
 	hits, passes routeCounters
 }
@@ -67,12 +68,11 @@ func (s *StandingLookup) parse() bool {
 	if s.Parse(s.args) != nil {
 		return false
 	}
-	for i, name := range s.Absent {
-		if !IsToken(name) {
-			return false
-		}
-		s.Absent[i] = strings.ToLower(name)
-		s.mask |= nameMark(s.Absent[i])
+	var ok1, ok2 bool
+	s.mask, ok1 = lowerNames(s.Absent)
+	s.miss, ok2 = lowerNames(s.MissAbsent)
+	if !ok1 || !ok2 {
+		return false
 	}
 	s.AgeField, s.TTLField = strings.ToLower(s.AgeField), strings.ToLower(s.TTLField)
 	if s.AgeField != "" && !isClean(s.AgeField, "0") || s.TTLField != "" && !isClean(s.TTLField, s.TTLPrefix+"0") {
@@ -88,6 +88,18 @@ func (s *StandingLookup) parse() bool {
 	return true
 }
 
+// lowerNames has names in lower case, and returns the marks of all; false if one is no name of a field.
+func lowerNames(list []string) (mask uint64, ok bool) {
+	for i, name := range list {
+		if !IsToken(name) {
+			return 0, false
+		}
+		list[i] = strings.ToLower(name)
+		mask |= nameMark(list[i])
+	}
+	return mask, true
+}
+
 // nameMark returns a bit for a name, so that one look tells most names from all of a list.
 func nameMark(name string) uint64 {
 	if name == "" {
@@ -100,6 +112,11 @@ func nameMark(name string) uint64 {
 // the order is about.
 func (s *StandingLookup) Excludes(name string) bool {
 	return s.mask&nameMark(name) != 0 && slices.Contains(s.Absent, name)
+}
+
+// ExcludesMiss is Excludes for a request for which nothing is stored, where Misses is set.
+func (s *StandingLookup) ExcludesMiss(name string) bool {
+	return s.miss&nameMark(name) != 0 && slices.Contains(s.MissAbsent, name)
 }
 
 // Now returns the guest's clock in seconds since 1970.

@@ -38,6 +38,9 @@ func TestStandingLookup(t *testing.T) {
 		"a pseudo field":   {order(func(o *abi.ObjectStanding) { o.Absent[0] = ":path" }), grants, false, abi.StatusBadArgument},
 		"no field":         {order(func(o *abi.ObjectStanding) { o.AgeField = "a b" }), grants, false, abi.StatusBadArgument},
 		"a line break":     {order(func(o *abi.ObjectStanding) { o.TTLPrefix = "a\r\nb: " }), grants, false, abi.StatusBadArgument},
+		"misses":           {order(missesOrder), grants, false, abi.StatusOK},
+		"no miss's name":   {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAbsent[1] = "a b" }), grants, false, abi.StatusBadArgument},
+		"a miss's pseudo":  {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAbsent[1] = ":path" }), grants, false, abi.StatusBadArgument},
 		"not granted":      {order(nil), grants[1:], false, abi.StatusInternalFailure},
 		"no such function": {order(nil), grants, true, abi.StatusNotFound},
 	} {
@@ -50,8 +53,18 @@ func TestStandingLookup(t *testing.T) {
 		if got != tt.want || (lookup != nil) != (tt.want == abi.StatusOK) {
 			t.Errorf("%s: status %v, want %v; order %+v", name, got, tt.want, lookup)
 		}
+		if name == "misses" {
+			for field, want := range map[string]bool{"cookie": true, "x-a": true, "range": false, "cookies": false, "": false} {
+				if lookup.ExcludesMiss(field) != want || want && lookup.Excludes(field) {
+					t.Errorf("a request with %q is excluded: %t", field, !want)
+				}
+			}
+		}
 		if name != "an order" {
 			continue
+		}
+		if lookup.ExcludesMiss("cookie") {
+			t.Error("an order that says nothing of misses excludes some")
 		}
 		for field, want := range map[string]bool{"range": true, "if-range": true, "ranges": false, "accept": false, "": false} {
 			if lookup.Excludes(field) != want {
@@ -71,6 +84,10 @@ func TestStandingLookup(t *testing.T) {
 		}
 		_ = c.Finish(nil)
 	}
+}
+
+func missesOrder(o *abi.ObjectStanding) {
+	o.PassValue, o.Misses, o.Joins, o.MissAbsent = "miss", true, true, []string{"Cookie", "X-a"}
 }
 
 // TestStandingLookupCount: the metric of a route is the guest's of that name, is made once, and

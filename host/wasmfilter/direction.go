@@ -262,7 +262,7 @@ func (d *direction[H]) Trailer(t *exchange.Fields) error {
 // Detached implements exchange.Detacher.
 func (d *direction[H]) Detached() bool {
 	if d.passedGate() {
-		return !d.f.broken.Load()
+		return !d.f.broken.Load() && (d.side == abi.StreamRequest || !d.f.kept)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

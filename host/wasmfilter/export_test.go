@@ -1,6 +1,8 @@
 package wasmfilter
 
 import (
+	"time"
+
 	"wproxy/abi"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
@@ -16,6 +18,8 @@ func GateHead(r *exchange.Request) gaterule.Head { return (*gateHead)(r) }
 const (
 	MaxHeadBytes  = maxHeadBytes
 	MaxHeadFields = maxHeadFields
+	MaxModels     = maxModels
+	MaxModelHead  = maxModelHead
 )
 
 // Guest is what a fake guest implements.
@@ -47,8 +51,15 @@ func NewFake(
 // NewPass returns what is kept of a pass that order's guest has said about an answer with status
 // 200 and without fields.
 func NewPass(order *host.StandingLookup, since int64, edits ...abi.FieldEdit) objects.Note {
-	return &pass{since: since, seconds: 10, order: order.ID, status: 200, same: []string{"x-none"}, edits: edits, bytes: 100, size: 1}
+	like := likeness{status: 200, same: []string{"x-none"}, edits: edits, bytes: 100}
+	return &pass{since: since, seconds: 10, order: order.ID, likeness: like, size: 1}
 }
+
+// SetNow has x tell the time by now.
+func (x *Factory) SetNow(now func() time.Time) { x.now = now }
+
+// ParseDate is parseDate.
+func ParseDate(s string) (seconds int64, ok bool) { return parseDate(s) }
 
 // MakePass returns what is kept of a pass that a guest says about h; nil if it is refused.
 func MakePass(a *abi.ObjectPass, h *exchange.Response) objects.Note {
@@ -65,3 +76,11 @@ const MaxGather = maxGather
 
 // StoreIn has x store messages in s.
 func (x *Factory) StoreIn(s *objects.Space) { x.space = s }
+
+// Fits reports whether an answer to the request of f, which has gone by as nothing was stored, is like one
+// that a model was said about; nothing else becomes of it if it is not.
+func (x *Factory) Fits(f filter.Filter, r *exchange.Response) bool {
+	g, _ := f.(*Filter)
+	_, ok := g.passAnswer(r, false)
+	return ok
+}

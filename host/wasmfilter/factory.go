@@ -52,7 +52,7 @@ type Factory struct {
 	calls host.Callbacks
 	hold  bool // Pause in a headers callback holds the head only
 
-	orders bool        // there is a gate, a watch, or passes: requests may go past the guest
+	orders bool        // there is a gate, a watch, or passes and misses: requests may go past the guest
 	gate   gate        // nil: none
 	watch  *host.Watch // nil: none
 
@@ -64,7 +64,8 @@ type Factory struct {
 	standing []standingEdits      // of answers
 	space    *objects.Space       // nil: none
 	lookup   *host.StandingLookup // nil: none was ordered
-	passes   bool                 // it is about passes too, and there is nothing else in front of the guest
+	passes   bool                 // it lets requests by, and there is nothing else in front of the guest
+	models   models               // that were said under it
 	now      func() time.Time
 
 	standingRequests []standingEdits

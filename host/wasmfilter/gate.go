@@ -19,9 +19,9 @@ type gate interface {
 	Field(i int, a host.Admission) (name, value string)
 }
 
-// passing is the part of a Filter whose request a gate, a watch or a pass has let through. Nothing
+// passing is the part of a Filter whose request a gate, a watch or a standing order has let through. Nothing
 // else of the Filter is written in that exchange, for which the plugin is not there but for a few
-// lines of the answer; unless the answer has to be shown to the guest after all.
+// lines of the answer; unless the answer is stored, or has to be shown to the guest after all.
 type passing struct {
 	// past is set at the request's head, before it goes on, and says that bucket, or
 	// watched, or the passage, is valid.
@@ -34,6 +34,7 @@ type passing struct {
 	told atomic.Bool
 
 	broken atomic.Bool // a direction has ended with an error, which it keeps
+	kept   bool        // the answer is being stored; owned by who feeds the response
 }
 
 // reset prepares for another exchange.
@@ -41,6 +42,7 @@ func (p *passing) reset() {
 	p.past.Store(false)
 	p.told.Store(false)
 	p.broken.Store(false)
+	p.kept = false
 }
 
 // A gateHead is the head of a request as a gate sees it, which is how headerMap shows it to guests.
@@ -64,7 +66,7 @@ func clientAddr(x *filter.Exchange) netip.Addr {
 	return x.ClientAddr
 }
 
-// atGate takes a head past the guest if a gate, a watch or a pass lets it, or has let the request. done: it
+// atGate takes a head past the guest if a gate, a watch or a standing order lets it, or has let the request. done: it
 // has, and err is what has become of it. Nobody but the feeder is in the direction: there is no guest
 // that could hold something back, and no lock is needed.
 func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
@@ -89,9 +91,15 @@ func (d *direction[H]) atGate(h H, end bool) (done bool, err error) {
 		case f.factory.watch != nil && !f.count(m.Status):
 			f.told.Store(true)
 			return false, nil
-		case f.factory.passes && !f.passAnswer(m):
-			f.told.Store(true)
-			return false, nil
+		case f.factory.passes: // and there are no lines to be added
+			kept, ok := f.passAnswer(m, end)
+			if !ok {
+				f.told.Store(true)
+				return false, nil
+			}
+			if f.kept = kept; kept {
+				return true, nil
+			}
 		case !f.addLines(m):
 			f.x.Mu.Lock()
 			d.head, d.stage, d.ended, d.endHead = h, stageHere, end, end
@@ -119,12 +127,18 @@ func (d *direction[H]) pastData(p []byte, end bool) error {
 	if d.f.broken.Load() && d.err != nil {
 		return d.err
 	}
+	if d.side == abi.StreamResponse && d.f.kept {
+		return d.past(d.f.keepData(p, end))
+	}
 	return d.past(d.next.Data(p, end))
 }
 
 func (d *direction[H]) pastTrailer(t *exchange.Fields) error {
 	if d.f.broken.Load() && d.err != nil {
 		return d.err
+	}
+	if d.side == abi.StreamResponse && d.f.kept {
+		return d.past(d.f.keepTrailer(t))
 	}
 	return d.past(d.next.Trailer(t))
 }
@@ -198,11 +212,14 @@ func (d *half) passedGate() bool {
 // has not touched.
 func (f *Filter) closePast() {
 	x := f.x
+	if f.miss {
+		f.closeObjects() // the flight that it leads, and what it fills
+	}
 	x.Quiesce()
 	x.Mu.Lock()
 	x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name})
 	x.Mu.Unlock()
-	if f.broken.Load() || f.resp.head != nil { // or the answer came before the request did
+	if f.broken.Load() || f.kept || f.resp.head != nil { // or the answer came before the request did
 		f.reset()
 	}
 	if g := f.factory.gate; g != nil {

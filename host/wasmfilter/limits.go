@@ -56,9 +56,18 @@ const (
 	textsSize     = 1 << 10
 	maxSharedText = 512
 
-	// maxPassLines is how many lines of an answer a pass has others compared with; their bytes are
-	// bounded with the rest of it.
-	maxPassLines = 32
+	// maxLikeLines is how many lines of an answer a pass or a model has others compared with; their
+	// bytes are bounded with the rest of it.
+	maxLikeLines = 32
+
+	// maxModels is how many models a root keeps: of each kind of answer that is stored one, such as
+	// one for each number of seconds that its Cache-Control says. Each answer that none fits is
+	// compared with all.
+	maxModels = 8
+
+	// maxModelHead is how many lines an answer may have that is compared with models: what it costs
+	// to find that none fits is to be less than a call of the guest.
+	maxModelHead = 256
 
 	// keepBuffer is the largest body buffer that stays with a pooled Filter: one
 	// large body must not pin its size for ever.

@@ -238,6 +238,12 @@ func (f *Filter) askStore(args string) abi.Status {
 		}
 		return abi.StatusOK
 	}
+	var m *model
+	if a.Model != nil {
+		if m = f.newModel(&a); m == nil {
+			return abi.StatusBadArgument
+		}
+	}
 	x := f.x
 	x.Mu.Lock()
 	defer x.Mu.Unlock()
@@ -245,6 +251,9 @@ func (f *Filter) askStore(args string) abi.Status {
 		return abi.StatusBadArgument
 	}
 	f.storing = s
+	if l := f.factory.lookup; m != nil && l != nil && l.Misses {
+		f.factory.models.add(m)
+	}
 	return abi.StatusOK
 }
 

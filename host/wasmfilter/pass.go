@@ -8,7 +8,6 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/core/objects"
-	"wproxy/host"
 )
 
 // A pass is what a guest has said about answers ahead (abi.ObjectPass), with what an answer is
@@ -17,12 +16,8 @@ type pass struct {
 	since, seconds int64
 	order          uint64 // ID of the standing order of who has said it
 
-	status int
-	same   []string
-	lines  []exchange.Field // of the names in same
-	there  []string
-	edits  []abi.FieldEdit // clean, and of fields that are a plugin's to write
-	bytes  int             // of the edits, at most
+	likeness
+	there []string
 
 	size int64
 }
@@ -45,58 +40,17 @@ func (f *Filter) newPass(a *abi.ObjectPass) *pass {
 		p.order = l.ID
 	}
 	text := 0
-	take := func(list []string) (out []string, ok bool) {
-		out = make([]string, 0, len(list))
-		for _, name := range list {
-			if !host.IsToken(name) {
-				return nil, false
-			}
-			text += len(name)
-			out = append(out, strings.ToLower(strings.Clone(name)))
-		}
-		return out, true
-	}
 	var ok1, ok2 bool
-	p.same, ok1 = take(a.Same)
-	p.there, ok2 = take(a.There)
-	if !ok1 || !ok2 {
+	p.same, ok1 = ownNames(a.Same, &text)
+	p.there, ok2 = ownNames(a.There, &text)
+	if !ok1 || !ok2 || !p.takeEdits(a.Edits, &text) {
 		return nil
-	}
-	p.edits = make([]abi.FieldEdit, 0, len(a.Edits))
-	for i := range a.Edits {
-		e := &a.Edits[i]
-		name, value, ok := host.CleanField(e.Name, e.Value)
-		if !ok || name == contentLength {
-			return nil
-		}
-		if host.HopByHop(name) {
-			continue // has no effect, as in headerMap
-		}
-		text += len(name) + len(value)
-		p.bytes += len(name) + len(value)
-		p.edits = append(p.edits, abi.FieldEdit{Op: e.Op, Name: strings.Clone(name), Value: strings.Clone(value)})
 	}
 	x := f.x
 	x.Mu.Lock()
 	defer x.Mu.Unlock()
-	if f.resp.stage != stageHere || !f.resp.inside {
+	if !f.takeHeadLocked(&p.likeness, &text) || text > abi.MaxPassText {
 		return nil
-	}
-	p.status = f.resp.head.Status
-	list, n := f.resp.head.Fields.List(), 0
-	for i := range list {
-		if slices.Contains(p.same, list[i].Name) {
-			n, text = n+1, text+len(list[i].Name)+len(list[i].Value)
-		}
-	}
-	if n > maxPassLines || text > abi.MaxPassText {
-		return nil
-	}
-	p.lines = make([]exchange.Field, 0, n)
-	for _, l := range list {
-		if slices.Contains(p.same, l.Name) {
-			p.lines = append(p.lines, exchange.Field{Name: strings.Clone(l.Name), Value: strings.Clone(l.Value)})
-		}
 	}
 	items := len(p.same) + len(p.there) + len(p.lines) + len(p.edits)
 	p.size = int64(passOverhead + items*passItem + text)
@@ -132,33 +86,48 @@ func (p *pass) fits(r *exchange.Response) bool {
 	return k == len(p.lines) && there == 1<<len(p.there)-1
 }
 
-// A passage is the part of a Filter whose request has gone by because of a pass.
+// A passage is the part of a Filter whose request has gone by because of a pass, or because there was
+// nothing for its key.
 type passage struct {
-	object *objects.Object // holds the pass; nil: no request has gone by
+	miss   bool            // there was nothing
+	object *objects.Object // holds the pass; nil: no request has gone by because of one
 	record *objects.Record
-	at     int64 // when the request went by, in seconds since 1970
+	key    string // borrowed from the object or from alone, unless the order joins
+	at     int64  // when the request went by, in seconds since 1970
 
 	// request is the request's head as it went by: others may have edited it by the time the guest
 	// hears of it.
 	request exchange.Request
 }
 
+// goBy notes that a request goes by.
+func (p *passage) goBy(r *exchange.Request, key string, at int64) {
+	p.key, p.at = key, at
+	fields := p.request.Fields
+	fields.CopyFrom(&r.Fields)
+	p.request = *r
+	p.request.Fields = fields
+}
+
 // leavePassage gives back what a passage holds.
 func (p *passage) leavePassage() {
-	if p.object == nil {
+	switch {
+	case p.object != nil:
+		p.object.Release()
+	case !p.miss:
 		return
 	}
-	p.object.Release()
-	p.object, p.record = nil, nil
+	p.miss, p.object, p.record, p.key = false, nil, nil, ""
 	p.request.Reset()
 }
 
-// passRequest looks for what is stored for the request, and lets it by if that is a pass: the
-// guest would send it on as it is. Else what was found is for standingServe.
+// passRequest looks for what is stored for the request, and lets it by if that is a pass, or, as the order
+// may have it, if there is nothing: the guest would send it on as it is. Else what was found is for
+// standingServe.
 func (f *Filter) passRequest(end bool, route *filter.Route) bool {
-	o := f.standingFind(end, route)
+	o, looked := f.standingFind(end, route)
 	if o == nil {
-		return false
+		return looked && f.missRequest()
 	}
 	s, r, record := f.factory.lookup, f.x.Request, o.Record()
 	p, ok := record.Note.(*pass)
@@ -173,11 +142,8 @@ func (f *Filter) passRequest(end bool, route *filter.Route) bool {
 	}
 	o.Touch()
 	v := &f.passage
-	v.object, v.record, v.at = o, record, now
-	fields := v.request.Fields
-	fields.CopyFrom(&r.Fields)
-	v.request = *r
-	v.request.Fields = fields
+	v.object, v.record = o, record
+	v.goBy(r, o.Key(), now)
 	return true
 }
 
@@ -190,33 +156,47 @@ func (f *Filter) shownRequest() *exchange.Request {
 	return f.x.Request
 }
 
-// passAnswer lets the answer to such a request by, as the guest would; false, and nothing is done,
-// if the guest is to be told: the answer is not like the one that the pass was said about, or
-// that was too long ago.
-func (f *Filter) passAnswer(r *exchange.Response) bool {
-	s, x, v := f.factory.lookup, f.x, &f.passage
+// passAnswer lets the answer to such a request by, as the guest would, or keeps it: then what follows goes to
+// keepData and keepTrailer. If ok is false nothing is done, and the guest is to be told: the answer is not like
+// one that the guest has said something about, or that was too long ago.
+func (f *Filter) passAnswer(r *exchange.Response, end bool) (kept, ok bool) {
+	v := &f.passage
+	if v.miss {
+		return f.missAnswer(r, end)
+	}
+	s := f.factory.lookup
 	p, _ := v.record.Note.(*pass)
-	if !p.good(s.ID, s.Now()) || !p.fits(r) {
-		return false
+	if !p.good(s.ID, s.Now()) || !p.fits(r) || !p.room(&r.Fields) { // the guest may know how to do with less
+		return false, false
 	}
-	if r.Fields.Len()+len(p.edits) > maxHeadFields || p.bytes > 0 && r.Fields.Size()+p.bytes > maxHeadBytes {
-		return false // the guest may know how to do with less
-	}
+	f.passEdit(r, p.edits)
+	return false, true
+}
+
+// passEdit makes edits of an answer that the guest does not see, and notes that in log and metrics. It
+// reports whether the exchange goes on; else the head is left alone, as it is read by others.
+func (f *Filter) passEdit(r *exchange.Response, edits []abi.FieldEdit) (goesOn bool) {
+	s, x := f.factory.lookup, f.x
 	x.Mu.Lock()
-	if !x.ClosingLocked() {
-		applyEdits(&r.Fields, p.edits)
+	goesOn = !x.ClosingLocked()
+	if goesOn {
+		applyEdits(&r.Fields, edits)
 	}
 	if s.LogField != "" && s.PassValue != "" {
 		f.setOwnLocked(s.LogPath, s.PassValue)
 	}
 	x.Mu.Unlock()
-	_, route, _ := strings.Cut(v.object.Key(), "\n")
+	_, route, _ := strings.Cut(f.passage.key, "\n")
 	s.CountPass(route)
-	return true
+	return goesOn
 }
 
 // appendPassed appends what abi.PropertyPassed says of a request that has gone by.
 func (f *Filter) appendPassed(dst []byte) []byte {
 	v := &f.passage
-	return abi.AppendPassed(dst, v.at, v.object.Key(), v.record.Meta)
+	var meta []byte
+	if v.record != nil {
+		meta = v.record.Meta
+	}
+	return abi.AppendPassed(dst, v.at, v.key, meta)
 }

@@ -22,16 +22,17 @@ type alone struct {
 const _ = uint(maxLogValue - abi.MaxStandingText)
 
 // standingFind looks for what is stored for a request that the plugin's order is about, with a
-// reference. What is looked at is few: that is what it is for.
-func (f *Filter) standingFind(end bool, route *filter.Route) *objects.Object {
+// reference, and reports whether it was such a one: if it was, alone.standingKey is its key. What is
+// looked at is few: that is what it is for.
+func (f *Filter) standingFind(end bool, route *filter.Route) (o *objects.Object, looked bool) {
 	s, x := f.factory.lookup, f.x
 	r := x.Request
 	if !end || r.Method != "GET" && r.Method != "HEAD" || x.Refresh {
-		return nil
+		return nil, false
 	}
 	for i := range r.Fields.List() {
 		if s.Excludes(r.Fields.List()[i].Name) {
-			return nil
+			return nil, false
 		}
 	}
 	name := ""
@@ -39,14 +40,18 @@ func (f *Filter) standingFind(end bool, route *filter.Route) *objects.Object {
 		name = route.Name
 	}
 	if len(r.Scheme)+len(r.Authority)+len(r.Target)+len(name) > maxStandingKey {
-		return nil
+		return nil, false
 	}
 	key := append(append(f.alone.key[:0], r.Scheme...), "://"...)
 	key = append(append(key, r.Authority...), r.Target...)
 	key = append(append(key, '\n'), name...)
 	f.alone.key = key
-	return f.factory.space.Find(unsafe.String(unsafe.SliceData(key), len(key)))
+	return f.factory.space.Find(f.alone.standingKey()), true
 }
+
+// standingKey returns the key that standingFind has made last. It is borrowed: edits writes over it, and so
+// does the next exchange.
+func (a *alone) standingKey() string { return unsafe.String(unsafe.SliceData(a.key), len(a.key)) }
 
 // standingServe has the exchange answered as the plugin has ordered ahead
 // (abi.ForeignObjectStanding), as if the guest had been called and asked for it. It reports
@@ -56,7 +61,7 @@ func (f *Filter) standingServe(end bool) bool {
 	o := f.found
 	f.found = nil
 	if !f.factory.passes { // else it has been looked for
-		o = f.standingFind(end, f.route)
+		o, _ = f.standingFind(end, f.route)
 	}
 	if o == nil {
 		return false

@@ -1,0 +1,121 @@
+package wasmfilter
+
+import (
+	"strings"
+
+	"wproxy/core/exchange"
+	"wproxy/core/objects"
+)
+
+// missRequest lets a request by for whose key nothing was found, if the order has that: the guest
+// would send it on as it is.
+func (f *Filter) missRequest() bool {
+	s, r := f.factory.lookup, f.x.Request
+	if !s.Misses || r.Method != "GET" || !s.Serving() {
+		return false
+	}
+	for i := range r.Fields.List() {
+		if s.ExcludesMiss(r.Fields.List()[i].Name) {
+			return false
+		}
+	}
+	key := f.alone.standingKey()
+	if s.Joins && !f.leadMiss(key) {
+		return false
+	}
+	f.miss = true
+	f.goBy(r, key, s.Now())
+	return true
+}
+
+// leadMiss takes the lead of the flight of a key; false if another exchange has it, whom the guest may wait
+// for, or has just stored something.
+func (f *Filter) leadMiss(key string) bool {
+	x, space := f.x, f.factory.space
+	flight, leads := space.Lead(key)
+	if !leads {
+		return false
+	}
+	x.Mu.Lock()
+	f.flight = flight
+	x.Mu.Unlock()
+	// Between the look-up and here another flight may have landed. What it has brought is found now, and
+	// is not asked for again.
+	if o := space.Find(key); o != nil {
+		f.land(objects.Stored)
+		f.found = o
+		return false
+	}
+	return true
+}
+
+// missAnswer is passAnswer for such a request: what is like an answer that the guest has stored is stored, with
+// what it would say about this one.
+func (f *Filter) missAnswer(r *exchange.Response, end bool) (kept, ok bool) {
+	list := f.factory.models.all()
+	if len(list) == 0 || r.Status == 101 || r.Fields.Len() > maxModelHead {
+		return false, false
+	}
+	at, ok := timesOf(r, f.at, f.factory.lookup.Now())
+	if !ok {
+		return false, false
+	}
+	length := r.Length
+	if end {
+		length = 0
+	}
+	for _, m := range list {
+		lifetime := m.lifetimeOf(&at)
+		if at.age < lifetime && f.factory.space.Fits(length, m.max) && m.fits(r) && m.room(&r.Fields) {
+			return f.keepAnswer(m, r, end, &at, lifetime), true
+		}
+	}
+	return false, false
+}
+
+// keepAnswer stores an answer, which is as a model has it; false if it is not, or need not be waited for,
+// and goes its way. Either way those who wait for it are told.
+func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times, lifetime int64) bool {
+	s := storing{
+		key: strings.Clone(f.key), meta: m.meta(&r.Fields, at, lifetime), max: m.max, gone: lifetime - at.age + m.extra,
+		promise: objects.Promise{Since: at.now, Age: at.age, Lifetime: lifetime},
+	}
+	if f.passEdit(r, m.edits) {
+		f.resp.mu.Lock() // fill is guarded by it
+		kept := f.beginFill(&s, r, end)
+		f.resp.mu.Unlock()
+		if kept {
+			return true
+		}
+	}
+	f.land(objects.Unstored)
+	return false
+}
+
+// keepData and keepTrailer are Data and Trailer of an answer that is kept.
+
+func (f *Filter) keepData(p []byte, end bool) error {
+	d := &f.resp
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case f.filling():
+		return f.fillData(p, end)
+	case d.drop:
+		return nil
+	}
+	return d.next.Data(p, end)
+}
+
+func (f *Filter) keepTrailer(t *exchange.Fields) error {
+	d := &f.resp
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case f.filling():
+		return f.fillTrailer(t)
+	case d.drop:
+		return nil
+	}
+	return d.next.Trailer(t)
+}

@@ -1,0 +1,137 @@
+//go:build !race
+
+package wasmfilter_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"wproxy/abi"
+	"wproxy/core/exchange"
+	"wproxy/core/filter"
+)
+
+// missRun returns what makes an exchange of a request for which nothing is stored. It goes by, if the order has
+// that, and its answer is compared and found to be like the one before; stores: it is stored as well.
+func missRun(tb testing.TB, order abi.ObjectStanding, stores bool) (r *missRoom, run func()) {
+	tb.Helper()
+	store := missStore()
+	store.Key = "https://api.example:8443/a\nr"
+	r = newMissRoom(tb, order, store, time.Now)
+	var e missExchange
+	r.teach(tb, &e)
+	x := newExchange(tb)
+	request := x.Request
+	request.Method, request.Target = "GET", "/a"
+	resp := &e.resp
+	engine := filter.Engine(noEngine{}) // which cannot store
+	if stores {
+		engine = &e.engine
+	}
+	var req requestEnd
+	var back responseEnd
+	body := []byte("abc")
+	return r, func() {
+		x.Reset()
+		x.Context, x.Request, x.Route, x.Engine = context.Background(), request, missRoute, engine
+		resp.Reset()
+		resp.Status, resp.Length = 200, 3
+		resp.Fields.Add("etag", "1")
+		resp.Fields.Add("server", "s")
+		resp.Fields.Add("content-length", "3")
+		if !order.Misses {
+			resp.Fields.Add("x-store", "1")
+		}
+		f, err := r.New(x)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		in, out := f.Request(req), f.Response(back)
+		if err := in.Head(x.Request, true); err != nil {
+			tb.Fatal(err)
+		}
+		if err := out.Head(resp, false); err != nil {
+			tb.Fatal(err)
+		}
+		if order.Misses && resp.Fields.Value("x-edit") != "host" {
+			tb.Fatal("it is not like the model")
+		}
+		if err := out.Data(body, true); err != nil {
+			tb.Fatal(err)
+		}
+		if stores {
+			e.engine.cut(nil)
+		}
+		f.Close(nil)
+		if stores && !r.space.Delete("https://api.example:8443/a\nr") {
+			tb.Fatal("nothing is stored")
+		}
+	}
+}
+
+// TestMissAllocs: a request that goes by costs no allocation but for what is to be stored.
+func TestMissAllocs(t *testing.T) {
+	for _, joins := range []bool{false, true} {
+		order := missOrder()
+		order.Joins = joins
+		_, run := missRun(t, order, false)
+		if n := testing.AllocsPerRun(1000, run); n > 3 { // of what the engine refuses: key, metadata, and both with what they are for
+			t.Errorf("joins %t: %v allocations, want 3", joins, n)
+		}
+	}
+}
+
+// TestMissCompareAllocs: to go by and to be compared costs none, whatever comes of it.
+func TestMissCompareAllocs(t *testing.T) {
+	order := missOrder()
+	order.Joins = false
+	r := newMissRoom(t, order, missStore(), time.Now)
+	var e missExchange
+	r.teach(t, &e)
+	x := newExchange(t)
+	request := x.Request
+	request.Method, request.Target = "GET", "/a"
+	var answer exchange.Response
+	answer.Status = 200
+	answer.Fields.Add("date", missDate)
+	answer.Fields.Add("etag", "1")
+	answer.Fields.Add("x-none", "1")
+	if n := testing.AllocsPerRun(1000, func() {
+		x.Reset()
+		x.Context, x.Request, x.Route, x.Engine = context.Background(), request, missRoute, filter.Engine(noEngine{})
+		f, err := r.New(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Request(requestEnd{}).Head(x.Request, true); err != nil {
+			t.Fatal(err)
+		}
+		if r.Fits(f, &answer) {
+			t.Fatal("it fits")
+		}
+		f.Close(exchange.ErrReset)
+	}); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+// BenchmarkMiss is a miss that is stored, by the host and by a guest that does next to nothing else, and one
+// that the engine has not stored.
+func BenchmarkMiss(b *testing.B) {
+	never := missOrder()
+	never.Misses, never.Joins, never.MissAbsent = false, false, nil
+	for _, bb := range []struct {
+		name   string
+		order  abi.ObjectStanding
+		stores bool
+	}{{"host", missOrder(), true}, {"guest", never, true}, {"unstored", missOrder(), false}} {
+		b.Run(bb.name, func(b *testing.B) {
+			_, run := missRun(b, bb.order, bb.stores)
+			b.ReportAllocs()
+			for b.Loop() {
+				run()
+			}
+		})
+	}
+}
