@@ -73,12 +73,12 @@ func (o *ObjectStanding) texts() [7]*string {
 func (o *ObjectStanding) Append(dst []byte) []byte {
 	first := len(dst)
 	for _, t := range o.texts() {
-		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(*t))), *t...)
+		dst = appendText(dst, *t)
 	}
 	if o.Passes() {
 		dst[first+3] |= standingPass >> 24
-		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(o.PassValue))), o.PassValue...)
-		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(o.PassTail))), o.PassTail...)
+		dst = appendText(dst, o.PassValue)
+		dst = appendText(dst, o.PassTail)
 	}
 	if o.Misses {
 		dst[first+3] |= standingMiss >> 24
@@ -88,9 +88,14 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 		dst[first+3] |= standingJoin >> 24
 	}
 	for _, name := range o.Absent {
-		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(name))), name...)
+		dst = appendText(dst, name)
 	}
 	return dst
+}
+
+// appendText appends a text with its length before it.
+func appendText(dst []byte, s string) []byte {
+	return append(binary.LittleEndian.AppendUint32(dst, uint32(len(s))), s...)
 }
 
 // Parse reads the argument, of which the strings are parts.

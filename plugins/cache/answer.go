@@ -95,18 +95,18 @@ func (x *exchange) tellFetched(resp *head, stored bool, status int) {
 	}
 	b := x.room.text
 	if old != "" {
-		b = append(append(b, old...), ", "...)
+		b = add(add(b, old), ", ")
 	}
 	switch {
 	case x.validate && x.found != "":
-		b = appendDecimal(append(append(b, x.c.name...), "; fwd=stale; fwd-status="...), int64(status))
+		b = appendDecimal(add(add(b, x.c.name), "; fwd=stale; fwd-status="), int64(status))
 	case x.found != "":
-		b = append(append(b, x.c.name...), "; fwd=stale"...)
+		b = add(add(b, x.c.name), "; fwd=stale")
 	default:
-		b = append(b, x.c.miss...)
+		b = add(b, x.c.miss)
 	}
 	if stored {
-		b = append(b, storedMark...)
+		b = add(b, storedMark)
 	}
 	x.room.text = keep(b)
 	x.setField("cache-status", text(b))
@@ -117,7 +117,7 @@ const storedMark = "; stored"
 
 // setField sets a field of the response.
 func (x *exchange) setField(name, value string) {
-	x.room.edits = append(x.room.edits[:0], abi.FieldEdit{Op: abi.FieldSet, Name: name, Value: value})
+	x.room.edits = addEdit(x.room.edits[:0], abi.FieldSet, name, value)
 	x.host.edit(abi.MapResponseHeaders, x.room.edits...)
 	x.room.edits = x.room.edits[:0]
 }
@@ -126,7 +126,7 @@ func (x *exchange) setField(name, value string) {
 // could.
 func (x *exchange) storeRecord(m *meta, gone int64, pass *abi.ObjectPass) bool {
 	s := &x.room.store
-	s.Record, s.Gone, s.Pass = true, gone, pass
+	s.Record, s.Gone, s.Pass, s.Model = true, gone, pass, nil
 	s.Tags, s.MaxObject, s.Promise = "", 0, abi.ObjectPromise{}
 	return x.storeUnder(x.key, m)
 }
@@ -150,14 +150,26 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 		x.index(names)
 	}
 	s := &x.room.store
-	s.Record, s.Gone, s.Pass = false, gone(&v.meta), nil
+	s.Record, s.Gone, s.Pass, s.Model = false, gone(&v.meta), nil, nil
 	s.Tags, s.MaxObject, s.Promise = x.c.tagsOf(resp), x.c.maxObject, promise
-	return x.storeUnder(key, &v.meta)
+	if x.missed && !x.c.noModels && s.Tags == "" && promise.Lifetime > 0 && x.model(&x.room.model, v, resp) {
+		s.Model = &x.room.model
+	}
+	ok := x.storeUnder(key, &v.meta)
+	if !ok && s.Model != nil {
+		s.Model = nil
+		ok = x.host.store(s)
+		x.c.noModels = ok // it was the model
+	}
+	return ok
 }
 
-// gone is when a message is of no use any more: with a validator it is for a week longer.
-func gone(m *meta) int64 {
-	n := max(m.lifetime-m.age, 0) + max(m.stale, m.onError) + 1
+// gone is when a message is of no use any more.
+func gone(m *meta) int64 { return max(m.lifetime-m.age, 0) + extra(m) }
+
+// extra is for how long it is of use beyond its lifetime: with a validator that is a week more.
+func extra(m *meta) int64 {
+	n := max(m.stale, m.onError) + 1
 	if m.etag != "" || m.modified != "" {
 		n += 7 * 86400
 	}
@@ -252,12 +264,11 @@ func (c *config) merge(resp *head) (edits, own []abi.FieldEdit) {
 				break
 			}
 		}
-		e := abi.FieldEdit{Op: op, Name: p.Name, Value: p.Value}
 		if p.Name == "set-cookie" && !c.storeCookies {
-			own = append(own, e)
+			own = addEdit(own, op, p.Name, p.Value)
 			continue
 		}
-		edits = append(edits, e)
+		edits = addEdit(edits, op, p.Name, p.Value)
 	}
 	return edits, own
 }

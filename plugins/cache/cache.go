@@ -81,6 +81,7 @@ type exchange struct {
 	mode     mode
 	why      string // for Cache-Status
 	tries    int    // joins that came to nothing
+	missed   bool   // the host has let it by as nothing was there, and knows no model of its answer
 	waited   bool   // it has
 	joined   bool   // it does
 	validate bool   // the request was made conditional
@@ -95,7 +96,10 @@ type room struct {
 	// What the host is asked for.
 	answer abi.ObjectServe
 	store  abi.ObjectStore
-	pass   abi.ObjectPass // of store
+	pass   abi.ObjectPass  // of store
+	model  abi.ObjectModel // likewise
+
+	modelText [modelNumbers]byte // of which parts of model are
 }
 
 // maxRoom is the most bytes that a buffer of a room keeps.
@@ -154,7 +158,7 @@ func (x *exchange) reset() {
 	}
 	x.owned, x.isGet, x.refresh, x.client = false, false, false, false
 	x.url, x.route, x.key, x.found, x.why = "", "", "", "", ""
-	x.variants, x.waited, x.joined, x.validate = false, false, false, false
+	x.variants, x.missed, x.waited, x.joined, x.validate = false, false, false, false, false
 	x.meta = meta{}
 	x.asked, x.mode, x.tries = 0, modeNone, 0
 }
@@ -223,7 +227,7 @@ func (x *exchange) unbind() {
 	var edits []abi.FieldEdit
 	for _, name := range oneClients {
 		if x.request.has(name) {
-			edits = append(edits, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
+			edits = addEdit(edits, abi.FieldRemove, name, "")
 		}
 	}
 	if len(edits) == 0 {

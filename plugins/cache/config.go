@@ -35,6 +35,11 @@ type config struct {
 	// What most answers from upstreams get as Cache-Status, as an edit that is encoded.
 	missEdit, storedEdit []byte
 	lately               lately
+
+	// What every model has; see there.
+	noModels   bool // the host takes none
+	modelSame  []string
+	modelEdits []abi.FieldEdit
 }
 
 // defaultBypass are fields by which known frameworks take another path, host, scheme or
@@ -81,7 +86,11 @@ func parseConfig(data []byte) (*config, error) {
 		t.Fail("name", settings.Quote(c.name)+" is not a token, as Cache-Status needs it")
 	}
 	c.hit, c.miss = c.name+"; hit; ttl=", c.name+"; fwd=uri-miss"
-	c.missEdit, c.storedEdit = statusEdit(c.miss), statusEdit(c.miss+storedMark)
+	stored := []abi.FieldEdit{{Op: abi.FieldSet, Name: "cache-status", Value: c.miss + storedMark}}
+	c.missEdit, c.storedEdit = statusEdit(c.miss), abi.AppendFieldEdits(nil, abi.MapResponseHeaders, stored)
+	if c.modelSame = c.sameOfModels(); c.status {
+		c.modelEdits = stored
+	}
 	for _, text := range t.Texts("purge_clients") {
 		p, ok := ipaddr.ParsePrefix(text)
 		if !ok {
@@ -113,7 +122,7 @@ func names(t *settings.Table, key string, missing []string) []string {
 		if !settings.IsToken(text) {
 			t.Fail(key, settings.Quote(text)+" is not the name of a header")
 		}
-		out = append(out, settings.Lower(text))
+		out = addName(out, settings.Lower(text))
 	}
 	return out
 }

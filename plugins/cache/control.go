@@ -138,7 +138,7 @@ func fieldNames(list string) []string {
 	var out []string
 	for name := range strings.SplitSeq(list, ",") {
 		if name = strings.Trim(name, " \t\""); name != "" {
-			out = append(out, settings.Lower(name))
+			out = addName(out, settings.Lower(name))
 		}
 	}
 	return out

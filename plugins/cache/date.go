@@ -52,25 +52,25 @@ func dayOf(y, m, d int64) int64 {
 
 // formatDate writes a time, in seconds since 1970, as an IMF-fixdate (RFC 9110 5.6.7).
 func formatDate(t int64) string {
-	dst := make([]byte, 0, len("Sun, 06 Nov 1994 08:49:37 GMT"))
+	dst := []byte("Sun, 06 Nov 1994 08:49:37 GMT")
 	days, left := t/86400, t%86400
 	y, m, d := civil(days)
 	w := (days + 4) % 7
-	dst = append(dst, weekdays[3*w:3*w+3]...)
-	dst = append(dst, ", "...)
-	dst = append2(dst, d)
-	dst = append(dst, ' ')
-	dst = append(dst, months[3*m-3:3*m]...)
-	dst = append(dst, ' ')
-	dst = append2(append2(dst, y/100), y%100)
-	dst = append(dst, ' ')
-	dst = append(append2(dst, left/3600), ':')
-	dst = append(append2(dst, left/60%60), ':')
-	dst = append2(dst, left%60)
-	return string(append(dst, " GMT"...))
+	copy(dst, weekdays[3*w:3*w+3])
+	put2(dst[5:], d)
+	copy(dst[8:], months[3*m-3:3*m])
+	put2(dst[12:], y/100)
+	put2(dst[14:], y)
+	put2(dst[17:], left/3600)
+	put2(dst[20:], left/60%60)
+	put2(dst[23:], left%60)
+	return text(dst)
 }
 
-func append2(dst []byte, n int64) []byte { return append(dst, byte('0'+n/10%10), byte('0'+n%10)) }
+// put2 writes the last two digits of a number.
+//
+//go:noinline
+func put2(dst []byte, n int64) { dst[0], dst[1] = byte('0'+n/10%10), byte('0'+n%10) }
 
 // parseDate reads a date in one of the three formats that a recipient must accept. now, in seconds
 // since 1970, says which century a year of two digits is in.

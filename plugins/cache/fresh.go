@@ -127,6 +127,11 @@ func (c *config) lifetime(v *verdict, resp *head, cc *control, targeted bool, no
 	if n < 0 {
 		n = c.implied(v, cc)
 	}
+	return c.longest(n)
+}
+
+// longest bounds a lifetime.
+func (c *config) longest(n int64) int64 {
 	if c.maxTTL > 0 {
 		n = min(n, c.maxTTL)
 	}

@@ -30,10 +30,10 @@ func (c *config) appendKey(dst []byte, url, route string, r *head) []byte {
 	dst = append(append(dst, url...), '\n')
 	dst = append(dst, route...)
 	for _, p := range c.key {
-		dst = append(dst, 0)
+		dst = add(dst, "\x00")
 		if p.cookie {
 			if v, ok := cookie(r, p.name); ok {
-				dst = append(append(dst, ':'), v...)
+				dst = add(add(dst, ":"), v)
 			}
 			continue
 		}
@@ -137,7 +137,7 @@ func clone(h *head) head {
 	}
 	b := make([]byte, 0, n)
 	for _, p := range h.pairs {
-		b = append(append(b, p.Name...), p.Value...)
+		b = add(add(b, p.Name), p.Value)
 	}
 	text, out := string(b), make([]abi.Pair, len(h.pairs))
 	for i, p := range h.pairs {

@@ -63,9 +63,15 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		return types.OnPluginStartStatusFailed
 	}
 	if o, ok := c.standing(); ok { // a host without calls for each request
-		if hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) == hostcall.BadArgument {
-			o.PassValue, o.PassTail = "", "" // one that knows no passes
-			hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil))
+		refused := func() bool {
+			return hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) == hostcall.BadArgument
+		}
+		if refused() {
+			o.Misses, o.Joins = false, false // one that lets no misses by
+			if refused() {
+				o.PassValue, o.PassTail = "", "" // nor anything else
+				refused()
+			}
 		}
 	}
 	p.config, p.counted = c, map[string]*counters{}
@@ -133,7 +139,7 @@ func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
 // begin makes c the context of an exchange.
 func (c *httpContext) begin(p *plugin, id uint32) {
 	if c.plugin != p {
-		c.plugin, c.host, c.told, c.room = p, hostBackend{}, c, &common
+		c.plugin, c.host, c.told, c.room = p, &wasmHost, c, &common
 	}
 	c.exchange.c = p.config
 	c.id, c.cleaned, c.asked, c.awaits = id, false, false, false
@@ -237,20 +243,26 @@ func (c *httpContext) tell(r result) {
 	hostcall.SetProperty(logProperty, r.String())
 }
 
-// passed makes the exchange of a request that the host has let go by, because of a pass, to an
-// answer that it has to show.
+// passed makes the exchange of a request that the host has let go by, because of a pass or as nothing
+// was there, to an answer that it has to show.
 func (c *httpContext) passed() {
 	c.asked = true
-	b, ok := hostcall.Property(shortValue[:], abi.PropertyPassed)
+	b, ok := hostcall.Property(answer[:0:cap(answer)], abi.PropertyPassed)
 	if !ok {
 		return
 	}
-	at, key, note, err := abi.ParsePassed(string(b))
-	m, ok := parseMeta(bytesOf(note))
-	if err != nil || !ok {
+	c.reset()
+	c.held = append(c.held, b...)
+	at, key, note, err := abi.ParsePassed(text(c.held))
+	if err != nil {
 		return
 	}
-	c.reset()
+	var m meta // none, where nothing was there
+	if note != "" {
+		if m, ok = parseMeta(bytesOf(note)); !ok {
+			return
+		}
+	}
 	readHead(&c.request, abi.MapRequestHeaders)
 	c.goneBy(key, m, at)
 	c.rest()
@@ -310,13 +322,15 @@ func onForeignFunction(id, function, size uint32) {
 	}
 }
 
-// hostBackend is the host.
+// hostBackend is the host. Its receivers are pointers, as the adapter's are.
 type hostBackend struct{}
+
+var wasmHost hostBackend
 
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // serve is what a hit needs: it goes without the closure that call takes.
-func (hostBackend) serve(s *abi.ObjectServe) bool {
+func (*hostBackend) serve(s *abi.ObjectServe) bool {
 	args := s.Append(argument[:0])
 	if cap(args) <= 64<<10 {
 		argument = args[:0]
@@ -324,7 +338,7 @@ func (hostBackend) serve(s *abi.ObjectServe) bool {
 	return hostcall.Foreign(abi.ForeignObjectServe, args) == hostcall.OK
 }
 
-func (hostBackend) lookup(key string) (abi.ObjectInfo, bool) {
+func (*hostBackend) lookup(key string) (abi.ObjectInfo, bool) {
 	b, s := hostcall.ForeignResult(answer[:0:cap(answer)], abi.ForeignObjectLookup, bytesOf(key))
 	if s != hostcall.OK {
 		return abi.ObjectInfo{}, false
@@ -342,7 +356,7 @@ func call(name string, f func([]byte) []byte) bool {
 	return hostcall.Foreign(name, args) == hostcall.OK
 }
 
-func (hostBackend) store(s *abi.ObjectStore) bool {
+func (*hostBackend) store(s *abi.ObjectStore) bool {
 	args := s.Append(argument[:0])
 	if cap(args) <= 64<<10 {
 		argument = args[:0]
@@ -350,33 +364,33 @@ func (hostBackend) store(s *abi.ObjectStore) bool {
 	return hostcall.Foreign(abi.ForeignObjectStore, args) == hostcall.OK
 }
 
-func (hostBackend) update(u *abi.ObjectUpdate) bool { return call(abi.ForeignObjectUpdate, u.Append) }
+func (*hostBackend) update(u *abi.ObjectUpdate) bool { return call(abi.ForeignObjectUpdate, u.Append) }
 
-func (hostBackend) remove(how abi.ObjectDelete, what string) {
+func (*hostBackend) remove(how abi.ObjectDelete, what string) {
 	call(abi.ForeignObjectDelete, func(b []byte) []byte {
 		return append(binary.LittleEndian.AppendUint32(b, uint32(how)), what...)
 	})
 }
 
-func (hostBackend) join(key string) (leads, ok bool) {
-	args := append(append(argument[:0], 0, 0, 0, 0), key...)
+func (*hostBackend) join(key string) (leads, ok bool) {
+	args := add(add(argument[:0], "\x00\x00\x00\x00"), key)
 	ok = hostcall.Foreign(abi.ForeignObjectJoin, args) == hostcall.OK
 	return binary.LittleEndian.Uint32(args) == abi.ObjectLeads, ok
 }
 
-func (hostBackend) refresh() { hostcall.Foreign(abi.ForeignRefresh, nil) }
+func (*hostBackend) refresh() { hostcall.Foreign(abi.ForeignRefresh, nil) }
 
-func (hostBackend) now() int64 { return hostcall.Now() / 1e9 }
+func (*hostBackend) now() int64 { return hostcall.Now() / 1e9 }
 
-func (hostBackend) edit(kind abi.MapType, edits ...abi.FieldEdit) {
+func (h *hostBackend) edit(kind abi.MapType, edits ...abi.FieldEdit) {
 	args := abi.AppendFieldEdits(argument[:0], kind, edits)
 	if cap(args) <= 64<<10 {
 		argument = args[:0]
 	}
-	hostBackend{}.editAs(args)
+	h.editAs(args)
 }
 
-func (hostBackend) editAs(args []byte) {
+func (*hostBackend) editAs(args []byte) {
 	if hostcall.Foreign(abi.ForeignEditFields, args) != hostcall.OK {
 		proxywasm.LogError("cache: the host refuses to change a header")
 	}
@@ -384,8 +398,8 @@ func (hostBackend) editAs(args []byte) {
 
 var noFields = []byte{0, 0, 0, 0}
 
-func (hostBackend) reply(status uint32, details, body string) {
+func (*hostBackend) reply(status uint32, details, body string) {
 	hostcall.Reply(status, details, body, noFields)
 }
 
-func (hostBackend) resume() { hostcall.ContinueRequest() }
+func (*hostBackend) resume() { hostcall.ContinueRequest() }

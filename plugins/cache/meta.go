@@ -49,6 +49,11 @@ func hold(b []byte, s string) (longer []byte, held string) {
 	if s == "" {
 		return b, ""
 	}
+	return holdText(b, s)
+}
+
+//go:noinline
+func holdText(b []byte, s string) (longer []byte, held string) {
 	b = append(b, s...)
 	return b, text(b[len(b)-len(s):])
 }
@@ -63,7 +68,7 @@ func (m *meta) vary() (out [][]string) {
 		}
 		var list []string
 		for name, ok := names.next(); ok; name, ok = names.next() {
-			list = append(list, name)
+			list = addName(list, name)
 		}
 		out = append(out, list)
 	}
@@ -207,7 +212,7 @@ func (r *metaReader) texts() []string {
 	}
 	var out []string
 	for ; n > 0 && !r.bad; n-- {
-		out = append(out, r.text())
+		out = addName(out, r.text())
 	}
 	return out
 }

@@ -15,6 +15,7 @@ type hollow struct {
 	backend
 	told   result
 	stores int
+	models int
 	meta   []byte // of what was stored last
 	set    []byte // the value of the field that was set last
 }
@@ -26,6 +27,9 @@ func (h *hollow) tell(r result)                      { h.told = r }
 
 func (h *hollow) store(s *abi.ObjectStore) bool {
 	h.stores++
+	if s.Model != nil {
+		h.models++
+	}
 	h.meta = append(h.meta[:0], s.Meta...)
 	return true
 }
@@ -46,6 +50,7 @@ type missed struct {
 	room      room
 	req, resp string // as a host has them
 	pairs     [2][]abi.Pair
+	by        bool // the requests have gone by
 }
 
 func newMissed(tb testing.TB, settings string, req, resp []string) *missed {
@@ -76,8 +81,12 @@ func (m *missed) exchange() {
 	x.c, x.host, x.told, x.room = m.c, &m.h, &m.h, &m.room
 	x.reset()
 	x.request = m.read(0, m.req)
-	x.url, x.route = "http://example.com/page", "site"
-	x.onRequest(true)
+	if m.by {
+		x.goneBy("http://example.com/page\nsite", meta{}, noon)
+	} else {
+		x.url, x.route = "http://example.com/page", "site"
+		x.onRequest(true)
+	}
 	x.request.pairs = nil
 	resp := m.read(1, m.resp)
 	x.onResponse(&resp)
@@ -103,16 +112,17 @@ var missCases = []struct {
 	req    []string
 	resp   []string
 	stores int // in an exchange
+	models bool
 	allocs float64
 }{
-	{"stored", missRequest, with(missResponse, "cache-control", "public, max-age=60"), 1, 0},
-	{"stored for a guessed time", missRequest, missResponse, 1, 0},
-	{"stored until it expires", missRequest, with(missResponse, "expires", at(60)), 1, 0},
-	{"stored although somebody has asked", with(missRequest, "authorization", "a"), with(missResponse, "cache-control", "public"), 1, 0},
-	{"refused", missRequest, with(missResponse, "cache-control", "private"), 1, 0},
-	{"refused to who has asked", with(missRequest, "authorization", "a"), missResponse, 0, 0},
-	{"refused as too large", missRequest, with(missResponse[:8], "content-length", "1000000000"), 1, 0},
-	{"an error", missRequest, []string{":status", "500", "date", at(0)}, 0, 0},
+	{"stored", missRequest, with(missResponse, "cache-control", "public, max-age=60"), 1, true, 0},
+	{"stored for a guessed time", missRequest, missResponse, 1, true, 0},
+	{"stored until it expires", missRequest, with(missResponse, "expires", at(60)), 1, false, 0},
+	{"stored although somebody has asked", with(missRequest, "authorization", "a"), with(missResponse, "cache-control", "public"), 1, true, 0},
+	{"refused", missRequest, with(missResponse, "cache-control", "private"), 1, false, 0},
+	{"refused to who has asked", with(missRequest, "authorization", "a"), missResponse, 0, false, 0},
+	{"refused as too large", missRequest, with(missResponse[:8], "content-length", "1000000000"), 1, false, 0},
+	{"an error", missRequest, []string{":status", "500", "date", at(0)}, 0, false, 0},
 }
 
 // TestMissAllocs: what a request comes to for which nothing is stored takes no memory but that of the
@@ -124,8 +134,13 @@ func TestMissAllocs(t *testing.T) {
 		if m.h.stores != tc.stores {
 			t.Errorf("%s: stored %d times, want %d", tc.name, m.h.stores, tc.stores)
 		}
-		if got := testing.AllocsPerRun(100, m.exchange); got > tc.allocs {
-			t.Errorf("%s: %v allocations, want %v", tc.name, got, tc.allocs)
+		for _, m.by = range []bool{false, true} {
+			if got := testing.AllocsPerRun(100, m.exchange); got > tc.allocs {
+				t.Errorf("%s, gone by %t: %v allocations, want %v", tc.name, m.by, got, tc.allocs)
+			}
+		}
+		if (m.h.models > 0) != tc.models {
+			t.Errorf("%s: stored with %d models", tc.name, m.h.models)
 		}
 	}
 }

@@ -17,7 +17,7 @@ func (x *exchange) serveWith(info abi.ObjectInfo, how result, now int64, edits [
 	}
 	if how != revalidated {
 		for _, name := range m.withhold {
-			list = append(list, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
+			list = addEdit(list, abi.FieldRemove, name, "")
 		}
 	}
 	b = appendDecimal(b, min(m.currentAge(now), maxSeconds))
@@ -30,7 +30,7 @@ func (x *exchange) serveWith(info abi.ObjectInfo, how result, now int64, edits [
 	if m.status == 200 && notModified(r, m, now) {
 		s.Status, s.HeadOnly = 304, true
 		for _, name := range [...]string{"content-type", "content-encoding", "content-language", "content-range"} {
-			list = append(list, abi.FieldEdit{Op: abi.FieldRemove, Name: name})
+			list = addEdit(list, abi.FieldRemove, name, "")
 		}
 	} else if p := wanted(r, m, info.Length, now); p.status != 0 {
 		s.Status, s.Offset, s.Length, s.HeadOnly = p.status, p.offset, p.length, p.status == 416
@@ -50,33 +50,32 @@ func (x *exchange) serveWith(info abi.ObjectInfo, how result, now int64, edits [
 // appendRange appends the value of Content-Range of a part of a message of size bytes.
 func appendRange(dst []byte, p part, size int64) []byte {
 	if p.status != 206 {
-		return appendDecimal(append(dst, "bytes */"...), size)
+		return appendDecimal(add(dst, "bytes */"), size)
 	}
-	dst = appendDecimal(append(dst, "bytes "...), p.offset)
-	dst = appendDecimal(append(dst, '-'), p.offset+p.length-1)
-	return appendDecimal(append(dst, '/'), size)
+	dst = appendDecimal(add(dst, "bytes "), p.offset)
+	dst = appendDecimal(add(dst, "-"), p.offset+p.length-1)
+	return appendDecimal(add(dst, "/"), size)
 }
 
 // appendStatus appends the value of Cache-Status (RFC 9211) of an answer with what is stored.
 func (x *exchange) appendStatus(dst []byte, how result, now int64) []byte {
 	if x.meta.upstream != "" {
-		dst = append(append(dst, x.meta.upstream...), ", "...)
+		dst = add(add(dst, x.meta.upstream), ", ")
 	}
-	if how == hit {
-		return appendDecimal(append(dst, x.c.hit...), x.meta.lifetime-x.meta.currentAge(now))
-	}
-	dst = append(dst, x.c.name...)
+	text := ""
 	switch {
+	case how == hit:
+		return appendDecimal(add(dst, x.c.hit), x.meta.lifetime-x.meta.currentAge(now))
 	case how == revalidated:
-		dst = append(dst, "; fwd=stale; fwd-status=304"...)
+		text = "; fwd=stale; fwd-status=304; ttl="
 	case how == stale && x.why == "upstream-error":
-		dst = append(dst, "; fwd=stale; detail=upstream-error"...)
+		text = "; fwd=stale; detail=upstream-error; ttl="
 	case how == collapsed:
-		dst = append(dst, "; hit; collapsed"...)
+		text = "; hit; collapsed; ttl="
 	default:
-		dst = append(dst, "; hit"...)
+		text = "; hit; ttl="
 	}
-	return appendDecimal(append(dst, "; ttl="...), x.meta.lifetime-x.meta.currentAge(now))
+	return appendDecimal(add(add(dst, x.c.name), text), x.meta.lifetime-x.meta.currentAge(now))
 }
 
 // decimal returns a number as text.

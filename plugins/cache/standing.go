@@ -3,8 +3,8 @@ package main
 import "wproxy/abi"
 
 // standing returns what the host is told to do alone: to answer with a message whose promise
-// holds, as decide and serveWith would for a request with nothing in it that they look at. ok is
-// false where other parts of requests are in the key.
+// holds, as decide and serveWith would for a request with nothing in it that they look at, and to send
+// one on for which there is nothing. ok is false where other parts of requests are in the key.
 func (c *config) standing() (o abi.ObjectStanding, ok bool) { //nolint:unused // by main.go, which is for guests
 	if len(c.key) > 0 {
 		return o, false
@@ -19,6 +19,8 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) { //nolint:unused //
 	if c.honour {
 		o.Absent = append(o.Absent, "cache-control", "pragma")
 	}
+	// Where nothing is found decide and send look at nothing else, and judge at authorization.
+	o.Misses, o.Joins, o.MissAbsent = true, c.collapse, []string{"authorization"}
 	if c.status {
 		o.TTLField, o.TTLPrefix = "cache-status", c.hit
 	}

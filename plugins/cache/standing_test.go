@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -123,6 +124,61 @@ func TestPassDifferential(t *testing.T) {
 	}
 }
 
+// TestModelDifferential: the same where most is asked for once, and upstreams answer with what is stored, and is
+// like what was stored before but for its times and validators.
+func TestModelDifferential(t *testing.T) {
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, settings := range map[string][2]string{
+		"defaults":    {`{"default_ttl":"20s"}`, `{"default_ttl":"5s","name":"other"}`},
+		"no status":   {`{"cache_status":false,"max_object":9,"heuristic":false,"default_ttl":"9s"}`, `{"max_object":100}`},
+		"honour":      {`{"client_cache_control":"honour","bypass_headers":["x"],"max_ttl":"8s"}`, `{}`},
+		"stale, tags": {`{"stale_if_error":"9s","stale_while_revalidate":"5s","cdn_cache_control":false,"tag_headers":["x-tag"]}`, `{"store_set_cookie":true}`},
+		"each alone":  {`{"collapse":false,"store_set_cookie":true,"negative_ttl":"4s"}`, `{"collapse":true}`},
+		"key":         {`{"key":["header:x"]}`, `{}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var allOf, someOf uint64
+			for seed := range uint64(2) {
+				run := func(without bool) (log []string, responses uint64) {
+					o := plugintest.Options{
+						Config: settings[0], Instances: 2,
+						Grants: []string{host.GrantLog, host.GrantMetrics, host.GrantObjects},
+					}
+					if without {
+						o.Without = []string{abi.ForeignObjectStanding}
+					}
+					plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
+						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 5)), steady: true, kinds: 3, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
+						d.other = p.With("test", settings[1])
+						for range 300 {
+							d.step()
+						}
+						d.end()
+						log, responses = d.log, p.Stats().Work[host.CallResponseHeaders].Calls
+					})
+					return log, responses
+				}
+				want, all := run(true)
+				got, some := run(false)
+				for i := range want {
+					if i >= len(got) || got[i] != want[i] {
+						t.Fatalf("seed %d, step %d: got\n%s\nthe guest does\n%s", seed, i, got[min(i, len(got)-1)], want[i])
+					}
+				}
+				allOf, someOf = allOf+all, someOf+some
+			}
+			// Because of passes alone it is 30.
+			t.Logf("%d of %d answers did not enter the guest", allOf-someOf, allOf)
+			if models := someOf < allOf-60; models != (name != "key") {
+				t.Errorf("%d of %d answers did not enter the guest", allOf-someOf, allOf)
+			}
+		})
+	}
+}
+
 // A driver makes exchanges by chance, and notes what comes of them.
 type driver struct {
 	p    *plugintest.Plugin
@@ -132,6 +188,7 @@ type driver struct {
 
 	steady bool                           // most answers are the last one
 	last   map[string]plugintest.Response // by path
+	kinds  int                            // of answers that are stored mostly, each for many paths; 0: there is nothing of that
 	other  *plugintest.Plugin             // with other settings, as before a reload or after it; nil: none
 }
 
@@ -203,9 +260,24 @@ var responseFields = [][2]string{
 	{"connection", "close"},
 }
 
+// storingFields are those of answers that are stored, mostly.
+var storingFields = [][]abi.Pair{
+	plugintest.Fields("cache-control", "max-age=6"),
+	plugintest.Fields("cache-control", "max-age=9, stale-while-revalidate=9"),
+	plugintest.Fields("cache-control", "s-maxage=9, public", "expires", "0"),
+	plugintest.Fields("cache-control", "private", "cdn-cache-control", "max-age=7"),
+	plugintest.Fields("last-modified", ""),
+	plugintest.Fields("cache-control", "public", "last-modified", ""),
+	plugintest.Fields("cache-control", "max-age=7", "set-cookie", "a=b"),
+	nil,
+}
+
 // request makes a request. Most are plain ones for few URLs, as hits are what it is about.
 func (d *driver) request() plugintest.Request {
 	r := plugintest.Request{Path: d.one([]string{"/a", "/a", "/b", "/c?d", "/a?"}), Method: d.one([]string{"", "", "", "", "", "HEAD"})}
+	if d.kinds > 0 {
+		r.Path = fmt.Sprintf("/%c/%d", 'a'+d.rand.IntN(d.kinds), d.rand.IntN(200))
+	}
 	switch d.rand.IntN(20) {
 	case 0:
 		r.Method = d.one([]string{"POST", "PURGE", "OPTIONS", "DELETE", "get"})
@@ -214,7 +286,7 @@ func (d *driver) request() plugintest.Request {
 	case 2:
 		r.Authority, r.Scheme = "example.org", "https"
 	}
-	if d.rand.IntN(3) == 0 {
+	if d.rand.IntN(3+3*min(d.kinds, 1)) == 0 {
 		r.Fields = d.fields(requestFields, 3)
 	}
 	return r
@@ -225,8 +297,15 @@ func (d *driver) answer(path string) plugintest.Response {
 	if !d.steady {
 		return d.response()
 	}
+	if d.kinds > 0 {
+		path = path[:2]
+	}
 	r, ok := d.last[path]
-	if !ok || d.rand.IntN(25) == 0 {
+	if (!ok || d.rand.IntN(40) == 0) && d.kinds > 0 {
+		f := storingFields[d.rand.IntN(len(storingFields))]
+		r = plugintest.Response{Fields: append(plugintest.Fields("content-type", "text/plain"), f...), Body: []byte("12345678")}
+		d.last[path] = r
+	} else if !ok || d.rand.IntN(25) == 0 {
 		r = d.response()
 		if d.rand.IntN(3) > 0 {
 			refusing := [][2]string{{"cache-control", "private"}, {"cache-control", "no-store"}, {"set-cookie", "a=b"}, {"vary", "*"}, {"cache-control", "no-cache"}, {"expires", "0"}}
@@ -236,7 +315,21 @@ func (d *driver) answer(path string) plugintest.Response {
 		d.last[path] = r
 	}
 	r.Fields = slices.Clone(r.Fields)
-	switch d.rand.IntN(12) {
+	odd := 12
+	if d.kinds > 0 {
+		odd = 40
+		now := d.p.Now().UTC()
+		if d.rand.IntN(12) > 0 {
+			r.Fields = append(r.Fields, plugintest.Fields("date", now.Add(-time.Duration(d.rand.IntN(4))*time.Second).Format(http.TimeFormat))...)
+		}
+		if d.rand.IntN(2) == 0 {
+			r.Fields = append(r.Fields, plugintest.Fields("etag", fmt.Sprintf(`"%d"`, d.rand.IntN(100)))...)
+		}
+		if i := slices.IndexFunc(r.Fields, func(p abi.Pair) bool { return p.Name == "last-modified" }); i >= 0 {
+			r.Fields[i].Value = now.Add(-time.Duration(d.rand.IntN(200)) * time.Second).Format(http.TimeFormat)
+		}
+	}
+	switch d.rand.IntN(odd) {
 	case 0: // something is different this time
 		r.Fields = append(r.Fields, d.fields(responseFields, 2)...)
 	case 1:
@@ -313,7 +406,11 @@ func (d *driver) finish(list ...*plugintest.Stream) {
 				if len(list) > 1 { // whether who waits finds the end of it would be chance
 					resp.Trailers = nil
 				}
-				if resp.Trailers == nil && len(resp.Body) > 0 && (len(list) > 1 || d.rand.IntN(3) == 0) {
+				more := len(list) > 1 || d.rand.IntN(3) == 0
+				if len(list) > 1 && d.kinds > 0 { // a third would wait for either of two, which is chance
+					more = false
+				}
+				if resp.Trailers == nil && len(resp.Body) > 0 && more {
 					resp.More = true
 					s.Respond(resp)
 					d.finish(d.p.Open(plugintest.Request{Path: up.Path})) // while it is not whole

@@ -136,7 +136,8 @@ var (
 
 // guestHost presents the imports as the SDK's interface ProxyWasmHost. Its method
 // names and parameters are the SDK's; that interface's named integers are uint32
-// underneath.
+// underneath. Receivers are pointers, as an interface calls methods of values through
+// others that the compiler adds.
 type guestHost struct{}
 
 // value hands the result of a host function over to the SDK: from here on it is
@@ -160,92 +161,92 @@ func word(status uint32, to *uint32) uint32 {
 	return status
 }
 
-func (guestHost) ProxyLog(level uint32, data *byte, size int) uint32 {
+func (*guestHost) ProxyLog(level uint32, data *byte, size int) uint32 {
 	return hostLog(level, unsafe.Pointer(data), uint32(size))
 }
 
-func (guestHost) ProxySetProperty(path *byte, pathSize int, data *byte, size int) uint32 {
+func (*guestHost) ProxySetProperty(path *byte, pathSize int, data *byte, size int) uint32 {
 	return hostSetProperty(unsafe.Pointer(path), uint32(pathSize), unsafe.Pointer(data), uint32(size))
 }
 
-func (guestHost) ProxyGetProperty(path *byte, pathSize int, data **byte, size *int) uint32 {
+func (*guestHost) ProxyGetProperty(path *byte, pathSize int, data **byte, size *int) uint32 {
 	return value(hostGetProperty(unsafe.Pointer(path), uint32(pathSize),
 		unsafe.Pointer(&outValue), unsafe.Pointer(&outSize)), data, size)
 }
 
-func (guestHost) ProxySendLocalResponse(
+func (*guestHost) ProxySendLocalResponse(
 	status uint32, details *byte, detailsSize int, body *byte, bodySize int, headers *byte, headersSize int, grpcStatus int32,
 ) uint32 {
 	return hostSendLocalResponse(status, unsafe.Pointer(details), uint32(detailsSize),
 		unsafe.Pointer(body), uint32(bodySize), unsafe.Pointer(headers), uint32(headersSize), grpcStatus)
 }
 
-func (guestHost) ProxyGetSharedData(key *byte, keySize int, data **byte, size *int, cas *uint32) uint32 {
+func (*guestHost) ProxyGetSharedData(key *byte, keySize int, data **byte, size *int, cas *uint32) uint32 {
 	status := hostGetSharedData(unsafe.Pointer(key), uint32(keySize),
 		unsafe.Pointer(&outValue), unsafe.Pointer(&outSize), unsafe.Pointer(&outWord))
 	return value(word(status, cas), data, size)
 }
 
-func (guestHost) ProxySetSharedData(key *byte, keySize int, data *byte, size int, cas uint32) uint32 {
+func (*guestHost) ProxySetSharedData(key *byte, keySize int, data *byte, size int, cas uint32) uint32 {
 	return hostSetSharedData(unsafe.Pointer(key), uint32(keySize), unsafe.Pointer(data), uint32(size), cas)
 }
 
-func (guestHost) ProxyRegisterSharedQueue(name *byte, nameSize int, id *uint32) uint32 {
+func (*guestHost) ProxyRegisterSharedQueue(name *byte, nameSize int, id *uint32) uint32 {
 	return word(hostRegisterSharedQueue(unsafe.Pointer(name), uint32(nameSize), unsafe.Pointer(&outWord)), id)
 }
 
-func (guestHost) ProxyResolveSharedQueue(vmID *byte, vmIDSize int, name *byte, nameSize int, id *uint32) uint32 {
+func (*guestHost) ProxyResolveSharedQueue(vmID *byte, vmIDSize int, name *byte, nameSize int, id *uint32) uint32 {
 	return word(hostResolveSharedQueue(unsafe.Pointer(vmID), uint32(vmIDSize),
 		unsafe.Pointer(name), uint32(nameSize), unsafe.Pointer(&outWord)), id)
 }
 
-func (guestHost) ProxyDequeueSharedQueue(id uint32, data **byte, size *int) uint32 {
+func (*guestHost) ProxyDequeueSharedQueue(id uint32, data **byte, size *int) uint32 {
 	return value(hostDequeueSharedQueue(id, unsafe.Pointer(&outValue), unsafe.Pointer(&outSize)), data, size)
 }
 
-func (guestHost) ProxyEnqueueSharedQueue(id uint32, data *byte, size int) uint32 {
+func (*guestHost) ProxyEnqueueSharedQueue(id uint32, data *byte, size int) uint32 {
 	return hostEnqueueSharedQueue(id, unsafe.Pointer(data), uint32(size))
 }
 
-func (guestHost) ProxyGetHeaderMapValue(kind uint32, key *byte, keySize int, data **byte, size *int) uint32 {
+func (*guestHost) ProxyGetHeaderMapValue(kind uint32, key *byte, keySize int, data **byte, size *int) uint32 {
 	return value(hostGetHeaderMapValue(kind, unsafe.Pointer(key), uint32(keySize),
 		unsafe.Pointer(&outValue), unsafe.Pointer(&outSize)), data, size)
 }
 
-func (guestHost) ProxyAddHeaderMapValue(kind uint32, key *byte, keySize int, data *byte, size int) uint32 {
+func (*guestHost) ProxyAddHeaderMapValue(kind uint32, key *byte, keySize int, data *byte, size int) uint32 {
 	return hostAddHeaderMapValue(kind, unsafe.Pointer(key), uint32(keySize), unsafe.Pointer(data), uint32(size))
 }
 
-func (guestHost) ProxyReplaceHeaderMapValue(kind uint32, key *byte, keySize int, data *byte, size int) uint32 {
+func (*guestHost) ProxyReplaceHeaderMapValue(kind uint32, key *byte, keySize int, data *byte, size int) uint32 {
 	return hostReplaceHeaderMapValue(kind, unsafe.Pointer(key), uint32(keySize), unsafe.Pointer(data), uint32(size))
 }
 
-func (guestHost) ProxyRemoveHeaderMapValue(kind uint32, key *byte, keySize int) uint32 {
+func (*guestHost) ProxyRemoveHeaderMapValue(kind uint32, key *byte, keySize int) uint32 {
 	return hostRemoveHeaderMapValue(kind, unsafe.Pointer(key), uint32(keySize))
 }
 
-func (guestHost) ProxyGetHeaderMapPairs(kind uint32, data **byte, size *int) uint32 {
+func (*guestHost) ProxyGetHeaderMapPairs(kind uint32, data **byte, size *int) uint32 {
 	return value(hostGetHeaderMapPairs(kind, unsafe.Pointer(&outValue), unsafe.Pointer(&outSize)), data, size)
 }
 
-func (guestHost) ProxySetHeaderMapPairs(kind uint32, data *byte, size int) uint32 {
+func (*guestHost) ProxySetHeaderMapPairs(kind uint32, data *byte, size int) uint32 {
 	return hostSetHeaderMapPairs(kind, unsafe.Pointer(data), uint32(size))
 }
 
-func (guestHost) ProxyContinueStream(kind uint32) uint32 { return hostContinueStream(kind) }
+func (*guestHost) ProxyContinueStream(kind uint32) uint32 { return hostContinueStream(kind) }
 
-func (guestHost) ProxyCloseStream(kind uint32) uint32 { return hostCloseStream(kind) }
+func (*guestHost) ProxyCloseStream(kind uint32) uint32 { return hostCloseStream(kind) }
 
-func (guestHost) ProxyGetBufferBytes(kind uint32, start, maxSize int, data **byte, size *int) uint32 {
+func (*guestHost) ProxyGetBufferBytes(kind uint32, start, maxSize int, data **byte, size *int) uint32 {
 	return value(hostGetBufferBytes(kind, uint32(start), uint32(maxSize),
 		unsafe.Pointer(&outValue), unsafe.Pointer(&outSize)), data, size)
 }
 
-func (guestHost) ProxySetBufferBytes(kind uint32, start, maxSize int, data *byte, size int) uint32 {
+func (*guestHost) ProxySetBufferBytes(kind uint32, start, maxSize int, data *byte, size int) uint32 {
 	return hostSetBufferBytes(kind, uint32(start), uint32(maxSize), unsafe.Pointer(data), uint32(size))
 }
 
-func (guestHost) ProxyHttpCall(
+func (*guestHost) ProxyHttpCall(
 	upstream *byte, upstreamSize int, headers *byte, headersSize int, body *byte, bodySize int,
 	trailers *byte, trailersSize int, timeout uint32, id *uint32,
 ) uint32 {
@@ -254,32 +255,32 @@ func (guestHost) ProxyHttpCall(
 		unsafe.Pointer(&outWord)), id)
 }
 
-func (guestHost) ProxyCallForeignFunction(
+func (*guestHost) ProxyCallForeignFunction(
 	name *byte, nameSize int, argument *byte, argumentSize int, data **byte, size *int,
 ) uint32 {
 	return value(hostCallForeignFunction(unsafe.Pointer(name), uint32(nameSize), unsafe.Pointer(argument), uint32(argumentSize),
 		unsafe.Pointer(&outValue), unsafe.Pointer(&outSize)), data, size)
 }
 
-func (guestHost) ProxySetTickPeriodMilliseconds(period uint32) uint32 {
+func (*guestHost) ProxySetTickPeriodMilliseconds(period uint32) uint32 {
 	return hostSetTickPeriodMilliseconds(period)
 }
 
-func (guestHost) ProxySetEffectiveContext(id uint32) uint32 { return hostSetEffectiveContext(id) }
+func (*guestHost) ProxySetEffectiveContext(id uint32) uint32 { return hostSetEffectiveContext(id) }
 
-func (guestHost) ProxyDone() uint32 { return hostDone() }
+func (*guestHost) ProxyDone() uint32 { return hostDone() }
 
-func (guestHost) ProxyDefineMetric(kind uint32, name *byte, nameSize int, id *uint32) uint32 {
+func (*guestHost) ProxyDefineMetric(kind uint32, name *byte, nameSize int, id *uint32) uint32 {
 	return word(hostDefineMetric(kind, unsafe.Pointer(name), uint32(nameSize), unsafe.Pointer(&outWord)), id)
 }
 
-func (guestHost) ProxyIncrementMetric(id uint32, delta int64) uint32 {
+func (*guestHost) ProxyIncrementMetric(id uint32, delta int64) uint32 {
 	return hostIncrementMetric(id, delta)
 }
 
-func (guestHost) ProxyRecordMetric(id uint32, v uint64) uint32 { return hostRecordMetric(id, v) }
+func (*guestHost) ProxyRecordMetric(id uint32, v uint64) uint32 { return hostRecordMetric(id, v) }
 
-func (guestHost) ProxyGetMetric(id uint32, to *uint64) uint32 {
+func (*guestHost) ProxyGetMetric(id uint32, to *uint64) uint32 {
 	status := hostGetMetric(id, unsafe.Pointer(&outLong))
 	if status == statusOK {
 		*to = outLong

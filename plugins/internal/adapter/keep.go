@@ -53,9 +53,9 @@ var started bool
 // functions run: they may log, or call SetVMContext. The SDK's mutex stays
 // taken on purpose: this host is the only one.
 func init() {
-	registerHost(guestHost{})
+	registerHost(&guestHost{})
 	if never {
-		keep(guestHost{})
+		keep(&guestHost{})
 	}
 }
 
