@@ -99,7 +99,7 @@ func loadTable(b *strings.Builder, g group) {
 	}
 	nginx := find(variant{"nginx", g.feat})
 	var plain *result
-	if one := find(variant{"wproxy", g.feat &^ withPolicies}); slices.ContainsFunc(g.results, func(r *result) bool { return one != nil && r.proxy == "wproxy" && r != one }) {
+	if one := find(variant{"wproxy", g.feat &^ (withPolicies | withCache)}); slices.ContainsFunc(g.results, func(r *result) bool { return one != nil && r.proxy == "wproxy" && r != one }) {
 		plain = one
 	}
 	b.WriteString("| proxy | requests/s | CPU µs/request | ratio to nginx")
