@@ -182,7 +182,7 @@ type ObjectStore struct {
 
 	Promise ObjectPromise // of the message
 	Pass    *ObjectPass   // of a record, in on_response_headers; nil: none
-	Model   *ObjectModel  // of a message with a promise, and without tags; nil: none
+	Model   *ObjectModel  // of a message with a promise, or a record with a pass, and without tags; nil: none
 }
 
 const (
@@ -195,8 +195,8 @@ const (
 
 // Append appends the argument: flags and the lengths of key, metadata and tags as u32,
 // MaxObject, MaxSize and Gone as i64, the promise, if there is one, as three i64, the numbers of
-// the pass or the model, if there is one, and then key, metadata, tags, and the texts of the pass or the
-// model.
+// the pass and of the model, if there is one, and then key, metadata, tags, and the texts of the model and
+// of the pass.
 func (o *ObjectStore) Append(dst []byte) []byte {
 	var flags uint32
 	if o.Record {
@@ -230,11 +230,11 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	dst = append(dst, o.Key...)
 	dst = append(dst, o.Meta...)
 	dst = append(dst, o.Tags...)
-	if o.Pass != nil {
-		dst = o.Pass.appendTexts(dst)
-	}
 	if o.Model != nil {
 		dst = o.Model.appendTexts(dst)
+	}
+	if o.Pass != nil { // behind all else: it is cut off first
+		dst = o.Pass.appendTexts(dst)
 	}
 	return dst
 }
@@ -256,7 +256,7 @@ func (o *ObjectStore) Parse(s string) error {
 	model, rest, ok := cutModel(le32(s)&storeModel != 0, rest)
 	record := le32(s)&storeRecord != 0
 	if !ok || pass != nil && !record || key+meta+tags != uint64(len(rest)) ||
-		model != nil && (record || tags > 0 || promise.Lifetime == 0) {
+		model != nil && (tags > 0 || !record && promise.Lifetime == 0 || record && (pass == nil || !model.isRefusal())) {
 		return ErrObjects
 	}
 	*o = ObjectStore{

@@ -15,6 +15,11 @@ import "encoding/binary"
 // with the promise that it has now, for as long as that is after its age: [ObjectStore.Promise] gives
 // Lifetime alone. Its age is that of RFC 9111, 4.2.3, without a field Age.
 //
+// Beside a pass ([ObjectStore.Pass]) a model is about answers that are not stored: what is like them is what
+// the pass says, and Meta and Extra alone are the model's. The host notes a record with the pass, which is
+// good from then on, under the key of such an answer's request, as the guest would. Meta then has no parts
+// that are about age.
+//
 // With Tenth, Lifetime is not that of the promise, but a tenth of the time from Last-Modified to Date (RFC 9111,
 // 4.2.2), and an answer is like the other only if the host can read both of these.
 type ObjectModel struct {
@@ -120,6 +125,18 @@ func cutModel(there bool, s string) (m *ObjectModel, rest string, ok bool) {
 		return nil, rest, false
 	}
 	return m, rest, m.parseParts(s[edits:]) && m.bounded()
+}
+
+// isRefusal reports whether m may be there beside a pass.
+func (m *ObjectModel) isRefusal() bool {
+	for i := range m.Meta {
+		switch m.Meta[i].Kind {
+		case ModelText, ModelNow, ModelField:
+		default:
+			return false
+		}
+	}
+	return m.Tenth == 0 && len(m.Same)+len(m.Filled)+len(m.Edits) == 0
 }
 
 func (m *ObjectModel) parseParts(s string) bool {

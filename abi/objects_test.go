@@ -43,6 +43,13 @@ func TestObjectArguments(t *testing.T) {
 			t.Errorf("got %+v, %v", gotStore, err)
 		}
 	}
+	refusal := abi.ObjectStore{
+		Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{Seconds: 1, Same: []string{"a"}, There: []string{"b"}, Edits: edits},
+		Model: &abi.ObjectModel{Extra: 7, Meta: []abi.ModelPart{{Text: "x"}, {Kind: abi.ModelNow}}},
+	}
+	if err := gotStore.Parse(string(refusal.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, refusal) {
+		t.Errorf("got %+v, %v", gotStore, err)
+	}
 	update := abi.ObjectUpdate{Key: "k", Meta: "m", Gone: 3, Edits: edits, Promise: store.Promise}
 	var gotUpdate abi.ObjectUpdate
 	if err := gotUpdate.Parse(string(update.Append(nil))); err != nil || !reflect.DeepEqual(gotUpdate, update) {
@@ -152,6 +159,9 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Joins: true, MissAbsent: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)))
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}, Model: &abi.ObjectModel{
 		Extra: 2, Same: []string{"a", "b"}, Filled: []string{"c"}, Edits: []abi.FieldEdit{{Name: "d"}}, Meta: []abi.ModelPart{{Kind: abi.ModelField, Text: "f"}},
+	}}).Append(nil)))
+	f.Add(string((&abi.ObjectStore{Key: "k", Record: true, Pass: &abi.ObjectPass{Seconds: 1, Same: []string{"a"}}, Model: &abi.ObjectModel{
+		Extra: 7, Meta: []abi.ModelPart{{Kind: abi.ModelNow}},
 	}}).Append(nil)))
 	f.Add(string(abi.AppendPassed(nil, 5, "k", []byte("m"))))
 	f.Fuzz(func(t *testing.T, s string) {
@@ -309,12 +319,22 @@ func TestObjectModelBounds(t *testing.T) {
 	}
 	for name, s := range map[string]abi.ObjectStore{
 		"a record":          {Key: "k", Record: true, Promise: abi.ObjectPromise{Lifetime: 1}},
+		"a pass with tags":  {Key: "k", Record: true, Tags: "t", Pass: &abi.ObjectPass{Seconds: 1}},
 		"without a promise": {Key: "k"},
 		"with tags":         {Key: "k", Tags: "t", Promise: abi.ObjectPromise{Lifetime: 1}},
 	} {
 		s.Model = &abi.ObjectModel{Extra: 1}
 		if new(abi.ObjectStore).Parse(string(s.Append(nil))) == nil {
 			t.Errorf("%s has a model", name)
+		}
+	}
+	for name, m := range map[string]abi.ObjectModel{
+		"names": {Extra: 1, Same: []string{"a"}}, "other names": {Extra: 1, Filled: []string{"a"}}, "edits": {Extra: 1, Edits: make([]abi.FieldEdit, 1)},
+		"a tenth": {Extra: 1, Tenth: 1}, "an age": {Extra: 1, Meta: parts(1, abi.ModelPart{Kind: abi.ModelAge})},
+		"a date": {Extra: 1, Meta: parts(1, abi.ModelPart{Kind: abi.ModelDate})}, "a lifetime": {Extra: 1, Meta: parts(1, abi.ModelPart{Kind: abi.ModelLifetime})},
+	} {
+		if new(abi.ObjectStore).Parse(string((&abi.ObjectStore{Key: "k", Record: true, Pass: &abi.ObjectPass{Seconds: 1}, Model: &m}).Append(nil))) == nil {
+			t.Errorf("a model beside a pass has %s", name)
 		}
 	}
 	for name, o := range map[string]abi.ObjectStanding{

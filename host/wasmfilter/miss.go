@@ -49,28 +49,44 @@ func (f *Filter) leadMiss(key string) bool {
 	return true
 }
 
-// missAnswer is passAnswer for such a request: what is like an answer that the guest has stored is stored, with
-// what it would say about this one.
+// missAnswer is passAnswer for such a request: what is like an answer that the guest has stored, or has refused,
+// is stored, or refused, with what it would say about this one.
 func (f *Filter) missAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 	list := f.factory.models.all()
 	if len(list) == 0 || r.Status == 101 || r.Fields.Len() > maxModelHead {
 		return false, false
 	}
-	at, ok := timesOf(r, f.at, f.factory.lookup.Now())
-	if !ok {
-		return false, false
-	}
+	at, known := timesOf(r, f.at, f.factory.lookup.Now())
 	length := r.Length
 	if end {
 		length = 0
 	}
 	for _, m := range list {
+		if m.pass != nil {
+			if m.fits(r) && m.room(&r.Fields) {
+				f.refuseAnswer(m, r, &at)
+				return false, true
+			}
+			continue
+		}
 		lifetime := m.lifetimeOf(&at)
-		if at.age < lifetime && f.factory.space.Fits(length, m.max) && m.fits(r) && m.room(&r.Fields) {
+		if known && at.age < lifetime && f.factory.space.Fits(length, m.max) && m.fits(r) && m.room(&r.Fields) {
 			return f.keepAnswer(m, r, end, &at, lifetime), true
 		}
 	}
 	return false, false
+}
+
+// refuseAnswer notes for the key of an answer that such answers are not stored, as a model has it, so that
+// nobody waits for them, and has it go its way.
+func (f *Filter) refuseAnswer(m *model, r *exchange.Response, at *times) {
+	p := *m.pass
+	p.since = at.now
+	meta := m.meta(&r.Fields, at, 0)
+	// Without memory for it the next request finds nothing once more.
+	f.factory.space.Put(strings.Clone(f.key), objects.Record{Meta: []byte(meta), Gone: f.goneAt(m.extra), Note: &p}, nil)
+	f.passEdit(r, m.edits)
+	f.land(objects.Unstored)
 }
 
 // keepAnswer stores an answer, which is as a model has it; false if it is not, or need not be waited for,

@@ -46,7 +46,7 @@ func missStore() abi.ObjectStore {
 
 // missGuest has an order. A request that it sees and that has no x-plain it answers with what is stored under
 // passKey, or has it wait for that. It stores an answer with x-store, saying x-refused if it may not, or with x-other and
-// another model, or a record with a pass at x-record, and traps at x-trap, and says what it sees as a passGuest does.
+// another model, or a record with a pass at x-record, and with a model too at x-refuse, and traps at x-trap, and says what it sees as a passGuest does.
 func missGuest(order abi.ObjectStanding, store abi.ObjectStore) []byte {
 	m := wt.NewGuest()
 	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
@@ -78,6 +78,8 @@ func missGuest(order abi.ObjectStanding, store abi.ObjectStore) []byte {
 	there := func(name string) wt.Instr { return wt.Eq(wt.Call(get, wt.I32(2), m.Str(name), ptr, size), wt.I32(0)) }
 	other, otherModel := store, *store.Model
 	otherModel.Extra, other.Model = otherModel.Extra+1, &otherModel
+	refusal := passStore
+	refusal.Model = &abi.ObjectModel{Extra: 30, Meta: []abi.ModelPart{{Text: "<"}, {Kind: abi.ModelNow}, {Kind: abi.ModelField, Text: "Set-Cookie"}}}
 	refused := func(store *abi.ObjectStore) wt.Instr {
 		return wt.Ne(wt.Call(foreign, m.Str(abi.ForeignObjectStore), m.Str(string(store.Append(nil))), ptr, size), wt.I32(0))
 	}
@@ -87,6 +89,7 @@ func missGuest(order abi.ObjectStanding, store abi.ObjectStore) []byte {
 		wt.If(there("x-store"), wt.If(refused(&store), wt.Call(set, wt.I32(2), m.Str("x-refused"), m.Str("1")), wt.Drop())),
 		wt.If(there("x-other"), wt.If(refused(&other), wt.Unreachable())),
 		wt.If(there("x-record"), wt.If(refused(&passStore), wt.Unreachable())),
+		wt.If(there("x-refuse"), wt.If(refused(&refusal), wt.Unreachable())),
 		wt.If(
 			wt.Eq(wt.Call(get, wt.I32(0), m.Str("x-auth"), ptr, size), wt.I32(0)),
 			wt.Call(set, wt.I32(2), m.Str("x-guest"), wt.Load32(ptr), wt.Load32(size)), wt.Drop(),

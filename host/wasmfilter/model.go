@@ -12,8 +12,8 @@ import (
 	"wproxy/host"
 )
 
-// A model is what a guest has said ahead about answers that it would store (abi.ObjectModel), with what
-// they are compared with: how the one was that it has stored. It is immutable.
+// A model is what a guest has said ahead about answers that it would store, or that it would not
+// (abi.ObjectModel), with what they are compared with: how the one was that it was said about. It is immutable.
 type model struct {
 	likeness
 	filled []string // in lower case
@@ -23,29 +23,27 @@ type model struct {
 	lifetime   int64
 	tenth      int64 // as in abi.ObjectModel
 	extra, max int64
+
+	pass *pass // of answers that are not stored: beside it parts and extra count; nil: they are stored
 }
 
 // newModel returns what a guest says about the answer whose head is here; nil if there is none, or a bound
-// is not kept, or an edit would be refused. The texts of a are borrowed.
-func (f *Filter) newModel(a *abi.ObjectStore) *model {
-	m := &model{lifetime: a.Promise.Lifetime, tenth: a.Model.Tenth, extra: a.Model.Extra, max: a.MaxObject}
+// is not kept, or an edit would be refused. The texts of a are borrowed. p is its pass, if it has one.
+func (f *Filter) newModel(a *abi.ObjectStore, p *pass) *model {
+	m := &model{lifetime: a.Promise.Lifetime, tenth: a.Model.Tenth, extra: a.Model.Extra, max: a.MaxObject, pass: p}
 	text := 0
+	if p != nil {
+		m.likeness = p.likeness
+		if !m.takeParts(a.Model.Meta, &text) || text > abi.MaxModelText {
+			return nil
+		}
+		return m
+	}
 	var ok1, ok2 bool
 	m.same, ok1 = ownNames(a.Model.Same, &text)
 	m.filled, ok2 = ownNames(a.Model.Filled, &text)
-	if !ok1 || !ok2 || !m.takeEdits(a.Model.Edits, &text) {
+	if !ok1 || !ok2 || !m.takeEdits(a.Model.Edits, &text) || !m.takeParts(a.Model.Meta, &text) {
 		return nil
-	}
-	m.parts = make([]abi.ModelPart, 0, len(a.Model.Meta))
-	for _, p := range a.Model.Meta {
-		if p.Kind == abi.ModelField {
-			if !host.IsToken(p.Text) {
-				return nil
-			}
-			p.Text = strings.ToLower(p.Text)
-		}
-		text += len(p.Text)
-		m.parts = append(m.parts, abi.ModelPart{Kind: p.Kind, Text: strings.Clone(p.Text)})
 	}
 	x := f.x
 	x.Mu.Lock()
@@ -55,6 +53,22 @@ func (f *Filter) newModel(a *abi.ObjectStore) *model {
 	}
 	m.want = m.filledIn(&f.resp.head.Fields)
 	return m
+}
+
+// takeParts takes a copy of the parts of metadata, and counts their bytes; false if one names no field.
+func (m *model) takeParts(list []abi.ModelPart, text *int) bool {
+	m.parts = make([]abi.ModelPart, 0, len(list))
+	for _, p := range list {
+		if p.Kind == abi.ModelField {
+			if !host.IsToken(p.Text) {
+				return false
+			}
+			p.Text = strings.ToLower(p.Text)
+		}
+		*text += len(p.Text)
+		m.parts = append(m.parts, abi.ModelPart{Kind: p.Kind, Text: strings.Clone(p.Text)})
+	}
+	return true
 }
 
 // filledIn returns a bit for each of the names in filled whose first line is not empty.
@@ -78,6 +92,9 @@ func (m *model) filledIn(h *exchange.Fields) uint64 {
 // fits reports whether an answer is like the one that the model was said about, but for its age and
 // its length.
 func (m *model) fits(r *exchange.Response) bool {
+	if m.pass != nil {
+		return m.pass.fits(r)
+	}
 	if r.Status != m.status {
 		return false
 	}
@@ -103,6 +120,9 @@ func (m *model) equal(o *model) bool {
 
 // about reports whether two models are about the same answers.
 func (m *model) about(o *model) bool {
+	if (m.pass == nil) != (o.pass == nil) || m.pass != nil && !slices.Equal(m.pass.there, o.pass.there) {
+		return false
+	}
 	return m.status == o.status && m.want == o.want &&
 		slices.Equal(m.same, o.same) && slices.Equal(m.lines, o.lines) && slices.Equal(m.filled, o.filled)
 }
@@ -187,7 +207,7 @@ func timesOf(r *exchange.Response, asked, now int64) (at times, ok bool) {
 	return at, dates <= 1
 }
 
-// models are what a root's guests have said about the answers that they have stored, newest first. All
+// models are what a root's guests have said about the answers that they have stored, or have not, newest first. All
 // of them belong to one standing order, which is that of the factory.
 type models struct {
 	list atomic.Pointer[[]*model] // replaced as a whole; nil: none

@@ -224,6 +224,7 @@ func (f *Filter) askStore(args string) abi.Status {
 	if a.Tags != "" {
 		s.tags = strings.Split(strings.Clone(a.Tags), "\x00")
 	}
+	var m *model
 	if a.Record {
 		r := objects.Record{Meta: []byte(s.meta), Gone: f.goneAt(s.gone)}
 		if a.Pass != nil {
@@ -232,15 +233,20 @@ func (f *Filter) askStore(args string) abi.Status {
 				return abi.StatusBadArgument
 			}
 			r.Note = p
+			if a.Model != nil {
+				if m = f.newModel(&a, p); m == nil {
+					return abi.StatusBadArgument
+				}
+			}
 		}
 		if !space.Put(s.key, r, s.tags) {
 			return abi.StatusInternalFailure
 		}
+		f.factory.noteModel(m)
 		return abi.StatusOK
 	}
-	var m *model
 	if a.Model != nil {
-		if m = f.newModel(&a); m == nil {
+		if m = f.newModel(&a, nil); m == nil {
 			return abi.StatusBadArgument
 		}
 	}
@@ -251,10 +257,15 @@ func (f *Filter) askStore(args string) abi.Status {
 		return abi.StatusBadArgument
 	}
 	f.storing = s
-	if l := f.factory.lookup; m != nil && l != nil && l.Misses {
-		f.factory.models.add(m)
-	}
+	f.factory.noteModel(m)
 	return abi.StatusOK
+}
+
+// noteModel keeps a model, which may be nil, if there will be answers that it is about.
+func (x *Factory) noteModel(m *model) {
+	if m != nil && x.lookup != nil && x.lookup.Misses {
+		x.models.add(m)
+	}
 }
 
 func (f *Filter) goneAt(seconds int64) time.Time {

@@ -124,9 +124,9 @@ func (x *exchange) setField(name, value string) {
 
 // storeRecord stores what is no message under the key of the exchange, and reports whether it
 // could.
-func (x *exchange) storeRecord(m *meta, gone int64, pass *abi.ObjectPass) bool {
+func (x *exchange) storeRecord(m *meta, gone int64, pass *abi.ObjectPass, model *abi.ObjectModel) bool {
 	s := &x.room.store
-	s.Record, s.Gone, s.Pass, s.Model = true, gone, pass, nil
+	s.Record, s.Gone, s.Pass, s.Model = true, gone, pass, model
 	s.Tags, s.MaxObject, s.Promise = "", 0, abi.ObjectPromise{}
 	return x.storeUnder(x.key, m)
 }
@@ -197,7 +197,7 @@ func (x *exchange) index(names []string) {
 		}
 	}
 	m := meta{kind: kindIndex, lists: appendLists(nil, vary)}
-	x.storeRecord(&m, 0, nil)
+	x.storeRecord(&m, 0, nil, nil)
 }
 
 func same(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }

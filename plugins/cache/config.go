@@ -37,7 +37,8 @@ type config struct {
 	lately               lately
 
 	// What every model has; see there.
-	noModels   bool // the host takes none
+	refusal    abi.ObjectModel // what is said with a pass
+	noModels   bool            // the host takes none
 	modelSame  []string
 	modelEdits []abi.FieldEdit
 }
@@ -88,6 +89,7 @@ func parseConfig(data []byte) (*config, error) {
 	c.hit, c.miss = c.name+"; hit; ttl=", c.name+"; fwd=uri-miss"
 	stored := []abi.FieldEdit{{Op: abi.FieldSet, Name: "cache-status", Value: c.miss + storedMark}}
 	c.missEdit, c.storedEdit = statusEdit(c.miss), abi.AppendFieldEdits(nil, abi.MapResponseHeaders, stored)
+	c.refusal = refusal()
 	if c.modelSame = c.sameOfModels(); c.status {
 		c.modelEdits = stored
 	}

@@ -196,7 +196,10 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 		return ""
 	}
 	s := first.stored[i]
-	if s.Record || s.Tags != "" || len(first.stored) != 1 || !slices.Equal(first.edits, s.Model.Edits) {
+	if s.Record {
+		return checkRefusal(t, c, r, &s, resp)
+	}
+	if s.Tags != "" || len(first.stored) != 1 || !slices.Equal(first.edits, s.Model.Edits) {
 		t.Fatalf("%v: stored %+v, edits %v", resp.pairs, first.stored, first.edits)
 	}
 	other := mutateModel(r, resp)
@@ -234,6 +237,25 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 	return "default"
 }
 
+// checkRefusal is checkModel for an answer that is not stored, of which s is noted.
+func checkRefusal(t *testing.T, c *config, r *rand.Rand, s *abi.ObjectStore, resp *head) string {
+	t.Helper()
+	other := mutate(r, resp)
+	if !like(s.Pass, resp, other) {
+		return ""
+	}
+	began, took := noon+int64(r.IntN(20)), int64(r.IntN(9))
+	second, told := wentBy(t, c, goesBy(t, c, r), other, began, took)
+	if len(second.stored) != 1 || !slices.Equal(second.edits, s.Pass.Edits) || !slices.Equal(told, []result{miss}) || len(second.did) > 0 {
+		t.Fatalf("%v is refused, %v: stored %+v, edits %v, told %v", resp.pairs, other.pairs, second.stored, second.edits, told)
+	}
+	a := alike{now: began + took}
+	if got := &second.stored[0]; !got.Record || got.Meta != string(a.metaOf(s.Model, other)) || got.Gone != s.Model.Extra || got.Tags != "" {
+		t.Fatalf("%v is refused, %v: stored %+v, want what %+v says", resp.pairs, other.pairs, got, s.Model)
+	}
+	return "refused"
+}
+
 // wentBy is fetched for a request that the host has let by as nothing was there.
 func wentBy(t *testing.T, c *config, req, resp *head, clock, took int64) (*recorder, []result) {
 	t.Helper()
@@ -263,7 +285,7 @@ func TestModelIsWhatThePluginDoes(t *testing.T) {
 		}
 	}
 	t.Log(seen)
-	for _, how := range []string{"targeted", "s-maxage", "max-age", "negative", "heuristic", "nothing", "default"} {
+	for _, how := range []string{"refused", "targeted", "s-maxage", "max-age", "negative", "heuristic", "nothing", "default"} {
 		if seen[how] < 30 {
 			t.Errorf("%s: %d pairs were looked at: too few to tell", how, seen[how])
 		}

@@ -10,9 +10,22 @@ import (
 // the host need not even ask.
 func (x *exchange) refuse(pass *abi.ObjectPass, now int64) {
 	m := meta{kind: kindRefused, stored: now}
-	if !x.storeRecord(&m, refusedFor, pass) && pass != nil {
-		x.storeRecord(&m, refusedFor, nil) // too much to keep, or a host that knows none
+	if pass != nil && x.missed && !x.c.noModels { // the host may do the same for other keys
+		if x.storeRecord(&m, refusedFor, pass, &x.c.refusal) {
+			return
+		}
 	}
+	if pass != nil && x.storeRecord(&m, refusedFor, pass, nil) {
+		return
+	}
+	x.storeRecord(&m, refusedFor, nil, nil) // too much to keep, or a host that knows none
+}
+
+// refusal returns what the host is told, beside a pass, of the record that refuse makes.
+func refusal() abi.ObjectModel {
+	const now = 3 + 8 // where it is: see meta.append
+	b := text((&meta{kind: kindRefused}).encode())
+	return abi.ObjectModel{Extra: refusedFor, Meta: []abi.ModelPart{{Text: b[:now]}, {Kind: abi.ModelNow}, {Text: b[now+8:]}}}
 }
 
 // pass returns what the host is told about answers like resp, which is not stored: it may let
