@@ -264,7 +264,7 @@ func (f *Filter) reset() {
 	f.x, f.guest, f.edits.next, f.requestEdits.next = nil, nil, nil, nil
 	f.passing.reset()
 	f.leavePassage()
-	f.marks, f.stored = marks{}, stored{}
+	f.marks, f.stored = marks{}, stored{deletes: f.deletes.empty()}
 	f.noted = [len(f.noted)]int{}
 	f.reading.reset()
 	f.req.reset()

@@ -24,7 +24,7 @@ type stored struct {
 	serving *serving        // mark: the exchange is to be answered with it
 	storing *storing        // mark: the response is to be stored
 	refresh bool            // mark: a refresh is to be begun
-	deletes []deletion      // marks: to be deleted
+	deletes deletions       // marks: to be deleted
 
 	flight *objects.Flight // that it leads
 	join   *joining        // that it waits for
@@ -53,10 +53,27 @@ type storing struct {
 	promise   objects.Promise
 }
 
-type deletion struct {
-	how  abi.ObjectDelete
-	what string
+// deletions are what is to be deleted. A Filter keeps the memory of the last ones.
+type deletions struct {
+	list []deletion
+	text []byte // what it is, one behind the other
 }
+
+type deletion struct {
+	how abi.ObjectDelete
+	end int // of what it is, in text
+}
+
+// empty returns none, in the same memory if that is little.
+func (d *deletions) empty() deletions {
+	if cap(d.text) > keptDeletions {
+		return deletions{}
+	}
+	return deletions{d.list[:0], d.text[:0]}
+}
+
+// keptDeletions is how long a text of deletions is kept for the next.
+const keptDeletions = 1 << 10
 
 // A joining waits for a flight. It outlives the exchange for as long as somebody may be
 // about to tell it.
@@ -343,10 +360,12 @@ func (f *Filter) askDelete(args string) abi.Status {
 		x := f.x
 		x.Mu.Lock()
 		defer x.Mu.Unlock()
-		if !f.req.inside && !f.resp.inside || len(f.deletes) == maxDeletes {
+		d := &f.deletes
+		if !f.req.inside && !f.resp.inside || len(d.list) == maxDeletes {
 			return abi.StatusBadArgument
 		}
-		f.deletes = append(f.deletes, deletion{how, strings.Clone(what)})
+		d.text = append(d.text, what...)
+		d.list = append(d.list, deletion{how, len(d.text)})
 		return abi.StatusOK
 	}
 	return abi.StatusBadArgument
@@ -422,13 +441,22 @@ var outcomes = [...]uint32{
 }
 
 // doDeletes removes what is marked to be.
-func (f *Filter) doDeletes(list []deletion) {
-	for _, d := range list {
-		if d.how == abi.ObjectTag {
-			f.factory.space.DeleteTag(d.what)
+func (f *Filter) doDeletes(d deletions) {
+	begin := 0
+	for i := range d.list {
+		p := d.text[begin:d.list[i].end]
+		begin = d.list[i].end
+		what := unsafe.String(unsafe.SliceData(p), len(p)) // borrowed
+		if d.list[i].how == abi.ObjectTag {
+			f.factory.space.DeleteTag(what)
 		} else {
-			f.factory.space.DeletePrefix(d.what)
+			f.factory.space.DeletePrefix(what)
 		}
+	}
+	f.x.Mu.Lock()
+	defer f.x.Mu.Unlock()
+	if f.deletes.list == nil {
+		f.deletes = d.empty()
 	}
 }
 

@@ -80,9 +80,9 @@ func (d *direction[H]) settle(wait bool) error {
 func (d *direction[H]) objectsLocked() bool {
 	f, x := d.f, d.f.x
 	switch {
-	case len(f.deletes) > 0:
+	case len(f.deletes.list) > 0:
 		list := f.deletes
-		f.deletes = nil
+		f.deletes = deletions{}
 		x.Mu.Unlock()
 		f.doDeletes(list)
 		return true

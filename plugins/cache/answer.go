@@ -11,7 +11,7 @@ func (x *exchange) onResponse(resp *head) (goesOn bool) {
 	switch x.mode {
 	case modeInvalidate:
 		x.mode = modeNone
-		x.invalidate(resp)
+		x.invalidate(resp.status(), resp.get("location"), resp.get("content-location"))
 	case modeStore:
 		return x.onFetched(resp)
 	case modeNone:
@@ -283,14 +283,26 @@ func keeps(name string) bool {
 
 // invalidate removes what an unsafe request has made wrong (RFC 9111, 4.4): of the same host
 // only, as others could be emptied otherwise.
-func (x *exchange) invalidate(resp *head) {
-	if s := resp.status(); s < 200 || s > 399 {
+//
+//go:noinline
+func (x *exchange) invalidate(status int, location, contentLocation string) {
+	if status < 200 || status > 399 {
 		return
 	}
-	x.host.remove(abi.ObjectPrefix, x.url+"\n")
-	for _, name := range [...]string{"location", "content-location"} {
-		if u, ok := resolve(x.url, resp.get(name)); ok {
-			x.host.remove(abi.ObjectPrefix, u+"\n")
+	x.removePrefix(x.url)
+	for _, ref := range [...]string{location, contentLocation} {
+		if ref == "" {
+			continue
+		}
+		if u, ok := resolve(x.url, ref); ok {
+			x.removePrefix(u)
 		}
 	}
+}
+
+// removePrefix removes what is stored for a URL.
+func (x *exchange) removePrefix(url string) {
+	b := add(add(x.room.text, url), "\n")
+	x.room.text = keep(b)
+	x.host.remove(abi.ObjectPrefix, text(b))
 }

@@ -205,8 +205,7 @@ func (x *exchange) onRequest(end bool) bool {
 		return x.purge()
 	case !x.isGet && method != "HEAD":
 		if !safe(method) {
-			x.mode = modeInvalidate
-			x.own()
+			x.awaitUnsafe()
 		}
 		return x.pass("method")
 	case !end || x.c.bypasses(r): // a body that is not in the key, or a field that may change the answer
@@ -249,6 +248,19 @@ func (x *exchange) pass(why string) bool {
 	x.why = why
 	x.told.tell(bypass)
 	return true
+}
+
+// awaitUnsafe has the response to an unsafe request invalidate what is stored.
+//
+//go:noinline
+func (x *exchange) awaitUnsafe() {
+	x.mode = modeInvalidate
+	x.own()
+}
+
+// invalidates reports whether all that counts of a request with this method is what it was for.
+func (c *config) invalidates(method string) bool {
+	return method != "" && method != "GET" && method != "HEAD" && !(method == "PURGE" && c.purges()) && !safe(method)
 }
 
 // safe methods change nothing (RFC 9110, 9.2.1).

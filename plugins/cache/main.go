@@ -34,7 +34,31 @@ type plugin struct {
 
 	lastRoute string // that was counted last
 	last      *counters
+
+	// All that is looked at of an exchange whose request has a body and is unsafe, as most of those are:
+	// by these numbers.
+	unsafe  hostcall.Values // method, scheme, authority, path and route
+	answers hostcall.Values // status and the two locations
 }
+
+// What is looked at of them.
+var (
+	unsafeRequest = [...]abi.ReadValue{
+		{Kind: abi.MapRequestHeaders, Name: ":method"},
+		{Kind: abi.MapRequestHeaders, Name: ":scheme"},
+		{Kind: abi.MapRequestHeaders, Name: ":authority"},
+		{Kind: abi.MapRequestHeaders, Name: ":path"},
+		{Kind: abi.ReadProperty, Name: routeProperty},
+	}
+	unsafeResponse = [...]abi.ReadValue{
+		{Kind: abi.MapResponseHeaders, Name: ":status"},
+		{Kind: abi.MapResponseHeaders, Name: "location"},
+		{Kind: abi.MapResponseHeaders, Name: "content-location"},
+	}
+)
+
+// unsafeRoom is for how many bytes of them memory is kept.
+const unsafeRoom = 1 << 10
 
 // counters are what a route counts, by result.
 type counters struct{ requests, refreshes [results]hostcall.Counter }
@@ -75,6 +99,8 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		}
 	}
 	p.config, p.counted = c, map[string]*counters{}
+	p.unsafe = hostcall.NewValues(unsafeRoom, unsafeRequest[:]...)
+	p.answers = hostcall.NewValues(unsafeRoom, unsafeResponse[:]...)
 	return types.OnPluginStartStatusOK
 }
 
@@ -190,6 +216,9 @@ func readHead(h *head, kind abi.MapType) {
 
 func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	c.asked = true
+	if !end && c.beginUnsafe() {
+		return types.ActionContinue
+	}
 	x := &c.exchange
 	r := &x.request
 	x.reset()
@@ -216,6 +245,50 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 		c.wait()
 	}
 	return types.ActionPause
+}
+
+// beginUnsafe is OnHttpRequestHeaders for a request that has a body, if its method is unsafe: nothing else
+// counts of it than what it was for.
+func (c *httpContext) beginUnsafe() bool {
+	x, v := &c.exchange, &c.plugin.unsafe
+	v.Read()
+	if !x.c.invalidates(valueOf(v, 0)) {
+		return false
+	}
+	x.reset()
+	x.request = head{}
+	urlBytes = urlBytes[:0]
+	for i := 1; i <= 3; i++ {
+		if i == 2 {
+			urlBytes = add(urlBytes, "://")
+		}
+		urlBytes = add(urlBytes, valueOf(v, i))
+	}
+	x.url = text(urlBytes)
+	urlBytes = keep(urlBytes)
+	x.route = valueOf(v, 4)
+	x.pass("method")
+	x.awaitUnsafe()
+	c.rest()
+	return true
+}
+
+// endUnsafe is OnHttpResponseHeaders for an unsafe request.
+func (c *httpContext) endUnsafe() {
+	v := &c.plugin.answers
+	v.Read()
+	status, _ := number(valueOf(v, 0))
+	c.mode = modeNone
+	c.invalidate(int(status), valueOf(v, 1), valueOf(v, 2))
+	c.rest()
+}
+
+// valueOf returns a value, "" if it is not there. It is not in line, where it is large.
+//
+//go:noinline
+func valueOf(v *hostcall.Values, i int) string {
+	b, _ := v.Get(i)
+	return text(b)
 }
 
 // rest is at the end of a callback.
@@ -273,6 +346,10 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 		c.passed()
 	}
 	if !c.awaits || c.mode == modeNone {
+		return types.ActionContinue
+	}
+	if c.mode == modeInvalidate {
+		c.endUnsafe()
 		return types.ActionContinue
 	}
 	readHead(&response, abi.MapResponseHeaders)
@@ -367,9 +444,7 @@ func (*hostBackend) store(s *abi.ObjectStore) bool {
 func (*hostBackend) update(u *abi.ObjectUpdate) bool { return call(abi.ForeignObjectUpdate, u.Append) }
 
 func (*hostBackend) remove(how abi.ObjectDelete, what string) {
-	call(abi.ForeignObjectDelete, func(b []byte) []byte {
-		return append(binary.LittleEndian.AppendUint32(b, uint32(how)), what...)
-	})
+	hostcall.Foreign(abi.ForeignObjectDelete, add(append(argument[:0], byte(how), 0, 0, 0), what))
 }
 
 func (*hostBackend) join(key string) (leads, ok bool) {

@@ -98,7 +98,8 @@ func TestGateKeys(t *testing.T) {
 		return b.String()
 	}
 	clients := []netip.Addr{
-		{}, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.1"),
+		{},
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.1"),
 		netip.MustParseAddr("2001:db8:ffff:ffff:ffff::1"), netip.MustParseAddr("fe80::1%eth0"),
 	}
 	known := 0
