@@ -43,6 +43,7 @@ type benchResult struct {
 // A benchReport is all that `wproxy plugin bench` tells.
 type benchReport struct {
 	File      string        `json:"file"`
+	Request   string        `json:"request"` // its method, and the path that was asked for
 	Exchanges int           `json:"exchanges"`
 	CompileNS int64         `json:"compile_ns"` // or reading it from the cache
 	StartNS   int64         `json:"start_ns"`   // of a VM with its settings
@@ -58,6 +59,7 @@ type benchOptions struct {
 	time   time.Duration
 	asJSON bool
 	fields []exchange.Field
+	get    string // path; "": POST
 }
 
 // bench is `wproxy plugin bench`.
@@ -69,6 +71,7 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&o.config, "config", "", "")
 	fs.DurationVar(&o.time, "time", time.Second, "")
 	fs.BoolVar(&o.asJSON, "json", false, "")
+	fs.StringVar(&o.get, "get", "", "")
 	fs.Func("H", "", func(s string) error {
 		name, value, ok := strings.Cut(s, ":")
 		if !ok {
@@ -86,6 +89,8 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return fail(exitFailed, err)
 	case len(rest) != 1:
 		return fail(exitFailed, errors.New("one FILE.wasm is needed"))
+	case o.get != "" && !strings.HasPrefix(o.get, "/"):
+		return fail(exitFailed, fmt.Errorf("--get %s: it is a path, which begins with /", o.get))
 	case o.time <= 0 || o.time > maxBenchTime:
 		return fail(exitFailed, fmt.Errorf("--time %v: it may be up to %v", o.time, maxBenchTime))
 	}
@@ -101,7 +106,9 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(exitRefused, err)
 	}
-	r.File = rest[0]
+	if r.File, r.Request = rest[0], "POST"; o.get != "" {
+		r.Request = "GET " + o.get
+	}
 	if o.asJSON {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
@@ -138,7 +145,7 @@ func runBench(ctx context.Context, o *benchOptions, wasm, config []byte) (*bench
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b, err := newBencher(ctx, o.fields)
+	b, err := newBencher(ctx, o.get, o.fields)
 	if err != nil {
 		return nil, err
 	}
@@ -319,8 +326,12 @@ func median(v []uint64) uint64 {
 // write tells people.
 func (r *benchReport) write(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d exchanges (POST, 1 KiB each way, trailers); loaded in %v, started in %v\n",
-		r.File, r.Exchanges, time.Duration(r.CompileNS).Round(time.Millisecond), time.Duration(r.StartNS).Round(10*time.Microsecond))
+	what := "POST, 1 KiB each way, trailers"
+	if r.Request != "POST" {
+		what = r.Request + ", answered with 1 KiB"
+	}
+	fmt.Fprintf(&b, "%s: %d exchanges (%s); loaded in %v, started in %v\n",
+		r.File, r.Exchanges, what, time.Duration(r.CompileNS).Round(time.Millisecond), time.Duration(r.StartNS).Round(10*time.Microsecond))
 	if r.Answered {
 		b.WriteString("the plugin answers this request itself; -H 'name: value' adds to it what it asks for\n")
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"wproxy/core/exchange"
@@ -45,7 +48,13 @@ type bencher struct {
 	route   filter.Route
 	body    []byte
 	fields  []exchange.Field // of the request
+	answer  []exchange.Field // of the response
 	ctx     context.Context
+
+	// get is the path of a GET request without a body, whose answer has no trailers; "": it is a POST.
+	// Where it has numberMark, that is another number in each exchange.
+	get    string
+	number int
 
 	out      exchange.Sink[*exchange.Response]
 	answered bool
@@ -60,25 +69,31 @@ type bencher struct {
 	record  bool
 }
 
+// numberMark is what stands in a path for the number of the exchange.
+const numberMark = "{n}"
+
 // maxSamples of each step are kept; what comes later counts for nothing.
 const maxSamples = 1 << 18
 
 // benchRequest are the fields that the standard request has besides those asked for.
-func benchRequest() []exchange.Field {
-	return []exchange.Field{
+func benchRequest(body bool) []exchange.Field {
+	list := []exchange.Field{
 		{Name: "host", Value: "example.com"},
 		{Name: "user-agent", Value: "wproxy-bench"},
 		{Name: "accept", Value: "*/*"},
 		{Name: "accept-encoding", Value: "gzip, br"},
-		{Name: "content-type", Value: "text/plain"},
-		{Name: "content-length", Value: "1024"},
 	}
+	if body {
+		list = append(list, exchange.Field{Name: "content-type", Value: "text/plain"}, exchange.Field{Name: "content-length", Value: "1024"})
+	}
+	return list
 }
 
+// benchResponse are those of the response, which is from now: a cache would not take an old one.
 func benchResponse() []exchange.Field {
 	return []exchange.Field{
 		{Name: "server", Value: "nginx"},
-		{Name: "date", Value: "Thu, 01 Jan 1970 00:00:00 GMT"},
+		{Name: "date", Value: time.Now().UTC().Format(http.TimeFormat)},
 		{Name: "content-type", Value: "text/html"},
 		{Name: "content-length", Value: "1024"},
 		{Name: "last-modified", Value: "Thu, 01 Jan 1970 00:00:00 GMT"},
@@ -86,11 +101,14 @@ func benchResponse() []exchange.Field {
 	}
 }
 
-func newBencher(ctx context.Context, extra []exchange.Field) (*bencher, error) {
+// newBencher returns a bencher of a POST, or of a GET of a path, with extra fields.
+func newBencher(ctx context.Context, get string, extra []exchange.Field) (*bencher, error) {
 	client := netip.MustParseAddrPort("192.0.2.17:40000")
 	b := &bencher{
 		ctx:    ctx,
-		fields: append(benchRequest(), extra...),
+		get:    get,
+		fields: append(benchRequest(get == ""), extra...),
+		answer: benchResponse(),
 		body:   make([]byte, benchBody),
 		route:  filter.Route{Name: "bench", Cluster: "upstream"},
 		conn: exchange.Conn{
@@ -107,7 +125,20 @@ func newBencher(ctx context.Context, extra []exchange.Field) (*bencher, error) {
 	if err := b.req.ParseAuthority("example.com"); err != nil {
 		return nil, err
 	}
+	if get != "" {
+		b.req.Method = "GET"
+		return b, b.next()
+	}
 	return b, b.req.ParseTarget("/index.html?a=1")
+}
+
+// next gives the request the path of the next exchange.
+func (b *bencher) next() error {
+	if b.number > 0 && !strings.Contains(b.get, numberMark) {
+		return nil
+	}
+	b.number++
+	return b.req.ParseTarget(strings.ReplaceAll(b.get, numberMark, strconv.Itoa(b.number)))
 }
 
 // onCall is told of each callback by the host.
@@ -132,13 +163,20 @@ func (b *bencher) do(step int, run func() error) error {
 
 // exchange makes one exchange. A plugin that answers itself ends the request.
 func (b *bencher) exchange() error {
+	if b.get != "" {
+		if err := b.next(); err != nil {
+			return err
+		}
+	}
 	x := &b.x
 	x.Reset()
 	b.answered = false
 	x.Context, x.Request, x.Route, x.Engine = b.ctx, &b.req, &b.route, b
 	x.ClientAddr, x.ClientIP, x.RequestID = b.conn.Remote.Addr(), b.conn.RemoteIP, "0123456789abcdef"
 	b.req.Fields.Replace(b.fields)
-	b.req.Length = exchange.LengthUnknown
+	if b.req.Length = exchange.LengthUnknown; b.get != "" {
+		b.req.Length = 0
+	}
 	f, err := b.factory.New(x)
 	if err != nil {
 		return err
@@ -162,7 +200,7 @@ func (b *bencher) exchange() error {
 }
 
 func (b *bencher) request(in exchange.Sink[*exchange.Request]) error {
-	if err := b.do(stepRequestHeaders, func() error { return in.Head(&b.req, false) }); err != nil {
+	if err := b.do(stepRequestHeaders, func() error { return in.Head(&b.req, b.get != "") }); err != nil || b.get != "" {
 		return err
 	}
 	if err := b.do(stepRequestBody, func() error { return in.Data(b.body, false) }); err != nil {
@@ -173,21 +211,21 @@ func (b *bencher) request(in exchange.Sink[*exchange.Request]) error {
 
 func (b *bencher) response() error {
 	b.resp = exchange.Response{Status: 200, Length: exchange.LengthUnknown, Fields: b.resp.Fields}
-	b.resp.Fields.Replace(benchResponse200)
+	if b.get != "" {
+		b.resp.Length = benchBody
+	}
+	b.resp.Fields.Replace(b.answer)
 	b.x.Mu.Lock()
 	b.x.Response = &b.resp
 	b.x.Mu.Unlock()
 	if err := b.do(stepResponseHeaders, func() error { return b.out.Head(&b.resp, false) }); err != nil {
 		return err
 	}
-	if err := b.do(stepResponseBody, func() error { return b.out.Data(b.body, false) }); err != nil {
+	if err := b.do(stepResponseBody, func() error { return b.out.Data(b.body, b.get != "") }); err != nil || b.get != "" {
 		return err
 	}
 	return b.do(stepResponseTrailers, func() error { return b.out.Trailer(&b.trailer) })
 }
-
-// benchResponse200 is made once: the bench must not count it.
-var benchResponse200 = benchResponse()
 
 // Answer implements filter.Engine: an answer of the plugin's goes through its own
 // response side. What that calls counts to the step that has led to it.
@@ -205,6 +243,32 @@ func (b *bencher) Answer(_ filter.Filter, a *filter.Answer) error {
 	}
 	return b.out.Data(a.Body, true)
 }
+
+var _ filter.Streamer = (*bencher)(nil)
+
+// Stream implements filter.Streamer.
+func (b *bencher) Stream(_ filter.Filter, head *exchange.Response, reason string, p filter.Pusher) error {
+	if b.answered {
+		return exchange.ErrAnswered
+	}
+	b.answered = true
+	b.x.Mu.Lock()
+	b.x.Response, b.x.Reason = head, reason
+	b.x.Mu.Unlock()
+	return p.Push(b.out)
+}
+
+// MayFill implements filter.Streamer. The whole answer is at hand.
+func (b *bencher) MayFill() bool { return b.get != "" }
+
+// Fill implements filter.Streamer: nothing has to be waited for.
+func (b *bencher) Fill(filter.Filling) bool { return false }
+
+// Filled implements filter.Streamer.
+func (b *bencher) Filled() {}
+
+// Refresh implements filter.Streamer: there is no other exchange.
+func (b *bencher) Refresh(filter.Filter) bool { return false }
 
 // Abort implements filter.Engine.
 func (b *bencher) Abort(reason string) { b.aborted = reason }

@@ -44,6 +44,38 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestBenchGet: a GET has no body, its answer no trailers, and a path can differ from exchange to exchange.
+func TestBenchGet(t *testing.T) {
+	file := write(t, "demo.wasm", testGuest(t))
+	code, out, stderr := command(t, "bench", "--time", "20ms", "--json", "--get", "/x?{n}", file)
+	if code != exitOK {
+		t.Fatalf("code %d, %s", code, stderr)
+	}
+	var r benchReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Request != "GET /x?{n}" || r.Exchanges == 0 {
+		t.Errorf("got %+v", r)
+	}
+	for _, s := range r.Steps {
+		if s.Step == "request body" || s.Step == "request trailers" || s.Step == "response trailers" {
+			t.Errorf("%s: %+v", s.Step, s)
+		}
+	}
+	for get, want := range map[string][]string{"/x?{n}": {"/x?1", "/x?2"}, "/x": {"/x", "/x"}} {
+		b, err := newBencher(t.Context(), get, nil)
+		for i := range want {
+			if i > 0 && err == nil {
+				err = b.next()
+			}
+			if err != nil || b.req.Target != want[i] || b.req.Method != "GET" {
+				t.Errorf("%s: exchange %d: got %s %s, %v", get, i+1, b.req.Method, b.req.Target, err)
+			}
+		}
+	}
+}
+
 // TestBenchGrants: a plugin may use what it says that it asks for, and no more.
 func TestBenchGrants(t *testing.T) {
 	m := wt.NewGuest()

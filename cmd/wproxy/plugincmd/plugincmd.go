@@ -31,7 +31,7 @@ const usage = `Usage: wproxy plugin COMMAND [ARGUMENTS]
           named, or else those beside it
   inspect [--json] FILE.wasm
           say what is in a plugin, and what it needs
-  bench [--config JSON] [--time 1s] [-H "name: value"] [--json] FILE.wasm
+  bench [--config JSON] [--time 1s] [--get PATH] [-H "name: value"] [--json] FILE.wasm
           measure what its callbacks cost in a standard exchange; the settings are
           JSON, or the name of a file with JSON
 
