@@ -113,6 +113,7 @@ func (s *counterSpace) roomLocked(n int64, keep *counterTable, now int64) (fits 
 		if t != keep && t.leave(now) {
 			delete(s.tables, l)
 			s.bytes -= counterBytes(len(t.pages))
+			t.forget()
 			continue
 		}
 		s.full = min(s.full, t.rest.Load())
@@ -144,6 +145,7 @@ func (s *counterSpace) grow(t *counterTable, now int64) (work int) {
 			to := larger.page(b.tag)
 			to.buckets = append(to.buckets, b)
 		}
+		p.buckets = nil // see forget
 		p.mu.Unlock()
 	}
 	larger.rest.Store(t.rest.Load())
@@ -162,6 +164,17 @@ func (t *counterTable) leave(now int64) bool {
 	}
 	t.gone.Store(false)
 	return false
+}
+
+// forget lets go of the buckets of a table that is gone, which gates and VMs remember until they are
+// asked the next time: the room has been given to others.
+func (t *counterTable) forget() {
+	for i := range t.pages {
+		p := &t.pages[i]
+		p.mu.Lock()
+		p.buckets = nil
+		p.mu.Unlock()
+	}
 }
 
 // owe notes that a bucket will be full at that time. It adds an eighth, so that one bucket

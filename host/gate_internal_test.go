@@ -197,3 +197,54 @@ func TestGateField(t *testing.T) {
 		t.Errorf("got %q %q", name, v)
 	}
 }
+
+// TestGateKeepsNothing: a gate that nobody has asked since its table or windows were given up does not keep
+// their memory, which others have been given: there may be as many gates as there are routes.
+func TestGateKeepsNothing(t *testing.T) {
+	t.Parallel()
+	g, now := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 3, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateHeader, Text: "k"}}})
+	s := g.root.p.shared.counters
+	small := g.makeTable()
+	if _, ok := g.Admit(of("a")); !ok {
+		t.Fatal("not admitted")
+	}
+	s.grow(small, now.Load())
+	if n := small.held(); n > 0 {
+		t.Errorf("%d bytes are kept of a table that has grown", n)
+	}
+	if a, ok := g.Admit(of("a")); !ok || a.Remaining != 1 {
+		t.Errorf("after it has grown: got %+v, %t", a, ok)
+	}
+	large := g.table.Load()
+	now.Add(100e9)
+	s.mu.Lock()
+	s.roomLocked(maxCounterBytes, nil, now.Load())
+	s.mu.Unlock()
+	if n := large.held(); s.find(g.limit) != nil || n > 0 {
+		t.Errorf("%d bytes are kept of a table that was given up", n)
+	}
+
+	g, now = newGateOf(gateWindow())
+	w := g.root.p.shared.windows
+	table := g.makeWindow(t, g.tagOf(t, of("a")))
+	if _, ok := g.Admit(of("a")); !ok {
+		t.Fatal("not admitted")
+	}
+	now.Add(100e9)
+	w.bytes.Add(maxWindowBytes)
+	w.make(windowShape{1, 1e9}, now.Load())
+	if n := table.size() - windowTableBytes; w.find(g.shape) != nil || n > 0 {
+		t.Errorf("%d bytes are kept of windows that were given up", n)
+	}
+	if n := w.bytes.Load() - maxWindowBytes; n != 0 {
+		t.Errorf("%d bytes are counted of nothing", n)
+	}
+}
+
+// held returns the bytes of a table's buckets.
+func (t *counterTable) held() (n int) {
+	for i := range t.pages {
+		n += 16 * cap(t.pages[i].buckets)
+	}
+	return n
+}

@@ -79,6 +79,7 @@ func (s *counterSpace) adopt(list []CounterState, now int64) {
 				for _, b := range p.buckets {
 					t.merge(b, now)
 				}
+				p.buckets = nil
 				p.mu.Unlock()
 			}
 		}

@@ -117,6 +117,7 @@ func (s *windowSpace) make(shape windowShape, now int64) (fits bool, looked int)
 			}
 			delete(s.tables, other)
 			s.bytes.Add(-t.size())
+			t.forget()
 		}
 		s.full.Store(full)
 	}
@@ -142,6 +143,17 @@ func (t *windowTable) size() int64 {
 		}
 	}
 	return n
+}
+
+// forget lets go of the pages of a table that is gone, as counterTable.forget does: gates and watches
+// remember it until they are asked the next time.
+func (t *windowTable) forget() {
+	for i := range t.pages {
+		p := &t.pages[i]
+		p.mu.Lock()
+		p.windows, p.counts = nil, nil
+		p.mu.Unlock()
+	}
 }
 
 // owe notes that a window will not be empty before then. It adds an eighth, so that it is

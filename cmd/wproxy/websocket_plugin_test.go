@@ -112,6 +112,32 @@ sandbox.body_buffer = "1KiB"`, filepath.Join(dir, "sees.wasm"), filepath.Join(di
 	}
 }
 
+// TestTunnelHoldsPlace: a tunnel is a request in flight for as long as it is open, past the plugin that
+// limits them and through reloads.
+func TestTunnelHoldsPlace(t *testing.T) {
+	needBuiltins(t)
+	in := startInstance(t, reloadTunnelConfig(tunnelOriginAddr(t), `
+[routes.limited]
+host = "limited.test"
+upstream = "o"
+use = ["limit"]
+[plugins.limit]
+wasm = "builtin:ratelimit"
+config = { key = "global", concurrency = 1 }`, ""))
+	w := tunnelOf(t, in, "limited.test")
+	for range 2 {
+		if resp := in.get(t, "limited.test", "/"); resp.Status != 429 {
+			t.Errorf("beside a tunnel: got %d, want 429", resp.Status)
+		}
+		in.reload(t)
+	}
+	if err := w.echoes("limited"); err != nil {
+		t.Error(err)
+	}
+	_ = w.Close()
+	strict.Eventually(t, "with the place of a tunnel that has ended", func() bool { return in.get(t, "limited.test", "/").Status != 429 })
+}
+
 // TestUpgradeAnswers: only a 101 to what was asked for makes a tunnel.
 func TestUpgradeAnswers(t *testing.T) {
 	for _, tt := range []struct {
