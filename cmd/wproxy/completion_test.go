@@ -69,7 +69,7 @@ func TestComplete(t *testing.T) {
 		{"cache ", "purge"},
 		{"cache purge --p", "--prefix"},
 		{"plugin b", "build bench"},
-		{"plugin bench --", "--config --help --json --time"},
+		{"plugin bench --", "--config --get --help --json --time"},
 		{"plugin test -", "--help --json --run -v"},
 		{"plugin inspect ", filesWanted},
 		{"stop --now ", ""},

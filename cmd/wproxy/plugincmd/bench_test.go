@@ -47,7 +47,7 @@ func TestBench(t *testing.T) {
 // TestBenchGet: a GET has no body, its answer no trailers, and a path can differ from exchange to exchange.
 func TestBenchGet(t *testing.T) {
 	file := write(t, "demo.wasm", testGuest(t))
-	code, out, stderr := command(t, "bench", "--time", "20ms", "--json", "--get", "/x?{n}", file)
+	code, out, stderr := command(t, "bench", "--config", `{"a":1}`, "--time", "20ms", "--json", "--get", "/x?{n}", file)
 	if code != exitOK {
 		t.Fatalf("code %d, %s", code, stderr)
 	}
