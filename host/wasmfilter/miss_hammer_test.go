@@ -124,7 +124,7 @@ type missExchange struct {
 var missRoute = &filter.Route{Name: "r"}
 
 // open sends a request for a path; answered: the upstream does not get it.
-func (e *missExchange) open(tb testing.TB, r *missRoom, ctx context.Context, path string, more ...exchange.Field) (answered bool) {
+func (e *missExchange) open(ctx context.Context, tb testing.TB, r *missRoom, path string, more ...exchange.Field) (answered bool) {
 	tb.Helper()
 	e.engine, e.client = missEngine{unable: e.engine.unable}, missClient{leaves: e.client.leaves}
 	req := &exchange.Request{Method: "GET", Scheme: "http"}
@@ -135,7 +135,7 @@ func (e *missExchange) open(tb testing.TB, r *missRoom, ctx context.Context, pat
 		req.Fields.Add(l.Name, l.Value)
 	}
 	e.x.Reset()
-	e.x.Context, e.x.Request, e.x.Route, e.x.Engine = ctx, req, missRoute, &e.engine
+	e.x.Context, e.x.Request, e.x.Route, e.x.Engine = ctx, req, missRoute, &e.engine //nolint:fatcontext // replaced for each exchange, never nested
 	e.x.SetRequestRun()
 	f, err := r.New(&e.x)
 	if err != nil {
@@ -183,7 +183,7 @@ func modelMeta(now, age, date int64, etag, gone string) string {
 // teach has the guest store an answer with a model.
 func (r *missRoom) teach(tb testing.TB, e *missExchange) {
 	tb.Helper()
-	e.open(tb, r, context.Background(), "/a")
+	e.open(context.Background(), tb, r, "/a")
 	if err := e.head(0, true, exchange.Field{Name: "etag", Value: "1"}, exchange.Field{Name: "x-store", Value: "1"}); err != nil {
 		tb.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestModelRecord(t *testing.T) {
 			now = time.Unix(passTime+3, 0)
 			e.engine.unable = tc.unable
 			path := "/b?" + strings.ReplaceAll(name, " ", "-")
-			if e.open(t, r, t.Context(), path) {
+			if e.open(t.Context(), t, r, path) {
 				t.Fatal("it does not go by")
 			}
 			now = time.Unix(passTime+7, 0)
@@ -296,7 +296,7 @@ func TestMissHammer(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				<-begin
-				if e.open(t, r, ctx, "/a") {
+				if e.open(ctx, t, r, "/a") {
 					e.close(nil)
 					if e.client.ended && string(e.client.body) == string(body) {
 						whole.Add(1)
@@ -391,7 +391,7 @@ func TestMissAnsweredBefore(t *testing.T) {
 		if _, n := r.space.Used(); n != 0 || r.space.Flying(passKey) {
 			t.Errorf("%d are stored, or a flight is left", n)
 		}
-		if e.open(t, r, t.Context(), "/a") || e.head(0, true, exchange.Field{Name: "etag", Value: "1"}) != nil || e.client.edit != "host" {
+		if e.open(t.Context(), t, r, "/a") || e.head(0, true, exchange.Field{Name: "etag", Value: "1"}) != nil || e.client.edit != "host" {
 			t.Errorf("the next got %+v", e.client)
 		}
 		e.close(nil)
@@ -416,7 +416,7 @@ func TestMissOnce(t *testing.T) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				if !e.open(t, r, ctx, "/a") {
+				if !e.open(ctx, t, r, "/a") {
 					asked.Add(1)
 					if err := e.head(0, true, exchange.Field{Name: "etag", Value: "1"}); err != nil {
 						t.Error(err)

@@ -186,7 +186,7 @@ func (f *Filter) passEdit(r *exchange.Response, edits []abi.FieldEdit) (goesOn b
 		f.setOwnLocked(s.LogPath, s.PassValue)
 	}
 	x.Mu.Unlock()
-	_, route, _ := strings.Cut(f.passage.key, "\n")
+	_, route, _ := strings.Cut(f.key, "\n")
 	s.CountPass(route)
 	return goesOn
 }

@@ -258,11 +258,6 @@ func (x *exchange) awaitUnsafe() {
 	x.own()
 }
 
-// invalidates reports whether all that counts of a request with this method is what it was for.
-func (c *config) invalidates(method string) bool {
-	return method != "" && method != "GET" && method != "HEAD" && !(method == "PURGE" && c.purges()) && !safe(method)
-}
-
 // safe methods change nothing (RFC 9110, 9.2.1).
 func safe(method string) bool {
 	switch method {

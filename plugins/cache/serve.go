@@ -62,7 +62,7 @@ func (x *exchange) appendStatus(dst []byte, how result, now int64) []byte {
 	if x.meta.upstream != "" {
 		dst = add(add(dst, x.meta.upstream), ", ")
 	}
-	text := ""
+	var text string
 	switch {
 	case how == hit:
 		return appendDecimal(add(dst, x.c.hit), x.meta.lifetime-x.meta.currentAge(now))

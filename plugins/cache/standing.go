@@ -5,7 +5,7 @@ import "wproxy/abi"
 // standing returns what the host is told to do alone: to answer with a message whose promise
 // holds, as decide and serveWith would for a request with nothing in it that they look at, and to send
 // one on for which there is nothing. ok is false where other parts of requests are in the key.
-func (c *config) standing() (o abi.ObjectStanding, ok bool) { //nolint:unused // by main.go, which is for guests
+func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	if len(c.key) > 0 {
 		return o, false
 	}
