@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -304,7 +305,9 @@ func TestMissHammer(t *testing.T) {
 					return
 				}
 				n := asked.Add(1)
-				time.Sleep(time.Duration(round%7) * 100 * time.Microsecond)
+				for range round % 7 * 50 { // others come before, while or after it is answered
+					runtime.Gosched()
+				}
 				if how == 1 && n < 3 { // nothing comes
 					e.close(exchange.ErrReset)
 					cut.Add(1)
