@@ -35,10 +35,10 @@ func (k *keeper) Stream(_ filter.Filter, head *exchange.Response, _ string, p fi
 }
 
 // MayFill, Fill, Filled and Refresh implement filter.Streamer.
-func (k *keeper) MayFill() bool              { return false }
-func (k *keeper) Fill(filter.Filling) bool   { return false }
-func (k *keeper) Filled()                    {}
-func (k *keeper) Refresh(filter.Filter) bool { return false }
+func (k *keeper) MayFill(filter.Filling) bool { return false }
+func (k *keeper) Fill(filter.Filling) bool    { return false }
+func (k *keeper) Filled()                     {}
+func (k *keeper) Refresh(filter.Filter) bool  { return false }
 
 // clientEnd counts what a client gets.
 type clientEnd struct{ k *keeper }

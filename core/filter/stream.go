@@ -12,9 +12,11 @@ type Streamer interface {
 	// wproxy's own.
 	Stream(from Filter, head *exchange.Response, reason string, p Pusher) error
 
-	// MayFill reports whether Fill would be true. It changes nothing: a filter that asks at the
-	// response's head can keep it until there is more of it, and call Fill then, or not at all.
-	MayFill() bool
+	// MayFill reports whether Fill would be true. A filter that asks at the response's head can keep
+	// it until there is more of it, and call Fill then, or not at all: the response stays the
+	// client's, and ends with it. If it is true f is told as with Fill, before the client is
+	// answered instead.
+	MayFill(f Filling) bool
 
 	// Fill has the response that is on its way be read to its end, at the upstream's
 	// speed, whether or not the client stays: it is the filter's from here on, which

@@ -15,7 +15,61 @@ type noFilling struct{}
 
 func (noFilling) Cut(error) {}
 
-// TestMayFill: MayFill says of an answer what Fill does, and changes nothing.
+// A cutFilling is told of an end.
+type cutFilling chan error
+
+func (c cutFilling) Cut(err error) { c <- err }
+
+// TestMayFillCut: who keeps an answer that breaks off is told before the client gets another one, which it may take
+// its time for, and a client that leaves takes the answer with it.
+func TestMayFillCut(t *testing.T) {
+	t.Parallel()
+	for _, leaves := range []bool{false, true} {
+		cut := make(cutFilling, 10)
+		_, filters := chain(func(a, _, _ *probe) {
+			a.response = func(f *probeFilter, h *exchange.Response, _ bool) error {
+				if s, ok := f.x.Engine.(filter.Streamer); !ok || !s.MayFill(cut) {
+					t.Errorf("status %d may not be filled", h.Status)
+				}
+				return nil // it is kept
+			}
+		})
+		begun := make(chan struct{})
+		o := &origin{feed: func(_ int, s *stream, dst exchange.Sink[*exchange.Response]) error {
+			<-s.got
+			if err := dst.Head(&exchange.Response{Status: 200, Length: 5}, false); err != nil {
+				return err
+			}
+			close(begun)
+			if leaves {
+				return s.hang()
+			}
+			return &exchange.Error{Op: "read body", Side: exchange.UpstreamSide, Status: 502, Reason: "connection_closed"}
+		}}
+		e := newEngine(t, o, config{edit: func(r *proxy.Route) { r.Filters = filters }})
+		c := newClient("GET", "/")
+		c.gate = make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			e.do(c)
+		}()
+		<-begun
+		if leaves {
+			c.leave()
+		}
+		if err := <-cut; err == nil {
+			t.Error("it is said to have ended well")
+		}
+		close(c.gate)
+		<-done
+		if !leaves && c.status != 502 {
+			t.Errorf("the client got %d", c.status)
+		}
+	}
+}
+
+// TestMayFill: MayFill says of an answer what Fill does.
 func TestMayFill(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -43,7 +97,7 @@ func TestMayFill(t *testing.T) {
 					}
 					asked = true
 					for range 2 {
-						if got := s.MayFill(); got != tt.want {
+						if got := s.MayFill(noFilling{}); got != tt.want {
 							t.Errorf("may fill: %t, want %t", got, tt.want)
 						}
 					}

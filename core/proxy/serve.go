@@ -74,7 +74,8 @@ type state struct {
 	aborted    bool              // a filter has reset both sides
 	panicked   any               // what the response's goroutine panicked with
 	pushers    int               // answers being passed on by other goroutines
-	filling    filter.Filling    // who has the response, whether or not the client stays; nil: the client
+	filling    filter.Filling    // is told when nothing more of the response will come; nil: nobody is
+	fills      bool              // it has the response, whether or not the client stays
 	running    bool              // the response's goroutine is
 	guarded    bool              // see guard
 	timer      *time.Timer       // of guard; nil: none
@@ -156,7 +157,7 @@ func (x *state) clientGone(generation uint64) {
 		return
 	}
 	x.gone = true
-	if x.up != nil && x.filling == nil {
+	if x.up != nil && !x.fills {
 		x.up.Reset(exchange.CodeCancel)
 	}
 	x.cond.Broadcast() // a try may be waiting for its turn, a request be delayed
@@ -440,5 +441,5 @@ func (x *state) reset() {
 		x.trace = traced{tries: x.trace.tries[:0]}
 	}
 	x.up, x.answered, x.interim, x.gone, x.cut, x.aborted, x.reason, x.failure = nil, false, false, false, false, false, "", nil
-	x.filling = nil
+	x.filling, x.fills = nil, false
 }

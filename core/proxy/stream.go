@@ -26,10 +26,16 @@ func (x *state) Stream(from filter.Filter, head *exchange.Response, reason strin
 }
 
 // MayFill implements filter.Streamer.
-func (x *state) MayFill() bool {
+func (x *state) MayFill(f filter.Filling) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.mayFillLocked()
+	if !x.mayFillLocked() {
+		return false
+	}
+	if !x.fills { // who does has to be told
+		x.filling = f
+	}
+	return true
 }
 
 // mayFillLocked is asked while the response passes through a filter, so its answer is claimed, and
@@ -45,7 +51,7 @@ func (x *state) Fill(f filter.Filling) bool {
 	if !x.mayFillLocked() {
 		return false
 	}
-	x.filling = f
+	x.filling, x.fills = f, true
 	x.pushers++
 	return true
 }

@@ -38,7 +38,12 @@ func (e *engine) Stream(from filter.Filter, head *exchange.Response, reason stri
 }
 
 // MayFill implements filter.Streamer.
-func (e *engine) MayFill() bool { return true }
+func (e *engine) MayFill(f filter.Filling) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.filling = f
+	return true
+}
 
 // Fill implements filter.Streamer.
 func (e *engine) Fill(f filter.Filling) bool {

@@ -34,7 +34,13 @@ func (*fillEngine) Stream(filter.Filter, *exchange.Response, string, filter.Push
 }
 func (*fillEngine) Refresh(filter.Filter) bool { return false }
 
-func (e *fillEngine) MayFill() bool { return !e.refuse }
+func (e *fillEngine) MayFill(f filter.Filling) bool {
+	if e.refuse {
+		return false
+	}
+	e.filling = f
+	return true
+}
 
 func (e *fillEngine) Fill(f filter.Filling) bool {
 	if e.refuseFill {

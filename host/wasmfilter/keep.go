@@ -210,7 +210,7 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 			f.land(objects.Stored)
 		}
 		return false // there is nothing to wait for
-	case !streamer.MayFill():
+	case !streamer.MayFill(f):
 		return false
 	case length > maxGather:
 		return f.showFill(s, h)

@@ -42,7 +42,14 @@ func (e *missEngine) Fill(f filter.Filling) bool {
 	return true
 }
 
-func (e *missEngine) MayFill() bool            { return !e.unable }
+func (e *missEngine) MayFill(f filter.Filling) bool {
+	if e.unable {
+		return false
+	}
+	e.filling = f
+	return true
+}
+
 func (e *missEngine) Filled()                  { e.fills.Done() }
 func (*missEngine) Refresh(filter.Filter) bool { return false }
 

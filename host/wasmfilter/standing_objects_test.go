@@ -43,10 +43,10 @@ type streamEngine struct {
 func (e streamEngine) Stream(_ filter.Filter, _ *exchange.Response, _ string, p filter.Pusher) error {
 	return p.Push(e.to)
 }
-func (streamEngine) MayFill() bool              { return false }
-func (streamEngine) Fill(filter.Filling) bool   { return false }
-func (streamEngine) Filled()                    {}
-func (streamEngine) Refresh(filter.Filter) bool { return false }
+func (streamEngine) MayFill(filter.Filling) bool { return false }
+func (streamEngine) Fill(filter.Filling) bool    { return false }
+func (streamEngine) Filled()                     {}
+func (streamEngine) Refresh(filter.Filter) bool  { return false }
 
 // clientEnd is where an answer arrives.
 type clientEnd struct {

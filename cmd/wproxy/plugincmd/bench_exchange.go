@@ -259,7 +259,7 @@ func (b *bencher) Stream(_ filter.Filter, head *exchange.Response, reason string
 }
 
 // MayFill implements filter.Streamer. The whole answer is at hand.
-func (b *bencher) MayFill() bool { return b.get != "" }
+func (b *bencher) MayFill(filter.Filling) bool { return b.get != "" }
 
 // Fill implements filter.Streamer: nothing has to be waited for.
 func (b *bencher) Fill(filter.Filling) bool { return false }
