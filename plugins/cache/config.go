@@ -131,8 +131,8 @@ func names(t *settings.Table, key string, missing []string) []string {
 
 // seconds reads a length of time; 0 if it is not there.
 func seconds(t *settings.Table, key string) int64 {
-	text := t.Text(key, "")
-	if text == "" || text == "0" {
+	text := t.Text(key, "0")
+	if text == "0" {
 		return 0
 	}
 	n, ok := settings.Seconds(text)

@@ -11,6 +11,7 @@ var refused = []struct{ doc, want string }{
 	{`{"max_object":0}`, `"max_object": must be a number of bytes`},
 	{`{"max_size":"1KiB","max_object":"2KiB"}`, `"max_object": is more than max_size`},
 	{`{"default_ttl":"10"}`, `"default_ttl": "10" is not a time`},
+	{`{"default_ttl":""}`, `"default_ttl": "" is not a time`},
 	{`{"default_ttl":10}`, `"default_ttl": must be a string`},
 	{`{"key":"host"}`, `"key": "host" is neither header:NAME nor cookie:NAME`},
 	{`{"key":["header:a b"]}`, `"key"`},
