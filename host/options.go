@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/host/meter"
 )
 
 // HostOptions are what all plugins of a process share. The zero value works.
@@ -48,6 +49,10 @@ type HostOptions struct {
 	// Plugin.RunQueues. For tests of plugins and for
 	// checks of a configuration.
 	ManualTicks bool
+
+	// Rewritten keeps rewritten modules for hosts that load the same ones. nil: each load rewrites.
+	// For tests, which make a host each.
+	Rewritten *meter.Cache
 
 	// Without has names of foreign functions that are not there, as on another host. For
 	// tests of what plugins do then.

@@ -191,7 +191,11 @@ func (p *Plugin) load(ctx context.Context, wasm []byte) error {
 	refuse := func(format string, args ...any) error {
 		return &LoadError{Plugin: p.o.Name, Problems: []string{shownText(fmt.Sprintf(format, args...))}}
 	}
-	metered, info, err := meter.Rewrite(wasm, meter.Options{})
+	rewrite := meter.Rewrite
+	if c := p.h.o.Rewritten; c != nil {
+		rewrite = c.Rewrite
+	}
+	metered, info, err := rewrite(wasm, meter.Options{})
 	if err != nil {
 		return refuse("%v", err)
 	}

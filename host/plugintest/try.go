@@ -7,7 +7,12 @@ import (
 
 	"wproxy/core/objects"
 	"wproxy/host"
+	"wproxy/host/meter"
 )
+
+// rewritten is for all tests of a process: with the race detector, to rewrite a plugin takes longer than most of
+// what is done with it.
+var rewritten meter.Cache
 
 // Try is Run for callers that deal themselves with a module or a configuration that
 // is refused: f is then not called, and the error is a *host.LoadError or
@@ -18,7 +23,7 @@ func Try(t *testing.T, wasm []byte, o Options, f func(t *testing.T, p *Plugin)) 
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
 		s := &sink{metrics: map[string]*metric{}, objects: objects.New(objects.Options{Bytes: cmp.Or(o.Objects, defaultObjects)})}
-		h, err := host.NewHost(host.HostOptions{CacheDir: CacheDir(), Log: s.log, Metrics: s, Caller: s, GRPC: s, Without: o.Without})
+		h, err := host.NewHost(host.HostOptions{CacheDir: CacheDir(), Rewritten: &rewritten, Log: s.log, Metrics: s, Caller: s, GRPC: s, Without: o.Without})
 		if err != nil {
 			out = err
 			return
