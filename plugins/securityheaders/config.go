@@ -118,7 +118,7 @@ func readTypes(t *settings.Table, values map[string]string) (types []typeValues)
 	for _, name := range in.Names() {
 		lower := settings.Lower(name)
 		kind, sub, ok := strings.Cut(lower, "/")
-		if !ok || !settings.IsToken(kind) || !settings.IsToken(sub) || kind == "*" {
+		if !ok || !settings.IsToken(kind) || !settings.IsToken(sub) || kind[0] == '*' {
 			in.Fail(name, `is not a media type such as "text/html" or "image/*"`)
 		}
 		if slices.ContainsFunc(types, func(t typeValues) bool { return t.name == lower }) {

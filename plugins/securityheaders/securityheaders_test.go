@@ -218,6 +218,7 @@ var refused = []struct{ settings, want string }{
 	{`{"remove":[1]}`, `setting "remove": must be a string or a list of strings`},
 	{`{"types":{"html":{}}}`, `setting "types.html": is not a media type`},
 	{`{"types":{"*/*":{}}}`, `setting "types.*/*": is not a media type`},
+	{`{"types":{"*a/b":{}}}`, `setting "types.*a/b": is not a media type`},
 	{`{"types":{"text/html":true}}`, `setting "types.text/html": must be a table`},
 	{`{"types":{"text/html":{},"Text/HTML":{}}}`, `setting "types.Text/HTML": is there twice`},
 	{`{"types":{"text/html":{"hsts":"1y"}}}`, `setting "types.text/html.hsts": unknown`},
