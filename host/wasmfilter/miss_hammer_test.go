@@ -265,7 +265,7 @@ func TestModelRecord(t *testing.T) {
 				continue
 			}
 			record := objects.Record{
-				Status: 200, Fields: want, Meta: []byte(modelMeta(passTime+7, tc.age, tc.at, `"2"`, "1")),
+				Status: 200, Fields: objects.Pack(want...), Meta: []byte(modelMeta(passTime+7, tc.age, tc.at, `"2"`, "1")),
 				Gone:    time.Unix(passTime+7+60-tc.age+30, 0),
 				Promise: objects.Promise{Since: passTime + 7, Age: tc.age, Lifetime: 60},
 			}
