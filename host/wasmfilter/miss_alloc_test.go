@@ -4,6 +4,8 @@ package wasmfilter_test
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,12 +31,7 @@ func missRun(tb testing.TB, order abi.ObjectStanding, what int) (r *missRoom, ru
 	var e missExchange
 	r.teach(tb, &e)
 	if what == missRefused {
-		e.open(context.Background(), tb, r, "/a")
-		if err := e.head(0, true, exchange.Field{Name: "set-cookie", Value: "1"}, exchange.Field{Name: "x-refuse", Value: "1"}); err != nil {
-			tb.Fatal(err)
-		}
-		e.close(nil)
-		r.space.DeletePrefix("")
+		r.teachRefusal(tb, &e)
 	}
 	x := newExchange(tb)
 	request := x.Request
@@ -157,6 +154,78 @@ func BenchmarkMiss(b *testing.B) {
 	}{{"host", missOrder(), missStored}, {"guest", never, missStored}, {"unstored", missOrder(), missUnstored}, {"refused", missOrder(), missRefused}} {
 		b.Run(bb.name, func(b *testing.B) {
 			_, run := missRun(b, bb.order, bb.what)
+			b.ReportAllocs()
+			for b.Loop() {
+				run()
+			}
+		})
+	}
+}
+
+// BenchmarkMissNew is a miss of a new key each time, with as many exchanges under way as have others out of the
+// processor's cache, in a space that is full.
+func BenchmarkMissNew(b *testing.B) {
+	for name, what := range map[string]int{"stored": missStored, "refused": missRefused} {
+		b.Run(name, func(b *testing.B) {
+			r := newMissRoom(b, missOrder(), missStore(), time.Now)
+			r.space.Limit(64 << 20)
+			type one struct {
+				e    missExchange
+				req  exchange.Request
+				out  exchange.Sink[*exchange.Response]
+				next responseEnd
+			}
+			var list [64]one
+			var e missExchange
+			r.teach(b, &e)
+			r.teachRefusal(b, &e)
+			body := []byte(strings.Repeat("x", 1000))
+			n := 0
+			run := func() {
+				n++
+				o := &list[n%len(list)]
+				x, resp := &o.e.x, &o.e.resp
+				if o.e.f != nil {
+					resp.Reset()
+					resp.Status, resp.Length = 200, int64(len(body))
+					resp.Fields.Add("server", "nginx")
+					resp.Fields.Add("content-type", "text/html; charset=utf-8")
+					resp.Fields.Add("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+					resp.Fields.Add("etag", "1")
+					resp.Fields.Add("content-length", "1000")
+					if what == missRefused {
+						resp.Fields.Add("set-cookie", "2")
+					}
+					if err := o.out.Head(resp, false); err != nil {
+						b.Fatal(err)
+					}
+					if err := o.out.Data(body, true); err != nil {
+						b.Fatal(err)
+					}
+					o.e.f.Close(nil)
+				}
+				x.Reset()
+				o.req.Reset()
+				o.req.Method, o.req.Scheme, o.req.Authority = "GET", "http", "example.com"
+				target := "/some/path/page-" + strconv.Itoa(n)
+				o.req.SetTarget(target, len(target))
+				o.req.Fields.Add("user-agent", "bench")
+				o.req.Fields.Add("accept", "*/*")
+				x.Context, x.Request, x.Route, x.Engine = context.Background(), &o.req, missRoute, &o.e.engine
+				f, err := r.New(x)
+				if err != nil {
+					b.Fatal(err)
+				}
+				o.e.f = f
+				in := f.Request(requestEnd{})
+				o.out = f.Response(o.next)
+				if err := in.Head(&o.req, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range 70_000 {
+				run()
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				run()
