@@ -33,16 +33,25 @@ func Pack(list ...Field) Fields {
 // All returns the lines, in their order. Names and values are parts of f.
 func (f Fields) All() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
-		for rest := string(f); rest != ""; {
-			var name, value int
-			name, rest = cutLength(rest)
-			value, rest = cutLength(rest)
-			if !yield(rest[:name], rest[name:name+value]) {
+		for rest := string(f); len(rest) > 1; {
+			name, value, text := int(rest[0]), int(rest[1]), rest[2:]
+			if name|value >= 0x80 {
+				name, value, text = cutLengths(rest)
+			}
+			end := name + value
+			if !yield(text[:name], text[name:end]) {
 				return
 			}
-			rest = rest[name+value:]
+			rest = text[end:]
 		}
 	}
+}
+
+// cutLengths reads the lengths of a line that has a long name or value.
+func cutLengths(text string) (name, value int, rest string) {
+	name, text = cutLength(text)
+	value, text = cutLength(text)
+	return name, value, text
 }
 
 // cutLength reads a varint from the begin of text.

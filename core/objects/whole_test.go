@@ -187,6 +187,17 @@ func TestLead(t *testing.T) {
 		t.Error("nobody leads after the end")
 	}
 	f.Land(objects.Stored)
+	seen := s.Landings()
+	f, _, landed := s.Lead("k", seen)
+	if landed {
+		t.Error("what has landed before it was looked for is told of")
+	}
+	f.Land(objects.Stored)
+	f, leads, landed = s.Lead("j", seen)
+	if !leads || !landed {
+		t.Error("what has landed since is not told of")
+	}
+	f.Land(objects.Stored)
 	const name = "http://example.com/a\nroute"
 	long := []byte(name)
 	if n := testing.AllocsPerRun(1000, func() {

@@ -259,13 +259,16 @@ func (f *Filter) showFill(s *storing, h *exchange.Response) bool {
 
 // recordOf makes the record of an object: the head as it leaves the guest.
 func (f *Filter) recordOf(s *storing, h *exchange.Response) objects.Record {
-	fields := s.fields
-	if !s.packed {
-		f.packRoom = appendFields(f.packRoom[:0], h)
-		fields = objects.Fields(f.packRoom)
-		f.trimPackRoom()
+	r := objects.Record{Status: h.Status, Meta: bytesOf(s.meta), Promise: s.promise, Fields: s.fields}
+	if s.alone {
+		r.Gone = goneFrom(s.promise.Since, s.gone)
+		return r
 	}
-	return objects.Record{Status: h.Status, Meta: bytesOf(s.meta), Gone: f.goneAt(s.gone), Promise: s.promise, Fields: fields}
+	r.Gone = f.goneAt(s.gone)
+	f.packRoom = appendFields(f.packRoom[:0], h)
+	r.Fields = objects.Fields(f.packRoom)
+	f.trimPackRoom()
+	return r
 }
 
 // bytesOf returns the bytes of a text for a record: nobody writes to what one has.

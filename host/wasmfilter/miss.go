@@ -1,6 +1,8 @@
 package wasmfilter
 
 import (
+	"time"
+
 	"wproxy/core/exchange"
 	"wproxy/core/objects"
 )
@@ -87,11 +89,15 @@ func (f *Filter) refuseAnswer(m *model, r *exchange.Response, at *times) {
 	key, meta := text[:len(f.key)], text[len(f.key):]
 	// Without memory for it the next request finds nothing once more.
 	f.factory.space.Put(key, objects.Record{
-		Meta: bytesOf(meta), Gone: f.goneAt(m.extra), Note: m.pass, Promise: objects.Promise{Since: at.now},
+		Meta: bytesOf(meta), Gone: goneFrom(at.now, m.extra), Note: m.pass, Promise: objects.Promise{Since: at.now},
 	}, nil)
 	f.passEdit(r, m.edits)
 	f.land(objects.Unstored)
 }
+
+// goneFrom is Filter.goneAt from a time on, in seconds since 1970: up to a second less, of one at least by which what is
+// stored outlives its promise (abi.ObjectModel.Extra).
+func goneFrom(now, seconds int64) time.Time { return time.Unix(now+min(seconds, maxGone), 0) }
 
 // keepAnswer stores an answer, which is as a model has it; false if it is not, or need not be waited for,
 // and goes its way. Either way those who wait for it are told.
@@ -104,7 +110,7 @@ func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times,
 		f.packRoom = appendFields(f.packRoom, r)
 		text := string(f.packRoom) // one piece of memory for all that is kept
 		s := storing{
-			key: text[:key], meta: text[key:meta], fields: objects.Fields(text[meta:]), packed: true, max: m.max, gone: lifetime - at.age + m.extra,
+			key: text[:key], meta: text[key:meta], fields: objects.Fields(text[meta:]), alone: true, max: m.max, gone: lifetime - at.age + m.extra,
 			promise: objects.Promise{Since: at.now, Age: at.age, Lifetime: lifetime},
 		}
 		f.resp.mu.Lock() // fill is guarded by it

@@ -52,8 +52,10 @@ type storing struct {
 	max, gone int64
 	promise   objects.Promise
 
-	fields objects.Fields // of the answer's head; packed: they are made
-	packed bool
+	// Of one that the host has made without the guest: the fields of the answer's head, and the times go from
+	// when it came, which is in promise.
+	alone  bool
+	fields objects.Fields
 }
 
 // deletions are what is to be deleted. A Filter keeps the memory of the last ones.
