@@ -124,6 +124,15 @@ func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times,
 	return kept
 }
 
+// forgetKept is reset for an exchange that has gone past the guest and whose answer was kept, without an error: the
+// rest of the Filter, which has left the cache by now, it has not touched.
+func (f *Filter) forgetKept() {
+	f.resp.drop = false
+	if f.reading.f != nil {
+		f.reading.reset()
+	}
+}
+
 // keepData and keepTrailer are Data and Trailer of an answer that is kept.
 
 func (f *Filter) keepData(p []byte, end bool) error {
