@@ -313,6 +313,7 @@ func (s *Space) removeLocked(o *Object) {
 		s.small.remove(o)
 	case mainQueue:
 		s.main.remove(o)
+	case noQueue: // it is being filled
 	}
 	o.Release()
 }
