@@ -34,6 +34,18 @@ func TestMemoryIsCounted(t *testing.T) {
 		"records": func(s *objects.Space, i int) {
 			s.Put(fmt.Sprintf("http://example.com/%d\nroute", i), objects.Record{Meta: make([]byte, 40)}, nil)
 		},
+		"variants": func(s *objects.Space, i int) {
+			s.Put(fmt.Sprintf("http://example.com/\nroute\n%d", i), objects.Record{Meta: make([]byte, 40)}, nil)
+		},
+		"updates": func(s *objects.Space, i int) {
+			key := fmt.Sprintf("k%d", i)
+			s.Put(key, objects.Record{Meta: make([]byte, 40)}, nil)
+			o := s.Get(key)
+			for range 3 {
+				s.Update(o, objects.Record{Meta: make([]byte, 50), Fields: objects.Pack(objects.Field{Name: "a", Value: strings.Repeat("b", 300)})})
+			}
+			o.Release()
+		},
 		"tags": func(s *objects.Space, i int) {
 			tags := make([]string, 40)
 			for j := range tags {
@@ -43,16 +55,16 @@ func TestMemoryIsCounted(t *testing.T) {
 		},
 		"trailers": func(s *objects.Space, i int) {
 			f := s.Fill(fmt.Sprintf("k%d", i), objects.FillOptions{Record: record("m"), Length: objects.LengthUnknown})
-			f.End([]objects.Field{{Name: "x", Value: strings.Repeat("v", 4000) + fmt.Sprint(i)}})
+			f.End(objects.Pack(objects.Field{Name: "x", Value: strings.Repeat("v", 4000) + fmt.Sprint(i)}))
 		},
 		"in one go": func(s *objects.Space, i int) {
 			r := record("m")
-			s.PutWhole(fmt.Sprintf("k%d", i), &objects.Whole{Record: &r, Body: make([]byte, 3000), Trailers: []objects.Field{{Name: "x", Value: fmt.Sprint(i)}}})
+			s.PutWhole(fmt.Sprintf("k%d", i), &objects.Whole{Record: r, Body: make([]byte, 3000), Trailers: objects.Pack(objects.Field{Name: "x", Value: fmt.Sprint(i)})})
 		},
 		"bytes": func(s *objects.Space, i int) {
 			f := s.Fill(fmt.Sprintf("k%d", i), objects.FillOptions{Record: record("m"), Length: objects.LengthUnknown})
 			_ = f.Write(make([]byte, 3000))
-			f.End(nil)
+			f.End("")
 		},
 	} {
 		store := objects.New(objects.Options{})
@@ -139,7 +151,7 @@ func TestPrepare(t *testing.T) {
 	f = s.Prepare("k", objects.FillOptions{Record: record("new"), Length: objects.LengthUnknown})
 	f.Show()
 	_ = f.Write([]byte("new"))
-	f.End(nil)
+	f.End("")
 	o = s.Get("k")
 	if got, _ := readAll(o, 0, -1); got != "new" {
 		t.Errorf("got %q", got)

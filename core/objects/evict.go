@@ -1,18 +1,25 @@
 package objects
 
-import (
-	"hash/maphash"
-	"slices"
-)
+import "slices"
 
 // A queue is a list of objects, the newest first.
 type queue struct {
+	id         queueID
 	head, tail *Object
 	bytes      int64
 }
 
+// A queueID is one of the queues of a space.
+type queueID uint8
+
+const (
+	noQueue queueID = iota
+	smallQueue
+	mainQueue
+)
+
 func (q *queue) push(o *Object) {
-	o.queue, o.prev, o.next = q, nil, q.head
+	o.queue, o.prev, o.next = q.id, nil, q.head
 	if q.head != nil {
 		q.head.prev = o
 	} else {
@@ -33,7 +40,7 @@ func (q *queue) remove(o *Object) {
 	} else {
 		q.tail = o.prev
 	}
-	o.queue, o.prev, o.next = nil, nil, nil
+	o.queue, o.prev, o.next = noQueue, nil, nil
 	q.bytes -= o.weight
 }
 
@@ -68,7 +75,7 @@ func (s *Space) evictLocked(n int64) {
 			s.main.push(o)
 			continue
 		case q == &s.small:
-			s.ghosts.add(o.key)
+			s.ghosts.add(o.hash)
 		}
 		n -= o.weight
 		evicted++
@@ -87,25 +94,23 @@ func (s *Space) expired(o *Object) bool {
 // cache, and nothing else has to be kept in order. Two keys that are taken for each other, by one
 // chance in 2^28, do no harm.
 type ghosts struct {
-	seed maphash.Seed
 	sets []ghostSet // maxGhosts in all; nil: none so far
 }
 
 // A ghostSet is tags of keys; 0: none.
 type ghostSet [16]uint32
 
-// find returns the set that key belongs to, its tag, and where in the set that is, -1 if it is not.
-func (g *ghosts) find(key string) (set *ghostSet, tag uint32, at int) {
-	h := maphash.String(g.seed, key)
+// find returns the set that a hash belongs to, its tag, and where in the set that is, -1 if it is not.
+func (g *ghosts) find(h uint64) (set *ghostSet, tag uint32, at int) {
 	set, tag = &g.sets[h>>32%uint64(len(g.sets))], max(uint32(h), 1)
 	return set, tag, slices.Index(set[:], tag)
 }
 
-func (g *ghosts) add(key string) {
+func (g *ghosts) add(h uint64) {
 	if g.sets == nil {
-		g.seed, g.sets = maphash.MakeSeed(), make([]ghostSet, maxGhosts/len(ghostSet{}))
+		g.sets = make([]ghostSet, maxGhosts/len(ghostSet{}))
 	}
-	set, tag, at := g.find(key)
+	set, tag, at := g.find(h)
 	if at >= 0 {
 		return
 	}
@@ -113,12 +118,12 @@ func (g *ghosts) add(key string) {
 	set[0] = tag
 }
 
-// take forgets key and reports whether it was known.
-func (g *ghosts) take(key string) bool {
+// take forgets a hash and reports whether it was known.
+func (g *ghosts) take(h uint64) bool {
 	if g.sets == nil {
 		return false
 	}
-	set, _, at := g.find(key)
+	set, _, at := g.find(h)
 	if at < 0 {
 		return false
 	}

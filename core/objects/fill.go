@@ -2,8 +2,9 @@ package objects
 
 // A Fill writes an object. It is used by one goroutine, and ends with End or Fail.
 type Fill struct {
-	o   *Object
-	max int64
+	o       *Object
+	max     int64
+	filling filling
 }
 
 // FillOptions say what is to be filled.
@@ -41,7 +42,10 @@ func (s *Space) Prepare(key string, p FillOptions) *Fill {
 	}
 	o.length = p.Length
 	o.refs.Store(1)
-	return &Fill{o: o, max: p.Max}
+	f := &Fill{o: o, max: p.Max}
+	f.filling.room.L = &o.mu
+	o.fill = &f.filling
+	return f
 }
 
 // Show has others find the object, in the place of what its key has.
@@ -62,7 +66,7 @@ func (f *Fill) Write(p []byte) error {
 	o := f.o
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.window && f.max > 0 && o.size+int64(len(p)) > f.max {
+	if !o.fill.window && f.max > 0 && o.size+int64(len(p)) > f.max {
 		f.becomeWindowLocked()
 	}
 	for len(p) > 0 {
@@ -97,7 +101,7 @@ func (f *Fill) growLocked(n int) error {
 	o := f.o
 	class := f.class(n)
 	size := int64(classSize(class))
-	if !o.window {
+	if !o.fill.window {
 		if o.space.reserve(size) {
 			o.addLocked(class)
 			return nil
@@ -117,7 +121,7 @@ func (f *Fill) growLocked(n int) error {
 			o.recycleLocked()
 			return nil
 		}
-		o.room.Wait()
+		o.fill.room.Wait()
 	}
 }
 
@@ -139,8 +143,8 @@ func (o *Object) readAllLocked() bool {
 // recycleLocked uses the only chunk of a window again.
 func (o *Object) recycleLocked() {
 	c := o.chunks[0]
-	o.base += int64(len(c))
-	o.dropped++
+	o.fill.base += int64(len(c))
+	o.fill.dropped++
 	o.chunks[0] = c[:0]
 }
 
@@ -149,7 +153,7 @@ func (o *Object) recycleLocked() {
 func (f *Fill) class(n int) int {
 	o := f.o
 	switch {
-	case o.window:
+	case o.fill.window:
 		return classes - 1
 	case o.length >= o.size+int64(n):
 		return classOf(o.length - o.size)
@@ -161,7 +165,7 @@ func (f *Fill) class(n int) int {
 // becomeWindowLocked has nobody find the object any more.
 func (f *Fill) becomeWindowLocked() {
 	o := f.o
-	o.window = true
+	o.fill.window = true
 	o.mu.Unlock() // below the space's lock
 	o.space.remove(o)
 	o.mu.Lock()
@@ -169,7 +173,7 @@ func (f *Fill) becomeWindowLocked() {
 
 // End ends the fill of an object that is whole. One whose length was announced and is
 // not what has come fails instead.
-func (f *Fill) End(trailers []Field) {
+func (f *Fill) End(trailers Fields) {
 	o := f.o
 	o.mu.Lock()
 	if o.length >= 0 && o.length != o.size {
@@ -179,12 +183,15 @@ func (f *Fill) End(trailers []Field) {
 	}
 	o.length, o.whole, o.trailers = o.size, true, trailers
 	o.shrinkLocked()
-	if n := sizeOf(trailers); n > 0 { // what is over the bounds then, the next chunk makes room for
+	if n := int64(len(trailers)); n > 0 { // what is over the bounds then, the next chunk makes room for
 		o.held += n
 		o.space.overdraw(n)
 	}
-	window := o.window
+	window := o.fill.window
 	o.tellLocked()
+	if !window {
+		o.fill = &settled
+	}
 	o.mu.Unlock()
 	if !window {
 		o.space.filled(o)
@@ -196,7 +203,7 @@ func (f *Fill) End(trailers []Field) {
 // objects are small, and half of the memory may be the rest of a chunk.
 func (o *Object) shrinkLocked() {
 	n := len(o.chunks)
-	if n == 0 || o.window || o.readers != nil {
+	if n == 0 || o.fill.window || o.readers != nil {
 		return
 	}
 	last := o.chunks[n-1]
@@ -217,7 +224,7 @@ func (f *Fill) Fail(err error) {
 	o := f.o
 	o.space.remove(o)
 	o.mu.Lock()
-	o.failed = err
+	o.fill.failed = err
 	o.tellLocked()
 	o.mu.Unlock()
 	o.Release()

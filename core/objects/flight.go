@@ -45,18 +45,23 @@ func (s *Space) Join(key string, w Waiter) (f *Flight, leads bool) {
 	return f, true
 }
 
+// Landings returns how many flights of the space have ended, for Lead.
+func (s *Space) Landings() uint64 { return s.landings.Load() }
+
 // Lead returns a flight for key, which the caller has to end with Land, if there is none; if there
-// is one it returns false, and registers nobody. key is copied if it leads, and may be borrowed.
-func (s *Space) Lead(key string) (f *Flight, leads bool) {
+// is one it returns false, and registers nobody. key is copied if it leads, and may be borrowed. landed:
+// another flight has ended since there were seen, by Landings, and what it has brought may be found now, which it was
+// not if the caller looked for it since.
+func (s *Space) Lead(key string, seen uint64) (f *Flight, leads, landed bool) {
 	s.flightMu.Lock()
 	defer s.flightMu.Unlock()
 	if s.flights[key] != nil {
-		return nil, false
+		return nil, false, false
 	}
 	f = newFlight()
 	f.room = append(f.room[:0], key...)
 	s.beginLocked(f, unsafe.String(unsafe.SliceData(f.room), len(f.room)))
-	return f, true
+	return f, true, s.landings.Load() != seen
 }
 
 func (s *Space) beginLocked(f *Flight, key string) {
@@ -93,6 +98,7 @@ func (f *Flight) Land(o Outcome) {
 	s.flightMu.Lock()
 	waiters, joined := f.waiters, f.joined
 	f.waiters = nil
+	s.landings.Add(1)
 	if s.flights[f.key] == f {
 		delete(s.flights, f.key)
 	}

@@ -18,14 +18,18 @@ const (
 	// windowBytes is how far the fill of a window may be ahead of its slowest reader.
 	windowBytes = 256 << 10
 
-	// objectOverhead is what an object costs beside the bytes in it: the object, its
-	// place in the maps and queues.
-	objectOverhead = 704
-	// fieldOverhead is the same for a field of a head.
-	fieldOverhead = 32
+	// objectOverhead is what an object costs beside the bytes in it: the object with its first
+	// record, its place in the index, and what texts take more than their length.
+	objectOverhead = 576
+	// recordOverhead is the same for a record that has taken the place of the first.
+	recordOverhead = 128
 	// tagOverhead is the same for a tag: its place in the list of the object, and, as most
 	// tags are those of one object, in a map and a map of its own.
 	tagOverhead = 320
+
+	// maxNear is how many objects whose keys have the same first line are looked through for a key, before a
+	// map is: a page and a few variants of it.
+	maxNear = 4
 
 	// maxFrequency is up to how many reads an object is told apart by (S3-FIFO, 4.1).
 	maxFrequency = 3

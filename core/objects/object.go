@@ -7,14 +7,11 @@ import (
 	"time"
 )
 
-// A Field is one field of a head.
-type Field struct{ Name, Value string }
-
 // A Record is what there is to know about an object besides its bytes. It is immutable;
 // an update makes another one.
 type Record struct {
 	Status int
-	Fields []Field
+	Fields Fields
 	Meta   []byte    // its owner's
 	Gone   time.Time // from then on nobody finds it; zero: never
 
@@ -39,20 +36,11 @@ func (p *Promise) At(now int64) (age int64, ok bool) {
 
 // size is what a record costs.
 func (r *Record) size() int64 {
-	n := int64(len(r.Meta)) + sizeOf(r.Fields)
+	n := int64(len(r.Meta) + len(r.Fields))
 	if r.Note != nil {
 		n += r.Note.Size()
 	}
 	return n
-}
-
-// sizeOf is what fields cost.
-func sizeOf(list []Field) int64 {
-	n := 0
-	for i := range list {
-		n += len(list[i].Name) + len(list[i].Value) + fieldOverhead
-	}
-	return int64(n)
 }
 
 // LengthUnknown is the length of an object that is not whole and whose source does not say
@@ -75,7 +63,10 @@ type Object struct {
 	// Immutable.
 	space *Space
 	key   string
+	line  uint64 // hash of the first line of the key
+	hash  uint64 // of all of it
 	tags  []string
+	first Record // what record refers to until there is an update; most objects see none
 
 	record atomic.Pointer[Record]
 	refs   atomic.Int32 // the index, the fill, and everybody who has it
@@ -83,26 +74,37 @@ type Object struct {
 
 	// Guarded by space.mu.
 	prev, next *Object // in its queue
-	queue      *queue  // nil: in none
 	weight     int64   // what the queue has counted for it
 	kin, elder *Object // the neighbours among those whose keys have the same first line
+	queue      queueID // that it is in
+	found      bool    // the index has it
+	far        bool    // by its whole key: see Space.index
 
 	mu       sync.Mutex
-	room     sync.Cond     // on mu: told when a window may go on
-	chunks   []chunk       // guarded by mu, as is what follows
-	one      [1]chunk      // memory of chunks; most objects have one
-	dropped  int           // chunks of a window before the first of these
-	base     int64         // bytes in those
-	size     int64         // bytes written so far
-	held     int64         // memory of the chunks and the trailers
-	length   int64         // what it will be; LengthUnknown
-	whole    bool          // the fill has ended well
-	failed   error         // it has not
-	window   bool          // nobody else may find it
-	readers  *Reader       // a list
-	changed  chan struct{} // closed at the next change; nil: nobody waits
-	trailers []Field
+	whole    bool     // the fill has ended well
+	fill     *filling // of one that is not whole, or a window; settled for others
+	chunks   []chunk  // guarded by mu, as is what follows
+	one      [1]chunk // memory of chunks; most objects have one
+	size     int64    // bytes written so far
+	held     int64    // memory of the chunks and the trailers
+	length   int64    // what it will be; LengthUnknown
+	readers  *Reader  // a list
+	trailers Fields
 }
+
+// A filling is what there is to an object while it is filled, and for as long as it is a window.
+// Guarded by Object.mu.
+type filling struct {
+	room    sync.Cond     // on Object.mu: told when a window may go on
+	dropped int           // chunks of a window before the first of the object's
+	base    int64         // bytes in those
+	failed  error         // the fill has
+	window  bool          // nobody else may find the object
+	changed chan struct{} // closed at the next change; nil: nobody waits
+}
+
+// settled is the filling of every object that is whole and no window. Nobody writes to it.
+var settled filling
 
 // Key returns the key.
 func (o *Object) Key() string { return o.key }
@@ -118,7 +120,7 @@ func (o *Object) Length() (n int64, whole bool) {
 }
 
 // Trailers returns the trailer fields of an object that is whole.
-func (o *Object) Trailers() []Field {
+func (o *Object) Trailers() Fields {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.trailers
@@ -160,22 +162,31 @@ func (o *Object) Release() {
 }
 
 // fixed is what the object costs beside its chunks and its record's changes. A record
-// that replaces another is counted by the one who replaces it.
+// that replaces another is counted by the one who replaces it, and the first one stays: it is a part
+// of the object.
 func (o *Object) fixed() int64 {
-	n := int64(objectOverhead + len(o.key))
+	n := objectOverhead + int64(len(o.key)) + o.first.size()
 	for _, t := range o.tags {
 		n += int64(len(t)) + tagOverhead
 	}
-	return n + o.record.Load().size()
+	return n + o.updated(o.record.Load())
+}
+
+// updated is what a record of the object costs beside the first.
+func (o *Object) updated(r *Record) int64 {
+	if r == &o.first {
+		return 0
+	}
+	return r.size() + recordOverhead
 }
 
 // tellLocked wakes who waits for a change.
 func (o *Object) tellLocked() {
-	if o.changed != nil {
-		close(o.changed)
-		o.changed = nil
+	if o.fill.changed != nil {
+		close(o.fill.changed)
+		o.fill.changed = nil
 	}
-	o.room.Broadcast()
+	o.fill.room.Broadcast()
 }
 
 // A Reader reads a part of an object. It is used by one goroutine.
@@ -197,13 +208,13 @@ type Reader struct {
 func (o *Object) Read(r *Reader, off, n int64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if off < o.base {
+	if off < o.fill.base {
 		return ErrPassed
 	}
 	if !o.acquire() {
 		return ErrPassed
 	}
-	*r = Reader{o: o, pos: off, done: off, end: -1, chunk: o.dropped, start: o.base, next: o.readers}
+	*r = Reader{o: o, pos: off, done: off, end: -1, chunk: o.fill.dropped, start: o.fill.base, next: o.readers}
 	if n >= 0 {
 		r.end = off + n
 	}
@@ -222,21 +233,21 @@ func (r *Reader) Next() (p []byte, wait <-chan struct{}, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r.done = r.pos
-	if o.window {
+	if o.fill.window {
 		o.trimLocked()
-		o.room.Broadcast() // also if nothing was freed: the last chunk may be used again
+		o.fill.room.Broadcast() // also if nothing was freed: the last chunk may be used again
 	}
-	if r.chunk < o.dropped { // its chunk has gone: all of that was read
-		r.chunk, r.start = o.dropped, o.base
+	if r.chunk < o.fill.dropped { // its chunk has gone: all of that was read
+		r.chunk, r.start = o.fill.dropped, o.fill.base
 	}
 	if r.end >= 0 && r.pos >= r.end {
 		return nil, nil, nil
 	}
-	for r.chunk-o.dropped < len(o.chunks) {
-		c := o.chunks[r.chunk-o.dropped]
+	for r.chunk-o.fill.dropped < len(o.chunks) {
+		c := o.chunks[r.chunk-o.fill.dropped]
 		at := r.pos - r.start
 		if at >= int64(len(c)) {
-			if r.chunk-o.dropped == len(o.chunks)-1 {
+			if r.chunk-o.fill.dropped == len(o.chunks)-1 {
 				break // it may still grow
 			}
 			r.start += int64(len(c))
@@ -253,13 +264,13 @@ func (r *Reader) Next() (p []byte, wait <-chan struct{}, err error) {
 	switch {
 	case o.whole:
 		return nil, nil, nil
-	case o.failed != nil:
-		return nil, nil, errors.Join(ErrCut, o.failed)
+	case o.fill.failed != nil:
+		return nil, nil, errors.Join(ErrCut, o.fill.failed)
 	}
-	if o.changed == nil {
-		o.changed = make(chan struct{})
+	if o.fill.changed == nil {
+		o.fill.changed = make(chan struct{})
 	}
-	return nil, o.changed, nil
+	return nil, o.fill.changed, nil
 }
 
 // Close ends the reading, and may be called again.
@@ -277,9 +288,9 @@ func (r *Reader) Close() {
 	if r.next != nil {
 		r.next.prev = r.prev
 	}
-	if o.window {
+	if o.fill.window {
 		o.trimLocked()
-		o.room.Broadcast() // there may be no readers left
+		o.fill.room.Broadcast() // there may be no readers left
 	}
 	o.mu.Unlock()
 	*r = Reader{}
@@ -293,10 +304,10 @@ func (o *Object) trimLocked() {
 		least = min(least, r.done)
 	}
 	var freed int64
-	for len(o.chunks) > 1 && o.base+int64(len(o.chunks[0])) <= least {
+	for len(o.chunks) > 1 && o.fill.base+int64(len(o.chunks[0])) <= least {
 		c := o.chunks[0]
-		o.base += int64(len(c))
-		o.dropped++
+		o.fill.base += int64(len(c))
+		o.fill.dropped++
 		freed += int64(cap(c))
 		o.chunks[0] = nil
 		o.chunks = o.chunks[1:]
@@ -305,6 +316,6 @@ func (o *Object) trimLocked() {
 	if freed > 0 {
 		o.held -= freed
 		o.space.give(freed)
-		o.room.Broadcast()
+		o.fill.room.Broadcast()
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func record(meta string) objects.Record {
-	return objects.Record{Status: 200, Meta: []byte(meta), Fields: []objects.Field{{Name: "a", Value: "b"}}}
+	return objects.Record{Status: 200, Meta: []byte(meta), Fields: objects.Pack(objects.Field{Name: "a", Value: "b"})}
 }
 
 // put stores body under key.
@@ -28,7 +28,7 @@ func put(tb testing.TB, s *objects.Space, key, body string, tags ...string) {
 	if err := f.Write([]byte(body)); err != nil {
 		tb.Fatalf("Write: %v", err)
 	}
-	f.End(nil)
+	f.End("")
 }
 
 // readAll reads a part of o, waiting for a fill.
@@ -118,7 +118,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 			if i%7 == 0 || err != nil {
 				f.Fail(errors.New("cut"))
 			} else {
-				f.End(nil)
+				f.End("")
 			}
 		}
 		if used := store.Used(); used > 1<<20 || used < 0 {
@@ -148,7 +148,7 @@ func TestEvictedWhileRead(t *testing.T) {
 		key := fmt.Sprint(i)
 		if f := s.Fill(key, objects.FillOptions{Record: record(""), Length: 64 << 10}); f != nil {
 			_ = f.Write(make([]byte, 64<<10)) // a window has no reader and says so
-			f.End(nil)
+			f.End("")
 		}
 		if store.Used() > 300<<10 {
 			t.Fatalf("%d bytes are held", store.Used())
@@ -202,7 +202,7 @@ func TestManyReadersOfAFill(t *testing.T) {
 			rest = rest[n:]
 			time.Sleep(time.Millisecond)
 		}
-		f.End(nil)
+		f.End("")
 		wg.Wait()
 	})
 }
@@ -229,7 +229,7 @@ func TestShortFill(t *testing.T) {
 	s := objects.New(objects.Options{}).Space("a")
 	f := s.Fill("k", objects.FillOptions{Record: record(""), Length: 100})
 	_ = f.Write([]byte("part"))
-	f.End(nil)
+	f.End("")
 	if s.Get("k") != nil {
 		t.Error("a short object is found")
 	}
@@ -295,7 +295,7 @@ func TestWindow(t *testing.T) {
 		if s.Get("k") != nil {
 			t.Error("a window is found")
 		}
-		f.End(nil)
+		f.End("")
 		wg.Wait()
 		if store.Used() != 0 {
 			t.Errorf("%d bytes are held in the end", store.Used())
@@ -359,7 +359,7 @@ func TestNoMemory(t *testing.T) {
 			t.Fatalf("%d bytes are held", store.Used())
 		}
 	}
-	f.End(nil)
+	f.End("")
 	if got := <-done; got != "1000000" {
 		t.Errorf("the reader got %s", got)
 	}
@@ -490,7 +490,7 @@ func TestHammer(t *testing.T) {
 					s.DeletePrefix(key[:len(key)-1])
 				case 6:
 					r := record(key)
-					s.PutWhole(key, &objects.Whole{Record: &r, Tags: []string{key}, Body: bytes.Repeat([]byte{key[1]}, rnd.IntN(10_000))})
+					s.PutWhole(key, &objects.Whole{Record: r, Tags: []string{key}, Body: bytes.Repeat([]byte{key[1]}, rnd.IntN(10_000))})
 				case 1, 2:
 					if f := s.Fill(key, objects.FillOptions{Record: record(key), Length: objects.LengthUnknown, Max: 40_000}); f != nil {
 						var err error
@@ -500,7 +500,7 @@ func TestHammer(t *testing.T) {
 						if err != nil || rnd.IntN(5) == 0 {
 							f.Fail(errors.New("cut"))
 						} else {
-							f.End(nil)
+							f.End("")
 						}
 					}
 				default:

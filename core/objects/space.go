@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -51,7 +52,10 @@ func (s *Store) Space(name string) *Space {
 	defer s.mu.Unlock()
 	p := s.spaces[name]
 	if p == nil {
-		p = &Space{store: s, index: map[string]*Object{}, tagged: map[string]map[*Object]struct{}{}, lines: map[string]*Object{}, flights: map[string]*Flight{}}
+		p = &Space{
+			store: s, seed: maphash.MakeSeed(), index: map[uint64]*Object{}, far: map[string]*Object{},
+			tagged: map[string]map[*Object]struct{}{}, small: queue{id: smallQueue}, main: queue{id: mainQueue}, flights: map[string]*Flight{},
+		}
 		p.max.Store(DefaultSpaceBytes)
 		s.spaces[name] = p
 	}
@@ -74,16 +78,23 @@ type Space struct {
 	max   atomic.Int64
 	used  atomic.Int64
 
-	mu     sync.RWMutex
-	index  map[string]*Object              // guarded by mu
-	tagged map[string]map[*Object]struct{} // guarded by mu
-	lines  map[string]*Object              // lists of objects by the first line of their keys; guarded by mu
-	small  queue                           // guarded by mu
-	main   queue                           // guarded by mu
-	ghosts ghosts                          // guarded by mu
+	seed maphash.Seed // of the hashes of keys
+
+	mu sync.RWMutex
+	// index has lists of objects by the hash of the first line of their keys: most lists have one, so that one look
+	// tells that a key has nothing, and one entry is all that an object takes. No more than maxNear of a list are
+	// compared with a key; they are its first. Further ones are found in far. Guarded by mu, as what follows.
+	index  map[uint64]*Object
+	far    map[string]*Object
+	count  int // of objects that are found
+	tagged map[string]map[*Object]struct{}
+	small  queue
+	main   queue
+	ghosts ghosts
 
 	flightMu sync.Mutex
 	flights  map[string]*Flight // guarded by flightMu
+	landings atomic.Uint64      // how many flights have ended
 }
 
 // Limit sets what the space holds; no more than its store does. Where that is less than it
@@ -106,7 +117,7 @@ func (s *Space) Max() int64 { return min(s.max.Load(), s.store.max.Load()) }
 func (s *Space) Used() (bytes int64, objects int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.used.Load(), len(s.index)
+	return s.used.Load(), s.count
 }
 
 // Get returns what is stored under key, with a reference for the caller, or nil. An object
@@ -121,8 +132,9 @@ func (s *Space) Get(key string) *Object {
 
 // Find is Get for who does not know yet whether the object is of use to him: see [Object.Touch].
 func (s *Space) Find(key string) *Object {
+	line := maphash.String(s.seed, firstLine(key))
 	s.mu.RLock()
-	o := s.index[key]
+	o := s.findLocked(line, key)
 	ok := o != nil && o.acquire()
 	s.mu.RUnlock()
 	if !ok {
@@ -138,7 +150,7 @@ func (s *Space) Find(key string) *Object {
 
 // Put stores an object without bytes. It reports whether there was memory for it.
 func (s *Space) Put(key string, r Record, tags []string) bool {
-	return s.PutWhole(key, &Whole{Record: &r, Tags: tags})
+	return s.PutWhole(key, &Whole{Record: r, Tags: tags})
 }
 
 // Update replaces the record of an object by what edit makes of it, and reports whether it is
@@ -146,10 +158,10 @@ func (s *Space) Put(key string, r Record, tags []string) bool {
 func (s *Space) Update(o *Object, r Record) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.index[o.key] != o {
+	if !o.found {
 		return false
 	}
-	more := r.size() - o.Record().size()
+	more := o.updated(&r) - o.updated(o.Record())
 	if more > 0 && !s.reserveLocked(more) {
 		return false
 	}
@@ -164,7 +176,7 @@ func (s *Space) Update(o *Object, r Record) bool {
 func (s *Space) Delete(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.index[key]
+	o := s.findLocked(maphash.String(s.seed, firstLine(key)), key)
 	if o == nil {
 		return false
 	}
@@ -177,15 +189,18 @@ func (s *Space) Delete(key string) bool {
 func (s *Space) DeletePrefix(prefix string) int {
 	var list []*Object
 	s.mu.RLock()
-	if prefix != "" && firstLine(prefix) == prefix {
-		for o := s.lines[prefix]; o != nil; o = o.kin {
-			list = append(list, o)
-		}
-	} else {
-		for key, o := range s.index {
-			if strings.HasPrefix(key, prefix) {
+	add := func(o *Object) {
+		for ; o != nil; o = o.kin {
+			if strings.HasPrefix(o.key, prefix) {
 				list = append(list, o)
 			}
+		}
+	}
+	if strings.IndexByte(prefix, '\n') == len(prefix)-1 && prefix != "" {
+		add(s.index[maphash.String(s.seed, prefix)])
+	} else {
+		for _, o := range s.index {
+			add(o)
 		}
 	}
 	s.mu.RUnlock()
@@ -209,7 +224,7 @@ func (s *Space) removeAll(list []*Object) (n int) {
 	for part := range slices.Chunk(list, maxEvicted) {
 		s.mu.Lock()
 		for _, o := range part {
-			if s.index[o.key] == o {
+			if o.found {
 				s.removeLocked(o)
 				n++
 			}
@@ -221,25 +236,51 @@ func (s *Space) removeAll(list []*Object) (n int) {
 
 // newObject returns an object that is not found yet and not counted.
 func (s *Space) newObject(key string, r *Record, tags []string) *Object {
-	o := &Object{space: s, key: key, tags: tags[:min(len(tags), maxTags)], length: LengthUnknown}
-	o.room.L = &o.mu
+	o := &Object{space: s, key: key, tags: tags[:min(len(tags), maxTags)], first: *r, length: LengthUnknown, fill: &settled}
+	line := firstLine(key)
+	o.line = maphash.String(s.seed, line)
+	o.hash = o.line
+	if rest := key[len(line):]; rest != "" {
+		o.hash = o.hash*oddHash + maphash.String(s.seed, rest)
+	}
 	o.chunks = o.one[:0]
-	o.record.Store(r)
+	o.record.Store(&o.first)
 	return o
+}
+
+// oddHash tells what is before a part of a key from what is behind it.
+const oddHash = 0x9e3779b97f4a7c15
+
+// firstLine returns key up to its first line feed, with that; all of it if it has none.
+func firstLine(key string) string {
+	if i := strings.IndexByte(key, '\n'); i >= 0 {
+		return key[:i+1]
+	}
+	return key
+}
+
+// findLocked returns what is found under a key, whose first line has the hash line, or nil.
+func (s *Space) findLocked(line uint64, key string) *Object {
+	o := s.index[line]
+	for ; o != nil && !o.far; o = o.kin {
+		if o.key == key {
+			return o
+		}
+	}
+	if o == nil {
+		return nil
+	}
+	return s.far[key]
 }
 
 // insertLocked has o found under its key.
 func (s *Space) insertLocked(o *Object) {
-	if old := s.index[o.key]; old != nil {
+	if old := s.findLocked(o.line, o.key); old != nil {
 		s.removeLocked(old)
 	}
-	s.index[o.key] = o
-	if line := firstLine(o.key); line != "" {
-		if o.kin = s.lines[line]; o.kin != nil {
-			o.kin.elder = o
-		}
-		s.lines[line] = o
-	}
+	o.found = true
+	s.count++
+	s.linkLocked(o)
 	for _, t := range o.tags {
 		if s.tagged[t] == nil {
 			s.tagged[t] = map[*Object]struct{}{}
@@ -252,33 +293,59 @@ func (s *Space) insertLocked(o *Object) {
 func (s *Space) remove(o *Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.index[o.key] == o {
+	if o.found {
 		s.removeLocked(o)
 	}
 }
 
 func (s *Space) removeLocked(o *Object) {
-	delete(s.index, o.key)
-	s.removeLineLocked(o)
+	o.found = false
+	s.count--
+	s.unlinkLocked(o)
 	for _, t := range o.tags {
 		delete(s.tagged[t], o)
 		if len(s.tagged[t]) == 0 {
 			delete(s.tagged, t)
 		}
 	}
-	if o.queue != nil {
-		o.queue.remove(o)
+	switch o.queue {
+	case smallQueue:
+		s.small.remove(o)
+	case mainQueue:
+		s.main.remove(o)
+	case noQueue: // it is being filled
 	}
 	o.Release()
 }
 
-// firstLine returns key up to its first line feed, with that; "" if it has none.
-func firstLine(key string) string { return key[:strings.IndexByte(key, '\n')+1] }
-
-func (s *Space) removeLineLocked(o *Object) {
-	line := firstLine(o.key)
-	if line == "" {
+// linkLocked puts o into the list of its line.
+func (s *Space) linkLocked(o *Object) {
+	head := s.index[o.line]
+	var last *Object // of those that are compared
+	near := 0
+	for p := head; p != nil && !p.far; p = p.kin {
+		last = p
+		near++
+	}
+	if near < maxNear {
+		if o.kin = head; head != nil {
+			head.elder = o
+		}
+		s.index[o.line] = o
 		return
+	}
+	o.far = true
+	s.far[o.key] = o
+	o.elder, o.kin = last, last.kin
+	if last.kin = o; o.kin != nil {
+		o.kin.elder = o
+	}
+}
+
+// unlinkLocked takes o out of the list of its line.
+func (s *Space) unlinkLocked(o *Object) {
+	if o.far {
+		delete(s.far, o.key)
 	}
 	if o.kin != nil {
 		o.kin.elder = o.elder
@@ -287,9 +354,9 @@ func (s *Space) removeLineLocked(o *Object) {
 	case o.elder != nil:
 		o.elder.kin = o.kin
 	case o.kin != nil:
-		s.lines[line] = o.kin
+		s.index[o.line] = o.kin
 	default:
-		delete(s.lines, line)
+		delete(s.index, o.line)
 	}
 	o.kin, o.elder = nil, nil
 }
@@ -301,7 +368,7 @@ func (s *Space) filled(o *Object) {
 	o.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.index[o.key] != o || o.queue != nil {
+	if !o.found || o.queue != noQueue {
 		return
 	}
 	o.weight = weight + o.fixed()
@@ -310,7 +377,7 @@ func (s *Space) filled(o *Object) {
 
 // queueLocked has o be evicted some time.
 func (s *Space) queueLocked(o *Object) {
-	if s.ghosts.take(o.key) {
+	if s.ghosts.take(o.hash) {
 		s.main.push(o)
 		return
 	}

@@ -3,11 +3,11 @@ package objects
 // A Whole is an object whose bytes are all at hand. What it refers to is the object's once it is
 // stored, but for Body.
 type Whole struct {
-	Record   *Record
+	Record   Record
 	Tags     []string
-	Max      int64   // most bytes; 0: no bound but the space's
-	Body     []byte  // copied
-	Trailers []Field // behind it
+	Max      int64  // most bytes; 0: no bound but the space's
+	Body     []byte // copied
+	Trailers Fields // behind it
 }
 
 // PutWhole stores an object in one go, in the place of what key has: what a fill with one Write
@@ -24,10 +24,10 @@ func (s *Space) putWhole(key string, w *Whole, refs int32) *Object {
 	if !s.Fits(size, w.Max) {
 		return nil
 	}
-	o := s.newObject(key, w.Record, w.Tags)
+	o := s.newObject(key, &w.Record, w.Tags)
 	o.length, o.size, o.whole, o.trailers = size, size, true, w.Trailers
 	o.refs.Store(refs) // the first is the index's
-	o.held = chunkBytes(size) + sizeOf(w.Trailers)
+	o.held = chunkBytes(size) + int64(len(w.Trailers))
 	o.weight = o.held + o.fixed()
 	// All that needs no lock is done before it is taken: lookups wait for who has it.
 	counted := s.add(o.weight)

@@ -84,3 +84,15 @@ func (x *Factory) Fits(f filter.Filter, r *exchange.Response) bool {
 	_, ok := g.passAnswer(r, false)
 	return ok
 }
+
+// Left returns what an exchange that is closed has left in its filter, which reset takes away.
+func Left(f filter.Filter) (left, none any) {
+	g, _ := f.(*Filter)
+	state := func() any {
+		r := &g.reading
+		return []any{g.req.flow, g.resp.flow, g.req.next, g.resp.next, g.marks, g.stored, g.fill, g.gathering, r.f, r.object, r.reader, r.left, r.end, g.ownReader, g.miss, g.told.Load(), g.kept}
+	}
+	left = state()
+	g.reset()
+	return left, state()
+}

@@ -62,6 +62,7 @@ type Filter struct {
 	ownReader objects.Reader // of the response that is being stored
 	own       serving        // of the answer; owned by whom stored.serving makes the owner
 	alone     alone          // owned by the request direction
+	packRoom  []byte         // where what is stored of a response is put together; owned by who is in that direction
 
 	marks
 	stored

@@ -219,8 +219,11 @@ func (f *Filter) closePast() {
 	x.Mu.Lock()
 	x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name})
 	x.Mu.Unlock()
-	if f.broken.Load() || f.kept || f.resp.head != nil { // or the answer came before the request did
+	switch {
+	case f.broken.Load() || f.resp.head != nil: // or the answer came before the request did
 		f.reset()
+	case f.kept:
+		f.forgetKept()
 	}
 	if g := f.factory.gate; g != nil {
 		g.Leave(f.bucket)

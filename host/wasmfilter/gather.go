@@ -1,7 +1,6 @@
 package wasmfilter
 
 import (
-	"strings"
 	"sync"
 
 	"wproxy/core/exchange"
@@ -12,10 +11,10 @@ import (
 // seen any of: neither those who look for it, nor the client. It is empty between exchanges. Owned
 // by who is in the response direction.
 type gathering struct {
-	storing *storing // nil: nothing is gathered
-	head    *exchange.Response
-	n       int              // bytes of the body so far
-	room    *[maxGather]byte // where they are; nil: there are none
+	storing storing
+	head    *exchange.Response // nil: nothing is gathered
+	n       int                // bytes of the body so far
+	room    *[maxGather]byte   // where they are; nil: there are none
 }
 
 // gatherRooms has memory for bodies that come in pieces. It is held for as long as there are pieces
@@ -55,7 +54,7 @@ func (g *gathering) drop() {
 // gone without that, stored or not.
 func (f *Filter) storeGathered(p []byte, t *exchange.Fields) error {
 	g := &f.gathering
-	s, h := g.storing, g.head
+	s, h := &g.storing, g.head
 	if g.room != nil {
 		g.add(p) // there is room: who calls has looked
 		p = g.body()
@@ -127,8 +126,8 @@ func (f *Filter) passStored(o *objects.Object, h *exchange.Response, t *exchange
 // large. If that cannot be, the message goes its way, and filling is over.
 func (f *Filter) endGathering() error {
 	g := &f.gathering
-	s, h := g.storing, g.head
-	g.storing = nil
+	s, h := &g.storing, g.head
+	g.head = nil
 	defer g.drop()
 	if !f.showFill(s, h) {
 		f.land(objects.Unstored)
@@ -146,13 +145,14 @@ func (f *Filter) endGathering() error {
 }
 
 // storedTrailers copies trailer fields for an object; t may be nil.
-func storedTrailers(t *exchange.Fields) []objects.Field {
+func storedTrailers(t *exchange.Fields) objects.Fields {
 	if t == nil || t.Len() == 0 {
-		return nil
+		return ""
 	}
-	list := make([]objects.Field, 0, t.Len())
-	for _, x := range t.List() {
-		list = append(list, objects.Field{Name: strings.Clone(x.Name), Value: strings.Clone(x.Value)})
+	var b []byte
+	for i := range t.List() {
+		l := &t.List()[i]
+		b = objects.AppendField(b, l.Name, l.Value)
 	}
-	return list
+	return objects.Fields(b)
 }

@@ -106,7 +106,15 @@ func storedUnder(s *objects.Space, key string) string {
 		return err.Error()
 	}
 	r := o.Record()
-	return fmt.Sprintf("%d %v %s %s %v", r.Status, r.Fields, r.Meta, body, o.Trailers())
+	return fmt.Sprintf("%d %v %s %s %v", r.Status, unpacked(r.Fields), r.Meta, body, unpacked(o.Trailers()))
+}
+
+// unpacked returns the lines of f.
+func unpacked(f objects.Fields) (list []objects.Field) {
+	for name, value := range f.All() {
+		list = append(list, objects.Field{Name: name, Value: value})
+	}
+	return list
 }
 
 func readObject(o *objects.Object) (string, error) {

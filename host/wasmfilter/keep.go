@@ -3,7 +3,6 @@ package wasmfilter
 import (
 	"errors"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"wproxy/core/exchange"
@@ -84,12 +83,12 @@ func (r *reading) pushEnd(to exchange.Sink[*exchange.Response]) error {
 		return &exchange.Error{Op: "read object", Side: exchange.Internal, Reason: "fill_failed", Err: objects.ErrCut}
 	}
 	list := r.object.Trailers()
-	if len(list) == 0 {
+	if list == "" {
 		return to.Data(nil, true)
 	}
 	var t exchange.Fields
-	for _, x := range list {
-		t.Add(x.Name, x.Value)
+	for name, value := range list.All() {
+		t.Add(name, value)
 	}
 	return to.Trailer(&t)
 }
@@ -125,8 +124,8 @@ func (f *Filter) readingOf(v *serving) *reading {
 	if v.Status != 0 {
 		h.Status = v.Status
 	}
-	for _, x := range v.record.Fields {
-		h.Fields.Add(x.Name, x.Value)
+	for name, value := range v.record.Fields.All() {
+		h.Fields.Add(name, value)
 	}
 	editFields(&h.Fields, v.Edits)
 	total, _ := v.object.Length()
@@ -215,12 +214,12 @@ func (f *Filter) beginFill(s *storing, h *exchange.Response, end bool) bool {
 	case length > maxGather:
 		return f.showFill(s, h)
 	}
-	f.gathering = gathering{storing: s, head: h}
+	f.gathering = gathering{storing: *s, head: h}
 	return true
 }
 
 // filling reports whether what follows of the response is to be stored.
-func (f *Filter) filling() bool { return f.fill != nil || f.gathering.storing != nil }
+func (f *Filter) filling() bool { return f.fill != nil || f.gathering.head != nil }
 
 // showFill begins a fill, which others find at once: from here on what feeds the direction fills
 // the object, and the client reads it on a goroutine of its own. False: that cannot be.
@@ -230,7 +229,7 @@ func (f *Filter) showFill(s *storing, h *exchange.Response) bool {
 	if !ok {
 		return false
 	}
-	fill := f.factory.space.Prepare(s.key, objects.FillOptions{Record: *f.recordOf(s, h), Tags: s.tags, Max: s.max, Length: h.Length})
+	fill := f.factory.space.Prepare(s.key, objects.FillOptions{Record: f.recordOf(s, h), Tags: s.tags, Max: s.max, Length: h.Length})
 	if fill == nil {
 		return false
 	}
@@ -259,34 +258,43 @@ func (f *Filter) showFill(s *storing, h *exchange.Response) bool {
 }
 
 // recordOf makes the record of an object: the head as it leaves the guest.
-func (f *Filter) recordOf(s *storing, h *exchange.Response) *objects.Record {
-	meta := unsafe.Slice(unsafe.StringData(s.meta), len(s.meta)) // nobody writes to what a record has
-	return &objects.Record{Status: h.Status, Meta: meta, Gone: f.goneAt(s.gone), Promise: s.promise, Fields: storedFields(h)}
+func (f *Filter) recordOf(s *storing, h *exchange.Response) objects.Record {
+	r := objects.Record{Status: h.Status, Meta: bytesOf(s.meta), Promise: s.promise, Fields: s.fields}
+	if s.alone {
+		r.Gone = goneFrom(s.promise.Since, s.gone)
+		return r
+	}
+	r.Gone = f.goneAt(s.gone)
+	f.packRoom = appendFields(f.packRoom[:0], h)
+	r.Fields = objects.Fields(f.packRoom)
+	f.trimPackRoom()
+	return r
 }
+
+// bytesOf returns the bytes of a text for a record: nobody writes to what one has.
+func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 // wholeOf makes the object of a message that is whole.
 func (f *Filter) wholeOf(s *storing, h *exchange.Response, body []byte, t *exchange.Fields) objects.Whole {
 	return objects.Whole{Record: f.recordOf(s, h), Tags: s.tags, Max: s.max, Body: body, Trailers: storedTrailers(t)}
 }
 
-// storedFields copies the fields of a head for the record of an object, into one piece of memory.
-func storedFields(h *exchange.Response) []objects.Field {
-	list := make([]objects.Field, 0, h.Fields.Len())
-	var b strings.Builder
-	b.Grow(h.Fields.Size())
-	for _, x := range h.Fields.List() {
-		b.WriteString(x.Name)
-		b.WriteString(x.Value)
-	}
-	text := b.String()
-	for _, x := range h.Fields.List() {
-		n, v := len(x.Name), len(x.Name)+len(x.Value)
-		if x.Name != contentLength {
-			list = append(list, objects.Field{Name: text[:n], Value: text[n:v]})
+// appendFields appends the fields of a head for the record of an object.
+func appendFields(dst []byte, h *exchange.Response) []byte {
+	list := h.Fields.List()
+	for i := range list {
+		if l := &list[i]; l.Name != contentLength {
+			dst = objects.AppendField(dst, l.Name, l.Value)
 		}
-		text = text[v:]
 	}
-	return list
+	return dst
+}
+
+// trimPackRoom gives up memory that another exchange need not have.
+func (f *Filter) trimPackRoom() {
+	if cap(f.packRoom) > keptPack {
+		f.packRoom = nil
+	}
 }
 
 // passFill passes what is being stored to the client.
@@ -322,7 +330,7 @@ func (f *Filter) fillData(p []byte, end bool) error {
 		}
 	}
 	if end {
-		f.fill.End(nil)
+		f.fill.End("")
 		f.fill = nil
 		f.resp.drop = true
 	}
@@ -345,12 +353,14 @@ func (f *Filter) fillTrailer(t *exchange.Fields) error {
 	return nil
 }
 
+var errNoEnd = errors.New("the response did not end")
+
 // Cut implements filter.Filling.
 func (f *Filter) Cut(err error) {
 	f.resp.mu.Lock()
 	defer f.resp.mu.Unlock()
 	if err == nil {
-		err = errors.New("the response did not end")
+		err = errNoEnd
 	}
 	f.endFill(err)
 }

@@ -78,6 +78,9 @@ const (
 	// socket. A longer one takes so long that a goroutine for its client is little.
 	maxGather = 64 << 10
 
+	// keptPack is how much memory for what is stored beside a body stays with a pooled Filter.
+	keptPack = 4 << 10
+
 	// maxGone is the longest time after which a stored message is gone, in seconds: 250
 	// years, as durations end at 292.
 	maxGone = 250 * 365 * 86400

@@ -1,7 +1,7 @@
 package wasmfilter
 
 import (
-	"strings"
+	"time"
 
 	"wproxy/core/exchange"
 	"wproxy/core/objects"
@@ -32,14 +32,17 @@ func (f *Filter) missRequest() bool {
 // for, or has just stored something.
 func (f *Filter) leadMiss(key string) bool {
 	x, space := f.x, f.factory.space
-	flight, leads := space.Lead(key)
+	flight, leads, landed := space.Lead(key, f.alone.landings)
 	if !leads {
 		return false
 	}
 	x.Mu.Lock()
 	f.flight = flight
 	x.Mu.Unlock()
-	// Between the look-up and here another flight may have landed. What it has brought is found now, and
+	if !landed {
+		return true
+	}
+	// Between the look-up and here another flight has landed. What it may have brought is found now, and
 	// is not asked for again.
 	if o := space.Find(key); o != nil {
 		f.land(objects.Stored)
@@ -80,32 +83,54 @@ func (f *Filter) missAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 // refuseAnswer notes for the key of an answer that such answers are not stored, as a model has it, so that
 // nobody waits for them, and has it go its way.
 func (f *Filter) refuseAnswer(m *model, r *exchange.Response, at *times) {
-	p := *m.pass
-	p.since = at.now
-	meta := m.meta(&r.Fields, at, 0)
+	f.packRoom = m.appendMeta(append(f.packRoom[:0], f.key...), &r.Fields, at, 0)
+	text := string(f.packRoom)
+	f.trimPackRoom()
+	key, meta := text[:len(f.key)], text[len(f.key):]
 	// Without memory for it the next request finds nothing once more.
-	f.factory.space.Put(strings.Clone(f.key), objects.Record{Meta: []byte(meta), Gone: f.goneAt(m.extra), Note: &p}, nil)
+	f.factory.space.Put(key, objects.Record{
+		Meta: bytesOf(meta), Gone: goneFrom(at.now, m.extra), Note: m.pass, Promise: objects.Promise{Since: at.now},
+	}, nil)
 	f.passEdit(r, m.edits)
 	f.land(objects.Unstored)
 }
 
+// goneFrom is Filter.goneAt from a time on, in seconds since 1970: up to a second less, of one at least by which what is
+// stored outlives its promise (abi.ObjectModel.Extra).
+func goneFrom(now, seconds int64) time.Time { return time.Unix(now+min(seconds, maxGone), 0) }
+
 // keepAnswer stores an answer, which is as a model has it; false if it is not, or need not be waited for,
 // and goes its way. Either way those who wait for it are told.
 func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times, lifetime int64) bool {
-	s := storing{
-		key: strings.Clone(f.key), meta: m.meta(&r.Fields, at, lifetime), max: m.max, gone: lifetime - at.age + m.extra,
-		promise: objects.Promise{Since: at.now, Age: at.age, Lifetime: lifetime},
-	}
+	// Metadata are those of the answer as it came, fields what becomes of it.
+	f.packRoom = m.appendMeta(append(f.packRoom[:0], f.key...), &r.Fields, at, lifetime)
+	key, meta := len(f.key), len(f.packRoom)
+	kept := false
 	if f.passEdit(r, m.edits) {
-		f.resp.mu.Lock() // fill is guarded by it
-		kept := f.beginFill(&s, r, end)
-		f.resp.mu.Unlock()
-		if kept {
-			return true
+		f.packRoom = appendFields(f.packRoom, r)
+		text := string(f.packRoom) // one piece of memory for all that is kept
+		s := storing{
+			key: text[:key], meta: text[key:meta], fields: objects.Fields(text[meta:]), alone: true, max: m.max, gone: lifetime - at.age + m.extra,
+			promise: objects.Promise{Since: at.now, Age: at.age, Lifetime: lifetime},
 		}
+		f.resp.mu.Lock() // fill is guarded by it
+		kept = f.beginFill(&s, r, end)
+		f.resp.mu.Unlock()
 	}
-	f.land(objects.Unstored)
-	return false
+	f.trimPackRoom()
+	if !kept {
+		f.land(objects.Unstored)
+	}
+	return kept
+}
+
+// forgetKept is reset for an exchange that has gone past the guest and whose answer was kept, without an error: the
+// rest of the Filter, which has left the cache by now, it has not touched.
+func (f *Filter) forgetKept() {
+	f.resp.drop = false
+	if f.reading.f != nil {
+		f.reading.reset()
+	}
 }
 
 // keepData and keepTrailer are Data and Trailer of an answer that is kept.

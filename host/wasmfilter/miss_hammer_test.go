@@ -201,6 +201,19 @@ func (r *missRoom) teach(tb testing.TB, e *missExchange) {
 	}
 }
 
+// teachRefusal has the guest refuse an answer with a model.
+func (r *missRoom) teachRefusal(tb testing.TB, e *missExchange) {
+	tb.Helper()
+	e.open(context.Background(), tb, r, "/a")
+	if err := e.head(0, true, exchange.Field{Name: "set-cookie", Value: "1"}, exchange.Field{Name: "x-refuse", Value: "1"}); err != nil {
+		tb.Fatal(err)
+	}
+	e.close(nil)
+	if r.space.DeletePrefix("") != 1 {
+		tb.Fatal("nothing was refused")
+	}
+}
+
 // TestModelRecord: what is stored by a model, byte for byte.
 func TestModelRecord(t *testing.T) {
 	now := time.Unix(passTime, 0)
@@ -265,7 +278,7 @@ func TestModelRecord(t *testing.T) {
 				continue
 			}
 			record := objects.Record{
-				Status: 200, Fields: want, Meta: []byte(modelMeta(passTime+7, tc.age, tc.at, `"2"`, "1")),
+				Status: 200, Fields: objects.Pack(want...), Meta: []byte(modelMeta(passTime+7, tc.age, tc.at, `"2"`, "1")),
 				Gone:    time.Unix(passTime+7+60-tc.age+30, 0),
 				Promise: objects.Promise{Since: passTime + 7, Age: tc.age, Lifetime: 60},
 			}

@@ -1,10 +1,13 @@
 package wasmfilter_test
 
 import (
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"wproxy/core/exchange"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
 )
@@ -55,4 +58,39 @@ func TestMissHeadTooLarge(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestKeptLeavesNothing: whichever way an answer is kept, the next exchange in the same memory sees nothing of it.
+func TestKeptLeavesNothing(t *testing.T) {
+	for name, pieces := range map[string][]string{
+		"no body":          {},
+		"one piece":        {"abc"},
+		"pieces":           {"a", "b", "c"},
+		"a wait":           {"a", "", "bc"},
+		"a wait before it": {"", "abc"},
+	} {
+		r := newMissRoom(t, missOrder(), missStore(), time.Now)
+		var e missExchange
+		r.teach(t, &e)
+		if e.open(t.Context(), t, r, "/b") {
+			t.Fatalf("%s: it does not go by", name)
+		}
+		if err := e.head(int64(len(strings.Join(pieces, ""))), len(pieces) == 0, exchange.Field{Name: "etag", Value: "1"}); err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range pieces {
+			if err := e.engine.out.Data([]byte(p), i == len(pieces)-1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.close(nil)
+		if o := r.space.Get("http://example.com/b\nr"); o == nil {
+			t.Errorf("%s: it is not stored", name)
+		} else {
+			o.Release()
+		}
+		if left, none := wasmfilter.Left(e.f); !reflect.DeepEqual(left, none) {
+			t.Errorf("%s: it has left %+v, want %+v", name, left, none)
+		}
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"unsafe"
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
@@ -138,20 +137,8 @@ func (m *model) lifetimeOf(at *times) int64 {
 	return min((at.date-at.modified)/10, m.tenth)
 }
 
-// meta makes the metadata of an answer that may become as old as lifetime says.
-func (m *model) meta(h *exchange.Fields, at *times, lifetime int64) string {
-	n := 0
-	for i := range m.parts {
-		switch p := &m.parts[i]; p.Kind {
-		case abi.ModelText:
-			n += len(p.Text)
-		case abi.ModelField:
-			n += 4 + len(h.Value(p.Text))
-		default:
-			n += 8
-		}
-	}
-	b := make([]byte, 0, n)
+// appendMeta appends the metadata of an answer that may become as old as lifetime says.
+func (m *model) appendMeta(b []byte, h *exchange.Fields, at *times, lifetime int64) []byte {
 	for i := range m.parts {
 		switch p := &m.parts[i]; p.Kind {
 		case abi.ModelText:
@@ -169,7 +156,7 @@ func (m *model) meta(h *exchange.Fields, at *times, lifetime int64) string {
 			b = append(binary.LittleEndian.AppendUint32(b, uint32(len(value))), value...)
 		}
 	}
-	return unsafe.String(unsafe.SliceData(b), len(b))
+	return b
 }
 
 // times are what is known of the age of an answer, in seconds, and in seconds since 1970.

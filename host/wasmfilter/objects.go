@@ -51,6 +51,11 @@ type storing struct {
 	tags      []string
 	max, gone int64
 	promise   objects.Promise
+
+	// Of one that the host has made without the guest: the fields of the answer's head, and the times go from
+	// when it came, which is in promise.
+	alone  bool
+	fields objects.Fields
 }
 
 // deletions are what is to be deleted. A Filter keeps the memory of the last ones.
@@ -306,17 +311,19 @@ func (f *Filter) update(args string) abi.Status {
 	old := o.Record()
 	r := objects.Record{Status: old.Status, Meta: []byte(a.Meta), Gone: f.goneAt(a.Gone), Promise: objects.Promise(a.Promise)}
 	var h exchange.Fields
-	for _, x := range old.Fields {
-		h.Add(x.Name, x.Value)
+	for name, value := range old.Fields.All() {
+		h.Add(name, value)
 	}
 	for i := range a.Edits {
 		e := &a.Edits[i]
 		e.Name, e.Value = strings.ToLower(strings.Clone(e.Name)), strings.Clone(e.Value)
 	}
 	editFields(&h, a.Edits)
+	var fields []byte
 	for _, x := range h.List() {
-		r.Fields = append(r.Fields, objects.Field{Name: x.Name, Value: x.Value})
+		fields = objects.AppendField(fields, x.Name, x.Value)
 	}
+	r.Fields = objects.Fields(fields)
 	if !f.factory.space.Update(o, r) {
 		return abi.StatusInternalFailure
 	}

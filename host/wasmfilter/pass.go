@@ -57,9 +57,11 @@ func (f *Filter) newPass(a *abi.ObjectPass) *pass {
 	return p
 }
 
-// good reports whether the pass is one of the order, at a time in seconds since 1970.
-func (p *pass) good(order uint64, now int64) bool {
-	return p.order == order && now-p.since < p.seconds
+// good reports whether the pass, which is the note of r, is one of the order, at a time in seconds since 1970. One that
+// was said about another answer, and holds for this one as a model has it, is shared by all such records, and since
+// when it holds is in r.
+func (p *pass) good(r *objects.Record, order uint64, now int64) bool {
+	return p.order == order && now-max(p.since, r.Promise.Since) < p.seconds
 }
 
 // fits reports whether an answer is like the one that the pass was said about.
@@ -136,7 +138,7 @@ func (f *Filter) passRequest(end bool, route *filter.Route) bool {
 		return false
 	}
 	now := s.Now()
-	if r.Method != "GET" || !p.good(s.ID, now) || !s.Serving() {
+	if r.Method != "GET" || !p.good(record, s.ID, now) || !s.Serving() {
 		f.found = o
 		return false
 	}
@@ -166,7 +168,7 @@ func (f *Filter) passAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 	}
 	s := f.factory.lookup
 	p, _ := v.record.Note.(*pass)
-	if !p.good(s.ID, s.Now()) || !p.fits(r) || !p.room(&r.Fields) { // the guest may know how to do with less
+	if !p.good(v.record, s.ID, s.Now()) || !p.fits(r) || !p.room(&r.Fields) { // the guest may know how to do with less
 		return false, false
 	}
 	f.passEdit(r, p.edits)

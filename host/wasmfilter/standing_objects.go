@@ -11,7 +11,8 @@ import (
 
 // An alone is what answering without the guest takes of memory, kept over exchanges.
 type alone struct {
-	key []byte
+	key      []byte
+	landings uint64 // of the space, before it was looked for what the key has
 
 	// What is set in the answer, for the numbers that it was last.
 	age, ttl         int64
@@ -46,6 +47,7 @@ func (f *Filter) standingFind(end bool, route *filter.Route) (o *objects.Object,
 	key = append(append(key, r.Authority...), r.Target...)
 	key = append(append(key, '\n'), name...)
 	f.alone.key = key
+	f.alone.landings = f.factory.space.Landings()
 	return f.factory.space.Find(f.alone.standingKey()), true
 }
 

@@ -95,7 +95,7 @@ func TestStandingServe(t *testing.T) {
 		fill := space.Fill(key, objects.FillOptions{Length: 5, Record: objects.Record{Status: status, Promise: promise}})
 		_ = fill.Write([]byte("12345"))
 		if whole {
-			fill.End(nil)
+			fill.End("")
 		}
 	}
 	good := objects.Promise{Since: 990, Age: 1, Lifetime: 100}
