@@ -20,7 +20,16 @@ type Record struct {
 
 	Promise Promise // its owner's too
 	Note    Note    // likewise; nil: none
+
+	identity Identity // set when it is stored
 }
+
+// An Identity is that of a record in its store: no other one has it, whatever its key, but those that differ in
+// their notes alone ([Space.Annotate]). 0: that of a record that was not stored.
+type Identity uint64
+
+// Identity returns that of the record.
+func (r *Record) Identity() Identity { return r.identity }
 
 // A Note is what the owner of a record keeps with it in another form than bytes, immutable as all
 // of a record. Size is what it costs, in bytes.

@@ -20,6 +20,7 @@ type Store struct {
 	max  atomic.Int64
 	now  func() time.Time
 	used atomic.Int64
+	last atomic.Uint64 // Identity that was given last
 
 	mu     sync.Mutex
 	spaces map[string]*Space
@@ -144,21 +145,41 @@ func (s *Space) Put(key string, r Record, tags []string) bool {
 // Update replaces the record of an object by what edit makes of it, and reports whether it is
 // still what is stored under its key and there is memory for it.
 func (s *Space) Update(o *Object, r Record) bool {
+	s.identify(&r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.index[o.key] != o {
-		return false
-	}
+	return s.index[o.key] == o && s.replaceLocked(o, &r)
+}
+
+// Annotate replaces the note of old, and reports whether old is still the record of o, o what is stored under its key,
+// and there is memory for it. The record stays the same by its Identity.
+func (s *Space) Annotate(o *Object, old *Record, n Note) bool {
+	r := *old
+	r.Note = n
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index[o.key] == o && o.Record() == old && s.replaceLocked(o, &r)
+}
+
+// replaceLocked has r be the record of o, if there is memory for it.
+func (s *Space) replaceLocked(o *Object, r *Record) bool {
 	more := r.size() - o.Record().size()
-	if more > 0 && !s.reserveLocked(more) {
+	if more > 0 && !s.reserveLocked(more) { // for which o itself may have to go
 		return false
 	}
 	if more < 0 {
 		s.give(-more)
 	}
-	o.record.Store(&r)
+	o.record.Store(r)
+	if o.queue != nil {
+		o.weight += more
+		o.queue.bytes += more
+	}
 	return true
 }
+
+// identify makes r a record that is not any other.
+func (s *Space) identify(r *Record) { r.identity = Identity(s.store.last.Add(1)) }
 
 // Delete removes what is stored under key, and reports whether there was something.
 func (s *Space) Delete(key string) bool {
@@ -222,6 +243,7 @@ func (s *Space) removeAll(list []*Object) (n int) {
 // newObject returns an object that is not found yet and not counted.
 func (s *Space) newObject(key string, r *Record, tags []string) *Object {
 	o := &Object{space: s, key: key, tags: tags[:min(len(tags), maxTags)], length: LengthUnknown}
+	s.identify(r)
 	o.room.L = &o.mu
 	o.chunks = o.one[:0]
 	o.record.Store(r)
