@@ -127,19 +127,28 @@ type ObjectServe struct {
 	Offset   int64 // of the first byte
 	Length   int64 // bytes; -1: all that follow
 	Edits    []FieldEdit
+
+	// Repeat is names, as [AppendNames] has them, if the host may give this answer again by itself; "": it
+	// may not. See [ObjectStanding.Repeats].
+	Repeat string
 }
 
 const (
 	serveHeadOnly = 1
+	serveRepeat   = 2
 	serveSize     = 28
 )
 
 // Append appends the argument: status, flags and the length of the key as u32, offset
-// and length as i64, the key, and the edits as [AppendFieldEdits] has them after the kind.
+// and length as i64, the key, Repeat, if there is one, and the edits as [AppendFieldEdits] has them after
+// the kind.
 func (o *ObjectServe) Append(dst []byte) []byte {
 	var flags uint32
 	if o.HeadOnly {
 		flags |= serveHeadOnly
+	}
+	if o.Repeat != "" {
+		flags |= serveRepeat
 	}
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(o.Status))
 	dst = binary.LittleEndian.AppendUint32(dst, flags)
@@ -147,6 +156,7 @@ func (o *ObjectServe) Append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Offset))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(o.Length))
 	dst = append(dst, o.Key...)
+	dst = append(dst, o.Repeat...)
 	return appendEdits(dst, o.Edits)
 }
 
@@ -156,16 +166,23 @@ func (o *ObjectServe) Parse(s string) error {
 		return ErrObjects
 	}
 	n := int(le32(s[8:]))
-	edits := o.Edits[:0]
+	edits, rest := o.Edits[:0], s[serveSize+n:]
 	*o = ObjectServe{
 		Key: s[serveSize : serveSize+n], Status: int(le32(s)), HeadOnly: le32(s[4:])&serveHeadOnly != 0,
 		Offset: le64(s[12:]), Length: le64(s[20:]),
+	}
+	if le32(s[4:])&serveRepeat != 0 {
+		size := namesSize(rest)
+		if size == 0 {
+			return ErrObjects
+		}
+		o.Repeat, rest = rest[:size], rest[size:]
 	}
 	if o.Offset < 0 || o.Length < -1 || o.Status != 0 && (o.Status < 200 || o.Status > 599) {
 		return ErrObjects
 	}
 	var err error
-	o.Edits, err = parseEdits(edits, s[serveSize+n:])
+	o.Edits, err = parseEdits(edits, rest)
 	return err
 }
 

@@ -39,22 +39,36 @@ type ObjectStanding struct {
 	// [ForeignObjectJoin] has it, and does not go by if another one does.
 	Misses, Joins bool
 	MissAbsent    []string
+
+	// Repeats are names of request fields, in lower case, by which a request is for another answer than the
+	// message as it is: one that has any of them neither gets that, nor does it go by. But the host
+	// may repeat, to it and to others, what the guest has answered at the head of a request with a stored message
+	// and [ObjectServe.Repeat], as if the guest were asked once more: to a request that the order is about, with
+	// the same key and the same method, that has the very same lines, in the same order, of the fields in
+	// Repeats and in ObjectServe.Repeat, where to have none is the same as well. It may for as long as the
+	// promise of that message is good, and neither the message, nor what is stored under the key of the request, has
+	// been stored anew, updated, or removed. Edits that set AgeField or TTLField set them to what they
+	// are then.
+	Repeats []string
 }
 
 // Bounds of an ObjectStanding.
 const (
-	MaxStandingFields = 256  // names in Absent
+	MaxStandingFields = 256  // names in Absent; likewise in MissAbsent, and in Repeats
 	MaxStandingText   = 1024 // bytes of each text: what is written for every answer is no longer
 )
 
 // ErrStanding is the error of a standing order that is malformed.
 var ErrStanding = errors.New("malformed standing order")
 
-// What is set in the length of the first text: PassValue and PassTail are there, Misses, and Joins.
+// What is set in the length of the first text: PassValue and PassTail are there, Misses, Joins, and Repeats are
+// there.
 const (
-	standingPass = 1 << 31
-	standingMiss = 1 << 30
-	standingJoin = 1 << 29
+	standingPass   = 1 << 31
+	standingMiss   = 1 << 30
+	standingJoin   = 1 << 29
+	standingRepeat = 1 << 28
+	standingFlags  = standingPass | standingMiss | standingJoin | standingRepeat
 )
 
 // Passes reports whether requests may go by because of an ObjectPass.
@@ -69,7 +83,8 @@ func (o *ObjectStanding) texts() [7]*string {
 // AgeField, TTLField, TTLPrefix, LogField, LogValue, CounterHead and CounterTail come first,
 // then PassValue and PassTail, if they are not both empty, which the highest bit of the first
 // length says, then the names in MissAbsent, joined by NUL, if the second highest says Misses (the
-// third one is Joins), and then the names in Absent.
+// third one is Joins), the names in Repeats, if there are any, which the fourth says, likewise, and then the names
+// in Absent.
 func (o *ObjectStanding) Append(dst []byte) []byte {
 	first := len(dst)
 	for _, t := range o.texts() {
@@ -82,10 +97,14 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 	}
 	if o.Misses {
 		dst[first+3] |= standingMiss >> 24
-		dst = appendJoined(binary.LittleEndian.AppendUint32(dst, uint32(joinedSize(o.MissAbsent))), o.MissAbsent)
+		dst = appendNames(dst, o.MissAbsent)
 	}
 	if o.Joins {
 		dst[first+3] |= standingJoin >> 24
+	}
+	if len(o.Repeats) > 0 {
+		dst[first+3] |= standingRepeat >> 24
+		dst = appendNames(dst, o.Repeats)
 	}
 	for _, name := range o.Absent {
 		dst = appendText(dst, name)
@@ -93,7 +112,16 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 	return dst
 }
 
+// appendNames appends names joined by NUL, with their length before them.
+//
+//go:noinline // guests say it once, and are to be small
+func appendNames(dst []byte, list []string) []byte {
+	return appendJoined(binary.LittleEndian.AppendUint32(dst, uint32(joinedSize(list))), list)
+}
+
 // appendText appends a text with its length before it.
+//
+//go:noinline // likewise
 func appendText(dst []byte, s string) []byte {
 	return append(binary.LittleEndian.AppendUint32(dst, uint32(len(s))), s...)
 }
@@ -104,14 +132,17 @@ func (o *ObjectStanding) Parse(s string) error {
 	texts := o.texts()
 	flags := uint32(0)
 	if len(s) >= 4 {
-		flags = le32(s) & (standingPass | standingMiss | standingJoin)
+		flags = le32(s) & standingFlags
 	}
-	list, absent := texts[:], ""
+	list, absent, repeats := texts[:], "", ""
 	if flags&standingPass != 0 {
 		list = append(list, &o.PassValue, &o.PassTail)
 	}
 	if flags&standingMiss != 0 {
 		list = append(list, &absent)
+	}
+	if flags&standingRepeat != 0 {
+		list = append(list, &repeats)
 	}
 	mask := ^flags // of the first one
 	for _, t := range list {
@@ -122,8 +153,10 @@ func (o *ObjectStanding) Parse(s string) error {
 		mask = ^uint32(0)
 	}
 	o.Misses, o.Joins = flags&standingMiss != 0, flags&standingJoin != 0
-	var ok bool
-	if o.MissAbsent, ok = splitNames(absent, MaxStandingFields); !ok {
+	var ok1, ok2 bool
+	o.MissAbsent, ok1 = splitNames(absent, MaxStandingFields)
+	o.Repeats, ok2 = splitNames(repeats, MaxStandingFields)
+	if !ok1 || !ok2 || flags&standingRepeat != 0 && repeats == "" {
 		return ErrStanding
 	}
 	if flags&standingPass != 0 && !o.Passes() || o.Misses && !o.Passes() || o.Joins && !o.Misses {

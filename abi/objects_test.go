@@ -2,6 +2,7 @@ package abi_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,15 @@ func TestObjectArguments(t *testing.T) {
 	var gotServe abi.ObjectServe
 	if err := gotServe.Parse(string(serve.Append(nil))); err != nil || !reflect.DeepEqual(gotServe, serve) {
 		t.Errorf("got %+v, %v", gotServe, err)
+	}
+	for _, names := range [][]string{nil, {""}, {"accept-encoding", "accept"}, make([]string, abi.MaxRepeatNames)} {
+		serve.Repeat = string(abi.AppendNames(nil, names))
+		if err := gotServe.Parse(string(serve.Append(nil))); err != nil || !reflect.DeepEqual(gotServe, serve) {
+			t.Errorf("got %+v, %v", gotServe, err)
+		}
+		if got := abi.ParseNames(nil, gotServe.Repeat); !slices.Equal(got, names) {
+			t.Errorf("got names %q, want %q", got, names)
+		}
 	}
 	store := abi.ObjectStore{Key: "k", Meta: "\x00m", Tags: "a\x00b", Record: true, MaxObject: 1, MaxSize: 1 << 40, Gone: 3, Promise: abi.ObjectPromise{Since: 1 << 33, Age: 1, Lifetime: 9}}
 	var gotStore abi.ObjectStore
@@ -73,6 +83,18 @@ func TestObjectArguments(t *testing.T) {
 			t.Errorf("got %+v, %v", gotStanding, err)
 		}
 	}
+	for _, repeats := range [][]string{{"range"}, {"range", "if-none-match"}, nil} {
+		for range 2 {
+			standing.Repeats, standing.Misses, standing.Joins = repeats, !standing.Misses, false
+			if standing.MissAbsent = nil; standing.Misses {
+				standing.MissAbsent = []string{"c"}
+			}
+			var gotStanding abi.ObjectStanding
+			if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
+				t.Errorf("got %+v, %v", gotStanding, err)
+			}
+		}
+	}
 	info := abi.ObjectInfo{Status: 200, Whole: true, Flying: true, Length: -1, Meta: []byte("m")}
 	if got, err := abi.ParseObjectInfo(abi.AppendObjectInfo(nil, &info)); err != nil || !reflect.DeepEqual(got, info) {
 		t.Errorf("got %+v, %v", got, err)
@@ -86,6 +108,17 @@ func TestObjectArgumentsBytes(t *testing.T) {
 		{
 			"serve", string((&abi.ObjectServe{Key: "k", Status: 304, HeadOnly: true, Offset: 1, Length: -1}).Append(nil)),
 			"\x30\x01\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xffk",
+		},
+		{
+			"serve with a repeat", string((&abi.ObjectServe{
+				Key: "k", Length: -1, Repeat: string(abi.AppendNames(nil, []string{"a", "bb"})), Edits: []abi.FieldEdit{{Op: abi.FieldRemove, Name: "d"}},
+			}).Append(nil)),
+			"\x00\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xffk" +
+				"\x02\x00\x00\x00\x01\x00\x00\x00a\x02\x00\x00\x00bb" + "\x03\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00d",
+		},
+		{
+			"standing with repeats", string((&abi.ObjectStanding{AgeField: "a", Absent: []string{"x"}, Repeats: []string{"b", "c"}}).Append(nil)),
+			"\x01\x00\x00\x10a" + strings.Repeat("\x00", 24) + "\x03\x00\x00\x00b\x00c\x01\x00\x00\x00x",
 		},
 		{
 			"store", string((&abi.ObjectStore{Key: "k", Meta: "mm", Tags: "t", Record: true, MaxObject: 1, MaxSize: 2, Gone: 3}).Append(nil)),
@@ -148,6 +181,7 @@ func TestObjectArgumentsBytes(t *testing.T) {
 
 func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectServe{Key: "k", Length: -1, Edits: []abi.FieldEdit{{Op: abi.FieldAdd, Name: "a", Value: "b"}}}).Append(nil)))
+	f.Add(string((&abi.ObjectServe{Key: "k", Repeat: string(abi.AppendNames(nil, []string{"a", "bb"})), Edits: []abi.FieldEdit{{Name: "a"}}}).Append(nil)))
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Tags: "t"}).Append(nil)))
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Meta: "m"}).Append(nil)))
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}}).Append(nil)))
@@ -163,6 +197,7 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectStore{Key: "k", Record: true, Pass: &abi.ObjectPass{Seconds: 1, Same: []string{"a"}}, Model: &abi.ObjectModel{
 		Extra: 7, Meta: []abi.ModelPart{{Kind: abi.ModelNow}},
 	}}).Append(nil)))
+	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Repeats: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)))
 	f.Add(string(abi.AppendPassed(nil, 5, "k", []byte("m"))))
 	f.Fuzz(func(t *testing.T, s string) {
 		var standing abi.ObjectStanding
@@ -173,9 +208,15 @@ func FuzzObjectArguments(f *testing.F) {
 			t.Errorf("passed: %q", s)
 		}
 		var serve abi.ObjectServe
-		if serve.Parse(s) == nil && len(serve.Append(nil)) != len(s) {
-			t.Errorf("serve: %q", s)
+		if serve.Parse(s) == nil {
+			if len(serve.Append(nil)) != len(s) {
+				t.Errorf("serve: %q", s)
+			}
+			if serve.Repeat != "" && string(abi.AppendNames(nil, abi.ParseNames(nil, serve.Repeat))) != serve.Repeat {
+				t.Errorf("serve: the names are %q", serve.Repeat)
+			}
 		}
+		abi.ParseNames(nil, s)
 		var store abi.ObjectStore
 		if store.Parse(s) == nil && len(store.Append(nil)) != len(s) {
 			t.Errorf("store: %q", s)
@@ -214,6 +255,46 @@ func TestObjectPromiseBounds(t *testing.T) {
 	names := abi.ObjectStanding{Absent: make([]string, abi.MaxStandingFields+1)}
 	if new(abi.ObjectStanding).Parse(string(names.Append(nil))) == nil {
 		t.Error("any number of names is taken")
+	}
+}
+
+// TestObjectRepeatBounds: names end where the list says, and are few; an argument whose end is missing is refused.
+func TestObjectRepeatBounds(t *testing.T) {
+	t.Parallel()
+	serve := func(repeat string) string {
+		return string((&abi.ObjectServe{Key: "k", Length: -1, Repeat: repeat}).Append(nil))
+	}
+	for name, tc := range map[string]struct {
+		repeat string
+		ok     bool
+	}{
+		"none":              {"\x00\x00\x00\x00", true},
+		"as many as may be": {string(abi.AppendNames(nil, make([]string, abi.MaxRepeatNames))), true},
+		"one more":          {string(abi.AppendNames(nil, make([]string, abi.MaxRepeatNames+1))), false},
+		"a count cut short": {"\x00\x00\x00", false},
+		"fewer than said":   {"\x01\x00\x00\x00", false},
+		"a name too short":  {"\x01\x00\x00\x00\x02\x00\x00\x00a", false},
+		"a name of 4 GiB":   {"\x01\x00\x00\x00\xff\xff\xff\xffa", false},
+		"more than said":    {"\x00\x00\x00\x00a", false}, // which is not an edit
+	} {
+		if err := new(abi.ObjectServe).Parse(serve(tc.repeat)); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	args := serve(string(abi.AppendNames(nil, []string{"a", "bb"})))
+	for n := range args {
+		if new(abi.ObjectServe).Parse(args[:n]) == nil {
+			t.Errorf("%d of %d bytes are taken", n, len(args))
+		}
+	}
+	for name, o := range map[string]abi.ObjectStanding{
+		"any number of names":    {Repeats: make([]string, abi.MaxStandingFields+1)},
+		"names of any length":    {Repeats: []string{strings.Repeat("x", abi.MaxStandingText+1)}},
+		"a list of one, nothing": {Repeats: []string{""}}, // which is how none would be written
+	} {
+		if new(abi.ObjectStanding).Parse(string(o.Append(nil))) == nil {
+			t.Errorf("taken: %s", name)
+		}
 	}
 }
 

@@ -23,8 +23,9 @@ type StandingLookup struct {
 
 	root *Root
 	args string
-	mask uint64 // what nameMark makes of the names in Absent
+	mask uint64 // what NameMark makes of the names in Absent
 	miss uint64 // likewise of those in MissAbsent
+	part uint64 // likewise of those in Repeats
 
 	hits, passes routeCounters
 }
@@ -68,10 +69,11 @@ func (s *StandingLookup) parse() bool {
 	if s.Parse(s.args) != nil {
 		return false
 	}
-	var ok1, ok2 bool
+	var ok1, ok2, ok3 bool
 	s.mask, ok1 = lowerNames(s.Absent)
 	s.miss, ok2 = lowerNames(s.MissAbsent)
-	if !ok1 || !ok2 {
+	s.part, ok3 = lowerNames(s.Repeats)
+	if !ok1 || !ok2 || !ok3 {
 		return false
 	}
 	s.AgeField, s.TTLField = strings.ToLower(s.AgeField), strings.ToLower(s.TTLField)
@@ -95,13 +97,13 @@ func lowerNames(list []string) (mask uint64, ok bool) {
 			return 0, false
 		}
 		list[i] = strings.ToLower(name)
-		mask |= nameMark(list[i])
+		mask |= NameMark(list[i])
 	}
 	return mask, true
 }
 
-// nameMark returns a bit for a name, so that one look tells most names from all of a list.
-func nameMark(name string) uint64 {
+// NameMark returns a bit for a name, so that one look tells most names from all of a list.
+func NameMark(name string) uint64 {
 	if name == "" {
 		return 1
 	}
@@ -111,12 +113,18 @@ func nameMark(name string) uint64 {
 // Excludes reports whether a request with a field called name, in lower case, is not what
 // the order is about.
 func (s *StandingLookup) Excludes(name string) bool {
-	return s.mask&nameMark(name) != 0 && slices.Contains(s.Absent, name)
+	return s.mask&NameMark(name) != 0 && slices.Contains(s.Absent, name)
 }
 
 // ExcludesMiss is Excludes for a request for which nothing is stored, where Misses is set.
 func (s *StandingLookup) ExcludesMiss(name string) bool {
-	return s.miss&nameMark(name) != 0 && slices.Contains(s.MissAbsent, name)
+	return s.miss&NameMark(name) != 0 && slices.Contains(s.MissAbsent, name)
+}
+
+// ForRepeats reports whether a request with a field called name, in lower case, is not answered without the guest but
+// by what it has answered before.
+func (s *StandingLookup) ForRepeats(name string) bool {
+	return s.part&NameMark(name) != 0 && slices.Contains(s.Repeats, name)
 }
 
 // Now returns the guest's clock in seconds since 1970.

@@ -18,6 +18,7 @@ type keeper struct {
 	to    exchange.Sink[*exchange.Response]
 	bytes int // of bodies that clients got
 
+	status   int  // of the last answer
 	answered bool // by what is stored
 
 	misses uint64
@@ -43,9 +44,9 @@ func (k *keeper) Refresh(filter.Filter) bool  { return false }
 // clientEnd counts what a client gets.
 type clientEnd struct{ k *keeper }
 
-func (c clientEnd) Head(*exchange.Response, bool) error { return nil }
-func (c clientEnd) Data(p []byte, _ bool) error         { c.k.bytes += len(p); return nil }
-func (c clientEnd) Trailer(*exchange.Fields) error      { return nil }
+func (c clientEnd) Head(h *exchange.Response, _ bool) error { c.k.status = h.Status; return nil }
+func (c clientEnd) Data(p []byte, _ bool) error             { c.k.bytes += len(p); return nil }
+func (c clientEnd) Trailer(*exchange.Fields) error          { return nil }
 
 // newKeeper returns a chain of the cache plugin, whose upstream's answer has been stored.
 func newKeeper(tb testing.TB, settings string) *keeper {

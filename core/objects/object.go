@@ -17,7 +17,16 @@ type Record struct {
 
 	Promise Promise // its owner's too
 	Note    Note    // likewise; nil: none
+
+	identity Identity // set when it is stored
 }
+
+// An Identity is that of a record in its store: no other one has it, whatever its key, but those that differ in
+// their notes alone ([Space.Annotate]). 0: that of a record that was not stored.
+type Identity uint64
+
+// Identity returns that of the record.
+func (r *Record) Identity() Identity { return r.identity }
 
 // A Note is what the owner of a record keeps with it in another form than bytes, immutable as all
 // of a record. Size is what it costs, in bytes.
@@ -36,11 +45,15 @@ func (p *Promise) At(now int64) (age int64, ok bool) {
 
 // size is what a record costs.
 func (r *Record) size() int64 {
-	n := int64(len(r.Meta) + len(r.Fields))
-	if r.Note != nil {
-		n += r.Note.Size()
+	return int64(len(r.Meta)+len(r.Fields)) + r.noteSize()
+}
+
+// noteSize is what its note costs.
+func (r *Record) noteSize() int64 {
+	if r.Note == nil {
+		return 0
 	}
-	return n
+	return r.Note.Size()
 }
 
 // LengthUnknown is the length of an object that is not whole and whose source does not say
@@ -176,6 +189,9 @@ func (o *Object) fixed() int64 {
 func (o *Object) updated(r *Record) int64 {
 	if r == &o.first {
 		return 0
+	}
+	if r.identity == o.first.identity { // another note: all else is the first's
+		return r.noteSize() + recordOverhead
 	}
 	return r.size() + recordOverhead
 }

@@ -21,6 +21,7 @@ type Store struct {
 	max  atomic.Int64
 	now  func() time.Time
 	used atomic.Int64
+	last atomic.Uint64 // Identity that was given last
 
 	mu     sync.Mutex
 	spaces map[string]*Space
@@ -156,21 +157,46 @@ func (s *Space) Put(key string, r Record, tags []string) bool {
 // Update replaces the record of an object by what edit makes of it, and reports whether it is
 // still what is stored under its key and there is memory for it.
 func (s *Space) Update(o *Object, r Record) bool {
+	s.identify(&r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !o.found {
-		return false
-	}
-	more := o.updated(&r) - o.updated(o.Record())
-	if more > 0 && !s.reserveLocked(more) {
+	return o.found && s.replaceLocked(o, &r)
+}
+
+// Annotate replaces the note of old, and reports whether old is still the record of o, o what is stored under its key,
+// and there is memory for it. The record stays the same by its Identity.
+func (s *Space) Annotate(o *Object, old *Record, n Note) bool {
+	r := *old
+	r.Note = n
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return o.found && o.Record() == old && s.replaceLocked(o, &r)
+}
+
+// replaceLocked has r be the record of o, if there is memory for it.
+func (s *Space) replaceLocked(o *Object, r *Record) bool {
+	more := o.updated(r) - o.updated(o.Record())
+	if more > 0 && !s.reserveLocked(more) { // for which o itself may have to go
 		return false
 	}
 	if more < 0 {
 		s.give(-more)
 	}
-	o.record.Store(&r)
+	o.record.Store(r)
+	switch o.queue {
+	case smallQueue:
+		s.small.bytes += more
+	case mainQueue:
+		s.main.bytes += more
+	case noQueue:
+		return true
+	}
+	o.weight += more
 	return true
 }
+
+// identify makes r a record that is not any other.
+func (s *Space) identify(r *Record) { r.identity = Identity(s.store.last.Add(1)) }
 
 // Delete removes what is stored under key, and reports whether there was something.
 func (s *Space) Delete(key string) bool {
@@ -237,6 +263,7 @@ func (s *Space) removeAll(list []*Object) (n int) {
 // newObject returns an object that is not found yet and not counted.
 func (s *Space) newObject(key string, r *Record, tags []string) *Object {
 	o := &Object{space: s, key: key, tags: tags[:min(len(tags), maxTags)], first: *r, length: LengthUnknown, fill: &settled}
+	s.identify(&o.first)
 	line := firstLine(key)
 	o.line = maphash.String(s.seed, line)
 	o.hash = o.line

@@ -96,3 +96,41 @@ func Left(f filter.Filter) (left, none any) {
 	g.reset()
 	return left, state()
 }
+
+// Order gives x a standing order, under which messages are in s.
+func (x *Factory) Order(l *host.StandingLookup, s *objects.Space) {
+	x.lookup, x.space, x.seen = l, s, newSeen()
+}
+
+// MaxRepeats and MaxRepeatLines are how many answers are repeated for one key, and how many lines are compared.
+const (
+	MaxRepeats     = maxRepeats
+	MaxRepeatLines = maxRepeatLines
+	MaxRepeatEdits = maxRepeatEdits
+	MaxRepeatHead  = maxRepeatHead
+)
+
+// Repeats returns how many answers are repeated for the key of a record.
+func Repeats(r *objects.Record) int {
+	n, ok := r.Note.(*repeats)
+	if !ok {
+		return 0
+	}
+	return len(n.list)
+}
+
+// MakeRepeats returns what is kept of n answers that differ in hash alone.
+func MakeRepeats(n int, v *abi.ObjectServe, request *exchange.Request, names ...string) objects.Note {
+	f := &Filter{factory: &Factory{lookup: &host.StandingLookup{}, seen: newSeen()}, x: &filter.Exchange{Request: request}}
+	var list *repeats
+	mask := uint64(0)
+	for _, name := range names {
+		mask |= host.NameMark(name)
+	}
+	for i := range n {
+		q, _ := f.ask(names, mask, 1)
+		q.hash += uint64(i)
+		list = list.with(f.newRepeat(&serving{ObjectServe: *v, record: &objects.Record{}}, &q, ""), names, mask)
+	}
+	return list
+}

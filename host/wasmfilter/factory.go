@@ -66,6 +66,7 @@ type Factory struct {
 	lookup   *host.StandingLookup // nil: none was ordered
 	passes   bool                 // it lets requests by, and there is nothing else in front of the guest
 	models   models               // that were said under it
+	seen     *seen                // what guests have answered under it; nil: there is no order
 	now      func() time.Time
 
 	standingRequests []standingEdits
@@ -82,7 +83,9 @@ func New(r *host.Root, o Options) *Factory {
 	x.standingRequests, x.standing = standingOf(r.StandingEdits())
 	if o.Objects != nil {
 		x.space = o.Objects.Space(p.VMID())
-		x.lookup = r.StandingLookup()
+		if x.lookup = r.StandingLookup(); x.lookup != nil {
+			x.seen = newSeen()
+		}
 	}
 	if g := r.Gate(); g != nil && x.calls.RequestHeaders {
 		x.gate, x.orders = g, true

@@ -69,6 +69,22 @@ const (
 	// to find that none fits is to be less than a call of the guest.
 	maxModelHead = 256
 
+	// maxRepeats is how many answers the note of a record repeats: clients have a handful of ways to ask for
+	// encodings, and of what one has most of the others have the last version or the one before. Each request
+	// is compared with the hashes of all.
+	maxRepeats = 16
+
+	// maxRepeatLines and maxRepeatEdits are how many lines of a request a repeat is compared with, and how many edits
+	// it makes; their bytes are bounded with the rest of it (abi.MaxRepeatText).
+	maxRepeatLines = 16
+	maxRepeatEdits = 16
+
+	// maxRepeatHead is how many lines a request may have to which an answer is repeated.
+	maxRepeatHead = 256
+
+	// seenWords is how many hashes of what was asked for lately a factory keeps: 8 KiB.
+	seenWords = 1024
+
 	// keepBuffer is the largest body buffer that stays with a pooled Filter: one
 	// large body must not pin its size for ever.
 	keepBuffer = 64 << 10

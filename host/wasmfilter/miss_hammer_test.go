@@ -282,8 +282,10 @@ func TestModelRecord(t *testing.T) {
 				Gone:    time.Unix(passTime+7+60-tc.age+30, 0),
 				Promise: objects.Promise{Since: passTime + 7, Age: tc.age, Lifetime: 60},
 			}
-			if got := o.Record(); !reflect.DeepEqual(*got, record) {
-				t.Errorf("%s: stored %+v, want %+v", name, *got, record)
+			r := o.Record()
+			got := objects.Record{Status: r.Status, Fields: r.Fields, Meta: r.Meta, Gone: r.Gone, Promise: r.Promise, Note: r.Note}
+			if !reflect.DeepEqual(got, record) {
+				t.Errorf("%s: stored %+v, want %+v", name, got, record)
 			}
 			if n, whole := o.Length(); n != length || !whole {
 				t.Errorf("%s: %d bytes, whole %t", name, n, whole)

@@ -19,12 +19,14 @@ var _ host.ObjectStream = (*stream)(nil)
 // stored is what a guest has to do with stored messages in one exchange. Guarded by
 // Exchange.Mu, but for what says otherwise.
 type stored struct {
-	pinned  *objects.Object // that lookup has found last
-	found   *objects.Object // that a standing order has; owned by the request direction
-	serving *serving        // mark: the exchange is to be answered with it
-	storing *storing        // mark: the response is to be stored
-	refresh bool            // mark: a refresh is to be begun
-	deletes deletions       // marks: to be deleted
+	pinned  *objects.Object  // that lookup has found last
+	judged  *objects.Record  // that it had then, or that the guest has made of it since
+	found   *objects.Object  // that a standing order has; owned by the request direction
+	looked  objects.Identity // of its record, for which the guest is called; 0: there was none; likewise
+	serving *serving         // mark: the exchange is to be answered with it
+	storing *storing         // mark: the response is to be stored
+	refresh bool             // mark: a refresh is to be begun
+	deletes deletions        // marks: to be deleted
 
 	flight *objects.Flight // that it leads
 	join   *joining        // that it waits for
@@ -143,26 +145,35 @@ func (s *stream) Object(call host.ObjectCall, dst, args []byte) ([]byte, abi.Sta
 	return dst, abi.StatusNotFound
 }
 
-// find returns what is stored under key, which is borrowed, with a reference.
-func (f *Filter) find(key string) *objects.Object {
+// find returns what is stored under key, which is borrowed, with a reference, and its record: what the guest has
+// judged, if it has.
+func (f *Filter) find(key string) (o *objects.Object, r *objects.Record, judged bool) {
 	f.x.Mu.Lock()
-	o := f.pinned
+	o = f.pinned
 	if o != nil && o.Key() == key {
-		f.pinned = nil
+		r = f.judged
+		f.pinned, f.judged = nil, nil
 		f.x.Mu.Unlock()
-		return o
+		return o, r, true
 	}
 	f.x.Mu.Unlock()
-	return f.factory.space.Get(key)
+	if o = f.factory.space.Get(key); o != nil {
+		r = o.Record()
+	}
+	return o, r, false
 }
 
 // lookup finds an object, and keeps it for serve: what the guest has judged is what is
 // served.
 func (f *Filter) lookup(dst []byte, key string) ([]byte, abi.Status) {
 	o := f.factory.space.Get(key)
+	var r *objects.Record
+	if o != nil {
+		r = o.Record()
+	}
 	f.x.Mu.Lock()
 	old := f.pinned
-	f.pinned = o
+	f.pinned, f.judged = o, r
 	f.x.Mu.Unlock()
 	if old != nil {
 		old.Release()
@@ -170,7 +181,6 @@ func (f *Filter) lookup(dst []byte, key string) ([]byte, abi.Status) {
 	if o == nil {
 		return dst, abi.StatusNotFound
 	}
-	r := o.Record()
 	length, whole := o.Length()
 	info := abi.ObjectInfo{
 		Status: r.Status, Whole: whole, Flying: f.factory.space.Flying(key), Length: length, Meta: r.Meta,
@@ -193,11 +203,11 @@ func (f *Filter) askServe(args string) abi.Status {
 	if v.Parse(v.args) != nil {
 		return abi.StatusBadArgument
 	}
-	o := f.find(v.Key)
+	o, record, judged := f.find(v.Key)
 	if o == nil {
 		return abi.StatusNotFound
 	}
-	v.object, v.record = o, o.Record()
+	v.object, v.record = o, record
 	if v.record.Status == 0 || !v.HeadOnly && o.Read(&v.reader, v.Offset, v.Length) != nil {
 		o.Release()
 		v.object, v.record = nil, nil
@@ -205,6 +215,9 @@ func (f *Filter) askServe(args string) abi.Status {
 	}
 	for i := range v.Edits {
 		v.Edits[i].Name = strings.ToLower(v.Edits[i].Name)
+	}
+	if judged && v.Repeat != "" && f.factory.lookup != nil {
+		f.keepRepeat(v)
 	}
 	x := f.x
 	x.Mu.Lock()
@@ -327,6 +340,11 @@ func (f *Filter) update(args string) abi.Status {
 	if !f.factory.space.Update(o, r) {
 		return abi.StatusInternalFailure
 	}
+	f.x.Mu.Lock()
+	if f.pinned == o {
+		f.judged = o.Record()
+	}
+	f.x.Mu.Unlock()
 	return abi.StatusOK
 }
 

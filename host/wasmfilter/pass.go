@@ -129,11 +129,11 @@ func (p *passage) leavePassage() {
 func (f *Filter) passRequest(end bool, route *filter.Route) bool {
 	o, looked := f.standingFind(end, route)
 	if o == nil {
-		return looked && f.missRequest()
+		return looked && !f.alone.narrow && f.missRequest()
 	}
 	s, r, record := f.factory.lookup, f.x.Request, o.Record()
 	p, ok := record.Note.(*pass)
-	if !ok || record.Status != 0 {
+	if !ok || record.Status != 0 || f.alone.narrow {
 		f.found = o
 		return false
 	}

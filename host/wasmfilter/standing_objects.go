@@ -11,7 +11,10 @@ import (
 
 // An alone is what answering without the guest takes of memory, kept over exchanges.
 type alone struct {
-	key      []byte
+	key    []byte
+	names  []string // memory of namesOf
+	narrow bool     // the request has one of the order's Repeats
+
 	landings uint64 // of the space, before it was looked for what the key has
 
 	// What is set in the answer, for the numbers that it was last.
@@ -31,10 +34,13 @@ func (f *Filter) standingFind(end bool, route *filter.Route) (o *objects.Object,
 	if !end || r.Method != "GET" && r.Method != "HEAD" || x.Refresh {
 		return nil, false
 	}
+	f.alone.narrow = false
 	for i := range r.Fields.List() {
-		if s.Excludes(r.Fields.List()[i].Name) {
+		name := r.Fields.List()[i].Name
+		if s.Excludes(name) {
 			return nil, false
 		}
+		f.alone.narrow = f.alone.narrow || s.ForRepeats(name)
 	}
 	name := ""
 	if route != nil {
@@ -59,7 +65,7 @@ func (a *alone) standingKey() string { return unsafe.String(unsafe.SliceData(a.k
 // (abi.ForeignObjectStanding), as if the guest had been called and asked for it. It reports
 // whether it is; else the guest is called.
 func (f *Filter) standingServe(end bool) bool {
-	s, x := f.factory.lookup, f.x
+	s := f.factory.lookup
 	o := f.found
 	f.found = nil
 	if !f.factory.passes { // else it has been looked for
@@ -71,12 +77,19 @@ func (f *Filter) standingServe(end bool) bool {
 	v := &f.own
 	record := o.Record()
 	age, good := record.Promise.At(s.Now())
-	_, whole := o.Length()
-	if !good || !whole || record.Status == 0 || o.Read(&v.reader, 0, -1) != nil {
-		o.Release()
-		return false
+	if good && record.Status != 0 && !f.alone.narrow {
+		if _, whole := o.Length(); whole && o.Read(&v.reader, 0, -1) == nil {
+			v.ObjectServe = abi.ObjectServe{Length: -1, Edits: f.alone.edits(v.Edits[:0], s.AgeField, s.TTLField, s.TTLPrefix, age, record.Promise.Lifetime-age)}
+			return f.serveAlone(o, record)
+		}
 	}
-	v.ObjectServe = abi.ObjectServe{Length: -1, Edits: f.alone.edits(v.Edits[:0], s.AgeField, s.TTLField, s.TTLPrefix, age, record.Promise.Lifetime-age)}
+	return f.serveRepeat(o, record)
+}
+
+// serveAlone has the exchange answered with o as serving says, whose reader is there, and takes over the
+// reference; false if that cannot be any more.
+func (f *Filter) serveAlone(o *objects.Object, record *objects.Record) bool {
+	s, x, v := f.factory.lookup, f.x, &f.own
 	v.object, v.record = o, record
 	x.Mu.Lock()
 	_, able := x.Engine.(filter.Streamer)
@@ -99,16 +112,21 @@ func (f *Filter) standingServe(end bool) bool {
 	return true
 }
 
-// edits appends the edits of the answer's head. Their texts are made anew if the numbers are
-// other ones than those of the answer before.
-func (a *alone) edits(dst []abi.FieldEdit, ageField, ttlField, prefix string, age, ttl int64) []abi.FieldEdit {
-	if a.ageText == "" || a.age != age || a.ttl != ttl {
-		b := strconv.AppendInt(a.key[:0], age, 10)
-		n := len(b)
-		b = strconv.AppendInt(append(b, prefix...), ttl, 10)
-		text := string(b)
-		a.key, a.age, a.ttl, a.ageText, a.ttlText = b, age, ttl, text[:n], text[n:]
+// number has the texts say these numbers. They are made anew if those of the answer before were others.
+func (a *alone) number(prefix string, age, ttl int64) {
+	if a.ageText != "" && a.age == age && a.ttl == ttl {
+		return
 	}
+	b := strconv.AppendInt(a.key[:0], age, 10)
+	n := len(b)
+	b = strconv.AppendInt(append(b, prefix...), ttl, 10)
+	text := string(b)
+	a.key, a.age, a.ttl, a.ageText, a.ttlText = b, age, ttl, text[:n], text[n:]
+}
+
+// edits appends the edits of the answer's head.
+func (a *alone) edits(dst []abi.FieldEdit, ageField, ttlField, prefix string, age, ttl int64) []abi.FieldEdit {
+	a.number(prefix, age, ttl)
 	if ageField != "" {
 		dst = append(dst, abi.FieldEdit{Op: abi.FieldSet, Name: ageField, Value: a.ageText})
 	}

@@ -20,20 +20,6 @@ import (
 	wt "wproxy/host/wasmtest"
 )
 
-// orderGuest gives the order that its configuration is, and traps at the head of a request.
-const orderGuest = `(module
-  (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 2)
-  (data (i32.const 512) "wproxy.objects.v1.standing")
-  (func (export "proxy_abi_version_0_2_1"))
-  (func (export "malloc") (param $n i32) (result i32) (i32.const 65536))
-  (func (export "proxy_on_configure") (param i32 i32) (result i32)
-    (drop (call $buffer (i32.const 7) (i32.const 0) (i32.const 1000) (i32.const 600) (i32.const 604)))
-    (i32.eqz (call $foreign (i32.const 512) (i32.const 26)
-      (i32.load (i32.const 600)) (i32.load (i32.const 604)) (i32.const 608) (i32.const 612))))
-  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (unreachable)))`
-
 // A streamEngine passes on what filters answer with, and nothing else.
 type streamEngine struct {
 	noEngine

@@ -6,21 +6,8 @@ import (
 	"wproxy/abi"
 )
 
-// onResponse handles the response's head.
-func (x *exchange) onResponse(resp *head) (goesOn bool) {
-	switch x.mode {
-	case modeInvalidate:
-		x.mode = modeNone
-		x.invalidate(resp.status(), resp.get("location"), resp.get("content-location"))
-	case modeStore:
-		return x.onFetched(resp)
-	case modeNone:
-	}
-	return true
-}
-
-// onFetched handles the response to a GET.
-func (x *exchange) onFetched(resp *head) bool {
+// onFetched handles the head of the response to a GET, with modeStore.
+func (x *exchange) onFetched(resp *head) (goesOn bool) {
 	now, status := x.host.now(), resp.status()
 	x.mode = modeNone
 	if x.validate && status == 304 {
@@ -146,13 +133,13 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 	}
 	key, promise := x.key, v.promise()
 	if len(names) > 0 {
-		key, promise = string(appendVariant([]byte(x.key), names, &x.request)), abi.ObjectPromise{}
+		key = string(appendVariant([]byte(x.key), names, &x.request))
 		x.index(names)
 	}
 	s := &x.room.store
 	s.Record, s.Gone, s.Pass, s.Model = false, gone(&v.meta), nil, nil
 	s.Tags, s.MaxObject, s.Promise = x.c.tagsOf(resp), x.c.maxObject, promise
-	if x.missed && !x.c.noModels && s.Tags == "" && promise.Lifetime > 0 && x.model(&x.room.model, v, resp) {
+	if x.missed && !x.c.noModels && s.Tags == "" && len(names) == 0 && promise.Lifetime > 0 && x.model(&x.room.model, v, resp) {
 		s.Model = &x.room.model
 	}
 	ok := x.storeUnder(key, &v.meta)
@@ -228,10 +215,7 @@ func (x *exchange) onValidated(resp *head, now int64) bool {
 	// What is for one client from now on, that client gets, and nobody else (RFC 9111, 3).
 	forget := cc.private || cc.noStore && !cc.mustUnderstand
 	more := append(edits, own...)
-	update := abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits}
-	if x.found == x.key {
-		update.Promise = v.promise()
-	}
+	update := abi.ObjectUpdate{Key: x.found, Meta: string(v.encode()), Gone: gone(&v.meta), Edits: edits, Promise: v.promise()}
 	if !forget && x.host.update(&update) {
 		more = own
 	}
@@ -281,11 +265,12 @@ func keeps(name string) bool {
 	return false
 }
 
-// invalidate removes what an unsafe request has made wrong (RFC 9111, 4.4): of the same host
-// only, as others could be emptied otherwise.
+// endUnsafe handles the head of the response to an unsafe request, with modeInvalidate. It removes what the
+// request has made wrong (RFC 9111, 4.4): of the same host only, as others could be emptied otherwise.
 //
 //go:noinline
-func (x *exchange) invalidate(status int, location, contentLocation string) {
+func (x *exchange) endUnsafe(status int, location, contentLocation string) {
+	x.mode = modeNone
 	if status < 200 || status > 399 {
 		return
 	}

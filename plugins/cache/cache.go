@@ -75,6 +75,7 @@ type exchange struct {
 
 	key      string // under which the response is stored, without the variant
 	found    string // under which something was found; ""
+	chosen   string // the names of fields by which that was found alone, as abi.ObjectServe.Repeat has them; "": it was not
 	variants bool   // there is an index of variants under key
 	meta     meta   // of that
 	asked    int64  // when the request was sent on
@@ -313,9 +314,11 @@ func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
 	if x.tries > 0 { // it was looked for before
 		x.found, x.meta, x.variants = "", meta{}, false
 	}
+	x.chosen = ""
 	info, ok = x.look(x.key)
 	if !ok || x.meta.kind != kindIndex {
 		if x.meta.kind == kindMessage {
+			x.chosen = noNames
 			return info, ok
 		}
 		x.found = ""
@@ -325,7 +328,8 @@ func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
 	room := x.room
 	lists := append(room.index, x.meta.lists...) // what is looked up now takes their place
 	room.index = keep(lists)
-	for r := (metaReader{b: lists}); ; {
+	first, r := true, metaReader{b: lists}
+	for {
 		names, more := r.list()
 		if !more {
 			break
@@ -336,12 +340,19 @@ func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
 		}
 		room.variant = keep(key)
 		if info, ok = x.look(text(key)); ok && x.meta.kind == kindMessage {
+			if first {
+				x.chosen = text(lists[:len(lists)-len(r.b)])
+			}
 			return info, true
 		}
+		first = false // what is found now is for as long as nothing comes to be under the keys before it
 	}
 	x.found, x.meta = "", meta{}
 	return info, false
 }
+
+// noNames is none as chosen has it.
+const noNames = "\x00\x00\x00\x00"
 
 // look looks a key up.
 func (x *exchange) look(key string) (abi.ObjectInfo, bool) {

@@ -39,6 +39,7 @@ type config struct {
 	// What every model has; see there.
 	refusal    abi.ObjectModel // what is said with a pass
 	noModels   bool            // the host takes none
+	repeats    bool            // it repeats answers
 	modelSame  []string
 	modelEdits []abi.FieldEdit
 }

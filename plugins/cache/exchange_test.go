@@ -73,6 +73,18 @@ func (f *fakeHost) editAs(args []byte) {
 
 func (f *fakeHost) reply(_ uint32, details, _ string) { f.did = append(f.did, "reply "+details) }
 
+// onResponse handles the head of the response as the guest does.
+func onResponse(x *exchange, resp *head) (goesOn bool) {
+	switch x.mode {
+	case modeInvalidate:
+		x.endUnsafe(resp.status(), resp.get("location"), resp.get("content-location"))
+	case modeStore:
+		return x.onFetched(resp)
+	case modeNone:
+	}
+	return true
+}
+
 type tellFunc func(result)
 
 func (f tellFunc) tell(r result) { f(r) }
@@ -104,7 +116,7 @@ func (f *fakeHost) make(t *testing.T, c *config, req, resp *head, refresh bool) 
 			resp = headOf(":status", "599")
 		}
 		resp.noteNames()
-		x.onResponse(resp)
+		onResponse(x, resp)
 		f.flying = map[string]bool{}
 	}
 	return x, said

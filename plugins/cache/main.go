@@ -87,16 +87,10 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		return types.OnPluginStartStatusFailed
 	}
 	if o, ok := c.standing(); ok { // a host without calls for each request
-		refused := func() bool {
-			return hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) == hostcall.BadArgument
+		for n := 0; hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) == hostcall.BadArgument && lesser(&o, n); {
+			n++
 		}
-		if refused() {
-			o.Misses, o.Joins = false, false // one that lets no misses by
-			if refused() {
-				o.PassValue, o.PassTail = "", "" // nor anything else
-				refused()
-			}
-		}
+		c.repeats = len(o.Repeats) > 0
 	}
 	p.config, p.counted = c, map[string]*counters{}
 	p.unsafe = hostcall.NewValues(unsafeRoom, unsafeRequest[:]...)
@@ -278,13 +272,12 @@ func (c *httpContext) beginUnsafe() bool {
 	return true
 }
 
-// endUnsafe is OnHttpResponseHeaders for an unsafe request.
-func (c *httpContext) endUnsafe() {
+// answered is OnHttpResponseHeaders for an unsafe request.
+func (c *httpContext) answered() {
 	v := &c.plugin.answers
 	v.Read()
 	status, _ := number(valueOf(v, 0))
-	c.mode = modeNone
-	c.invalidate(int(status), valueOf(v, 1), valueOf(v, 2))
+	c.endUnsafe(int(status), valueOf(v, 1), valueOf(v, 2))
 	c.rest()
 }
 
@@ -354,11 +347,11 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 		return types.ActionContinue
 	}
 	if c.mode == modeInvalidate {
-		c.endUnsafe()
+		c.answered()
 		return types.ActionContinue
 	}
 	readHead(&response, abi.MapResponseHeaders)
-	goesOn := c.onResponse(&response)
+	goesOn := c.onFetched(&response)
 	c.rest()
 	if goesOn {
 		return types.ActionContinue

@@ -116,6 +116,7 @@ func (m *meta) append(dst []byte) []byte {
 	return append(appendTexts(dst, m.withhold), m.lists...)
 }
 
+//go:noinline
 func appendText(dst []byte, s string) []byte {
 	return append(binary.LittleEndian.AppendUint32(dst, uint32(len(s))), s...)
 }

@@ -89,7 +89,7 @@ func (m *missed) exchange() {
 	}
 	x.request.pairs = nil
 	resp := m.read(1, m.resp)
-	x.onResponse(&resp)
+	onResponse(x, &resp)
 }
 
 // with returns a list of fields with more behind.

@@ -265,7 +265,7 @@ func wentBy(t *testing.T, c *config, req, resp *head, clock, took int64) (*recor
 	x.reset()
 	x.request = *req
 	x.goneBy("http://h/\nr", meta{}, clock)
-	if !x.onResponse(resp) {
+	if !onResponse(x, resp) {
 		t.Fatal("the answer is held")
 	}
 	return r, told
@@ -387,7 +387,7 @@ func TestModelRefused(t *testing.T) {
 			x.goneBy("http://h/"+strconv.Itoa(i)+"\nr", meta{}, noon)
 			resp := answerOf("200", "date", at(0), "cache-control", "max-age=9")
 			resp.noteNames()
-			x.onResponse(resp)
+			onResponse(x, resp)
 		}
 		stored, refused := 3, 1
 		if all {

@@ -63,7 +63,7 @@ func fetched(c *config, req, resp *head, clock, took int64, noted string) (*reco
 		panic("the request has not gone on")
 	}
 	r.clock += took
-	x.onResponse(resp)
+	onResponse(x, resp)
 	return r, told
 }
 
@@ -271,7 +271,7 @@ func TestPass(t *testing.T) {
 		r := &recorder{fakeHost: *f}
 		x := &exchange{c: c, host: r, told: tellFunc(func(result) {}), request: *getOf("/a"), url: "http://h/a", route: "r"}
 		tc.resp.noteNames()
-		if !x.onRequest(!tc.body) || !x.onResponse(tc.resp) || len(r.stored) != map[bool]int{false: 1}[tc.body] {
+		if !x.onRequest(!tc.body) || !onResponse(x, tc.resp) || len(r.stored) != map[bool]int{false: 1}[tc.body] {
 			t.Fatalf("%s: stored %+v", tc.name, r.stored)
 		}
 		if tc.body {
@@ -294,7 +294,7 @@ func TestPassRefused(t *testing.T) {
 	resp := answerOf("200", "cache-control", "private")
 	resp.noteNames()
 	x.onRequest(true)
-	x.onResponse(resp)
+	onResponse(x, resp)
 	if m, ok := parseMeta(f.objects["http://h/a\nr"].Meta); !ok || m.kind != kindRefused || r.refused != 1 {
 		t.Errorf("noted %+v, refused %d", m, r.refused)
 	}
@@ -333,7 +333,7 @@ func TestGoneBy(t *testing.T) {
 		x.goneBy("http://h/a\nr", meta{kind: kindRefused, stored: noon}, noon)
 		resp := answerOf("200", "cache-control", "max-age=9")
 		resp.noteNames()
-		if !x.onResponse(resp) || len(r.stored) != tc.want {
+		if !onResponse(x, resp) || len(r.stored) != tc.want {
 			t.Errorf("%s: stored %+v", name, r.stored)
 		}
 	}

@@ -38,6 +38,11 @@ func (x *exchange) serveWith(info abi.ObjectInfo, how result, now int64, edits [
 		b = appendRange(b, p, info.Length)
 		set("content-range", b[at:])
 	}
+	// What was found is what a request like this one finds until it is another message, or not fresh; and no
+	// condition or range is seen differently then. (The century of a year of two digits is, when 50 years are over.)
+	if how == hit && x.c.repeats && m.promise().Lifetime > 0 {
+		s.Repeat = x.chosen
+	}
 	s.Edits = list
 	x.room.edits, x.room.text = list[:0], keep(b)
 	if !x.host.serve(s) {

@@ -3,8 +3,8 @@ package main
 import "wproxy/abi"
 
 // standing returns what the host is told to do alone: to answer with a message whose promise
-// holds, as decide and serveWith would for a request with nothing in it that they look at, and to send
-// one on for which there is nothing. ok is false where other parts of requests are in the key.
+// holds, as decide and serveWith would for a request with nothing in it that they look at, to repeat what they have
+// said to one with conditions or a range, or of a variant, and to send one on for which there is nothing. ok is false where other parts of requests are in the key.
 func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	if len(c.key) > 0 {
 		return o, false
@@ -15,7 +15,8 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 		CounterHead: "wproxy_cache_requests_total;route=", CounterTail: ";result=" + hit.String(), // as countersOf has it
 		PassValue: miss.String(), PassTail: ";result=" + miss.String(),
 	}
-	o.Absent = append(append(o.Absent, oneClients[:]...), c.bypass...)
+	o.Repeats = oneClients[:]
+	o.Absent = append(o.Absent, c.bypass...)
 	if c.honour {
 		o.Absent = append(o.Absent, "cache-control", "pragma")
 	}
@@ -27,8 +28,22 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	return o, len(o.Absent) <= abi.MaxStandingFields
 }
 
-// promise returns what the host is told about a message that is under the key of its request: it
-// may serve it for as long as it is fresh, if it is served whole and as it is then.
+// lesser makes of an order, which a host has refused, one that says less, and reports whether there is one: n is how
+// often it has.
+func lesser(o *abi.ObjectStanding, n int) (more bool) {
+	switch n {
+	case 0: // for one that repeats nothing
+		o.Absent, o.Repeats = append(o.Absent, o.Repeats...), nil
+	case 1: // lets no misses by
+		o.Misses, o.Joins = false, false
+	case 2: // nor anything else
+		o.PassValue, o.PassTail = "", ""
+	}
+	return n < 3
+}
+
+// promise returns what the host is told about a message: it may serve it for as long as it is fresh, if it is served
+// as it is then. A variant is under a key that is that of no request, which has no line feed before its route.
 func (m *meta) promise() abi.ObjectPromise {
 	if m.kind != kindMessage || m.flags&flagNoCache != 0 || len(m.withhold) > 0 || m.upstream != "" || m.lifetime <= m.age {
 		return abi.ObjectPromise{}

@@ -190,6 +190,8 @@ type driver struct {
 	last   map[string]plugintest.Response // by path
 	kinds  int                            // of answers that are stored mostly, each for many paths; 0: there is nothing of that
 	other  *plugintest.Plugin             // with other settings, as before a reload or after it; nil: none
+
+	versions map[string]int // of what is asked for in many ways, by path; nil: nothing is. See repeat_test.go
 }
 
 // plugin returns that which the next request comes to.
@@ -274,6 +276,9 @@ var storingFields = [][]abi.Pair{
 
 // request makes a request. Most are plain ones for few URLs, as hits are what it is about.
 func (d *driver) request() plugintest.Request {
+	if d.versions != nil {
+		return d.narrow()
+	}
 	r := plugintest.Request{Path: d.one([]string{"/a", "/a", "/b", "/c?d", "/a?"}), Method: d.one([]string{"", "", "", "", "", "HEAD"})}
 	if d.kinds > 0 {
 		r.Path = fmt.Sprintf("/%c/%d", 'a'+d.rand.IntN(d.kinds), d.rand.IntN(200))
@@ -399,7 +404,12 @@ func (d *driver) finish(list ...*plugintest.Stream) {
 		for _, s := range list {
 			if up := s.Upstream(); up.Method != "" && !asked[s] {
 				asked[s], again = true, true
-				resp := d.answer(up.Path)
+				var resp plugintest.Response
+				if d.versions != nil {
+					resp = d.version(&up)
+				} else {
+					resp = d.answer(up.Path)
+				}
 				if d.steady && d.rand.IntN(8) == 0 {
 					s.RespondInformational(103, "link", "</x>")
 				}

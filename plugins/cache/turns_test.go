@@ -186,7 +186,7 @@ func (g *guest) response(i int, fields []string) {
 	if p.awaits && p.x.mode != modeNone {
 		var h head
 		g.read(&h, fields)
-		g.say("goes on: %t", p.x.onResponse(&h))
+		g.say("goes on: %t", onResponse(&p.x, &h))
 		g.rest(p)
 	}
 }
