@@ -22,7 +22,7 @@ func newGateOf(r abi.GateRecord) (g *Gate, now *atomic.Int64) {
 	root.refs.Store(handle)
 	g = &Gate{root: root, limit: counterLimit{r.Interval, r.Burst}, cost: r.Cost, reserve: r.Reserve, places: r.Places, placesKey: r.PlacesKey}
 	g.setLimit(&r)
-	if !g.setRules(&r) || !g.setFields(r.Fields) {
+	if !g.setRules(&r) || !g.setLines(r.Fields) || !g.setRefusals(&vm{p: p}, r.Refusals) {
 		panic("no gate")
 	}
 	return g, now
@@ -96,8 +96,8 @@ func TestGateAdmit(t *testing.T) {
 
 func (g *Gate) tagOf(t *testing.T, r gaterule.Request) uint64 {
 	t.Helper()
-	tag, _, ok := g.tags(&r)
-	if !ok {
+	tag, _, found := g.tags(&r)
+	if found != gaterule.Known {
 		t.Fatal("no key")
 	}
 	return tag

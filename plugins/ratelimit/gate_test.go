@@ -63,6 +63,7 @@ func TestNewGate(t *testing.T) {
 		if (len(g.Fields) == 0) != (c.report || c.unrated) {
 			t.Errorf("%s: %d fields", doc, len(g.Fields))
 		}
+		g.Refusals = newRefusals(c, &[outcomes]uint32{limited: 3, crowded: 4, keyless: 5, reported: 6})
 		if _, err := abi.ParseGate(string(abi.AppendGate(nil, g))); err != nil {
 			t.Errorf("%s: %v", doc, err)
 		}
