@@ -3,6 +3,7 @@ package host
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"wproxy/abi"
 )
@@ -63,7 +64,7 @@ func (g *Gate) setRefusal(r *abi.GateRefusal, m *metric) bool {
 		return false
 	}
 	fields, ok := newGateFields(r.Fields)
-	if !ok || strings.ContainsFunc(r.Details, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+	if !ok || !utf8.ValidString(r.Details) || strings.ContainsFunc(r.Details, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
 		return false
 	}
 	g.refusals[r.Why] = &Refusal{

@@ -217,7 +217,9 @@ func (f *Filter) Close(error) {
 		return
 	}
 	x := f.x
-	f.closeObjects()
+	if !f.shut { // else the guest has had no part in it
+		f.closeObjects()
+	}
 	x.Quiesce()
 	if f.onlyEnd() {
 		_ = f.openGuest() // one that is closed is not told

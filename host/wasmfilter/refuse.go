@@ -1,6 +1,8 @@
 package wasmfilter
 
 import (
+	"strconv"
+
 	"wproxy/abi"
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
@@ -13,6 +15,35 @@ type refusing struct {
 	reply  host.Reply
 	answer filter.Answer
 	head   exchange.Response
+
+	length     int // that lengthText says
+	lengthText string
+}
+
+// refusalAnswer is replyAnswer for what a gate has said, which is clean, and little.
+func (f *Filter) refusalAnswer(v *refusing) *filter.Answer {
+	a, h, r := &v.answer, &v.head, &v.reply
+	h.Reset()
+	*a = filter.Answer{Head: h, Reason: r.Details}
+	if r.Details == "" || f.x.IsGRPC() {
+		a.Body, a.Reason = f.replyHead(h, r), f.replyReason(r)
+		return a
+	}
+	h.Status = r.Status
+	for _, p := range r.Fields {
+		h.Fields.Add(p.Name, p.Value)
+	}
+	if noBody(h.Status) || len(r.Body) == 0 {
+		return a
+	}
+	if a.Body = r.Body; v.length != len(r.Body) {
+		v.length, v.lengthText = len(r.Body), strconv.Itoa(len(r.Body))
+	}
+	h.Fields.Add(contentLength, v.lengthText)
+	if !h.Fields.Has("content-type") {
+		h.Fields.Add("content-type", "text/plain")
+	}
+	return a
 }
 
 // What a gate says of the log is within the bounds of what a guest says.

@@ -115,16 +115,12 @@ func (f *Filter) statusHead(status int, reason string) (h *exchange.Response, bo
 
 // replyAnswer makes the answer that a local reply is. That of a gate is in the filter's memory.
 func (f *Filter) replyAnswer(r *host.Reply) *filter.Answer {
-	var a *filter.Answer
 	if v := f.refusing; v != nil && r == &v.reply {
-		v.head.Reset()
-		a = &v.answer
-		*a = filter.Answer{Head: &v.head}
-	} else {
-		a = &filter.Answer{Head: &exchange.Response{}}
+		return f.refusalAnswer(v)
 	}
-	a.Body, a.Reason = f.replyHead(a.Head, r), f.replyReason(r)
-	return a
+	h := &exchange.Response{}
+	body := f.replyHead(h, r)
+	return &filter.Answer{Head: h, Body: body, Reason: f.replyReason(r)}
 }
 
 // replyHead makes h, which is empty, the head of a local reply (abi.md 5.8), whose body it returns.

@@ -135,7 +135,7 @@ func TestWasmGate(t *testing.T) {
 					t.Fatalf("step %d: with the gate %+v, without %+v", i, with[i], without[i])
 				}
 			}
-			if calls == 0 || calls >= all {
+			if calls == 0 || 2*calls >= all {
 				t.Errorf("the guest was asked %d times, without the gate %d: want fewer, and some", calls, all)
 			}
 		})
@@ -207,7 +207,7 @@ func randomRequest(r *rand.Rand) plugintest.Request {
 	return q
 }
 
-// TestWasmGateOpen: while tokens last nobody asks the guest.
+// TestWasmGateOpen: nobody asks the guest but the first, while tokens last and when they are gone.
 func TestWasmGateOpen(t *testing.T) {
 	o := plugintest.Options{Config: `{"rate":"1/h","burst":5}`, Grants: places["counters"].grants}
 	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
@@ -217,8 +217,8 @@ func TestWasmGateOpen(t *testing.T) {
 				t.Errorf("request %d: admitted %t, want %t", i, got, want)
 			}
 			// The first has no table of buckets yet, which the guest has to ask for.
-			if got, want := asked(p.Stats()), uint64(1+max(0, i-4)); got != want {
-				t.Errorf("request %d: the guest was asked %d times, want %d", i, got, want)
+			if got := asked(p.Stats()); got != 1 {
+				t.Errorf("request %d: the guest was asked %d times, want 1", i, got)
 			}
 		}
 		metric(t, p, allowed, 5)
@@ -253,8 +253,8 @@ func TestWasmGatePlaces(t *testing.T) {
 					t.Fatalf("step %d: with the gate %+v, without %+v", i, with[i], without[i])
 				}
 			}
-			if calls == 0 || calls >= all && name != "a window" {
-				t.Errorf("the guest was asked %d times, without the gate %d: want fewer, and some", calls, all)
+			if 2*calls >= all && name != "a window" {
+				t.Errorf("the guest was asked %d times, without the gate %d: want fewer", calls, all)
 			}
 		})
 	}
@@ -340,7 +340,7 @@ func (sink[H]) Data([]byte, bool) error        { return nil }
 func (sink[H]) Trailer(*messages.Fields) error { return nil }
 
 // TestWasmManyClientsAtGate is TestWasmManyClients with the filter in front, and so the gate:
-// 64 clients take from one bucket past four VMs and, as it is mostly empty, through them.
+// 64 clients take from one bucket past four VMs, and are refused, as it is mostly empty.
 func TestWasmManyClientsAtGate(t *testing.T) {
 	const burst, rate, clients, duration = 50, 100, 64, 2 * time.Second
 	root := open(t, `{"rate":"100/s","burst":50,"key":"global"}`, 4, places["counters"].grants)
@@ -392,9 +392,8 @@ func TestWasmManyClientsAtGate(t *testing.T) {
 	if got > most || got < least {
 		t.Errorf("%d of %d admitted in %v, want %d to %d", got, tried.Load(), took, least, most)
 	}
-	// Which of the two finds a token that has just come is a matter of scheduling.
-	if past := tried.Load() - calls; past < 1 || past > got {
-		t.Errorf("%d of %d admitted without the guest", past, got)
+	if calls < 1 || calls > clients { // until one of them has made the table
+		t.Errorf("the guest was asked %d times", calls)
 	}
 	fmt.Fprintln(t.Output(), got, "of", tried.Load(), "admitted,", calls, "calls")
 }
