@@ -328,10 +328,13 @@ func TestWasmGateRefused(t *testing.T) {
 // plugin.
 type wire struct{ refused bool }
 
-func (w *wire) Answer(filter.Filter, *filter.Answer) error { w.refused = true; return nil }
-func (w *wire) Abort(string)                               { w.refused = true }
-func (w *wire) Fail(*messages.Error)                       { w.refused = true }
-func (w *wire) Reroute(bool)                               {}
+func (w *wire) Answer(_ filter.Filter, a *filter.Answer) error {
+	w.refused = a.Head.Status == 429 && a.Head.Fields.Len() == 5 && a.Head.Fields.Value("content-length") == "19" && len(a.Body) == 19
+	return nil
+}
+func (w *wire) Abort(string)         { w.refused = true }
+func (w *wire) Fail(*messages.Error) { w.refused = true }
+func (w *wire) Reroute(bool)         {}
 
 type sink[H messages.Head] struct{}
 

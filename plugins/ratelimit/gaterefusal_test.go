@@ -81,7 +81,7 @@ func randomSettings(r *rand.Rand) string {
 }
 
 // TestWasmGateRandom: whatever the settings and the requests are, a host that refuses by itself comes to the same,
-// to the byte, as one that asks the guest; and so does one that knows gates, but no refusals.
+// to the byte, as one that asks the guest.
 func TestWasmGateRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
 	configs := make([]string, 40)
@@ -106,6 +106,23 @@ func TestWasmGateRandom(t *testing.T) {
 			t.Errorf("%d of %d are refused as %s", n, len(with), o)
 		}
 	}
+}
+
+// TestWasmGateOldHost: a host that does not take the refusals, as one of before does not, or one that finds them too long,
+// has a gate without.
+func TestWasmGateOldHost(t *testing.T) {
+	o := plugintest.Options{Config: `{"rate":"1/h","burst":3,"body":"` + strings.Repeat("b", abi.MaxGateBody+1) + `"}`, Grants: places["counters"].grants}
+	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
+		for i := range 6 {
+			s := p.Do(plugintest.Request{}, plugintest.Response{})
+			if c := s.Client(); (c.Status == 200) != (i < 3) || c.Status == 429 && len(c.Body) != abi.MaxGateBody+1 {
+				t.Errorf("request %d: got %d with %d bytes", i, c.Status, len(c.Body))
+			}
+			if got, want := asked(p.Stats()), uint64(1+max(0, i-2)); got != want { //nolint:gosec // little
+				t.Errorf("request %d: the guest was asked %d times, want %d", i, got, want)
+			}
+		}
+	})
 }
 
 // A configStep is one of an exchange with these settings.
