@@ -47,7 +47,7 @@ func (f *Filter) refusalAnswer(v *refusing) *filter.Answer {
 }
 
 // What a gate says of the log is within the bounds of what a guest says.
-const _ = uint(min(maxLogValue, maxDetails) - abi.MaxGateWord)
+const _ uint = min(maxLogValue, maxDetails) - abi.MaxGateWord
 
 // refuse asks for the answer that the gate has for the request, as if the guest had been called and asked for
 // it. It reports whether it has; else it is too late for an answer, and what the guest is to find out.
