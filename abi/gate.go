@@ -7,8 +7,8 @@ import (
 
 // ForeignGate says, inside of on_configure, which requests of the root context that is
 // configured the host may let through without asking the guest: those that a token bucket or a
-// window has room for, and those that are exempt from it. Its argument is what [AppendGate]
-// makes. There is no result. It takes the grant "counters", and "metrics" if a metric is counted.
+// window has room for, and those that are exempt from it; and what it answers to others, if that is
+// always the same. Its argument is what [AppendGate] makes. There is no result. It takes the grant "counters", and "metrics" if a metric is counted.
 //
 // The status is BadArgument elsewhere, if the argument is malformed or beyond a bound, if there is
 // something in it that the host does not know yet, or if the guest has no on_request_headers that the
@@ -17,7 +17,7 @@ const ForeignGate = "wproxy.counter.v1.gate"
 
 // Bounds of a gate.
 const (
-	MaxGateBytes  = 4096 // of the argument
+	MaxGateBytes  = 8192 // of the argument
 	MaxGateParts  = 32   // of the key, and of each value
 	MaxGateFields = 8
 	MaxGateKey    = 256  // bytes of text in the key, names among it
@@ -25,6 +25,8 @@ const (
 	MaxGateReads  = 16   // parts of the key that are read from the request's head, and names of fields in conditions
 	MaxGateSource = 4096 // bytes of a target or a cookie field that a part is looked for in
 	MaxGateValues = 1024 // bytes of all that is read from the head for a key
+	MaxGateBody   = 2048 // bytes of the body of a refusal
+	MaxGateWord   = 128  // bytes of what the log says of one: its details, and its verdict
 )
 
 // ErrGate is the error of an argument that is no gate.
@@ -34,8 +36,9 @@ var ErrGate = errors.New("malformed gate")
 // [ForeignTakeCounter] does, or add them to its window, as [ForeignAddCounter] does, for each request
 // whose head comes to the plugin, and one of Places of its key until its exchange ends, as
 // [ForeignAcquireCounter] does. If they are there the guest is not told of the stream: Metric is
-// counted and Fields are added to the answer instead. If they are not, or the key is not known,
-// nothing is taken, and the guest is called as if there were no gate. A request that is
+// counted and Fields are added to the answer instead. If they are not, or the request lacks a part of
+// the key, nothing is taken, and one of Refusals says what becomes of it; if there is none for that, or
+// the key is not known, the guest is called as if there were no gate. A request that is
 // exempt goes on as well, before any of that: ExemptMetric is counted, and nothing else is done.
 type GateRecord struct {
 	Interval, Burst int64  // of a bucket, as in a TakeRecord; of a window the width of a slot and the limit, as in an AddRecord
@@ -50,6 +53,8 @@ type GateRecord struct {
 	Missing         []GatePart // the key, of texts and routes, of a request that lacks a part of Key; none: it is the guest's
 	Exempt          []GatePart // conditions, any of which is enough
 	ExemptMetric    uint32     // as Metric
+
+	Refusals []GateRefusal // by why, which is another one in each
 }
 
 // A GateField is a line that is added to the head of the answer, as
@@ -62,7 +67,7 @@ type GateField struct {
 // A GatePart is a part of a key, or of a value, or a condition.
 type GatePart struct {
 	Kind GateKind
-	Bits uint32 // GateClient: how many bits of an IPv6 address count, 1 to 128
+	Bits uint32 // GateClient: how many bits of an IPv6 address count, 1 to 128; GateRetry: the least number
 	Text string // as Kind says
 }
 
@@ -101,6 +106,7 @@ const (
 	GateFrom                      // a condition, see GateNetwork
 	GateHas                       // a condition: there is a line of the field Text
 	GateIs                        // a condition, see GateEqual
+	GateRetry                     // of a value of a refusal for GateLimited: seconds until the tokens are there, if nobody takes some, rounded up, but at least Bits, in decimal
 )
 
 // Sets of kinds.
@@ -109,6 +115,7 @@ const (
 		1<<GateHeader | 1<<GateCookie | 1<<GateQuery | 1<<GatePath | 1<<GateMethod | 1<<GateHost
 	gateMissingKinds = 1<<GateText | 1<<GateRoute
 	gateValueKinds   = 1<<GateText | 1<<GateRemaining | 1<<GateFull
+	gateRefusedKinds = gateValueKinds | 1<<GateRetry
 	gateExemptKinds  = 1<<GateFrom | 1<<GateHas | 1<<GateIs
 	watchKeyKinds    = 1<<GateText | 1<<WatchRoute | 1<<WatchUpstream
 
@@ -116,7 +123,7 @@ const (
 )
 
 // in reports whether a kind is in a set.
-func (k GateKind) in(set uint32) bool { return k <= GateIs && set&(1<<k) != 0 }
+func (k GateKind) in(set uint32) bool { return k <= GateRetry && set&(1<<k) != 0 }
 
 // Sizes of what stands before the bytes of a gate, of a part and of a field.
 const (
@@ -142,13 +149,7 @@ func AppendGate(dst []byte, g *GateRecord) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(g.Cost))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.Key)))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.Fields)))
-	dst = appendGateParts(dst, g.Key)
-	for i := range g.Fields {
-		f := &g.Fields[i]
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(f.Name)))
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(f.Value)))
-		dst = appendGateParts(append(dst, f.Name...), f.Value)
-	}
+	dst = appendGateFields(appendGateParts(dst, g.Key), g.Fields)
 	if !g.more() {
 		return dst // what every host with gates knows
 	}
@@ -159,14 +160,18 @@ func AppendGate(dst []byte, g *GateRecord) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.Missing)))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(g.Places))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.PlacesKey)))
-	dst = binary.LittleEndian.AppendUint32(dst, 0)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(g.Refusals)))
 	dst = appendGateParts(appendGateParts(dst, g.Exempt), g.Missing)
-	return append(dst, g.PlacesKey...)
+	dst = append(dst, g.PlacesKey...)
+	for i := range g.Refusals {
+		dst = g.Refusals[i].append(dst)
+	}
+	return dst
 }
 
 // more reports whether there is something to be said after the fields.
 func (g *GateRecord) more() bool {
-	return g.ExemptMetric != 0 || len(g.Exempt) > 0 || g.Reserve != 0 || g.Slots != 0 || len(g.Missing) > 0 || g.Places != 0 || g.PlacesKey != ""
+	return g.ExemptMetric != 0 || len(g.Exempt) > 0 || g.Reserve != 0 || g.Slots != 0 || len(g.Missing) > 0 || g.Places != 0 || g.PlacesKey != "" || len(g.Refusals) > 0
 }
 
 // algorithm returns the number of what is taken.
@@ -178,6 +183,16 @@ func (g *GateRecord) algorithm() uint32 {
 		return gateNone
 	}
 	return gateBucket
+}
+
+func appendGateFields(dst []byte, fields []GateField) []byte {
+	for i := range fields {
+		f := &fields[i]
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(f.Name)))
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(f.Value)))
+		dst = appendGateParts(append(dst, f.Name...), f.Value)
+	}
+	return dst
 }
 
 func appendGateParts(dst []byte, parts []GatePart) []byte {
@@ -195,7 +210,7 @@ func appendGateParts(dst []byte, parts []GatePart) []byte {
 }
 
 // ParseGate is the opposite. The strings are parts of args. Numbers of the bucket or window are as
-// they came, and so are names and values of fields, and conditions.
+// they came, and so are names and values of fields, conditions, and what refusals say.
 func ParseGate(args string) (*GateRecord, error) {
 	if len(args) < gateHead || len(args) > MaxGateBytes {
 		return nil, ErrGate
@@ -212,20 +227,8 @@ func ParseGate(args string) (*GateRecord, error) {
 	if g.Key = key; textOf(key) > MaxGateKey {
 		return nil, ErrGate
 	}
-	for range fields {
-		if len(rest) < gateFieldHead {
-			return nil, ErrGate
-		}
-		name, n := uint64(le32(rest)), le32(rest[4:])
-		rest = rest[gateFieldHead:]
-		if name > uint64(len(rest)) || n > MaxGateParts {
-			return nil, ErrGate
-		}
-		f := GateField{Name: rest[:name]}
-		if f.Value, rest, ok = parseGateParts(rest[name:], n, gateValueKinds); !ok {
-			return nil, ErrGate
-		}
-		g.Fields = append(g.Fields, f)
+	if g.Fields, rest, ok = parseGateFields(rest, fields, gateValueKinds); !ok {
+		return nil, ErrGate
 	}
 	if !g.parseMore(rest) || g.algorithm() != le32(args) {
 		return nil, ErrGate
@@ -238,11 +241,11 @@ func (g *GateRecord) parseMore(rest string) (ok bool) {
 	if rest == "" {
 		return true
 	}
-	if len(rest) < gateMoreHead || le32(rest[36:]) != 0 {
+	if len(rest) < gateMoreHead {
 		return false
 	}
 	g.ExemptMetric, g.Reserve, g.Slots = le32(rest), le64(rest[8:]), le32(rest[16:])
-	exempt, missing, places := le32(rest[4:]), le32(rest[20:]), le32(rest[32:])
+	exempt, missing, places, refusals := le32(rest[4:]), le32(rest[20:]), le32(rest[32:]), le32(rest[36:])
 	g.Places = le64(rest[24:])
 	if exempt > MaxGateExempt || missing > MaxGateParts {
 		return false
@@ -250,8 +253,42 @@ func (g *GateRecord) parseMore(rest string) (ok bool) {
 	if g.Exempt, rest, ok = parseGateParts(rest[gateMoreHead:], exempt, gateExemptKinds); !ok {
 		return false
 	}
-	g.Missing, g.PlacesKey, ok = parseGateParts(rest, missing, gateMissingKinds)
-	return ok && uint64(len(g.PlacesKey)) == uint64(places) && places <= MaxGateKey && textOf(g.Missing) <= MaxGateKey && g.more()
+	if g.Missing, rest, ok = parseGateParts(rest, missing, gateMissingKinds); !ok || textOf(g.Missing) > MaxGateKey {
+		return false
+	}
+	if places > MaxGateKey || int(places) > len(rest) || refusals > uint32(maxGateRefusals) {
+		return false
+	}
+	g.PlacesKey, rest = rest[:places], rest[places:]
+	why := GateReason(0)
+	for range refusals {
+		var r GateRefusal
+		if rest, ok = r.parse(rest); !ok || r.Why <= why {
+			return false
+		}
+		g.Refusals, why = append(g.Refusals, r), r.Why
+	}
+	return rest == "" && g.more()
+}
+
+// parseGateFields reads n fields, with parts of kinds in a set.
+func parseGateFields(rest string, n, kinds uint32) (list []GateField, after string, ok bool) {
+	for range n {
+		if len(rest) < gateFieldHead {
+			return nil, "", false
+		}
+		name, parts := uint64(le32(rest)), le32(rest[4:])
+		rest = rest[gateFieldHead:]
+		if name > uint64(len(rest)) || parts > MaxGateParts {
+			return nil, "", false
+		}
+		f := GateField{Name: rest[:name]}
+		if f.Value, rest, ok = parseGateParts(rest[name:], parts, kinds); !ok {
+			return nil, "", false
+		}
+		list = append(list, f)
+	}
+	return list, rest, true
 }
 
 // textOf returns how many bytes of text parts have.
@@ -278,7 +315,7 @@ func parseGateParts(rest string, n, kinds uint32) (parts []GatePart, after strin
 				return nil, "", false
 			}
 			p.Text, rest = rest[:number], rest[number:]
-		case p.Kind == GateClient && number >= 1 && number <= 128:
+		case p.Kind == GateClient && number >= 1 && number <= 128, p.Kind == GateRetry:
 			p.Bits = number
 		case p.Kind == GateClient || number != 0:
 			return nil, "", false

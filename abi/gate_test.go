@@ -36,6 +36,21 @@ func largerGate() *abi.GateRecord {
 	return g
 }
 
+// refusingGate has refusals of all kinds.
+func refusingGate() *abi.GateRecord {
+	g := sampleGate()
+	g.Places = 3
+	g.Refusals = []abi.GateRefusal{
+		{Why: abi.GateLimited, Status: 429, Metric: 5, Details: "limited", Verdict: "v", Body: "no\n", Fields: []abi.GateField{
+			{Name: "retry-after", Value: []abi.GatePart{{Kind: abi.GateRetry, Bits: 1}}},
+			{Name: "x", Value: []abi.GatePart{{Text: "r="}, {Kind: abi.GateRemaining}, {Kind: abi.GateFull}, {Kind: abi.GateRetry}}},
+		}},
+		{Why: abi.GateCrowded, Status: 503},
+		{Why: abi.GateKeyless, Metric: 6, Verdict: "keyless"},
+	}
+	return g
+}
+
 // TestGateAsEver: what hosts knew at first is written as it was, byte for byte.
 func TestGateAsEver(t *testing.T) {
 	t.Parallel()
@@ -51,13 +66,14 @@ func TestGateAsEver(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	t.Parallel()
-	for _, want := range []*abi.GateRecord{sampleGate(), largerGate(), {Slots: 1}, {Reserve: 1}, {ExemptMetric: 1}, {Missing: []abi.GatePart{{}}}, {Places: 1}, {Places: -1, Burst: 1, PlacesKey: "p"}} {
+	for _, want := range []*abi.GateRecord{sampleGate(), largerGate(), refusingGate(), {Refusals: []abi.GateRefusal{{Why: abi.GateKeyless}}}, {Slots: 1}, {Reserve: 1}, {ExemptMetric: 1}, {Missing: []abi.GatePart{{}}}, {Places: 1}, {Places: -1, Burst: 1, PlacesKey: "p"}} {
 		args := abi.AppendGate(nil, want)
 		if got, err := abi.ParseGate(string(args)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 		plain := *want
 		plain.Slots, plain.Reserve, plain.Exempt, plain.ExemptMetric, plain.Missing, plain.Places, plain.PlacesKey = 0, 0, nil, 0, nil, 0, ""
+		plain.Refusals = nil
 		for n := range len(args) {
 			if _, err := abi.ParseGate(string(args[:n])); err == nil && (want.Slots > 0 || want.Places == 1 || n != len(abi.AppendGate(nil, &plain))) {
 				t.Errorf("cut to %d of %d bytes: it is taken", n, len(args))
@@ -89,6 +105,30 @@ func TestGate(t *testing.T) {
 		"too many missing":    func(g *abi.GateRecord) { g.Missing = make([]abi.GatePart, abi.MaxGateParts+1) },
 		"too many conditions": func(g *abi.GateRecord) {
 			g.Exempt = slices.Repeat([]abi.GatePart{{Kind: abi.GateHas, Text: "x"}}, abi.MaxGateExempt+1)
+		},
+		"a reason twice":    func(g *abi.GateRecord) { g.Refusals = refusingGate().Refusals; g.Refusals[1].Why = abi.GateLimited },
+		"reasons backwards": func(g *abi.GateRecord) { g.Refusals = refusingGate().Refusals; slices.Reverse(g.Refusals) },
+		"no reason":         func(g *abi.GateRecord) { g.Refusals = []abi.GateRefusal{{}} },
+		"another reason":    func(g *abi.GateRecord) { g.Refusals = []abi.GateRefusal{{Why: abi.GateKeyless + 1}} },
+		"too many refusals": func(g *abi.GateRecord) {
+			g.Refusals = append(refusingGate().Refusals, abi.GateRefusal{Why: abi.GateKeyless + 1})
+		},
+		"too long details": func(g *abi.GateRecord) {
+			g.Refusals = []abi.GateRefusal{{Why: 1, Details: strings.Repeat("d", abi.MaxGateWord+1)}}
+		},
+		"too long a verdict": func(g *abi.GateRecord) {
+			g.Refusals = []abi.GateRefusal{{Why: 1, Verdict: strings.Repeat("v", abi.MaxGateWord+1)}}
+		},
+		"too long a body": func(g *abi.GateRecord) {
+			g.Refusals = []abi.GateRefusal{{Why: 1, Body: strings.Repeat("b", abi.MaxGateBody+1)}}
+		},
+		"too many lines": func(g *abi.GateRecord) {
+			g.Refusals = []abi.GateRefusal{{Why: 1, Fields: make([]abi.GateField, abi.MaxGateFields+1)}}
+		},
+		"a time of what is let through": func(g *abi.GateRecord) { g.Fields[0].Value[1].Kind = abi.GateRetry },
+		"a time in a key":               func(g *abi.GateRecord) { g.Key[1].Kind = abi.GateRetry },
+		"a route in a refusal": func(g *abi.GateRecord) {
+			g.Refusals = []abi.GateRefusal{{Why: 1, Fields: []abi.GateField{{Name: "x", Value: []abi.GatePart{{Kind: abi.GateRoute}}}}}}
 		},
 		"too much": func(g *abi.GateRecord) { g.Fields[1].Name = strings.Repeat("n", abi.MaxGateBytes) },
 	} {
@@ -123,6 +163,7 @@ func FuzzGate(f *testing.F) {
 	f.Add(string(abi.AppendGate(nil, sampleGate())))
 	f.Add(string(abi.AppendGate(nil, &abi.GateRecord{Interval: -1})))
 	f.Add(string(abi.AppendGate(nil, largerGate())))
+	f.Add(string(abi.AppendGate(nil, refusingGate())))
 	f.Add(string(abi.AppendGate(nil, &abi.GateRecord{Reserve: 5})))
 	f.Fuzz(func(t *testing.T, args string) {
 		if g, err := abi.ParseGate(args); err == nil && string(abi.AppendGate(nil, g)) != args {

@@ -322,8 +322,9 @@ func (p *counterPage) find(tag uint64, now int64) (i int, crowded bool) {
 }
 
 // admit is take where a bucket has the tokens, has so many left after that, and is at its place, or
-// has one that nobody has to leave; otherwise nothing is taken, and the outcome is not admitted. gone:
-// the table is not in use any more.
+// has one that nobody has to leave; otherwise nothing is taken, and the outcome is not admitted. If it is
+// the tokens of a bucket that is at its place, and they would not be there without the reserve either, the
+// outcome is that of take, which has a retry. gone: the table is not in use any more.
 func (t *counterTable) admit(tag uint64, cost, reserve int64, h *Host) (d taken, gone bool) {
 	p := t.page(tag)
 	p.mu.Lock()
@@ -338,7 +339,10 @@ func (t *counterTable) admit(tag uint64, cost, reserve int64, h *Host) (d taken,
 		full = min(max(p.buckets[i].full, now), now+t.capacity()+t.debt.Load())
 	}
 	latest, after := now+t.capacity(), full+cost*t.interval
-	if after > latest-reserve*t.interval {
+	switch {
+	case after > latest:
+		return taken{remaining: max(latest-full, 0) / t.interval, full: full - now, retry: after - latest}, t.gone.Load()
+	case after > latest-reserve*t.interval:
 		return taken{}, t.gone.Load()
 	}
 	t.owe(after, now)

@@ -2,8 +2,6 @@ package host
 
 import (
 	"math"
-	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -12,7 +10,7 @@ import (
 )
 
 // A Gate is the standing order of a root's guest (abi.ForeignGate): which requests the host
-// lets through without asking it. Its methods are safe for concurrent use, and touch no VM.
+// lets through without asking it, and which it refuses. Its methods are safe for concurrent use, and touch no VM.
 type Gate struct {
 	// Immutable.
 	root   *Root
@@ -22,6 +20,8 @@ type Gate struct {
 	shared *gaterule.Key // of requests that lack a part of their key; nil: the guest's
 	metric *metric       // nil: none
 	fields []gateField
+
+	refusals [abi.GateKeyless + 1]*Refusal // by why; nil: the guest's
 
 	exemptMetric *metric // nil: none
 
@@ -40,47 +40,28 @@ type Gate struct {
 	windows atomic.Pointer[windowTable]
 }
 
-// A gateField is a line of an answer.
-type gateField struct {
-	name  string
-	fixed string         // the value, if it is always the same
-	parts []abi.GatePart // else what it is made of
-
-	// texts are what it was lately, by numbers: requests of many keys have mostly some that
-	// others had a moment ago.
-	texts [gateTexts]atomic.Pointer[gateText]
-}
-
-// A gateText is the value of a field for some numbers. It is immutable.
-type gateText struct {
-	remaining, full int64 // that it is of
-	text            string
-	room            [gateTextRoom]byte // of text, if it fits
-}
-
 const (
-	// gateTexts are kept of a field, of some 100 bytes each.
-	gateTexts = 32
-
-	// gateTextRoom holds two numbers and what a field of limits has around them.
-	gateTextRoom = 64
-
 	// gateKeyRoom holds a key without an allocation: its text at most, addresses and a route;
 	// gateValueRoom what is read from the head, too.
 	gateKeyRoom   = 512
 	gateValueRoom = gateKeyRoom + abi.MaxGateValues + 4*abi.MaxGateReads
 )
 
-// An Admission is what a request that was let through is told of its bucket or window, and the place
-// that it has.
+// An Admission is what a request is told of its bucket or window, and the place that it has.
 type Admission struct {
 	Exempt    bool  // nothing was taken, and nothing is added to the answer
 	Remaining int64 // tokens left, without the reserve
 	Full      int64 // seconds until the bucket is full, rounded up; 0 with a window
+	Retry     int64 // seconds until the tokens are there, rounded up; 0: they are, or it is about something else
 
-	place uint64 // tag of the place that the request has
-	held  bool   // it has one
+	place   uint64 // tag of the place that the request has
+	held    bool   // it has one
+	refusal *Refusal
 }
+
+// Refusal returns what becomes of a request that was not let through, or was all the same; nil: it was, or
+// the guest has to be asked.
+func (a *Admission) Refusal() *Refusal { return a.refusal }
 
 // setGate is abi.ForeignGate.
 func setGate(v *vm, args []byte) abi.Status {
@@ -104,7 +85,7 @@ func setGate(v *vm, args []byte) abi.Status {
 	var ok1, ok2 bool
 	g.metric, ok1 = v.ownCounter(r.Metric)
 	g.exemptMetric, ok2 = v.ownCounter(r.ExemptMetric)
-	if !ok1 || !ok2 || !g.setFields(r.Fields) {
+	if !ok1 || !ok2 || !g.setLines(r.Fields) || !g.setRefusals(v, r.Refusals) {
 		return abi.StatusBadArgument
 	}
 	c.root.gate.Store(g)
@@ -146,20 +127,17 @@ func (g *Gate) setRules(r *abi.GateRecord) (ok bool) {
 	return g.key.Reads()+g.exempt.Reads() <= abi.MaxGateReads
 }
 
-// setFields sets the lines of the answer.
-func (g *Gate) setFields(list []abi.GateField) bool {
-	g.fields = make([]gateField, len(list))
-	for i, f := range list {
-		for _, p := range f.Value {
+// setLines sets the lines of the answer to requests that are let through.
+func (g *Gate) setLines(list []abi.GateField) (ok bool) {
+	for i := range list {
+		for _, p := range list[i].Value {
 			if p.Kind == abi.GateRemaining && g.cost == 0 || p.Kind == abi.GateFull && (g.cost == 0 || g.shape.slots > 0) {
 				return false // of nothing; and a window is empty when what was just added has left it, as everybody knows
 			}
 		}
-		if HopByHop(f.Name) || f.Name == "content-length" || f.Name == "trailer" || !g.fields[i].set(f) {
-			return false
-		}
 	}
-	return true
+	g.fields, ok = newGateFields(list)
+	return ok
 }
 
 // ownCounter returns the counter that is called id, nil for 0; false: there is none.
@@ -169,33 +147,6 @@ func (v *vm) ownCounter(id uint32) (*metric, bool) {
 	}
 	m := v.p.metrics.at(id)
 	return m, v.p.grants.has(GrantMetrics) && m != nil && m.kind == abi.MetricCounter
-}
-
-// set makes g the field f; false if it can be none. Numbers are digits, so if it is clean with
-// some it is with any.
-func (g *gateField) set(f abi.GateField) bool {
-	value := string(appendGateValue(nil, f.Value, Admission{}))
-	g.name = strings.Clone(f.Name)
-	if slices.ContainsFunc(f.Value, func(p abi.GatePart) bool { return p.Kind != abi.GateText }) {
-		g.parts = f.Value
-	} else {
-		g.fixed = value
-	}
-	return isClean(f.Name, value)
-}
-
-func appendGateValue(dst []byte, parts []abi.GatePart, a Admission) []byte {
-	for i := range parts {
-		switch p := &parts[i]; p.Kind {
-		case abi.GateRemaining:
-			dst = strconv.AppendInt(dst, a.Remaining, 10)
-		case abi.GateFull:
-			dst = strconv.AppendInt(dst, a.Full, 10)
-		default:
-			dst = append(dst, p.Text...)
-		}
-	}
-	return dst
 }
 
 // Gate returns the gate of r; nil if there is none, and every request is the guest's to
@@ -209,10 +160,11 @@ func (r *Root) serving() bool {
 	return vms != nil && len(*vms) > 0 && r.refs.Load() >= handle
 }
 
-// Admit takes a request's tokens and its place, unless it is exempt. If it is false nothing was taken,
-// and the guest has to be asked: they are not there, what the key is made of is not known, the bucket or
-// window is not where a take would simply find it, or the plugin has no VM alive, so that whoever opens a
-// stream finds out about that and what is to be done about it. If it is true Leave has to be called.
+// Admit takes a request's tokens and its place, unless it is exempt. If it is false the request is not let
+// through: a has a Refusal, or the guest has to be asked, and nothing was taken. That is so if the guest has not
+// said ahead what becomes of such requests, what the key is made of is not known, the bucket or window is not where
+// a take would simply find it, or the plugin has no VM alive, so that whoever opens a stream finds out about that and
+// what is to be done about it. If it is true, or there is a refusal, Leave has to be called.
 func (g *Gate) Admit(r gaterule.Request) (a Admission, ok bool) {
 	if !g.root.serving() {
 		return a, false
@@ -221,23 +173,33 @@ func (g *Gate) Admit(r gaterule.Request) (a Admission, ok bool) {
 		g.exemptMetric.passed(r.Route)
 		return Admission{Exempt: true}, true
 	}
-	tag, place, ok := g.tags(&r)
-	if !ok || g.places > 0 && !g.acquire(place) {
+	tag, place, found := g.tags(&r)
+	switch {
+	case found == gaterule.Missing:
+		return g.refuse(a, abi.GateKeyless, r.Route)
+	case found != gaterule.Known:
 		return a, false
+	case g.places > 0 && !g.acquire(place):
+		return g.refuse(a, abi.GateCrowded, r.Route)
 	}
 	switch {
 	case g.cost == 0:
+		ok = true
 	case g.shape.slots > 0:
-		a.Remaining, ok = g.add(tag)
+		a, ok = g.add(tag)
 	default:
 		a, ok = g.take(tag)
 	}
-	if a.place, a.held = place, g.places > 0; !ok {
-		g.Leave(a)
-		return Admission{}, false
+	a.place, a.held = place, g.places > 0
+	switch {
+	case ok:
+		g.metric.passed(r.Route)
+		return a, true
+	case a.Retry > 0 && g.refusals[abi.GateLimited] != nil:
+		return g.refuse(a, abi.GateLimited, r.Route)
 	}
-	g.metric.passed(r.Route)
-	return a, true
+	g.Leave(a)
+	return Admission{}, false
 }
 
 // acquire takes a place.
@@ -247,17 +209,15 @@ func (g *Gate) acquire(tag uint64) bool {
 }
 
 // Leave gives back what a request has only for as long as its exchange lasts. It is called once for
-// each that was let through.
+// each that was let through, or is refused.
 func (g *Gate) Leave(a Admission) {
 	if a.held {
 		g.root.p.shared.places.release(a.place)
 	}
 }
 
-// tags returns what the key of a request, and that of its place, are known by; false if that is the
-// guest's to find out.
-func (g *Gate) tags(r *gaterule.Request) (tag, place uint64, ok bool) {
-	var found gaterule.Found
+// tags returns what the key of a request, and that of its place, are known by, if it is found.
+func (g *Gate) tags(r *gaterule.Request) (tag, place uint64, found gaterule.Found) {
 	if g.key.Reads() > 0 {
 		tag, place, found = g.longTags(r)
 	} else {
@@ -266,7 +226,7 @@ func (g *Gate) tags(r *gaterule.Request) (tag, place uint64, ok bool) {
 	if found == gaterule.Missing && g.shared != nil {
 		tag, place, found = g.shortTags(g.shared, r)
 	}
-	return tag, place, found == gaterule.Known
+	return tag, place, found
 }
 
 func (g *Gate) shortTags(k *gaterule.Key, r *gaterule.Request) (tag, place uint64, found gaterule.Found) {
@@ -307,7 +267,8 @@ func (m *metric) passed(route string) {
 	}
 }
 
-// take takes from the bucket of a tag; false if that takes more than to write a time.
+// take takes from the bucket of a tag; false if the tokens are not there, of which Retry tells, or if it takes
+// more than to write a time.
 func (g *Gate) take(tag uint64) (Admission, bool) {
 	for range 2 {
 		t := g.table.Load()
@@ -319,48 +280,45 @@ func (g *Gate) take(tag uint64) (Admission, bool) {
 		}
 		d, gone := t.admit(tag, g.cost, g.reserve, g.root.p.h)
 		if !gone {
-			return Admission{Remaining: d.remaining - g.reserve, Full: (d.full + 1e9 - 1) / 1e9}, d.admitted
+			return Admission{Remaining: max(d.remaining-g.reserve, 0), Full: upToSeconds(d.full), Retry: upToSeconds(d.retry)}, d.admitted
 		}
 		g.table.CompareAndSwap(t, nil)
 	}
 	return Admission{}, false
 }
 
-// add adds to the window of a tag, likewise; left is how much more could be added.
-func (g *Gate) add(tag uint64) (left int64, ok bool) {
+// upToSeconds rounds nanoseconds up to seconds.
+func upToSeconds(ns int64) int64 { return (ns + 1e9 - 1) / 1e9 }
+
+// add adds to the window of a tag, likewise; Remaining is how much more could be added.
+func (g *Gate) add(tag uint64) (Admission, bool) {
 	for range 2 {
 		t := g.windows.Load()
 		if t == nil {
 			if t = g.root.p.shared.windows.find(g.shape); t == nil {
-				return 0, false
+				return Admission{}, false
 			}
 			g.windows.Store(t)
 		}
-		left, ok, gone := t.admit(tag, uint32(g.cost), g.most, g.root.p.h)
+		d, gone := t.admit(tag, uint32(g.cost), g.most, g.root.p.h)
 		if !gone {
-			return left, ok
+			return Admission{Remaining: d.remaining, Retry: upToSeconds(d.retry)}, d.admitted
 		}
 		g.windows.CompareAndSwap(t, nil)
 	}
-	return 0, false
+	return Admission{}, false
 }
 
-// Fields returns how many lines are added to the answer.
-func (g *Gate) Fields() int { return len(g.fields) }
+// Fields returns how many lines are added to the answer to a request that was let through.
+func (g *Gate) Fields(a Admission) int {
+	if a.Exempt || a.refusal != nil {
+		return 0
+	}
+	return len(g.fields)
+}
 
-// Field returns line i of the answer to a request that was let through: clean in the sense of
-// FieldMap.
+// Field returns line i of them: clean in the sense of FieldMap.
 func (g *Gate) Field(i int, a Admission) (name, value string) {
 	f := &g.fields[i]
-	if f.parts == nil {
-		return f.name, f.fixed
-	}
-	at := &f.texts[(uint64(a.Remaining)+8*uint64(a.Full))%gateTexts] // one falls as the other rises
-	t := at.Load()
-	if t == nil || t.remaining != a.Remaining || t.full != a.Full {
-		t = &gateText{remaining: a.Remaining, full: a.Full}
-		t.text = borrow(appendGateValue(t.room[:0], f.parts, a))
-		at.Store(t)
-	}
-	return f.name, t.text
+	return f.name, f.value(a)
 }

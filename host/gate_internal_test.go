@@ -22,7 +22,7 @@ func newGateOf(r abi.GateRecord) (g *Gate, now *atomic.Int64) {
 	root.refs.Store(handle)
 	g = &Gate{root: root, limit: counterLimit{r.Interval, r.Burst}, cost: r.Cost, reserve: r.Reserve, places: r.Places, placesKey: r.PlacesKey}
 	g.setLimit(&r)
-	if !g.setRules(&r) || !g.setFields(r.Fields) {
+	if !g.setRules(&r) || !g.setLines(r.Fields) || !g.setRefusals(&vm{p: p}, r.Refusals) {
 		panic("no gate")
 	}
 	return g, now
@@ -96,8 +96,8 @@ func TestGateAdmit(t *testing.T) {
 
 func (g *Gate) tagOf(t *testing.T, r gaterule.Request) uint64 {
 	t.Helper()
-	tag, _, ok := g.tags(&r)
-	if !ok {
+	tag, _, found := g.tags(&r)
+	if found != gaterule.Known {
 		t.Fatal("no key")
 	}
 	return tag
@@ -108,13 +108,13 @@ func (g *Gate) tagOf(t *testing.T, r gaterule.Request) uint64 {
 func TestGateCrowded(t *testing.T) {
 	t.Parallel()
 	client := netip.MustParseAddr("192.0.2.1")
-	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 3, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateClient, Bits: 64}}})
+	g, _ := newGateOf(abi.GateRecord{Interval: 1e9, Burst: 3, Cost: 1, Key: []abi.GatePart{{Kind: abi.GateClient, Bits: 64}}, Refusals: limited})
 	table, clock, tag := g.makeTable(), g.root.p.h.counterClock, g.tagOf(t, gaterule.Request{Client: client})
 	for i := range uint64(counterPageBuckets) {
 		table.take(tag+(i+1)*counterFirstPages, 1, clock)
 	}
 	before := len(table.page(tag).buckets)
-	if _, ok := g.ask(client); ok || len(table.page(tag).buckets) != before {
+	if a, ok := g.ask(client); ok || a.Refusal() != nil || len(table.page(tag).buckets) != before {
 		t.Error("admitted from a page that is full")
 	}
 	g.root.p.shared.counters.grow(table, clock())

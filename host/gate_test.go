@@ -43,6 +43,17 @@ func exempt(g *abi.GateRecord) {
 	g.Exempt, g.ExemptMetric = []abi.GatePart{{Kind: abi.GateHas, Text: "x"}}, 1
 }
 
+// refuses has a gate refuse for want of tokens.
+func refuses(change func(*abi.GateRefusal)) func(*abi.GateRecord) {
+	return func(g *abi.GateRecord) {
+		g.Refusals = []abi.GateRefusal{{
+			Why: abi.GateLimited, Status: 429, Metric: 1, Details: "limited", Verdict: "any text\n", Body: "no",
+			Fields: []abi.GateField{{Name: "retry-after", Value: []abi.GatePart{{Kind: abi.GateRetry, Bits: 1}}}},
+		}}
+		change(&g.Refusals[0])
+	}
+}
+
 func TestGateRefused(t *testing.T) {
 	t.Parallel()
 	both := []string{host.GrantCounters, host.GrantMetrics}
@@ -95,6 +106,41 @@ func TestGateRefused(t *testing.T) {
 		"too much is read": {func(g *abi.GateRecord) {
 			exempt(g)
 			g.Key = slices.Repeat([]abi.GatePart{{Kind: abi.GatePath}}, abi.MaxGateReads)
+		}, both, abi.StatusBadArgument},
+		"a refusal":              {refuses(func(*abi.GateRefusal) {}), both, abi.StatusOK},
+		"a gauge of refusals":    {refuses(func(r *abi.GateRefusal) { r.Metric = 2 }), both, abi.StatusBadArgument},
+		"refused with 199":       {refuses(func(r *abi.GateRefusal) { r.Status = 199 }), both, abi.StatusBadArgument},
+		"refused with 600":       {refuses(func(r *abi.GateRefusal) { r.Status = 600 }), both, abi.StatusBadArgument},
+		"two words":              {refuses(func(r *abi.GateRefusal) { r.Details = "two words" }), both, abi.StatusBadArgument},
+		"not UTF-8":              {refuses(func(r *abi.GateRefusal) { r.Details = "\xff" }), both, abi.StatusBadArgument},
+		"a refusal's length":     {refuses(func(r *abi.GateRefusal) { r.Fields[0].Name = "content-length" }), both, abi.StatusBadArgument},
+		"a refusal's connection": {refuses(func(r *abi.GateRefusal) { r.Fields[0].Name = "connection" }), both, abi.StatusBadArgument},
+		"a refusal's lines":      {refuses(func(r *abi.GateRefusal) { r.Fields[0].Value[0] = abi.GatePart{Text: "a\nb"} }), both, abi.StatusBadArgument},
+		"a report":               {refuses(func(r *abi.GateRefusal) { *r = abi.GateRefusal{Why: abi.GateLimited, Verdict: "v", Metric: 1} }), both, abi.StatusOK},
+		"a report with a body":   {refuses(func(r *abi.GateRefusal) { *r = abi.GateRefusal{Why: abi.GateLimited, Body: "b"} }), both, abi.StatusBadArgument},
+		"a report with details":  {refuses(func(r *abi.GateRefusal) { *r = abi.GateRefusal{Why: abi.GateLimited, Details: "d"} }), both, abi.StatusBadArgument},
+		"a report with lines":    {refuses(func(r *abi.GateRefusal) { r.Status, r.Details, r.Body = 0, "", "" }), both, abi.StatusBadArgument},
+		"crowded without places": {refuses(func(r *abi.GateRefusal) { r.Why, r.Fields = abi.GateCrowded, nil }), both, abi.StatusBadArgument},
+		"crowded for a time": {func(g *abi.GateRecord) {
+			refuses(func(r *abi.GateRefusal) { r.Why = abi.GateCrowded })(g)
+			g.Places = 1
+		}, both, abi.StatusBadArgument},
+		"crowded": {func(g *abi.GateRecord) {
+			refuses(func(r *abi.GateRefusal) { r.Why, r.Fields = abi.GateCrowded, nil })(g)
+			g.Places = 1
+		}, both, abi.StatusOK},
+		"limited by places": {func(g *abi.GateRecord) {
+			*g = abi.GateRecord{Places: 5}
+			refuses(func(*abi.GateRefusal) {})(g)
+		}, both, abi.StatusBadArgument},
+		"keyless": {refuses(func(r *abi.GateRefusal) { r.Why, r.Fields = abi.GateKeyless, nil }), both, abi.StatusOK},
+		"keyless with another key": {func(g *abi.GateRecord) {
+			refuses(func(r *abi.GateRefusal) { r.Why, r.Fields = abi.GateKeyless, nil })(g)
+			g.Missing = []abi.GatePart{{Text: "m"}}
+		}, both, abi.StatusBadArgument},
+		"full of a window, refused": {func(g *abi.GateRecord) {
+			window(g)
+			refuses(func(r *abi.GateRefusal) { r.Fields[0].Value[0].Kind, r.Fields[0].Value[0].Bits = abi.GateFull, 0 })(g)
 		}, both, abi.StatusBadArgument},
 		"a key part too many": {func(g *abi.GateRecord) { g.Key[0].Text = strings.Repeat("k", abi.MaxGateKey+1) }, both, abi.StatusBadArgument},
 	} {

@@ -253,20 +253,20 @@ func (t *windowTable) addWell(tag uint64, h *Host) bool {
 }
 
 // admit is add to the first column where the sum stays within the limit, and the window is there or
-// has a place that nobody has to leave, on a page that is there; otherwise nothing is added. left is how
-// much more could be added. Of tables that are gone, see addWell.
-func (t *windowTable) admit(tag uint64, count uint32, limit int64, h *Host) (left int64, ok, gone bool) {
+// has a place that nobody has to leave, on a page that is there; otherwise nothing is added. d.remaining is how
+// much more could be added, and d.retry when this could, if it is that. Of tables that are gone, see addWell.
+func (t *windowTable) admit(tag uint64, count uint32, limit int64, h *Host) (d taken, gone bool) {
 	p := &t.pages[tag%windowPages]
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.windows == nil {
-		return 0, false, t.gone.Load()
+		return taken{}, t.gone.Load()
 	}
 	now := h.counterClock()
 	slot := now / t.width
 	i, crowded := p.find(tag, slot, t.slots)
 	if crowded {
-		return 0, false, t.gone.Load()
+		return taken{}, t.gone.Load()
 	}
 	w, counts := &p.windows[i], p.ring(i, t.slots)
 	known, last, sum := w.used && w.tag == tag, slot, int64(0)
@@ -277,12 +277,12 @@ func (t *windowTable) admit(tag uint64, count uint32, limit int64, h *Host) (lef
 			sum += int64(counts[k][0])
 		}
 	}
-	if sum+int64(count) > limit {
-		return 0, false, t.gone.Load()
+	if sum+int64(count) > limit { // then it is known: nobody adds more than the limit
+		return taken{remaining: max(limit-sum, 0), retry: w.retry(counts, t.width, sum+int64(count)-limit) - now}, t.gone.Load()
 	}
 	t.owe((last+1)*t.width+t.span(), now)
 	if t.gone.Load() {
-		return 0, false, true
+		return taken{}, true
 	}
 	if !known {
 		clear(counts)
@@ -291,7 +291,7 @@ func (t *windowTable) admit(tag uint64, count uint32, limit int64, h *Host) (lef
 	at := &counts[last%int64(t.slots)]
 	add := min(count, math.MaxUint32-at[0])
 	at[0] += add
-	return limit - sum - int64(add), true, false
+	return taken{admitted: true, remaining: limit - sum - int64(add)}, false
 }
 
 // index returns the index of a key's window; -1 if there is none.

@@ -227,7 +227,7 @@ func (e *engine) finish() {
 	e.x.BytesIn, e.x.BytesOut = int64(len(e.up.message.Body)), int64(len(e.down.message.Body))
 	e.mu.Unlock()
 	e.x.Finished = time.Now()
-	for _, f := range slices.Backward(e.filters) {
+	for _, f := range e.filters { // in the order of a proxy: what the answer of one is in goes with it
 		f.Close(e.request.error())
 	}
 	e.cancel()

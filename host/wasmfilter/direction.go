@@ -58,8 +58,8 @@ func (d *direction[H]) Head(h H, end bool) error {
 	ours := d.side == abi.StreamRequest || (calls || len(f.factory.standing) > 0) && f.seen()
 	skip := !ours || d.side == abi.StreamResponse && !calls
 	x.Mu.Lock()
-	if d.side == abi.StreamResponse && f.served {
-		ours, skip = false, true
+	if d.side == abi.StreamResponse && (f.served || f.refused) {
+		ours, skip = f.refused, true
 	}
 	d.head, d.stage, d.ended, d.inside = h, stageHere, end, true
 	d.skip = skip || f.gaveUp
@@ -76,6 +76,9 @@ func (d *direction[H]) Head(h H, end bool) error {
 		return d.trapped(failed)
 	}
 	if f.factory.lookup != nil && d.side == abi.StreamRequest && f.standingServe(end) {
+		return d.settle(false)
+	}
+	if d.side == abi.StreamRequest && f.shut && f.refuse() {
 		return d.settle(false)
 	}
 	if err := f.openGuest(); err != nil {

@@ -64,6 +64,9 @@ type Filter struct {
 	alone     alone          // owned by the request direction
 	packRoom  []byte         // where what is stored of a response is put together; owned by who is in that direction
 
+	refusing *refusing          // of the request, by a gate; nil: it has not been needed yet
+	left     *exchange.Response // immutable: what the last answer in a head of the filter's own has left of it
+
 	marks
 	stored
 
@@ -75,6 +78,7 @@ type Filter struct {
 type marks struct {
 	reply   *host.Reply        // to be sent
 	replied bool               // a reply was asked for; further ones are ignored
+	refused bool               // it is a gate's: the guest knows nothing of it, but standing edits are made of it
 	outrun  bool               // the answer is somebody else's: reply waits for it to come by
 	sent    *exchange.Response // head of the reply that was sent
 	won     bool               // it has become the answer
@@ -214,7 +218,9 @@ func (f *Filter) Close(error) {
 		return
 	}
 	x := f.x
-	f.closeObjects()
+	if !f.shut { // else the guest has had no part in it
+		f.closeObjects()
+	}
 	x.Quiesce()
 	if f.onlyEnd() {
 		_ = f.openGuest() // one that is closed is not told
@@ -242,6 +248,10 @@ func (f *Filter) Close(error) {
 		x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name, Verdict: f.verdict, Took: took})
 		x.Mu.Unlock()
 	}
+	if f.shut {
+		f.factory.gate.Leave(f.bucket)
+	}
+	f.leaveHead()
 	f.reset()
 	f.factory.pool.Put(f)
 }
@@ -256,7 +266,7 @@ func (f *Filter) logStood() {
 	f.x.Mu.Lock()
 	defer f.x.Mu.Unlock()
 	if f.stood {
-		f.x.Verdicts = append(f.x.Verdicts, filter.Verdict{Plugin: f.factory.name})
+		f.x.Verdicts = append(f.x.Verdicts, filter.Verdict{Plugin: f.factory.name, Verdict: f.verdict})
 	}
 }
 
@@ -268,6 +278,9 @@ func (f *Filter) reset() {
 	f.marks, f.stored = marks{}, stored{deletes: f.deletes.empty()}
 	f.noted = [len(f.noted)]int{}
 	f.reading.reset()
+	if f.refusing != nil {
+		f.refusing.head.Reset()
+	}
 	f.req.reset()
 	f.resp.reset()
 	f.maps.reset()

@@ -11,11 +11,11 @@ import (
 	"wproxy/host/gaterule"
 )
 
-// A gate lets requests through without the guest; *host.Gate is one.
+// A gate lets requests through, or refuses them, without the guest; *host.Gate is one.
 type gate interface {
 	Admit(r gaterule.Request) (host.Admission, bool)
 	Leave(a host.Admission)
-	Fields() int
+	Fields(a host.Admission) int
 	Field(i int, a host.Admission) (name, value string)
 }
 
@@ -28,6 +28,10 @@ type passing struct {
 	past    atomic.Bool
 	bucket  host.Admission
 	watched host.Watched
+
+	// shut says that the gate has not let the request through, and that bucket is valid: it has how
+	// the request is refused. Owned by the request direction.
+	shut bool
 
 	// told is set at the answer's head, if that is the first that the guest hears of the
 	// exchange. The request stays past it.
@@ -42,7 +46,7 @@ func (p *passing) reset() {
 	p.past.Store(false)
 	p.told.Store(false)
 	p.broken.Store(false)
-	p.kept = false
+	p.kept, p.shut = false, false
 }
 
 // A gateHead is the head of a request as a gate sees it, which is how headerMap shows it to guests.
@@ -157,6 +161,7 @@ func (f *Filter) admit(end bool) (ok bool) {
 		f.watched, ok = f.factory.watch.Admit(route.Name, route.Cluster)
 	default:
 		f.bucket, ok = f.factory.gate.Admit(gaterule.Request{Route: route.Name, Client: client, Head: (*gateHead)(head)})
+		f.shut = !ok && f.bucket.Refusal() != nil
 	}
 	return ok
 }
@@ -175,8 +180,8 @@ func (f *Filter) count(status int) bool {
 // have; false if it is too large then.
 func (f *Filter) addLines(r *exchange.Response) bool {
 	g, x, n := f.factory.gate, f.x, 0
-	if g != nil && !f.bucket.Exempt {
-		n = g.Fields()
+	if g != nil {
+		n = g.Fields(f.bucket)
 	}
 	if n == 0 && len(f.factory.standing) == 0 {
 		return true
@@ -208,6 +213,16 @@ func (d *half) passedGate() bool {
 	return d.f.factory.orders && d.f.past.Load() && (d.side == abi.StreamRequest || !d.f.told.Load())
 }
 
+// passedVerdict returns the verdict on a request that has gone past the guest.
+func (f *Filter) passedVerdict() string {
+	if f.factory.gate != nil {
+		if r := f.bucket.Refusal(); r != nil {
+			return r.Verdict()
+		}
+	}
+	return ""
+}
+
 // closePast is Close for an exchange that has gone past the guest. It leaves alone what that
 // has not touched.
 func (f *Filter) closePast() {
@@ -217,7 +232,7 @@ func (f *Filter) closePast() {
 	}
 	x.Quiesce()
 	x.Mu.Lock()
-	x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name})
+	x.Verdicts = append(x.Verdicts, filter.Verdict{Plugin: f.factory.name, Verdict: f.passedVerdict()})
 	x.Mu.Unlock()
 	switch {
 	case f.broken.Load() || f.resp.head != nil: // or the answer came before the request did

@@ -14,8 +14,7 @@ import (
 // exchange's answer and goes through the response callbacks of this plugin and of
 // those before it. The result is what the request direction returns.
 func (f *Filter) answer(r *host.Reply) error {
-	h, body := f.replyHead(r)
-	won, err := f.send(h, body, f.replyReason(r))
+	won, err := f.send(f.replyAnswer(r))
 	if !won {
 		f.lost(r)
 	}
@@ -39,16 +38,16 @@ func (f *Filter) lost(r *host.Reply) {
 func (f *Filter) answerWith(status int, reason string) {
 	h, body := f.statusHead(status, reason)
 	// What becomes of it is the concern of those in front.
-	_, _ = f.send(h, body, reason)
+	_, _ = f.send(&filter.Answer{Head: h, Body: body, Reason: reason})
 }
 
-// send claims the answer for h; won tells whether h is the answer.
-func (f *Filter) send(h *exchange.Response, body []byte, reason string) (won bool, err error) {
+// send claims the answer for a; won tells whether a is the answer.
+func (f *Filter) send(a *filter.Answer) (won bool, err error) {
 	x := f.x
 	x.Mu.Lock()
-	f.sent = h
+	f.sent = a.Head
 	x.Mu.Unlock()
-	err = x.Engine.Answer(f, &filter.Answer{Head: h, Body: body, Reason: reason})
+	err = x.Engine.Answer(f, a)
 	x.Mu.Lock()
 	defer x.Mu.Unlock()
 	return f.won, err
@@ -74,8 +73,8 @@ func (f *Filter) answerAside() {
 // replace sends a local reply in place of the response that is held here. The
 // response callbacks of this plugin are not made for it (abi.md 5.8).
 func (f *Filter) replace(r *host.Reply) error {
-	h, body := f.replyHead(r)
-	return f.push(h, body, f.replyReason(r))
+	a := f.replyAnswer(r)
+	return f.push(a.Head, a.Body, a.Reason)
 }
 
 // replaceWith sends a status of wproxy's own in place of the response.
@@ -114,15 +113,25 @@ func (f *Filter) statusHead(status int, reason string) (h *exchange.Response, bo
 	return h, body
 }
 
-// replyHead makes the head of a local reply (abi.md 5.8).
-func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
-	h = &exchange.Response{Status: r.Status}
+// replyAnswer makes the answer that a local reply is. That of a gate is in the filter's memory.
+func (f *Filter) replyAnswer(r *host.Reply) *filter.Answer {
+	if v := f.refusing; v != nil && r == &v.reply {
+		return f.refusalAnswer(v)
+	}
+	h := &exchange.Response{}
+	body := f.replyHead(h, r)
+	return &filter.Answer{Head: h, Body: body, Reason: f.replyReason(r)}
+}
+
+// replyHead makes h, which is empty, the head of a local reply (abi.md 5.8), whose body it returns.
+func (f *Filter) replyHead(h *exchange.Response, r *host.Reply) (body []byte) {
+	h.Status = r.Status
 	if r.Status < 200 || r.Status > 599 {
 		h.Status = 500 // 1xx is no answer, and nothing else is HTTP
 	}
 	if f.x.IsGRPC() {
 		grpcHead(h, r)
-		return h, nil
+		return nil
 	}
 	if !noBody(h.Status) {
 		body = r.Body
@@ -134,7 +143,7 @@ func (f *Filter) replyHead(r *host.Reply) (h *exchange.Response, body []byte) {
 			h.Fields.Add("content-type", "text/plain")
 		}
 	}
-	return h, body
+	return body
 }
 
 // addReplyFields adds the guest's fields, but for those that would be a second

@@ -27,6 +27,23 @@ func (o outcome) String() string {
 	return [outcomes]string{"allowed", "limited", "contended", "keyless", "reported", "exempt", "delayed", "concurrent"}[o]
 }
 
+// What the access log has for the plugin.
+const (
+	refusedVerdict  = "limited"
+	reportedVerdict = "would-limit"
+)
+
+// detailsOf returns the reason in the access log of requests that are refused.
+func detailsOf(o outcome) string {
+	switch o { //nolint:exhaustive // the others are about tokens
+	case keyless:
+		return "rate_limit_key_missing"
+	case crowded:
+		return "concurrency_limited"
+	}
+	return "rate_limited"
+}
+
 // A verdict is the outcome of a request and what led to it.
 type verdict struct {
 	outcome outcome

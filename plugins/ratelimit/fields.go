@@ -10,6 +10,8 @@ const (
 	policyName     = "ratelimit-policy"
 	limitName      = "ratelimit"
 	retryAfterName = "retry-after"
+
+	refusalType = "text/plain; charset=utf-8" // content-type of a refusal
 )
 
 // policyField is the value of ratelimit-policy (draft-ietf-httpapi-ratelimit-headers-10): the quota, and the window in

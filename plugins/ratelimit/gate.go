@@ -40,10 +40,11 @@ func newGate(c *config, metrics *[outcomes]uint32) (*abi.GateRecord, bool) {
 		return nil, false
 	}
 	if !c.report && !c.unrated {
-		g.Fields = []abi.GateField{
-			{Name: policyName, Value: []abi.GatePart{{Text: c.policyField}}},
-			{Name: limitName, Value: limitField(c)},
+		whole := abi.GatePart{Kind: abi.GateFull}
+		if c.algorithm == slidingWindow { // what was just added is in it for all of the unit
+			whole = abi.GatePart{Text: strconv.FormatInt(c.window, 10)}
 		}
+		g.Fields = []abi.GateField{{Name: policyName, Value: []abi.GatePart{{Text: c.policyField}}}, limitField(whole)}
 	}
 	return g, true
 }
@@ -91,13 +92,44 @@ func gateKey(text []byte, perRoute bool, parts []part) []abi.GatePart {
 	return key
 }
 
-// limitField is appendLimitField for requests that are let through.
-func limitField(c *config) []abi.GatePart {
-	parts := []abi.GatePart{{Text: `"default";r=`}, {Kind: abi.GateRemaining}, {Text: ";t="}, {Kind: abi.GateFull}}
-	if c.algorithm == slidingWindow { // what was just added is in it for all of the unit
-		parts = append(parts[:2], abi.GatePart{Text: ";t=" + strconv.FormatInt(c.window, 10)})
+// limitField is appendLimitField, with the time that the host has for whole.
+func limitField(whole abi.GatePart) abi.GateField {
+	return abi.GateField{Name: limitName, Value: []abi.GatePart{{Text: `"default";r=`}, {Kind: abi.GateRemaining}, {Text: ";t="}, whole}}
+}
+
+// newRefusals returns what the host may do by itself with requests that have no tokens, no place or no key. It
+// must come to the same as enforce, refuse and encodeRefusal. What it is to do with contention is the plugin's.
+func newRefusals(c *config, metrics *[outcomes]uint32) (list []abi.GateRefusal) {
+	kind := abi.GateField{Name: "content-type", Value: []abi.GatePart{{Text: refusalType}}}
+	// add adds one, with these lines of the answer.
+	add := func(why abi.GateReason, o outcome, lines ...abi.GateField) {
+		r := abi.GateRefusal{Why: why, Status: c.status, Metric: metrics[o], Details: detailsOf(o), Verdict: refusedVerdict, Body: c.body, Fields: lines}
+		if c.report {
+			r = abi.GateRefusal{Why: why, Metric: metrics[reported], Verdict: reportedVerdict}
+		}
+		list = append(list, r)
 	}
-	return parts
+	if !c.unrated {
+		whole := abi.GatePart{Kind: abi.GateFull} // what is waited for is not more than that
+		if c.algorithm == slidingWindow {
+			whole = abi.GatePart{Kind: abi.GateRetry, Bits: uint32(c.window)} // which may be a slot longer
+		}
+		add(abi.GateLimited, limited, kind,
+			abi.GateField{Name: retryAfterName, Value: []abi.GatePart{{Kind: abi.GateRetry, Bits: 1}}},
+			abi.GateField{Name: policyName, Value: []abi.GatePart{{Text: c.policyField}}},
+			limitField(whole))
+	}
+	if c.concurrency > 0 {
+		add(abi.GateCrowded, crowded, kind, abi.GateField{Name: retryAfterName, Value: []abi.GatePart{{Text: strconv.Itoa(inFlight / 1e9)}}})
+	}
+	switch c.missing {
+	case missingDeny:
+		add(abi.GateKeyless, keyless, kind)
+	case missingAllow: // not a refusal, so it is not reported as one
+		list = append(list, abi.GateRefusal{Why: abi.GateKeyless, Metric: metrics[keyless]})
+	case missingShare: // has a key; or had, if a client is not known, which is the plugin's
+	}
+	return list
 }
 
 // conditions is match for the host.

@@ -63,6 +63,7 @@ func TestNewGate(t *testing.T) {
 		if (len(g.Fields) == 0) != (c.report || c.unrated) {
 			t.Errorf("%s: %d fields", doc, len(g.Fields))
 		}
+		g.Refusals = newRefusals(c, &[outcomes]uint32{limited: 3, crowded: 4, keyless: 5, reported: 6})
 		if _, err := abi.ParseGate(string(abi.AppendGate(nil, g))); err != nil {
 			t.Errorf("%s: %v", doc, err)
 		}
@@ -134,7 +135,7 @@ func TestWasmGate(t *testing.T) {
 					t.Fatalf("step %d: with the gate %+v, without %+v", i, with[i], without[i])
 				}
 			}
-			if calls == 0 || calls >= all {
+			if calls == 0 || 2*calls >= all {
 				t.Errorf("the guest was asked %d times, without the gate %d: want fewer, and some", calls, all)
 			}
 		})
@@ -206,7 +207,7 @@ func randomRequest(r *rand.Rand) plugintest.Request {
 	return q
 }
 
-// TestWasmGateOpen: while tokens last nobody asks the guest.
+// TestWasmGateOpen: nobody asks the guest but the first, while tokens last and when they are gone.
 func TestWasmGateOpen(t *testing.T) {
 	o := plugintest.Options{Config: `{"rate":"1/h","burst":5}`, Grants: places["counters"].grants}
 	plugintest.Run(t, guest(t), o, func(t *testing.T, p *plugintest.Plugin) {
@@ -216,8 +217,8 @@ func TestWasmGateOpen(t *testing.T) {
 				t.Errorf("request %d: admitted %t, want %t", i, got, want)
 			}
 			// The first has no table of buckets yet, which the guest has to ask for.
-			if got, want := asked(p.Stats()), uint64(1+max(0, i-4)); got != want {
-				t.Errorf("request %d: the guest was asked %d times, want %d", i, got, want)
+			if got := asked(p.Stats()); got != 1 {
+				t.Errorf("request %d: the guest was asked %d times, want 1", i, got)
 			}
 		}
 		metric(t, p, allowed, 5)
@@ -252,8 +253,8 @@ func TestWasmGatePlaces(t *testing.T) {
 					t.Fatalf("step %d: with the gate %+v, without %+v", i, with[i], without[i])
 				}
 			}
-			if calls == 0 || calls >= all && name != "a window" {
-				t.Errorf("the guest was asked %d times, without the gate %d: want fewer, and some", calls, all)
+			if 2*calls >= all && name != "a window" {
+				t.Errorf("the guest was asked %d times, without the gate %d: want fewer", calls, all)
 			}
 		})
 	}
@@ -327,10 +328,13 @@ func TestWasmGateRefused(t *testing.T) {
 // plugin.
 type wire struct{ refused bool }
 
-func (w *wire) Answer(filter.Filter, *filter.Answer) error { w.refused = true; return nil }
-func (w *wire) Abort(string)                               { w.refused = true }
-func (w *wire) Fail(*messages.Error)                       { w.refused = true }
-func (w *wire) Reroute(bool)                               {}
+func (w *wire) Answer(_ filter.Filter, a *filter.Answer) error {
+	w.refused = a.Head.Status == 429 && a.Head.Fields.Len() == 5 && a.Head.Fields.Value("content-length") == "19" && len(a.Body) == 19
+	return nil
+}
+func (w *wire) Abort(string)         { w.refused = true }
+func (w *wire) Fail(*messages.Error) { w.refused = true }
+func (w *wire) Reroute(bool)         {}
 
 type sink[H messages.Head] struct{}
 
@@ -339,7 +343,7 @@ func (sink[H]) Data([]byte, bool) error        { return nil }
 func (sink[H]) Trailer(*messages.Fields) error { return nil }
 
 // TestWasmManyClientsAtGate is TestWasmManyClients with the filter in front, and so the gate:
-// 64 clients take from one bucket past four VMs and, as it is mostly empty, through them.
+// 64 clients take from one bucket past four VMs, and are refused, as it is mostly empty.
 func TestWasmManyClientsAtGate(t *testing.T) {
 	const burst, rate, clients, duration = 50, 100, 64, 2 * time.Second
 	root := open(t, `{"rate":"100/s","burst":50,"key":"global"}`, 4, places["counters"].grants)
@@ -391,9 +395,8 @@ func TestWasmManyClientsAtGate(t *testing.T) {
 	if got > most || got < least {
 		t.Errorf("%d of %d admitted in %v, want %d to %d", got, tried.Load(), took, least, most)
 	}
-	// Which of the two finds a token that has just come is a matter of scheduling.
-	if past := tried.Load() - calls; past < 1 || past > got {
-		t.Errorf("%d of %d admitted without the guest", past, got)
+	if calls < 1 || calls > clients { // until one of them has made the table
+		t.Errorf("the guest was asked %d times", calls)
 	}
 	fmt.Fprintln(t.Output(), got, "of", tried.Load(), "admitted,", calls, "calls")
 }

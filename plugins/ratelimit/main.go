@@ -130,15 +130,14 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 	return types.OnPluginStartStatusOK
 }
 
-// offerGate has the host let requests through by itself, if it can and they are such that all
-// that the plugin does with them is in a gate. The rest, every refusal among it, stays the
-// plugin's.
+// offerGate has the host let requests through, and refuse them, by itself, if it can and they are such that all
+// that the plugin does with them is in a gate. The rest stays the plugin's.
 func (p *plugin) offerGate(c *config) {
 	if p.checker.counters == nil {
 		return
 	}
 	var metrics [outcomes]uint32
-	for _, o := range [...]outcome{allowed, exempted} {
+	for _, o := range [...]outcome{allowed, exempted, limited, crowded, keyless, reported} {
 		id, ok := p.decisions[o].ID()
 		if !ok {
 			return
@@ -146,8 +145,12 @@ func (p *plugin) offerGate(c *config) {
 		metrics[o] = id
 	}
 	if g, ok := newGate(c, &metrics); ok {
-		// A host that does not want it, or knows less of gates, asks for each request.
-		hostcall.Foreign(abi.ForeignGate, abi.AppendGate(nil, g))
+		g.Refusals = newRefusals(c, &metrics)
+		if hostcall.Foreign(abi.ForeignGate, abi.AppendGate(nil, g)) == hostcall.BadArgument {
+			// One that knows less of gates asks for each refusal, or, if it does not want this either, for each request.
+			g.Refusals = nil
+			hostcall.Foreign(abi.ForeignGate, abi.AppendGate(nil, g))
+		}
 	}
 }
 
@@ -207,11 +210,11 @@ func (c *httpContext) OnHttpRequestHeaders(int, bool) types.Action {
 	switch {
 	case v.refuse:
 		c.charge = false
-		hostcall.SetProperty(verdictProperty, "limited")
+		hostcall.SetProperty(verdictProperty, refusedVerdict)
 		p.refuse(v)
 		return types.ActionPause
 	case v.outcome == reported:
-		hostcall.SetProperty(verdictProperty, "would-limit")
+		hostcall.SetProperty(verdictProperty, reportedVerdict)
 	case v.decided && !p.checker.report:
 		c.announce = true
 		d := &c.decision // what appendLimitField takes; all of it would be copied by a call
@@ -237,19 +240,12 @@ func (p *plugin) resumeAfter(ns int64) bool {
 // refuse answers the request. It is what a flood is met with: it allocates nothing, and says again what it
 // has said of the request before if the numbers are the same.
 func (p *plugin) refuse(v *verdict) {
-	details := "rate_limited"
-	switch v.outcome { //nolint:exhaustive // the others are about tokens
-	case keyless:
-		details = "rate_limit_key_missing"
-	case crowded:
-		details = "concurrency_limited"
-	}
 	retry, full := max(1, seconds(v.retry)), seconds(max(v.full, v.retry))
 	if last := &p.refused; last.outcome != v.outcome || last.decided != v.decided || last.remaining != v.remaining || last.retry != retry || last.full != full {
 		last.outcome, last.decided, last.remaining, last.retry, last.full = v.outcome, v.decided, v.remaining, retry, full
 		p.encodeRefusal(v)
 	}
-	hostcall.Reply(p.checker.status, details, p.checker.body, p.encoded)
+	hostcall.Reply(p.checker.status, detailsOf(v.outcome), p.checker.body, p.encoded)
 }
 
 // A refusal is what the fields of one are made of. That of nobody has no retry.
@@ -267,7 +263,7 @@ func (p *plugin) encodeRefusal(v *verdict) {
 	n := len(p.scratch)
 	p.scratch = appendLimitField(p.scratch, &v.decision)
 	fields := [...]abi.Pair{
-		{Name: "content-type", Value: "text/plain; charset=utf-8"},
+		{Name: "content-type", Value: refusalType},
 		{Name: retryAfterName, Value: text(p.scratch[:n])},
 		{Name: policyName, Value: p.checker.policyField},
 		{Name: limitName, Value: text(p.scratch[n:])},

@@ -290,11 +290,15 @@ func (b *bencher) measure(p *host.Plugin, r *benchReport, budget time.Duration, 
 	r.Growth = r.Memory - before
 	// The host books fuel in lots, of which the last is missing: nothing among thousands.
 	r.Fuel = (p.Stats().Fuel - fuel) / uint64(max(r.Exchanges, 1)) //nolint:gosec // a count
+	var whole [2]uint64
 	for step := range steps {
-		if len(b.samples[step]) > 0 {
-			r.Steps = append(r.Steps, b.result(step, median(allocs[step]), median(bytes[step])))
+		objects, size := median(allocs[step]), median(bytes[step])
+		whole[0], whole[1] = whole[0]+objects, whole[1]+size
+		if step != stepWhole && len(b.samples[step]) > 0 {
+			r.Steps = append(r.Steps, b.result(step, objects, size))
 		}
 	}
+	r.Steps = append(r.Steps, b.result(stepWhole, whole[0], whole[1]))
 	return nil
 }
 
@@ -340,8 +344,8 @@ func (r *benchReport) write(w io.Writer) error {
 	for _, s := range r.Steps {
 		fmt.Fprintf(&b, "%-18s %9s %9s %9s %9s %7d %7d  %s\n", s.Step, ns(s.MeanNS), ns(s.MinNS), ns(s.P50NS), ns(s.P99NS), s.Allocs, s.Bytes, strings.Join(s.Callbacks, " "))
 	}
-	if len(r.Steps) == 0 {
-		b.WriteString("no callback was made\n")
+	if len(r.Steps) == 1 {
+		b.WriteString("no callback was made: the host does it alone\n")
 	}
 	fmt.Fprintf(&b, "fuel %d units an exchange; %d units are a microsecond of sandbox.cpu\n", r.Fuel, host.FuelPerMicrosecond)
 	fmt.Fprintf(&b, "guest memory %s, %s more than after the warm-up; allocs and bytes are the host's\n", size(int(r.Memory)), size(int(r.Growth)))

@@ -26,11 +26,12 @@ const (
 	stepResponseBody
 	stepResponseTrailers
 	stepEnd
+	stepWhole // all of them, and what the host does between them
 	steps
 )
 
 var stepNames = [steps]string{
-	"request headers", "request body", "request trailers", "response headers", "response body", "response trailers", "end",
+	"request headers", "request body", "request trailers", "response headers", "response body", "response trailers", "end", "exchange",
 }
 
 // benchBody is the size of either body, in bytes.
@@ -63,7 +64,7 @@ type bencher struct {
 	step    int                        // the one that is being made
 	onStep  func(step int, run func()) // around each
 	calls   [steps][]host.Callback     // made in a step, the first time
-	samples [steps][]time.Duration     // of guest time, callbacks of a step together
+	samples [steps][]time.Duration     // of guest time, callbacks of a step together; of an exchange, all time
 	spent   time.Duration              // in the step being made
 	made    bool                       // a callback was made in it
 	record  bool
@@ -177,6 +178,7 @@ func (b *bencher) exchange() error {
 	if b.req.Length = exchange.LengthUnknown; b.get != "" {
 		b.req.Length = 0
 	}
+	start := time.Now()
 	f, err := b.factory.New(x)
 	if err != nil {
 		return err
@@ -190,6 +192,9 @@ func (b *bencher) exchange() error {
 	}
 	x.AnswerEnded()
 	endErr := b.do(stepEnd, func() error { f.Close(nil); return nil })
+	if b.record && len(b.samples[stepWhole]) < maxSamples {
+		b.samples[stepWhole] = append(b.samples[stepWhole], time.Since(start))
+	}
 	switch {
 	case errors.Is(err, exchange.ErrAnswered):
 		err = nil

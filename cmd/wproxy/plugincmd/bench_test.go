@@ -30,7 +30,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("%s: %+v", s.Step, s)
 		}
 	}
-	for _, want := range []string{"request headers: on_request_headers", "response body: on_response_body", "end: on_log"} {
+	for _, want := range []string{"request headers: on_request_headers", "response body: on_response_body", "end: on_log", "exchange: "} {
 		if !slices.Contains(steps, want) {
 			t.Errorf("steps %q lack %q", steps, want)
 		}
