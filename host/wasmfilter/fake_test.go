@@ -27,6 +27,7 @@ type script struct {
 	onRespHeaders  func(c *call, n int, end bool) abi.Action
 	onRespBody     func(c *call, n int, end bool) abi.Action
 	onRespTrailers func(c *call, n int) abi.Action
+	onForeign      func(c *call, id uint32, args []byte)
 	onLog          func(c *call)
 	putOff         bool // on_done returns false
 }
@@ -134,6 +135,17 @@ func (c *call) ResponseTrailers(n int) (abi.Action, error) {
 		return abi.Continue, nil
 	}
 	return c.run("response_trailers", func() abi.Action { return c.p.script.onRespTrailers(c, n) })
+}
+
+func (c *call) ForeignFunction(id uint32, args []byte) error {
+	if c.p.script.onForeign == nil {
+		return nil
+	}
+	_, err := c.run("foreign_function", func() abi.Action {
+		c.p.script.onForeign(c, id, args)
+		return abi.Continue
+	})
+	return err
 }
 
 func (c *call) Finish(keep func() host.Stream) error {

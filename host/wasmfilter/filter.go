@@ -275,7 +275,7 @@ func (f *Filter) reset() {
 	f.x, f.guest, f.edits.next, f.requestEdits.next = nil, nil, nil, nil
 	f.passing.reset()
 	f.leavePassage()
-	f.marks, f.stored = marks{}, stored{deletes: f.deletes.empty()}
+	f.marks, f.stored = marks{}, stored{deletes: f.deletes.empty(), looks: f.looks.empty()}
 	f.noted = [len(f.noted)]int{}
 	f.reading.reset()
 	if f.refusing != nil {

@@ -3,7 +3,6 @@ package wasmfilter
 import (
 	"encoding/binary"
 	"strings"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -28,6 +27,7 @@ type stored struct {
 	refresh bool             // mark: a refresh is to be begun
 	deletes deletions        // marks: to be deleted
 
+	looks  lookups         // of the guest; by its callbacks only, one at a time
 	flight *objects.Flight // that it leads
 	join   *joining        // that it waits for
 	landed bool            // mark: it has ended
@@ -82,37 +82,6 @@ func (d *deletions) empty() deletions {
 // keptDeletions is how long a text of deletions is kept for the next.
 const keptDeletions = 1 << 10
 
-// A joining waits for a flight. It outlives the exchange for as long as somebody may be
-// about to tell it.
-type joining struct {
-	flight *objects.Flight
-
-	mu sync.Mutex
-	f  *Filter // nil: nobody waits any more
-}
-
-// Landed implements objects.Waiter.
-func (j *joining) Landed(_ *objects.Flight, o objects.Outcome) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.f == nil {
-		return
-	}
-	x := j.f.x
-	x.Mu.Lock()
-	j.f.landed, j.f.how = true, o
-	j.f.req.markLocked()
-	x.Mu.Unlock()
-}
-
-// leave ends the waiting.
-func (j *joining) leave() {
-	j.flight.Leave(j)
-	j.mu.Lock()
-	j.f = nil
-	j.mu.Unlock()
-}
-
 // Object implements host.ObjectStream.
 func (s *stream) Object(call host.ObjectCall, dst, args []byte) ([]byte, abi.Status) {
 	f := s.f
@@ -166,11 +135,13 @@ func (f *Filter) find(key string) (o *objects.Object, r *objects.Record, judged 
 // lookup finds an object, and keeps it for serve: what the guest has judged is what is
 // served.
 func (f *Filter) lookup(dst []byte, key string) ([]byte, abi.Status) {
+	f.looks.begin(f.factory.space)
 	o := f.factory.space.Get(key)
 	var r *objects.Record
 	if o != nil {
 		r = o.Record()
 	}
+	f.looks.add(key, r)
 	f.x.Mu.Lock()
 	old := f.pinned
 	f.pinned, f.judged = o, r
@@ -394,75 +365,6 @@ func (f *Filter) askDelete(args string) abi.Status {
 		return abi.StatusOK
 	}
 	return abi.StatusBadArgument
-}
-
-// askJoin joins a flight; the outcome is written to args.
-func (f *Filter) askJoin(args []byte, text string) abi.Status {
-	if len(args) < 4 {
-		return abi.StatusBadArgument
-	}
-	x := f.x
-	x.Mu.Lock()
-	fit := f.req.stage == stageHere && f.req.inside
-	leads := f.flight != nil
-	waits := f.join
-	f.join, f.landed = nil, false
-	x.Mu.Unlock()
-	if waits != nil {
-		waits.leave()
-	}
-	if !fit {
-		return abi.StatusBadArgument
-	}
-	if leads {
-		binary.LittleEndian.PutUint32(args, abi.ObjectLeads)
-		return abi.StatusOK
-	}
-	j := &joining{f: f}
-	// Told under j.mu, which is held until j is known: the flight may end at once.
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	flight, leads := f.factory.space.Join(strings.Clone(text[4:]), j)
-	x.Mu.Lock()
-	defer x.Mu.Unlock()
-	if leads {
-		f.flight = flight
-		binary.LittleEndian.PutUint32(args, abi.ObjectLeads)
-		return abi.StatusOK
-	}
-	j.flight, f.join = flight, j
-	binary.LittleEndian.PutUint32(args, abi.ObjectWaits)
-	return abi.StatusOK
-}
-
-// land ends the flight that the exchange leads, if there is one.
-func (f *Filter) land(o objects.Outcome) {
-	f.x.Mu.Lock()
-	flight := f.flight
-	f.flight = nil
-	f.x.Mu.Unlock()
-	if flight != nil {
-		flight.Land(o)
-	}
-}
-
-// tellLanded calls the guest back that waits for a flight, as the request direction.
-func (f *Filter) tellLanded(o objects.Outcome) error {
-	g, ok := f.guest.(interface {
-		ForeignFunction(id uint32, args []byte) error
-	})
-	if !ok {
-		return nil
-	}
-	var arg [4]byte
-	binary.LittleEndian.PutUint32(arg[:], outcomes[o])
-	f.calls.Lock()
-	defer f.calls.Unlock()
-	return g.ForeignFunction(abi.ObjectJoined, arg[:])
-}
-
-var outcomes = [...]uint32{
-	objects.Stored: abi.ObjectStored, objects.Unstored: abi.ObjectUnstored, objects.Failed: abi.ObjectFailed,
 }
 
 // doDeletes removes what is marked to be.
