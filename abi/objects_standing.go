@@ -50,25 +50,36 @@ type ObjectStanding struct {
 	// been stored anew, updated, or removed. Edits that set AgeField or TTLField set them to what they
 	// are then.
 	Repeats []string
+
+	// SafeMethods are methods, beside GET and HEAD, of requests that change nothing, or are the guest's for another
+	// reason; none: this is not ordered. A request by any other method goes by, with or without a body and
+	// whatever fields it has. UnsafeValue and UnsafeTail take the places of LogValue and CounterTail for it. At
+	// the head of its answer, if that has a status from 200 to 399 (RFC 9111, 4.4), what is under keys that
+	// begin with its URL and "\n" is deleted, as by [ObjectPrefix]; but if the answer has one of the fields in UnsafeShown, it
+	// is shown to the guest instead, as one is that is not like its ObjectPass.
+	SafeMethods             []string
+	UnsafeShown             []string // in lower case
+	UnsafeValue, UnsafeTail string
 }
 
 // Bounds of an ObjectStanding.
 const (
-	MaxStandingFields = 256  // names in Absent; likewise in MissAbsent, and in Repeats
+	MaxStandingFields = 256  // names in Absent; likewise in each other list
 	MaxStandingText   = 1024 // bytes of each text: what is written for every answer is no longer
 )
 
 // ErrStanding is the error of a standing order that is malformed.
 var ErrStanding = errors.New("malformed standing order")
 
-// What is set in the length of the first text: PassValue and PassTail are there, Misses, Joins, and Repeats are
-// there.
+// What is set in the length of the first text: PassValue and PassTail are there, Misses, Joins, Repeats are
+// there, and SafeMethods are.
 const (
 	standingPass   = 1 << 31
 	standingMiss   = 1 << 30
 	standingJoin   = 1 << 29
 	standingRepeat = 1 << 28
-	standingFlags  = standingPass | standingMiss | standingJoin | standingRepeat
+	standingUnsafe = 1 << 27
+	standingFlags  = standingPass | standingMiss | standingJoin | standingRepeat | standingUnsafe
 )
 
 // Passes reports whether requests may go by because of an ObjectPass.
@@ -83,8 +94,8 @@ func (o *ObjectStanding) texts() [7]*string {
 // AgeField, TTLField, TTLPrefix, LogField, LogValue, CounterHead and CounterTail come first,
 // then PassValue and PassTail, if they are not both empty, which the highest bit of the first
 // length says, then the names in MissAbsent, joined by NUL, if the second highest says Misses (the
-// third one is Joins), the names in Repeats, if there are any, which the fourth says, likewise, and then the names
-// in Absent.
+// third one is Joins), the names in Repeats, if there are any, which the fourth says, likewise, then SafeMethods, if
+// there are any, which the fifth says, and UnsafeShown, likewise, UnsafeValue and UnsafeTail, and then the names in Absent.
 func (o *ObjectStanding) Append(dst []byte) []byte {
 	first := len(dst)
 	for _, t := range o.texts() {
@@ -105,6 +116,11 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 	if len(o.Repeats) > 0 {
 		dst[first+3] |= standingRepeat >> 24
 		dst = appendNames(dst, o.Repeats)
+	}
+	if len(o.SafeMethods) > 0 {
+		dst[first+3] |= standingUnsafe >> 24
+		dst = appendNames(appendNames(dst, o.SafeMethods), o.UnsafeShown)
+		dst = appendText(appendText(dst, o.UnsafeValue), o.UnsafeTail)
 	}
 	for _, name := range o.Absent {
 		dst = appendText(dst, name)
@@ -134,7 +150,7 @@ func (o *ObjectStanding) Parse(s string) error {
 	if len(s) >= 4 {
 		flags = le32(s) & standingFlags
 	}
-	list, absent, repeats := texts[:], "", ""
+	list, absent, repeats, methods, shown := texts[:], "", "", "", ""
 	if flags&standingPass != 0 {
 		list = append(list, &o.PassValue, &o.PassTail)
 	}
@@ -143,6 +159,9 @@ func (o *ObjectStanding) Parse(s string) error {
 	}
 	if flags&standingRepeat != 0 {
 		list = append(list, &repeats)
+	}
+	if flags&standingUnsafe != 0 {
+		list = append(list, &methods, &shown, &o.UnsafeValue, &o.UnsafeTail)
 	}
 	mask := ^flags // of the first one
 	for _, t := range list {
@@ -153,10 +172,16 @@ func (o *ObjectStanding) Parse(s string) error {
 		mask = ^uint32(0)
 	}
 	o.Misses, o.Joins = flags&standingMiss != 0, flags&standingJoin != 0
-	var ok1, ok2 bool
-	o.MissAbsent, ok1 = splitNames(absent, MaxStandingFields)
-	o.Repeats, ok2 = splitNames(repeats, MaxStandingFields)
-	if !ok1 || !ok2 || flags&standingRepeat != 0 && repeats == "" {
+	for _, l := range [...]struct {
+		to    *[]string
+		names string
+	}{{&o.MissAbsent, absent}, {&o.Repeats, repeats}, {&o.SafeMethods, methods}, {&o.UnsafeShown, shown}} {
+		var ok bool
+		if *l.to, ok = splitNames(l.names, MaxStandingFields); !ok {
+			return ErrStanding
+		}
+	}
+	if flags&standingRepeat != 0 && repeats == "" || flags&standingUnsafe != 0 && methods == "" {
 		return ErrStanding
 	}
 	if flags&standingPass != 0 && !o.Passes() || o.Misses && !o.Passes() || o.Joins && !o.Misses {

@@ -95,6 +95,22 @@ func TestObjectArguments(t *testing.T) {
 			}
 		}
 	}
+	for _, unsafe := range []abi.ObjectStanding{
+		{SafeMethods: []string{"OPTIONS"}},
+		{SafeMethods: []string{"OPTIONS", "TRACE"}, UnsafeShown: []string{"location", "b"}, UnsafeValue: "bypass", UnsafeTail: ";a=d"},
+	} {
+		for _, more := range []bool{false, true} {
+			o := unsafe
+			if more {
+				o.Absent, o.Repeats, o.PassValue = standing.Absent, []string{"range"}, "miss"
+				o.Misses, o.Joins, o.MissAbsent = true, true, []string{"c"}
+			}
+			var got abi.ObjectStanding
+			if err := got.Parse(string(o.Append(nil))); err != nil || !reflect.DeepEqual(got, o) {
+				t.Errorf("got %+v, %v, want %+v", got, err, o)
+			}
+		}
+	}
 	info := abi.ObjectInfo{Status: 200, Whole: true, Flying: true, Length: -1, Meta: []byte("m")}
 	if got, err := abi.ParseObjectInfo(abi.AppendObjectInfo(nil, &info)); err != nil || !reflect.DeepEqual(got, info) {
 		t.Errorf("got %+v, %v", got, err)

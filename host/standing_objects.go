@@ -27,7 +27,7 @@ type StandingLookup struct {
 	miss uint64 // likewise of those in MissAbsent
 	part uint64 // likewise of those in Repeats
 
-	hits, passes routeCounters
+	hits, passes, unsafe routeCounters
 }
 
 // lastLookup is the ID that was given last.
@@ -73,7 +73,8 @@ func (s *StandingLookup) parse() bool {
 	s.mask, ok1 = lowerNames(s.Absent)
 	s.miss, ok2 = lowerNames(s.MissAbsent)
 	s.part, ok3 = lowerNames(s.Repeats)
-	if !ok1 || !ok2 || !ok3 {
+	_, ok4 := lowerNames(s.UnsafeShown)
+	if !ok1 || !ok2 || !ok3 || !ok4 || slices.ContainsFunc(s.SafeMethods, func(m string) bool { return !IsToken(m) }) {
 		return false
 	}
 	s.AgeField, s.TTLField = strings.ToLower(s.AgeField), strings.ToLower(s.TTLField)
@@ -86,6 +87,9 @@ func (s *StandingLookup) parse() bool {
 	s.hits.init(s.root.p, s.CounterHead, s.CounterTail)
 	if s.PassTail != "" {
 		s.passes.init(s.root.p, s.CounterHead, s.PassTail)
+	}
+	if s.UnsafeTail != "" {
+		s.unsafe.init(s.root.p, s.CounterHead, s.UnsafeTail)
 	}
 	return true
 }
@@ -127,6 +131,11 @@ func (s *StandingLookup) ForRepeats(name string) bool {
 	return s.part&NameMark(name) != 0 && slices.Contains(s.Repeats, name)
 }
 
+// Unsafe reports whether requests by a method go by, and have what is stored under their URLs deleted.
+func (s *StandingLookup) Unsafe(method string) bool {
+	return len(s.SafeMethods) > 0 && method != "GET" && method != "HEAD" && !slices.Contains(s.SafeMethods, method)
+}
+
 // Now returns the guest's clock in seconds since 1970.
 func (s *StandingLookup) Now() int64 { return s.root.p.h.o.Now().Unix() }
 
@@ -138,6 +147,9 @@ func (s *StandingLookup) Count(route string) { s.hits.add(route) }
 
 // CountPass is Count for an answer that goes by.
 func (s *StandingLookup) CountPass(route string) { s.passes.add(route) }
+
+// CountUnsafe is Count for a request that goes by for its method.
+func (s *StandingLookup) CountUnsafe(route string) { s.unsafe.add(route) }
 
 func (c *routeCounters) init(p *Plugin, head, tail string) {
 	c.p, c.head, c.tail = p, head, tail

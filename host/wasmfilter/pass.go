@@ -92,6 +92,7 @@ func (p *pass) fits(r *exchange.Response) bool {
 // nothing for its key.
 type passage struct {
 	miss   bool            // there was nothing
+	unsafe bool            // its method is one that changes something
 	object *objects.Object // holds the pass; nil: no request has gone by because of one
 	record *objects.Record
 	key    string // borrowed from the object or from alone, unless the order joins
@@ -116,10 +117,10 @@ func (p *passage) leavePassage() {
 	switch {
 	case p.object != nil:
 		p.object.Release()
-	case !p.miss:
+	case !p.miss && !p.unsafe:
 		return
 	}
-	p.miss, p.object, p.record, p.key = false, nil, nil, ""
+	p.miss, p.unsafe, p.object, p.record, p.key = false, false, nil, nil, ""
 	p.request.Reset()
 }
 
@@ -127,6 +128,9 @@ func (p *passage) leavePassage() {
 // may have it, if there is nothing: the guest would send it on as it is. Else what was found is for
 // standingServe.
 func (f *Filter) passRequest(end bool, route *filter.Route) bool {
+	if f.factory.lookup.Unsafe(f.x.Request.Method) {
+		return f.unsafeRequest(route)
+	}
 	o, looked := f.standingFind(end, route)
 	if o == nil {
 		return looked && !f.alone.narrow && f.missRequest()
@@ -163,8 +167,11 @@ func (f *Filter) shownRequest() *exchange.Request {
 // one that the guest has said something about, or that was too long ago.
 func (f *Filter) passAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 	v := &f.passage
-	if v.miss {
+	switch {
+	case v.miss:
 		return f.missAnswer(r, end)
+	case v.unsafe:
+		return false, f.unsafeAnswer(r)
 	}
 	s := f.factory.lookup
 	p, _ := v.record.Note.(*pass)

@@ -31,7 +31,15 @@ var passStore = abi.ObjectStore{
 // passGuest has an order for passes. It stores one at an answer with x-store, traps at one with x-trap,
 // and says otherwise what it sees of the request: x-guest is its x-auth, and the property mine what
 // wproxy.passed is.
-func passGuest() []byte {
+func passGuest() []byte { return orderedGuest(passOrder) }
+
+var passOrder = abi.ObjectStanding{
+	Absent: []string{"range"}, LogField: "l", LogValue: "hit", CounterHead: "n;route=", CounterTail: ";hit",
+	PassValue: "passed", PassTail: ";passed",
+}
+
+// orderedGuest is a passGuest with an order.
+func orderedGuest(order abi.ObjectStanding) []byte {
 	m := wt.NewGuest()
 	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
 	get := m.Env(abi.ImportGetHeaderMapValue, "iiiii>i")
@@ -39,10 +47,6 @@ func passGuest() []byte {
 	property := m.Env(abi.ImportGetProperty, "iiii>i")
 	keep := m.Env(abi.ImportSetProperty, "iiii>i")
 	ptr, size := wt.I32(m.Slot(4)), wt.I32(m.Slot(4))
-	order := abi.ObjectStanding{
-		Absent: []string{"range"}, LogField: "l", LogValue: "hit", CounterHead: "n;route=", CounterTail: ";hit",
-		PassValue: "passed", PassTail: ";passed",
-	}
 	args := string(passStore.Append(nil))
 	m.Func("proxy_on_configure", "ii>i", wt.Call(foreign, m.Str(abi.ForeignObjectStanding), m.Str(string(order.Append(nil))), ptr, size), wt.Raw(0x45))
 	m.Headers("request", wt.I32(0))

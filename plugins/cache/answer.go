@@ -265,6 +265,9 @@ func keeps(name string) bool {
 	return false
 }
 
+// locations are fields that name other URLs that an unsafe request has changed.
+var locations = [...]string{"location", "content-location"}
+
 // endUnsafe handles the head of the response to an unsafe request, with modeInvalidate. It removes what the
 // request has made wrong (RFC 9111, 4.4): of the same host only, as others could be emptied otherwise.
 //

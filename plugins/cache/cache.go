@@ -205,7 +205,7 @@ func (x *exchange) onRequest(end bool) bool {
 	case method == "PURGE" && x.c.purges():
 		return x.purge()
 	case !x.isGet && method != "HEAD":
-		if !safe(method) {
+		if x.c.invalidates(method) {
 			x.awaitUnsafe()
 		}
 		return x.pass("method")
@@ -259,13 +259,19 @@ func (x *exchange) awaitUnsafe() {
 	x.own()
 }
 
-// safe methods change nothing (RFC 9110, 9.2.1).
-func safe(method string) bool {
-	switch method {
-	case "OPTIONS", "TRACE", "QUERY", "PROPFIND", "SEARCH", "REPORT":
-		return true
+// safeMethods are those, beside GET and HEAD, that change nothing (RFC 9110, 9.2.1), and PURGE, which is ours where anybody may
+// purge, and comes first.
+var safeMethods = [...]string{"PURGE", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "SEARCH", "REPORT"}
+
+// invalidates reports whether all that counts of a request with this method is what it was for.
+func (c *config) invalidates(method string) bool {
+	if method == "" || method == "GET" || method == "HEAD" {
+		return false
 	}
-	return false
+	if method == safeMethods[0] {
+		return !c.purges()
+	}
+	return !slices.Contains(safeMethods[1:], method)
 }
 
 // decide looks at what is stored and answers, waits, or sends the request on. It reports

@@ -241,11 +241,6 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	return types.ActionPause
 }
 
-// invalidates reports whether all that counts of a request with this method is what it was for.
-func (c *config) invalidates(method string) bool {
-	return method != "" && method != "GET" && method != "HEAD" && (method != "PURGE" || !c.purges()) && !safe(method)
-}
-
 // beginUnsafe is OnHttpRequestHeaders for a request that has a body, if its method is unsafe: nothing else
 // counts of it than what it was for.
 func (c *httpContext) beginUnsafe() bool {

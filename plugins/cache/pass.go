@@ -96,11 +96,15 @@ func (c *config) neverFresh(v *verdict, resp *head) bool {
 }
 
 // goneBy takes up a request that the host has let go by at a time, because of a pass that was noted
-// under key with m, or as nothing was there, in the place of m either: the exchange is as onRequest would
+// under key with m, or as nothing was there, in the place of m either, or for its method: the exchange is as onRequest would
 // have left it. key and m are its own already.
 func (x *exchange) goneBy(key string, m meta, at int64) {
-	if x.request.get(":method") != "GET" {
-		return // it could not be read: whether the answer is for one client is not known
+	if method := x.request.get(":method"); method != "GET" {
+		if x.c.invalidates(method) { // the host has counted it
+			x.mode = modeInvalidate
+			x.url, x.route, _ = strings.Cut(key, "\n")
+		}
+		return // else it could not be read: whether the answer is for one client is not known
 	}
 	x.key, x.meta, x.asked, x.mode, x.isGet = key, m, at, modeStore, true
 	x.missed = m.kind == 0

@@ -358,11 +358,13 @@ func TestLesser(t *testing.T) {
 		t.Fatal(err)
 	}
 	o, _ := c.standing()
-	for n, says := range []struct{ repeats, misses, passes bool }{{true, true, true}, {false, true, true}, {false, false, true}, {false, false, false}} {
+	for n, says := range []struct{ unsafe, repeats, misses, passes bool }{
+		{true, true, true, true}, {false, true, true, true}, {false, false, true, true}, {false, false, false, true}, {},
+	} {
 		if n > 0 && !lesser(&o, n-1) {
 			t.Errorf("there is no order %d", n)
 		}
-		if len(o.Repeats) > 0 != says.repeats || o.Misses != says.misses || o.Joins != says.misses || o.Passes() != says.passes {
+		if len(o.SafeMethods) > 0 != says.unsafe || len(o.Repeats) > 0 != says.repeats || o.Misses != says.misses || o.Joins != says.misses || o.Passes() != says.passes {
 			t.Errorf("order %d: %+v", n, o)
 		}
 		for _, name := range append(slices.Clone(oneClients[:]), c.bypass...) {
@@ -375,7 +377,7 @@ func TestLesser(t *testing.T) {
 			t.Errorf("order %d is refused by every host", n)
 		}
 	}
-	if lesser(&o, 3) {
+	if lesser(&o, 4) {
 		t.Error("there is no end of orders")
 	}
 }

@@ -22,6 +22,12 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	}
 	// Where nothing is found decide and send look at nothing else, and judge at authorization.
 	o.Misses, o.Joins, o.MissAbsent = true, c.collapse, []string{"authorization"}
+	// What onRequest and endUnsafe do where the URL is all that an answer is about.
+	o.SafeMethods, o.UnsafeShown = safeMethods[:], locations[:]
+	if !c.purges() {
+		o.SafeMethods = safeMethods[1:]
+	}
+	o.UnsafeValue, o.UnsafeTail = bypass.String(), ";result="+bypass.String()
 	if c.status {
 		o.TTLField, o.TTLPrefix = "cache-status", c.hit
 	}
@@ -32,14 +38,16 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 // often it has.
 func lesser(o *abi.ObjectStanding, n int) (more bool) {
 	switch n {
-	case 0: // for one that repeats nothing
+	case 0: // for one to which all methods are the same
+		o.SafeMethods = nil
+	case 1: // repeats nothing
 		o.Absent, o.Repeats = append(o.Absent, o.Repeats...), nil
-	case 1: // lets no misses by
+	case 2: // lets no misses by
 		o.Misses, o.Joins = false, false
-	case 2: // nor anything else
+	case 3: // nor anything else
 		o.PassValue, o.PassTail = "", ""
 	}
-	return n < 3
+	return n < 4
 }
 
 // promise returns what the host is told about a message: it may serve it for as long as it is fresh, if it is served
