@@ -71,7 +71,7 @@ var importRules = []struct {
 	{"host/meter", nil, "it rewrites bytes, of whose meaning to the host it knows nothing"},
 	{"core/objects", nil, "bytes with keys; what they mean is somebody else's business"},
 	{"host/wasmfilter", []string{"abi", "host", "host/gaterule", "core/exchange", "core/filter", "core/objects"}, "it is the one bridge between host and core"},
-	{"host/plugintest", []string{"abi", "host", "host/wasmfilter", "core/exchange", "core/filter", "core/objects", "plugins/guestbuild"}, "it drives a guest without a proxy"},
+	{"host/plugintest", []string{"abi", "host", "host/meter", "host/wasmfilter", "core/exchange", "core/filter", "core/objects", "plugins/guestbuild"}, "it drives a guest without a proxy"},
 	{"host/tabletest", []string{"abi", "host", "host/wasmfilter", "host/plugintest", "plugins/manifest"}, "it is plugintest for people without Go"},
 	{"host/wasmtest", nil, "it assembles modules, of which it knows nothing"},
 	{"plugins", []string{"plugins/manifest"}, "it embeds files"},
