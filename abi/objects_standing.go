@@ -52,7 +52,7 @@ type ObjectStanding struct {
 	Repeats []string
 
 	// SafeMethods are methods, beside GET and HEAD, of requests that change nothing, or are the guest's for another
-	// reason; none: this is not ordered. A request by any other method goes by, with or without a body and
+	// reason; none: this is not ordered. It takes PassValue or PassTail, as what goes by then may be shown later. A request by any other method goes by, with or without a body and
 	// whatever fields it has. UnsafeValue and UnsafeTail take the places of LogValue and CounterTail for it. At
 	// the head of its answer, if that has a status from 200 to 399 (RFC 9111, 4.4), what is under keys that
 	// begin with its URL and "\n" is deleted, as by [ObjectPrefix]; but if the answer has one of the fields in UnsafeShown, it
@@ -184,7 +184,7 @@ func (o *ObjectStanding) Parse(s string) error {
 	if flags&standingRepeat != 0 && repeats == "" || flags&standingUnsafe != 0 && methods == "" {
 		return ErrStanding
 	}
-	if flags&standingPass != 0 && !o.Passes() || o.Misses && !o.Passes() || o.Joins && !o.Misses {
+	if flags&standingPass != 0 && !o.Passes() || (o.Misses || methods != "") && !o.Passes() || o.Joins && !o.Misses {
 		return ErrStanding
 	}
 	for s != "" {

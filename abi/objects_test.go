@@ -96,8 +96,8 @@ func TestObjectArguments(t *testing.T) {
 		}
 	}
 	for _, unsafe := range []abi.ObjectStanding{
-		{SafeMethods: []string{"OPTIONS"}},
-		{SafeMethods: []string{"OPTIONS", "TRACE"}, UnsafeShown: []string{"location", "b"}, UnsafeValue: "bypass", UnsafeTail: ";a=d"},
+		{PassTail: "x", SafeMethods: []string{"OPTIONS"}},
+		{PassTail: "x", SafeMethods: []string{"OPTIONS", "TRACE"}, UnsafeShown: []string{"location", "b"}, UnsafeValue: "bypass", UnsafeTail: ";a=d"},
 	} {
 		for _, more := range []bool{false, true} {
 			o := unsafe
@@ -110,6 +110,9 @@ func TestObjectArguments(t *testing.T) {
 				t.Errorf("got %+v, %v, want %+v", got, err, o)
 			}
 		}
+	}
+	if err := new(abi.ObjectStanding).Parse(string((&abi.ObjectStanding{SafeMethods: []string{"OPTIONS"}}).Append(nil))); err == nil {
+		t.Error("an order about methods is taken without a word for what goes by")
 	}
 	info := abi.ObjectInfo{Status: 200, Whole: true, Flying: true, Length: -1, Meta: []byte("m")}
 	if got, err := abi.ParseObjectInfo(abi.AppendObjectInfo(nil, &info)); err != nil || !reflect.DeepEqual(got, info) {

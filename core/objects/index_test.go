@@ -64,6 +64,27 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// TestDeleteLongLine: a line with more than is deleted in one go is deleted, all of it and nothing else.
+func TestDeleteLongLine(t *testing.T) {
+	t.Parallel()
+	const n = 5000
+	store := objects.New(objects.Options{})
+	s := store.Space("a")
+	for i := range n {
+		s.Put(fmt.Sprintf("l\n%d", i), objects.Record{}, nil)
+		s.Put(fmt.Sprintf("m\n%d", i), objects.Record{}, nil)
+	}
+	if got := s.DeletePrefix("l\n"); got != n {
+		t.Errorf("%d are deleted, want %d", got, n)
+	}
+	if got := s.DeletePrefix("l\n"); got != 0 {
+		t.Errorf("%d more are", got)
+	}
+	if _, got := s.Used(); got != n {
+		t.Errorf("%d are left, want %d", got, n)
+	}
+}
+
 // TestFields: what is packed comes out as it was.
 func TestFields(t *testing.T) {
 	t.Parallel()

@@ -213,24 +213,49 @@ func (s *Space) Delete(key string) bool {
 // DeletePrefix removes all whose keys begin with prefix, and returns how many. It looks at
 // every key, unless prefix is a line with the line feed at its end.
 func (s *Space) DeletePrefix(prefix string) int {
+	if prefix != "" && strings.IndexByte(prefix, '\n') == len(prefix)-1 {
+		return s.deleteLine(prefix)
+	}
 	var list []*Object
 	s.mu.RLock()
-	add := func(o *Object) {
+	for _, o := range s.index {
 		for ; o != nil; o = o.kin {
 			if strings.HasPrefix(o.key, prefix) {
 				list = append(list, o)
 			}
 		}
 	}
-	if strings.IndexByte(prefix, '\n') == len(prefix)-1 && prefix != "" {
-		add(s.index[maphash.String(s.seed, prefix)])
-	} else {
-		for _, o := range s.index {
-			add(o)
-		}
-	}
 	s.mu.RUnlock()
 	return s.removeAll(list)
+}
+
+// deleteLine is DeletePrefix for a line, which may have a million of keys: others have their turn in between. Most
+// lines that are deleted have none, which it finds out beside everybody else.
+func (s *Space) deleteLine(line string) (n int) {
+	hash := maphash.String(s.seed, line)
+	s.mu.RLock()
+	more := s.index[hash] != nil
+	s.mu.RUnlock()
+	for more {
+		more = false
+		part := 0
+		s.mu.Lock()
+		for o := s.index[hash]; o != nil && !more; {
+			next := o.kin
+			switch {
+			case !strings.HasPrefix(o.key, line): // two lines, by chance
+			case part == maxEvicted:
+				more = true
+			default:
+				s.removeLocked(o)
+				part++
+			}
+			o = next
+		}
+		s.mu.Unlock()
+		n += part
+	}
+	return n
 }
 
 // DeleteTag removes all that have the tag, and returns how many.

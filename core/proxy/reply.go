@@ -220,8 +220,18 @@ func (x *state) frameOwn(h *exchange.Response, size int, trailer bool) {
 		h.Length = exchange.LengthUnknown
 		h.Fields.Remove("content-length")
 	default:
-		h.Fields.Set("content-length", strconv.Itoa(size)) // the filters' view
+		setLength(&h.Fields, size) // the filters' view
 	}
+}
+
+// setLength sets Content-Length; without an allocation if it says so already.
+func setLength(f *exchange.Fields, size int) {
+	const name = "content-length"
+	var digits [20]byte
+	if v, ok := f.Get(name); ok && v == string(strconv.AppendInt(digits[:0], int64(size), 10)) {
+		return
+	}
+	f.Set(name, strconv.Itoa(size))
 }
 
 // buildOwn fills own and body.

@@ -75,10 +75,10 @@ func (d *direction[H]) Head(h H, end bool) error {
 	case failed != nil: // the VM has died since the request was here
 		return d.trapped(failed)
 	}
-	if f.factory.lookup != nil && d.side == abi.StreamRequest && f.standingServe(end) {
+	if d.side == abi.StreamRequest && f.shut && f.refuse() {
 		return d.settle(false)
 	}
-	if d.side == abi.StreamRequest && f.shut && f.refuse() {
+	if f.factory.lookup != nil && d.side == abi.StreamRequest && f.standingServe(end) {
 		return d.settle(false)
 	}
 	if err := f.openGuest(); err != nil {

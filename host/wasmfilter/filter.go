@@ -218,7 +218,7 @@ func (f *Filter) Close(error) {
 		return
 	}
 	x := f.x
-	if !f.shut { // else the guest has had no part in it
+	if !f.shut { // else it was refused, and nothing was looked for
 		f.closeObjects()
 	}
 	x.Quiesce()

@@ -95,7 +95,7 @@ type passage struct {
 	unsafe bool            // its method is one that changes something
 	object *objects.Object // holds the pass; nil: no request has gone by because of one
 	record *objects.Record
-	key    string // borrowed from the object or from alone, unless the order joins
+	key    string // borrowed from the object or from alone
 	at     int64  // when the request went by, in seconds since 1970
 
 	// request is the request's head as it went by: others may have edited it by the time the guest

@@ -35,7 +35,7 @@ func passGuest() []byte { return orderedGuest(passOrder) }
 
 var passOrder = abi.ObjectStanding{
 	Absent: []string{"range"}, LogField: "l", LogValue: "hit", CounterHead: "n;route=", CounterTail: ";hit",
-	PassValue: "passed", PassTail: ";passed",
+	PassValue: "passed", PassTail: ";passed", Repeats: []string{"if-none-match"},
 }
 
 // orderedGuest is a passGuest with an order.
@@ -178,6 +178,7 @@ func TestPassNot(t *testing.T) {
 			"POST":           {p, func(r *plugintest.Request) { r.Method = "POST" }},
 			"a body":         {p, func(r *plugintest.Request) { r.Body = []byte("x") }},
 			"a field":        {p, func(r *plugintest.Request) { r.Fields = plugintest.Fields("range", "bytes=0-1") }},
+			"a condition":    {p, func(r *plugintest.Request) { r.Fields = plugintest.Fields("if-none-match", `"1"`) }},
 			"another target": {p, func(r *plugintest.Request) { r.Path = "/A" }},
 			"another host":   {p, func(r *plugintest.Request) { r.Authority = "example.org" }},
 			"a long target":  {p, func(r *plugintest.Request) { r.Path = "/" + strings.Repeat("a", 5000) }},

@@ -9,6 +9,7 @@ import (
 
 	"wproxy/abi"
 	"wproxy/core/filter"
+	"wproxy/core/objects"
 	"wproxy/host"
 	"wproxy/host/plugintest"
 	"wproxy/host/wasmfilter"
@@ -34,7 +35,10 @@ func refusingGate() abi.GateRecord {
 }
 
 // refusingGuest has that gate and its table, a standing edit of answers, and traps if it is called.
-func refusingGuest(g abi.GateRecord) []byte {
+func refusingGuest(g abi.GateRecord) []byte { return refusalGuest(g, true) }
+
+// refusalGuest is a refusingGuest that traps, or lets all by that it sees. It has an order for what is stored, too.
+func refusalGuest(g abi.GateRecord, traps bool) []byte {
 	m := wt.NewGuest()
 	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
 	define := m.Env(abi.ImportDefineMetric, "iiii>i")
@@ -46,9 +50,14 @@ func refusingGuest(g abi.GateRecord) []byte {
 		wt.Call(define, wt.I32(0), m.Str("keyless"), out), wt.Drop(),
 		wt.Call(foreign, m.Str(abi.ForeignGate), m.Str(string(abi.AppendGate(nil, &g))), out, size), wt.Drop(),
 		wt.Call(foreign, m.Str(abi.ForeignStandingEdits), m.Str(standing), out, size), wt.Drop(),
+		wt.Call(foreign, m.Str(abi.ForeignObjectStanding), m.Str(string((&abi.ObjectStanding{AgeField: "age"}).Append(nil))), out, size), wt.Drop(),
 		wt.Call(foreign, m.Str(abi.ForeignTakeCounter), wt.I32(take), wt.I32(abi.TakeRecordSize), out, size), wt.Drop(), wt.I32(1))
-	m.Headers("request", wt.Unreachable())
-	m.Headers("response", wt.Unreachable())
+	seen := wt.I32(0)
+	if traps {
+		seen = wt.Unreachable()
+	}
+	m.Headers("request", seen)
+	m.Headers("response", seen)
 	return m.Bytes()
 }
 
@@ -171,12 +180,19 @@ func TestRefusePlaces(t *testing.T) {
 // gateFactory returns a factory with a gate, for chains with scripts.
 func gateFactory(t *testing.T, g abi.GateRecord) *wasmfilter.Factory {
 	t.Helper()
+	f, _ := storingGate(t, refusingGuest(g))
+	return f
+}
+
+// storingGate returns it for a guest, with what may be stored.
+func storingGate(t *testing.T, guest []byte) (*wasmfilter.Factory, *objects.Space) {
+	t.Helper()
 	h, err := host.NewHost(host.HostOptions{CacheDir: plugintest.CacheDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.Close() })
-	p, err := h.Load(t.Context(), refusingGuest(g), host.PluginOptions{Name: "p", Instances: 1, Grants: gateOptions.Grants})
+	p, err := h.Load(t.Context(), guest, host.PluginOptions{Name: "p", Instances: 1, Grants: append([]string{host.GrantObjects}, gateOptions.Grants...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +200,8 @@ func gateFactory(t *testing.T, g abi.GateRecord) *wasmfilter.Factory {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wasmfilter.New(root, wasmfilter.Options{})
+	store := objects.New(objects.Options{})
+	return wasmfilter.New(root, wasmfilter.Options{Objects: store}), store.Space(p.VMID())
 }
 
 // chain opens an exchange of key "a" through these.
@@ -277,4 +294,59 @@ func TestRefuseOutrun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRefuseLate: whom the guest lets by, as it is too late for a refusal, has no place any more.
+func TestRefuseLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, _ := storingGate(t, refusalGuest(refusingGate(), false))
+		s := chain(t, gate)
+		s.Respond(plugintest.Response{})
+		s.Finish()
+		for range 3 { // there are two
+			front := newPlugin("front", script{onReqHeaders: pause}, fakeOptions{})
+			held := newPlugin("held", script{onRespHeaders: pause}, fakeOptions{})
+			s = chain(t, front, gate, held)
+			s.Respond(plugintest.Response{Body: []byte("early"), More: true})
+			held.tick(resume(abi.StreamResponse))
+			front.tick(resume(abi.StreamRequest))
+			s.RespondData(nil, true)
+			s.Finish()
+			if c := s.Client(); c.Status != 200 || string(c.Body) != "early" {
+				t.Errorf("got %+v", c)
+			}
+		}
+		a, b := chain(t, gate), chain(t, gate)
+		for _, s := range []*plugintest.Stream{a, b} {
+			if c := s.Client(); c.Status != 429 {
+				t.Errorf("then: got %+v", c)
+			}
+			s.Finish()
+		}
+	})
+}
+
+// TestRefuseStored: a refusal goes before what is stored.
+func TestRefuseStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, space := storingGate(t, refusingGuest(refusingGate()))
+		space.PutWhole("http://example.com/\nr", &objects.Whole{Body: []byte("stored"), Record: objects.Record{Status: 200, Promise: objects.Promise{Lifetime: 1 << 40}}})
+		for i := range 4 {
+			s := chain(t, gate)
+			if s.Upstream().Method != "" {
+				s.Respond(plugintest.Response{Body: []byte("fetched")})
+			}
+			s.Finish()
+			if c, refused := s.Client(), i > 0; refused != (c.Status == 429) || refused != (s.Reason() == "too_fast") || !refused && string(c.Body) != "fetched" {
+				t.Errorf("request %d: got %+v, reason %q", i, c, s.Reason())
+			}
+		}
+		if n, _ := space.Used(); n == 0 {
+			t.Error("nothing was stored")
+		}
+		space.DeletePrefix("")
+		if n, _ := space.Used(); n != 0 {
+			t.Errorf("%d bytes are held by nobody", n)
+		}
+	})
 }

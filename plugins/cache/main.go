@@ -87,10 +87,11 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		return types.OnPluginStartStatusFailed
 	}
 	if o, ok := c.standing(); ok { // a host without calls for each request
-		for n := 0; hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil)) == hostcall.BadArgument && lesser(&o, n); {
-			n++
+		status := hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil))
+		for n := 0; status == hostcall.BadArgument && lesser(&o, n); n++ {
+			status = hostcall.Foreign(abi.ForeignObjectStanding, o.Append(nil))
 		}
-		c.repeats = len(o.Repeats) > 0
+		c.repeats = status == hostcall.OK && len(o.Repeats) > 0
 	}
 	p.config, p.counted = c, map[string]*counters{}
 	p.unsafe = hostcall.NewValues(unsafeRoom, unsafeRequest[:]...)
