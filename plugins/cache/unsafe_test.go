@@ -21,9 +21,16 @@ func TestUnsafe(t *testing.T) {
 	const shown = 200 // and up to 399: what an answer to an unsafe request has to have for anything to be deleted
 	methods := []string{"POST", "PUT", "DELETE", "PATCH", "post", "X", "PURGE", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "SEARCH", "REPORT"}
 	answers := []plugintest.Response{
-		{Body: []byte("done")}, {Status: 201, Fields: plugintest.Fields("location", "/b")}, {Status: 204}, {Status: 303, Fields: plugintest.Fields("location", "http://example.com/b")},
-		{Fields: plugintest.Fields("content-location", "b", "location", "https://example.com/a")}, {Status: 400, Fields: plugintest.Fields("location", "/b")},
-		{Status: 500}, {Status: 502, Failure: "connect"}, {Status: 399, Trailers: plugintest.Fields("t", "u"), Body: []byte("x")}, {Status: 199 + 200},
+		{Body: []byte("done")},
+		{Status: 201, Fields: plugintest.Fields("location", "/b")},
+		{Status: 204},
+		{Status: 303, Fields: plugintest.Fields("location", "http://example.com/b")},
+		{Fields: plugintest.Fields("content-location", "b", "location", "https://example.com/a")},
+		{Status: 400, Fields: plugintest.Fields("location", "/b")},
+		{Status: 500},
+		{Status: 502, Failure: "connect"},
+		{Status: 399, Trailers: plugintest.Fields("t", "u"), Body: []byte("x")},
+		{Status: 199 + 200},
 	}
 	for _, settings := range []string{`{"default_ttl":"60s"}`, `{"default_ttl":"60s","purge_clients":["127.0.0.0/8"],"cache_status":false}`} {
 		run := func(without bool) (log []string) {
