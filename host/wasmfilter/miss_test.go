@@ -52,8 +52,6 @@ func missGuest(order abi.ObjectStanding, store abi.ObjectStore) []byte {
 	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
 	get := m.Env(abi.ImportGetHeaderMapValue, "iiiii>i")
 	set := m.Env(abi.ImportReplaceHeaderMapValue, "iiiii>i")
-	property := m.Env(abi.ImportGetProperty, "iiii>i")
-	keep := m.Env(abi.ImportSetProperty, "iiii>i")
 	resume := m.Env(abi.ImportContinueStream, "i>i")
 	ptr, size := wt.I32(m.Slot(4)), wt.I32(m.Slot(4))
 	m.Func("proxy_on_configure", "ii>i", wt.Call(foreign, m.Str(abi.ForeignObjectStanding), m.Str(string(order.Append(nil))), ptr, size), wt.Raw(0x45))
@@ -90,14 +88,7 @@ func missGuest(order abi.ObjectStanding, store abi.ObjectStore) []byte {
 		wt.If(there("x-other"), wt.If(refused(&other), wt.Unreachable())),
 		wt.If(there("x-record"), wt.If(refused(&passStore), wt.Unreachable())),
 		wt.If(there("x-refuse"), wt.If(refused(&refusal), wt.Unreachable())),
-		wt.If(
-			wt.Eq(wt.Call(get, wt.I32(0), m.Str("x-auth"), ptr, size), wt.I32(0)),
-			wt.Call(set, wt.I32(2), m.Str("x-guest"), wt.Load32(ptr), wt.Load32(size)), wt.Drop(),
-		),
-		wt.If(
-			wt.Eq(wt.Call(property, m.Str(abi.PropertyPassed), ptr, size), wt.I32(0)),
-			wt.Call(keep, m.Str("mine"), wt.Load32(ptr), wt.Load32(size)), wt.Drop(),
-		),
+		saysRequest(m, get, ptr, size),
 		wt.I32(0),
 	)
 	m.Func("proxy_on_response_body", "iii>i", wt.I32(0))

@@ -43,9 +43,6 @@ func orderedGuest(order abi.ObjectStanding) []byte {
 	m := wt.NewGuest()
 	foreign := m.Env(abi.ImportCallForeignFunction, "iiiiii>i")
 	get := m.Env(abi.ImportGetHeaderMapValue, "iiiii>i")
-	set := m.Env(abi.ImportReplaceHeaderMapValue, "iiiii>i")
-	property := m.Env(abi.ImportGetProperty, "iiii>i")
-	keep := m.Env(abi.ImportSetProperty, "iiii>i")
 	ptr, size := wt.I32(m.Slot(4)), wt.I32(m.Slot(4))
 	args := string(passStore.Append(nil))
 	m.Func("proxy_on_configure", "ii>i", wt.Call(foreign, m.Str(abi.ForeignObjectStanding), m.Str(string(order.Append(nil))), ptr, size), wt.Raw(0x45))
@@ -55,6 +52,19 @@ func orderedGuest(order abi.ObjectStanding) []byte {
 		"response",
 		wt.If(there("x-trap"), wt.Unreachable()),
 		wt.If(there("x-store"), wt.If(wt.Ne(wt.Call(foreign, m.Str(abi.ForeignObjectStore), m.Str(args), ptr, size), wt.I32(0)), wt.Unreachable())),
+		saysRequest(m, get, ptr, size),
+		wt.I32(0),
+	)
+	m.Func("proxy_on_response_body", "iii>i", wt.I32(0))
+	return m.Bytes()
+}
+
+// saysRequest has a guest say at an answer what it sees of the request, as a passGuest does.
+func saysRequest(m *wt.Module, get *wt.Func, ptr, size wt.Instr) wt.Instr {
+	set := m.Env(abi.ImportReplaceHeaderMapValue, "iiiii>i")
+	property := m.Env(abi.ImportGetProperty, "iiii>i")
+	keep := m.Env(abi.ImportSetProperty, "iiii>i")
+	return wt.Seq(
 		wt.If(
 			wt.Eq(wt.Call(get, wt.I32(0), m.Str("x-auth"), ptr, size), wt.I32(0)),
 			wt.Call(set, wt.I32(2), m.Str("x-guest"), wt.Load32(ptr), wt.Load32(size)), wt.Drop(),
@@ -63,10 +73,7 @@ func orderedGuest(order abi.ObjectStanding) []byte {
 			wt.Eq(wt.Call(property, m.Str(abi.PropertyPassed), ptr, size), wt.I32(0)),
 			wt.Call(keep, m.Str("mine"), wt.Load32(ptr), wt.Load32(size)), wt.Drop(),
 		),
-		wt.I32(0),
 	)
-	m.Func("proxy_on_response_body", "iii>i", wt.I32(0))
-	return m.Bytes()
 }
 
 // withoutAuth is a guest that takes x-auth out of requests.

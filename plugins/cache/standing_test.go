@@ -36,32 +36,15 @@ func TestStandingDifferential(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(2) {
-				run := func(without bool) (log []string, calls uint64) {
-					o := plugintest.Options{
-						Config: tc.settings, Instances: 2,
-						Grants: []string{host.GrantLog, host.GrantMetrics, host.GrantObjects},
+				guest, alone := differ(t, wasm, tc.settings, func(p *plugintest.Plugin) []string {
+					d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 1))} //nolint:gosec // the same each time
+					for range 400 {
+						d.step()
 					}
-					if without {
-						o.Without = []string{abi.ForeignObjectStanding}
-					}
-					plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
-						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 1))} //nolint:gosec // the same each time
-						for range 400 {
-							d.step()
-						}
-						d.end()
-						log, calls = d.log, p.Stats().Work[host.CallRequestHeaders].Calls
-					})
-					return log, calls
-				}
-				want, all := run(true)
-				got, some := run(false)
-				for i := range want {
-					if i >= len(got) || got[i] != want[i] {
-						t.Fatalf("seed %d, step %d: got\n%s\nthe guest does\n%s", seed, i, got[min(i, len(got)-1)], want[i])
-					}
-				}
-				if alone := some < all-20; alone != tc.alone || some > all {
+					return d.end()
+				})
+				all, some := guest[0], alone[0]
+				if some < all-20 != tc.alone || some > all {
 					t.Errorf("seed %d: the guest was called %d times, and %d without a standing order", seed, some, all)
 				}
 			}
@@ -85,39 +68,19 @@ func TestPassDifferential(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(2) {
-				run := func(without bool) (log []string, requests, responses uint64) {
-					o := plugintest.Options{
-						Config: settings[0], Instances: 2,
-						Grants: []string{host.GrantLog, host.GrantMetrics, host.GrantObjects},
+				guest, alone := differ(t, wasm, settings[0], func(p *plugintest.Plugin) []string {
+					d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 3)), steady: true, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
+					d.other = p.With("test", settings[1])
+					for range 300 {
+						d.step()
 					}
-					if without {
-						o.Without = []string{abi.ForeignObjectStanding}
-					}
-					plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
-						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 3)), steady: true, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
-						d.other = p.With("test", settings[1])
-						for range 300 {
-							d.step()
-						}
-						d.end()
-						log = d.log
-						work := p.Stats().Work
-						requests, responses = work[host.CallRequestHeaders].Calls, work[host.CallResponseHeaders].Calls
-					})
-					return log, requests, responses
-				}
-				want, allRequests, allResponses := run(true)
-				got, requests, responses := run(false)
-				for i := range want {
-					if i >= len(got) || got[i] != want[i] {
-						t.Fatalf("seed %d, step %d: got\n%s\nthe guest does\n%s", seed, i, got[min(i, len(got)-1)], want[i])
-					}
-				}
+					return d.end()
+				})
 				// Some answers go by as well, and some do not.
-				byRequest, byResponse := allRequests-requests, allResponses-responses
-				t.Logf("of %d requests %d did not enter the guest, of %d answers %d", allRequests, byRequest, allResponses, byResponse)
+				byRequest, byResponse := guest[0]-alone[0], guest[1]-alone[1]
+				t.Logf("of %d requests %d did not enter the guest, of %d answers %d", guest[0], byRequest, guest[1], byResponse)
 				if passes := byResponse > 15 && byResponse+10 < byRequest; passes != (name != "key") {
-					t.Errorf("seed %d: of %d requests %d did not enter the guest, of %d answers %d", seed, allRequests, byRequest, allResponses, byResponse)
+					t.Errorf("seed %d: of %d requests %d did not enter the guest, of %d answers %d", seed, guest[0], byRequest, guest[1], byResponse)
 				}
 			}
 		})
@@ -142,33 +105,15 @@ func TestModelDifferential(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var allOf, someOf uint64
 			for seed := range uint64(2) {
-				run := func(without bool) (log []string, responses uint64) {
-					o := plugintest.Options{
-						Config: settings[0], Instances: 2,
-						Grants: []string{host.GrantLog, host.GrantMetrics, host.GrantObjects},
+				guest, alone := differ(t, wasm, settings[0], func(p *plugintest.Plugin) []string {
+					d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 5)), steady: true, kinds: 3, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
+					d.other = p.With("test", settings[1])
+					for range 300 {
+						d.step()
 					}
-					if without {
-						o.Without = []string{abi.ForeignObjectStanding}
-					}
-					plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
-						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 5)), steady: true, kinds: 3, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
-						d.other = p.With("test", settings[1])
-						for range 300 {
-							d.step()
-						}
-						d.end()
-						log, responses = d.log, p.Stats().Work[host.CallResponseHeaders].Calls
-					})
-					return log, responses
-				}
-				want, all := run(true)
-				got, some := run(false)
-				for i := range want {
-					if i >= len(got) || got[i] != want[i] {
-						t.Fatalf("seed %d, step %d: got\n%s\nthe guest does\n%s", seed, i, got[min(i, len(got)-1)], want[i])
-					}
-				}
-				allOf, someOf = allOf+all, someOf+some
+					return d.end()
+				})
+				allOf, someOf = allOf+guest[1], someOf+alone[1]
 			}
 			// Because of passes alone it is 30.
 			t.Logf("%d of %d answers did not enter the guest", allOf-someOf, allOf)
@@ -177,6 +122,44 @@ func TestModelDifferential(t *testing.T) {
 			}
 		})
 	}
+}
+
+// differ has f note what becomes of exchanges where the guest does all, and where the host has its standing order, and
+// holds the one against the other. It returns how many request and response heads the guest was shown.
+func differ(t *testing.T, wasm []byte, config string, f func(p *plugintest.Plugin) (log []string)) (guest, alone [2]uint64) {
+	t.Helper()
+	run := func(without ...string) (log []string, shown [2]uint64) {
+		o := plugintest.Options{
+			Config: config, Instances: 2, Without: without,
+			Grants: []string{host.GrantLog, host.GrantMetrics, host.GrantObjects},
+		}
+		plugintest.Run(t, wasm, o, func(_ *testing.T, p *plugintest.Plugin) {
+			log = f(p)
+			shown = calls(p)
+		})
+		return log, shown
+	}
+	want, guest := run(abi.ForeignObjectStanding)
+	got, alone := run()
+	for i := range max(len(want), len(got)) {
+		if w, g := lineOf(want, i), lineOf(got, i); w != g {
+			t.Fatalf("step %d: got\n%s\nthe guest does\n%s", i, g, w)
+		}
+	}
+	return guest, alone
+}
+
+func lineOf(log []string, i int) string {
+	if i >= len(log) {
+		return "nothing more"
+	}
+	return log[i]
+}
+
+// calls returns how many request and response heads the guest has been shown.
+func calls(p *plugintest.Plugin) [2]uint64 {
+	w := p.Stats().Work
+	return [2]uint64{w[host.CallRequestHeaders].Calls, w[host.CallResponseHeaders].Calls}
 }
 
 // A driver makes exchanges by chance, and notes what comes of them.
@@ -445,8 +428,8 @@ func (d *driver) note(what ...any) {
 	d.log = append(d.log, d.p.Now().Format("04:05.0 ")+strings.TrimSuffix(fmt.Sprintln(what...), "\n"))
 }
 
-// end notes what is left.
-func (d *driver) end() {
+// end notes what is left, and returns all notes.
+func (d *driver) end() []string {
 	metrics := d.p.Metrics()
 	for _, name := range slices.Sorted(maps.Keys(metrics)) {
 		d.note(name, metrics[name])
@@ -455,4 +438,5 @@ func (d *driver) end() {
 	// the other.
 	messages, _ := d.p.Stored()
 	d.note(messages)
+	return d.log
 }
