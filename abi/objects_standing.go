@@ -15,9 +15,16 @@ const ForeignObjectStanding = "wproxy.objects.v1.standing"
 // An ObjectStanding is the argument of [ForeignObjectStanding]. The order is about requests
 // by GET and HEAD that end with their head, have none of the fields in Absent and are no
 // refresh. The key that is looked for is scheme "://" authority target "\n" and the name of
-// the route, as properties and pseudo fields have them.
+// the route, as properties and pseudo fields have them, and the parts in Key.
 type ObjectStanding struct {
 	Absent []string // names of request fields, in lower case
+
+	// Key are parts of a key behind the route, each a kind and a name: "cookie:NAME", "list:NAME" or "set:NAME". Each is a
+	// NUL, and, if the request has it, a colon and its value. That of a cookie is the one of the first pair of
+	// that name in the lines of Cookie (RFC 6265, 5.4). That of a list is the members of all lines of that field
+	// (RFC 9110, 5.6.1) without white space around them and empty ones, joined by commas; quotes mean nothing. That of a set is the same, but members
+	// are in lower case and without white space, and, if there are no more than MaxSetMembers, sorted by their bytes.
+	Key []string
 
 	AgeField  string // of the answer, that is set to its age in seconds; "": none
 	TTLField  string // that is set to TTLPrefix and the seconds that are left; "": none
@@ -66,20 +73,22 @@ type ObjectStanding struct {
 const (
 	MaxStandingFields = 256  // names in Absent; likewise in each other list
 	MaxStandingText   = 1024 // bytes of each text: what is written for every answer is no longer
+	MaxSetMembers     = 64   // of a part of the key that are sorted. Browsers send a dozen; who sends more wants it to take long
 )
 
 // ErrStanding is the error of a standing order that is malformed.
 var ErrStanding = errors.New("malformed standing order")
 
 // What is set in the length of the first text: PassValue and PassTail are there, Misses, Joins, Repeats are
-// there, and SafeMethods are.
+// there, SafeMethods are, and Key is.
 const (
 	standingPass   = 1 << 31
 	standingMiss   = 1 << 30
 	standingJoin   = 1 << 29
 	standingRepeat = 1 << 28
 	standingUnsafe = 1 << 27
-	standingFlags  = standingPass | standingMiss | standingJoin | standingRepeat | standingUnsafe
+	standingKey    = 1 << 26
+	standingFlags  = standingPass | standingMiss | standingJoin | standingRepeat | standingUnsafe | standingKey
 )
 
 // Passes reports whether requests may go by because of an ObjectPass.
@@ -95,7 +104,8 @@ func (o *ObjectStanding) texts() [7]*string {
 // then PassValue and PassTail, if they are not both empty, which the highest bit of the first
 // length says, then the names in MissAbsent, joined by NUL, if the second highest says Misses (the
 // third one is Joins), the names in Repeats, if there are any, which the fourth says, likewise, then SafeMethods, if
-// there are any, which the fifth says, and UnsafeShown, likewise, UnsafeValue and UnsafeTail, and then the names in Absent.
+// there are any, which the fifth says, and UnsafeShown, likewise, UnsafeValue and UnsafeTail, then Key, if there is any, which the sixth
+// says, likewise, and then the names in Absent.
 func (o *ObjectStanding) Append(dst []byte) []byte {
 	first := len(dst)
 	for _, t := range o.texts() {
@@ -121,6 +131,10 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 		dst[first+3] |= standingUnsafe >> 24
 		dst = appendNames(appendNames(dst, o.SafeMethods), o.UnsafeShown)
 		dst = appendText(appendText(dst, o.UnsafeValue), o.UnsafeTail)
+	}
+	if len(o.Key) > 0 {
+		dst[first+3] |= standingKey >> 24
+		dst = appendNames(dst, o.Key)
 	}
 	for _, name := range o.Absent {
 		dst = appendText(dst, name)
@@ -150,7 +164,7 @@ func (o *ObjectStanding) Parse(s string) error {
 	if len(s) >= 4 {
 		flags = le32(s) & standingFlags
 	}
-	list, absent, repeats, methods, shown := texts[:], "", "", "", ""
+	list, absent, repeats, methods, shown, key := texts[:], "", "", "", "", ""
 	if flags&standingPass != 0 {
 		list = append(list, &o.PassValue, &o.PassTail)
 	}
@@ -162,6 +176,9 @@ func (o *ObjectStanding) Parse(s string) error {
 	}
 	if flags&standingUnsafe != 0 {
 		list = append(list, &methods, &shown, &o.UnsafeValue, &o.UnsafeTail)
+	}
+	if flags&standingKey != 0 {
+		list = append(list, &key)
 	}
 	mask := ^flags // of the first one
 	for _, t := range list {
@@ -175,13 +192,13 @@ func (o *ObjectStanding) Parse(s string) error {
 	for _, l := range [...]struct {
 		to    *[]string
 		names string
-	}{{&o.MissAbsent, absent}, {&o.Repeats, repeats}, {&o.SafeMethods, methods}, {&o.UnsafeShown, shown}} {
+	}{{&o.MissAbsent, absent}, {&o.Repeats, repeats}, {&o.SafeMethods, methods}, {&o.UnsafeShown, shown}, {&o.Key, key}} {
 		var ok bool
 		if *l.to, ok = splitNames(l.names, MaxStandingFields); !ok {
 			return ErrStanding
 		}
 	}
-	if flags&standingRepeat != 0 && repeats == "" || flags&standingUnsafe != 0 && methods == "" {
+	if flags&standingRepeat != 0 && repeats == "" || flags&standingUnsafe != 0 && methods == "" || flags&standingKey != 0 && key == "" {
 		return ErrStanding
 	}
 	if flags&standingPass != 0 && !o.Passes() || (o.Misses || methods != "") && !o.Passes() || o.Joins && !o.Misses {

@@ -114,6 +114,15 @@ func TestObjectArguments(t *testing.T) {
 	if err := new(abi.ObjectStanding).Parse(string((&abi.ObjectStanding{SafeMethods: []string{"OPTIONS"}}).Append(nil))); err == nil {
 		t.Error("an order about methods is taken without a word for what goes by")
 	}
+	for _, key := range [][]string{{"list:x"}, {"cookie:a", "set:b", ""}} {
+		for _, o := range []abi.ObjectStanding{{}, {Absent: []string{"range"}, Repeats: []string{"range"}, PassTail: "x", SafeMethods: []string{"OPTIONS"}}} {
+			o.Key = key
+			var got abi.ObjectStanding
+			if err := got.Parse(string(o.Append(nil))); err != nil || !reflect.DeepEqual(got, o) {
+				t.Errorf("got %+v, %v, want %+v", got, err, o)
+			}
+		}
+	}
 	info := abi.ObjectInfo{Status: 200, Whole: true, Flying: true, Length: -1, Meta: []byte("m")}
 	if got, err := abi.ParseObjectInfo(abi.AppendObjectInfo(nil, &info)); err != nil || !reflect.DeepEqual(got, info) {
 		t.Errorf("got %+v, %v", got, err)
@@ -138,6 +147,10 @@ func TestObjectArgumentsBytes(t *testing.T) {
 		{
 			"standing with repeats", string((&abi.ObjectStanding{AgeField: "a", Absent: []string{"x"}, Repeats: []string{"b", "c"}}).Append(nil)),
 			"\x01\x00\x00\x10a" + strings.Repeat("\x00", 24) + "\x03\x00\x00\x00b\x00c\x01\x00\x00\x00x",
+		},
+		{
+			"standing with a key", string((&abi.ObjectStanding{AgeField: "a", Absent: []string{"x"}, Key: []string{"list:b", "cookie:c"}}).Append(nil)),
+			"\x01\x00\x00\x04a" + strings.Repeat("\x00", 24) + "\x0f\x00\x00\x00list:b\x00cookie:c\x01\x00\x00\x00x",
 		},
 		{
 			"store", string((&abi.ObjectStore{Key: "k", Meta: "mm", Tags: "t", Record: true, MaxObject: 1, MaxSize: 2, Gone: 3}).Append(nil)),
@@ -206,6 +219,7 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}}).Append(nil)))
 	f.Add(string((&abi.ObjectStanding{AgeField: "a", CounterTail: "t", Absent: []string{"x", "yy"}}).Append(nil)))
 	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", PassTail: "t", Absent: []string{"x"}}).Append(nil)))
+	f.Add(string((&abi.ObjectStanding{AgeField: "a", Key: []string{"list:a", "cookie:b"}, Absent: []string{"x"}}).Append(nil)))
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{
 		Seconds: 1, Same: []string{"a", "b"}, There: []string{"c"}, Edits: []abi.FieldEdit{{Name: "d"}},
 	}}).Append(nil)))
@@ -310,6 +324,9 @@ func TestObjectRepeatBounds(t *testing.T) {
 		"any number of names":    {Repeats: make([]string, abi.MaxStandingFields+1)},
 		"names of any length":    {Repeats: []string{strings.Repeat("x", abi.MaxStandingText+1)}},
 		"a list of one, nothing": {Repeats: []string{""}}, // which is how none would be written
+		"any number of parts":    {Key: make([]string, abi.MaxStandingFields+1)},
+		"parts of any length":    {Key: []string{"list:" + strings.Repeat("x", abi.MaxStandingText)}},
+		"a key of one, nothing":  {Key: []string{""}},
 	} {
 		if new(abi.ObjectStanding).Parse(string(o.Append(nil))) == nil {
 			t.Errorf("taken: %s", name)

@@ -7,12 +7,15 @@ import (
 	"sync/atomic"
 
 	"wproxy/abi"
+	"wproxy/host/objectkey"
 )
 
 // A StandingLookup is a root's standing order for what is stored (abi.ForeignObjectStanding),
 // checked. Its methods are safe for concurrent use.
 type StandingLookup struct {
 	abi.ObjectStanding // immutable; names are in lower case
+
+	Parts objectkey.Parts // those that Key says
 
 	// LogPath is LogField as [Noter] has it; "": there is none.
 	LogPath string
@@ -75,6 +78,10 @@ func (s *StandingLookup) parse() bool {
 	s.part, ok3 = lowerNames(s.Repeats)
 	_, ok4 := lowerNames(s.UnsafeShown)
 	if !ok1 || !ok2 || !ok3 || !ok4 || slices.ContainsFunc(s.SafeMethods, func(m string) bool { return !IsToken(m) }) {
+		return false
+	}
+	var ok bool
+	if s.Parts, ok = objectkey.New(s.Key, IsToken); !ok {
 		return false
 	}
 	s.AgeField, s.TTLField = strings.ToLower(s.AgeField), strings.ToLower(s.TTLField)

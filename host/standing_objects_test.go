@@ -41,6 +41,9 @@ func TestStandingLookup(t *testing.T) {
 		"misses":           {order(missesOrder), grants, false, abi.StatusOK},
 		"no miss's name":   {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAbsent[1] = "a b" }), grants, false, abi.StatusBadArgument},
 		"a miss's pseudo":  {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAbsent[1] = ":path" }), grants, false, abi.StatusBadArgument},
+		"a key":            {order(func(o *abi.ObjectStanding) { o.Key = []string{"cookie:A", "list:X-a", "set:b"} }), grants, false, abi.StatusOK},
+		"no part of a key": {order(func(o *abi.ObjectStanding) { o.Key = []string{"list:x", "header:a"} }), grants, false, abi.StatusBadArgument},
+		"a part's pseudo":  {order(func(o *abi.ObjectStanding) { o.Key = []string{"list::path"} }), grants, false, abi.StatusBadArgument},
 		"not granted":      {order(nil), grants[1:], false, abi.StatusInternalFailure},
 		"no such function": {order(nil), grants, true, abi.StatusNotFound},
 	} {

@@ -23,8 +23,7 @@ func (f *Filter) unsafeRequest(route *filter.Route) bool {
 		f.setOwnLocked(s.LogPath, s.UnsafeValue)
 		x.Mu.Unlock()
 	}
-	_, name, _ := strings.Cut(f.key, "\n")
-	s.CountUnsafe(name)
+	s.CountUnsafe(routeOf(f.key))
 	return true
 }
 

@@ -48,7 +48,7 @@ const (
 	keptServe = 4 << 10
 
 	// maxStandingKey is the longest key, in bytes, that a standing order looks for: a request
-	// whose target is as long as that is left to the guest.
+	// that would have a longer one is left to the guest.
 	maxStandingKey = 4 << 10
 
 	// textsSize is how many bytes of texts that heads are given share an allocation, and

@@ -2,7 +2,6 @@ package wasmfilter
 
 import (
 	"slices"
-	"strings"
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
@@ -195,8 +194,7 @@ func (f *Filter) passEdit(r *exchange.Response, edits []abi.FieldEdit) (goesOn b
 		f.setOwnLocked(s.LogPath, s.PassValue)
 	}
 	x.Mu.Unlock()
-	_, route, _ := strings.Cut(f.key, "\n")
-	s.CountPass(route)
+	s.CountPass(routeOf(f.key))
 	return goesOn
 }
 

@@ -2,10 +2,8 @@ package wasmfilter
 
 import (
 	"strconv"
-	"unsafe"
 
 	"wproxy/abi"
-	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/core/objects"
 )
@@ -43,31 +41,12 @@ func (f *Filter) standingFind(end bool, route *filter.Route) (o *objects.Object,
 		}
 		f.alone.narrow = f.alone.narrow || s.ForRepeats(name)
 	}
-	if !f.alone.makeKey(r, route) {
+	if !f.alone.makeKey(r, route) || !f.alone.addParts(s.Parts, &r.Fields) {
 		return nil, false
 	}
 	f.alone.landings = f.factory.space.Landings()
 	return f.factory.space.Find(f.alone.standingKey()), true
 }
-
-// makeKey makes the key of a request, if it is not too long.
-func (a *alone) makeKey(r *exchange.Request, route *filter.Route) bool {
-	name := ""
-	if route != nil {
-		name = route.Name
-	}
-	if len(r.Scheme)+len(r.Authority)+len(r.Target)+len(name) > maxStandingKey {
-		return false
-	}
-	key := append(append(a.key[:0], r.Scheme...), "://"...)
-	key = append(append(key, r.Authority...), r.Target...)
-	a.key = append(append(key, '\n'), name...)
-	return true
-}
-
-// standingKey returns the key that makeKey has made last. It is borrowed: edits writes over it, and so
-// does the next exchange.
-func (a *alone) standingKey() string { return unsafe.String(unsafe.SliceData(a.key), len(a.key)) }
 
 // standingServe has the exchange answered as the plugin has ordered ahead
 // (abi.ForeignObjectStanding), as if the guest had been called and asked for it. It reports

@@ -11,7 +11,7 @@ import (
 // config is the plugin's settings, checked. Times are in seconds.
 type config struct {
 	key          []keyPart
-	bypass       []string // request fields with which nothing is cached
+	bypass       []string // request fields with which nothing is cached, and that are not in key
 	bypassMarks  uint64   // of them, as in head
 	maxObject    int64    // bytes
 	maxSize      int64    // bytes
@@ -66,7 +66,7 @@ func parseConfig(data []byte) (*config, error) {
 		}
 		c.key = append(c.key, p)
 	}
-	c.bypass = names(t, "bypass_headers", defaultBypass)
+	c.bypass = c.notKeyed(names(t, "bypass_headers", defaultBypass))
 	c.bypassMarks = marks(c.bypass...)
 	c.maxObject = size(t, "max_object", 16<<20)
 	c.maxSize = size(t, "max_size", 256<<20)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"wproxy/abi"
@@ -24,8 +25,19 @@ func parsePart(text string) (keyPart, bool) {
 	return keyPart{}, false
 }
 
+// standing returns the part as abi.ObjectStanding.Key has it.
+func (p keyPart) standing() string {
+	switch {
+	case p.cookie:
+		return "cookie:" + p.name
+	case isSet(p.name):
+		return "set:" + p.name
+	}
+	return "list:" + p.name
+}
+
 // appendKey appends the key of a request: the URL, by which it can be purged, then the
-// route, as others may have another upstream, and the parts.
+// route, as others may have another upstream, and the parts. The host makes it too (abi.ObjectStanding.Key).
 func (c *config) appendKey(dst []byte, url, route string, r *head) []byte {
 	dst = append(append(dst, url...), '\n')
 	dst = append(dst, route...)
@@ -63,19 +75,17 @@ func (c *config) bypasses(r *head) bool {
 	if !r.mayHave(c.bypassMarks) {
 		return false
 	}
-	for _, name := range c.bypass {
-		if !r.has(name) {
-			continue
-		}
-		keyed := false
-		for _, p := range c.key {
-			keyed = keyed || !p.cookie && p.name == name
-		}
-		if !keyed {
-			return true
+	return slices.ContainsFunc(c.bypass, r.has)
+}
+
+// notKeyed returns names without those of headers that are in the key.
+func (c *config) notKeyed(names []string) (out []string) {
+	for _, name := range names {
+		if !slices.Contains(c.key, keyPart{name: name}) {
+			out = addName(out, name)
 		}
 	}
-	return false
+	return out
 }
 
 // tagsOf returns the tags of a response, joined by NUL.

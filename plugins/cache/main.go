@@ -35,27 +35,14 @@ type plugin struct {
 	lastRoute string // that was counted last
 	last      *counters
 
-	// All that is looked at of an exchange whose request has a body and is unsafe, as most of those are:
-	// by these numbers.
-	unsafe  hostcall.Values // method, scheme, authority, path and route
-	answers hostcall.Values // status and the two locations
+	answers hostcall.Values // to unsafe requests: what is looked at of them, which is status and the two locations
 }
 
-// What is looked at of them.
-var (
-	unsafeRequest = [...]abi.ReadValue{
-		{Kind: abi.MapRequestHeaders, Name: ":method"},
-		{Kind: abi.MapRequestHeaders, Name: ":scheme"},
-		{Kind: abi.MapRequestHeaders, Name: ":authority"},
-		{Kind: abi.MapRequestHeaders, Name: ":path"},
-		{Kind: abi.ReadProperty, Name: routeProperty},
-	}
-	unsafeResponse = [...]abi.ReadValue{
-		{Kind: abi.MapResponseHeaders, Name: ":status"},
-		{Kind: abi.MapResponseHeaders, Name: "location"},
-		{Kind: abi.MapResponseHeaders, Name: "content-location"},
-	}
-)
+var unsafeResponse = [...]abi.ReadValue{
+	{Kind: abi.MapResponseHeaders, Name: ":status"},
+	{Kind: abi.MapResponseHeaders, Name: "location"},
+	{Kind: abi.MapResponseHeaders, Name: "content-location"},
+}
 
 // unsafeRoom is for how many bytes of them memory is kept.
 const unsafeRoom = 1 << 10
@@ -94,7 +81,6 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		c.repeats = status == hostcall.OK && len(o.Repeats) > 0
 	}
 	p.config, p.counted = c, map[string]*counters{}
-	p.unsafe = hostcall.NewValues(unsafeRoom, unsafeRequest[:]...)
 	p.answers = hostcall.NewValues(unsafeRoom, unsafeResponse[:]...)
 	return types.OnPluginStartStatusOK
 }
@@ -211,9 +197,6 @@ func readHead(h *head, kind abi.MapType) {
 
 func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	c.asked = true
-	if !end && c.beginUnsafe() {
-		return types.ActionContinue
-	}
 	x := &c.exchange
 	r := &x.request
 	x.reset()
@@ -240,32 +223,6 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 		c.wait()
 	}
 	return types.ActionPause
-}
-
-// beginUnsafe is OnHttpRequestHeaders for a request that has a body, if its method is unsafe: nothing else
-// counts of it than what it was for.
-func (c *httpContext) beginUnsafe() bool {
-	x, v := &c.exchange, &c.plugin.unsafe
-	v.Read()
-	if !x.c.invalidates(valueOf(v, 0)) {
-		return false
-	}
-	x.reset()
-	x.request = head{}
-	urlBytes = urlBytes[:0]
-	for i := 1; i <= 3; i++ {
-		if i == 2 {
-			urlBytes = add(urlBytes, "://")
-		}
-		urlBytes = add(urlBytes, valueOf(v, i))
-	}
-	x.url = text(urlBytes)
-	urlBytes = keep(urlBytes)
-	x.route = valueOf(v, 4)
-	x.pass("method")
-	x.awaitUnsafe()
-	c.rest()
-	return true
 }
 
 // answered is OnHttpResponseHeaders for an unsafe request.

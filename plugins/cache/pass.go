@@ -33,9 +33,6 @@ func refusal() abi.ObjectModel {
 // which judge has come to its verdict, whatever the request and the time; nil where that is too much. It is
 // made in p.
 func (c *config) pass(p *abi.ObjectPass, v *verdict, resp *head, now int64) *abi.ObjectPass {
-	if len(c.key) > 0 { // which the host does not look for: see standing
-		return nil
-	}
 	p.Since, p.Seconds = now, noteAgain
 	p.Same, p.There, p.Edits = p.Same[:0], p.There[:0], p.Edits[:0]
 	switch v.why {
@@ -102,12 +99,18 @@ func (x *exchange) goneBy(key string, m meta, at int64) {
 	if method := x.request.get(":method"); method != "GET" {
 		if x.c.invalidates(method) { // the host has counted it
 			x.mode = modeInvalidate
-			x.url, x.route, _ = strings.Cut(key, "\n")
+			x.unkey(key)
 		}
 		return // else it could not be read: whether the answer is for one client is not known
 	}
 	x.key, x.meta, x.asked, x.mode, x.isGet = key, m, at, modeStore, true
 	x.missed = m.kind == 0
-	x.url, x.route, _ = strings.Cut(key, "\n")
+	x.unkey(key)
 	x.own()
+}
+
+// unkey reads URL and route from a key.
+func (x *exchange) unkey(key string) {
+	x.url, key, _ = strings.Cut(key, "\n")
+	x.route, _, _ = strings.Cut(key, "\x00")
 }

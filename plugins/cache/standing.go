@@ -4,16 +4,16 @@ import "wproxy/abi"
 
 // standing returns what the host is told to do alone: to answer with a message whose promise
 // holds, as decide and serveWith would for a request with nothing in it that they look at, to repeat what they have
-// said to one with conditions or a range, or of a variant, and to send one on for which there is nothing. ok is false where other parts of requests are in the key.
+// said to one with conditions or a range, or of a variant, and to send one on for which there is nothing.
 func (c *config) standing() (o abi.ObjectStanding, ok bool) {
-	if len(c.key) > 0 {
-		return o, false
-	}
 	o = abi.ObjectStanding{
 		AgeField: "age",
 		LogField: "cache", LogValue: hit.String(),
 		CounterHead: "wproxy_cache_requests_total;route=", CounterTail: ";result=" + hit.String(), // as countersOf has it
 		PassValue: miss.String(), PassTail: ";result=" + miss.String(),
+	}
+	for _, p := range c.key {
+		o.Key = addName(o.Key, p.standing())
 	}
 	o.Repeats = oneClients[:]
 	o.Absent = append(o.Absent, c.bypass...)
@@ -34,7 +34,7 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	return o, len(o.Absent) <= abi.MaxStandingFields
 }
 
-// lesser makes of an order, which a host has refused, one that says less, and reports whether there is one: n is how
+// lesser makes of an order, which a host has refused, one that says less but has the same key, and reports whether there is one: n is how
 // often it has.
 func lesser(o *abi.ObjectStanding, n int) (more bool) {
 	switch n {

@@ -32,7 +32,7 @@ func TestUnsafe(t *testing.T) {
 		{plugintest.Response{Status: 502, Failure: "connect"}, 0},
 	}
 	paths := []string{"/a", "/b", "/a?q"}
-	for _, settings := range []string{`{"default_ttl":"60s"}`, `{"default_ttl":"60s","purge_clients":["127.0.0.0/8"],"cache_status":false}`} {
+	for _, settings := range []string{`{"default_ttl":"60s"}`, `{"default_ttl":"60s","purge_clients":["127.0.0.0/8"],"cache_status":false}`, `{"default_ttl":"60s","key":["header:x","header:y"]}`} {
 		gone := 0
 		var shown [][2]uint64 // heads, by the exchange; of the run with the order, which is the last
 		differ(t, wasm, settings, func(p *plugintest.Plugin) (log []string) {

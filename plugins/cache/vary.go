@@ -4,11 +4,9 @@ import (
 	"slices"
 	"strings"
 
+	"wproxy/abi"
 	"wproxy/plugins/internal/settings"
 )
-
-// maxSorted is the most members of a list that are brought into order. Browsers send a dozen.
-const maxSorted = 64
 
 // maxVary is the most fields that a response may vary by and be stored.
 const maxVary = 32
@@ -56,6 +54,9 @@ func appendVaried(dst []byte, name string, h *head) []byte {
 	return appendNormal(dst, name, h)
 }
 
+// isSet reports whether the members of a list mean the same in any order and case.
+func isSet(name string) bool { return name == "accept-language" || name == "accept-encoding" }
+
 // appendNormal appends the value of a field in a form that does not depend on how it is
 // split into lines, on white space, and, where they mean nothing, on order and case.
 func appendNormal(dst []byte, name string, h *head) []byte {
@@ -76,14 +77,14 @@ func appendNormal(dst []byte, name string, h *head) []byte {
 	if !there {
 		return dst
 	}
-	if name == "accept-language" || name == "accept-encoding" {
+	if isSet(name) {
 		for i, m := range members {
 			if m = settings.Lower(m); strings.IndexByte(m, ' ') >= 0 || strings.IndexByte(m, '\t') >= 0 {
 				m = strings.Join(settings.Words(nil, m, false), "")
 			}
 			members[i] = m
 		}
-		if len(members) <= maxSorted { // beyond that somebody wants it to take long; order then counts
+		if len(members) <= abi.MaxSetMembers { // beyond that somebody wants it to take long; order then counts
 			settings.Sort(members)
 		}
 	}
