@@ -273,7 +273,7 @@ func (o *ObjectStore) Parse(s string) error {
 	model, rest, ok := cutModel(le32(s)&storeModel != 0, rest)
 	record := le32(s)&storeRecord != 0
 	if !ok || pass != nil && !record || key+meta+tags != uint64(len(rest)) ||
-		model != nil && (tags > 0 || !record && promise.Lifetime == 0 || record && (pass == nil || !model.isRefusal())) {
+		model != nil && (tags > 0 || !record && (promise.Lifetime == 0 || model.Extra == 0) || record && (pass == nil || !model.isRefusal())) {
 		return ErrObjects
 	}
 	*o = ObjectStore{

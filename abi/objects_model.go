@@ -6,7 +6,8 @@ import "encoding/binary"
 // ahead: how the host stores answers that are like this one by itself, if a standing order
 // ([ForeignObjectStanding], [ObjectStanding.Misses]) has let their requests go by.
 //
-// An answer is like another if it has the same status, the same lines, in the same order, of the
+// A model is about answers to requests that have one of the fields in [ObjectStanding.MissAlone], or about those to
+// requests that have none, as the request has whose answer it was said at. An answer is like another if it has the same status, the same lines, in the same order, of the
 // fields in Same, where to have none is the same as well, and of each field in Filled a first line
 // that is not empty if, and only if, the other has one. Its Date, if it has one, is one that the host can
 // read, its age is less than the promise's Lifetime, and it is within MaxObject.
@@ -18,12 +19,13 @@ import "encoding/binary"
 // Beside a pass ([ObjectStore.Pass]) a model is about answers that are not stored: what is like them is what
 // the pass says, and Meta and Extra alone are the model's. The host notes a record with the pass, which is
 // good from then on, under the key of such an answer's request, as the guest would. Meta then has no parts
-// that are about age.
+// that are about age. If Extra is 0 nothing is noted, under the key of the store neither: such answers go by, as the pass says, and that
+// is all.
 //
 // With Tenth, Lifetime is not that of the promise, but a tenth of the time from Last-Modified to Date (RFC 9111,
 // 4.2.2), and an answer is like the other only if the host can read both of these.
 type ObjectModel struct {
-	Extra  int64    // seconds after the end of its promise after which nobody finds it, at least 1
+	Extra  int64    // seconds after the end of its promise after which nobody finds it, at least 1 but for what is not noted
 	Tenth  int64    // how many seconds Lifetime is at most; 0: it is that of the promise
 	Same   []string // names of fields of the answer, in lower case
 	Filled []string // likewise
@@ -108,7 +110,7 @@ func cutModel(there bool, s string) (m *ObjectModel, rest string, ok bool) {
 	m = &ObjectModel{Extra: le64(s), Tenth: le64(s[8:])}
 	same, filled, edits, parts := uint64(le32(s[16:])), uint64(le32(s[20:])), uint64(le32(s[24:])), uint64(le32(s[28:]))
 	s = s[modelHead:]
-	if m.Extra < 1 || m.Extra > MaxPromise || m.Tenth < 0 || m.Tenth > MaxPromise || same+filled+edits+parts > uint64(len(s)) {
+	if m.Extra < 0 || m.Extra > MaxPromise || m.Tenth < 0 || m.Tenth > MaxPromise || same+filled+edits+parts > uint64(len(s)) {
 		return nil, s, false
 	}
 	at := uint64(len(s)) - same - filled - edits - parts
@@ -136,7 +138,7 @@ func (m *ObjectModel) isRefusal() bool {
 			return false
 		}
 	}
-	return m.Tenth == 0 && len(m.Same)+len(m.Filled)+len(m.Edits) == 0
+	return m.Tenth == 0 && len(m.Same)+len(m.Filled)+len(m.Edits) == 0 && (m.Extra > 0 || len(m.Meta) == 0)
 }
 
 func (m *ObjectModel) parseParts(s string) bool {

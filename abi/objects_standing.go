@@ -40,12 +40,12 @@ type ObjectStanding struct {
 	// an [ObjectPass]; both "": none does.
 	PassValue, PassTail string
 
-	// Misses says that a GET request for whose key nothing is found goes by as well, unless it has one of the
-	// fields in MissAbsent. Its answer is stored as an [ObjectModel] says, or shown to the guest. It
-	// takes PassValue or PassTail. With Joins such a request leads the flight of its key, as
-	// [ForeignObjectJoin] has it, and does not go by if another one does.
+	// Misses says that a GET request for whose key nothing is found goes by as well. Its answer is stored as an
+	// [ObjectModel] says, or shown to the guest. It takes PassValue or PassTail. With Joins such a request leads the
+	// flight of its key, as [ForeignObjectJoin] has it, and does not go by if another one does; but one that has any of the fields in
+	// MissAlone goes by alone, whoever is on the way: its answer may be for nobody else, and what is right for it is said by other models.
 	Misses, Joins bool
-	MissAbsent    []string
+	MissAlone     []string // in lower case
 
 	// Repeats are names of request fields, in lower case, by which a request is for another answer than the
 	// message as it is: one that has any of them neither gets that, nor does it go by. But the host
@@ -102,7 +102,7 @@ func (o *ObjectStanding) texts() [7]*string {
 // Append appends the argument: a list of texts, each its length as u32 and its bytes.
 // AgeField, TTLField, TTLPrefix, LogField, LogValue, CounterHead and CounterTail come first,
 // then PassValue and PassTail, if they are not both empty, which the highest bit of the first
-// length says, then the names in MissAbsent, joined by NUL, if the second highest says Misses (the
+// length says, then the names in MissAlone, joined by NUL, if the second highest says Misses (the
 // third one is Joins), the names in Repeats, if there are any, which the fourth says, likewise, then SafeMethods, if
 // there are any, which the fifth says, and UnsafeShown, likewise, UnsafeValue and UnsafeTail, then Key, if there is any, which the sixth
 // says, likewise, and then the names in Absent.
@@ -118,7 +118,7 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 	}
 	if o.Misses {
 		dst[first+3] |= standingMiss >> 24
-		dst = appendNames(dst, o.MissAbsent)
+		dst = appendNames(dst, o.MissAlone)
 	}
 	if o.Joins {
 		dst[first+3] |= standingJoin >> 24
@@ -192,7 +192,7 @@ func (o *ObjectStanding) Parse(s string) error {
 	for _, l := range [...]struct {
 		to    *[]string
 		names string
-	}{{&o.MissAbsent, absent}, {&o.Repeats, repeats}, {&o.SafeMethods, methods}, {&o.UnsafeShown, shown}, {&o.Key, key}} {
+	}{{&o.MissAlone, absent}, {&o.Repeats, repeats}, {&o.SafeMethods, methods}, {&o.UnsafeShown, shown}, {&o.Key, key}} {
 		var ok bool
 		if *l.to, ok = splitNames(l.names, MaxStandingFields); !ok {
 			return ErrStanding

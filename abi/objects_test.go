@@ -57,6 +57,15 @@ func TestObjectArguments(t *testing.T) {
 		Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{Seconds: 1, Same: []string{"a"}, There: []string{"b"}, Edits: edits},
 		Model: &abi.ObjectModel{Extra: 7, Meta: []abi.ModelPart{{Text: "x"}, {Kind: abi.ModelNow}}},
 	}
+	nothing := refusal
+	nothing.Model = &abi.ObjectModel{}
+	if err := gotStore.Parse(string(nothing.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, nothing) {
+		t.Errorf("got %+v, %v", gotStore, err)
+	}
+	nothing.Model = &abi.ObjectModel{Meta: refusal.Model.Meta}
+	if gotStore.Parse(string(nothing.Append(nil))) == nil {
+		t.Error("metadata of nothing are taken")
+	}
 	if err := gotStore.Parse(string(refusal.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, refusal) {
 		t.Errorf("got %+v, %v", gotStore, err)
 	}
@@ -77,7 +86,7 @@ func TestObjectArguments(t *testing.T) {
 		}
 	}
 	for _, absent := range [][]string{nil, {"authorization"}, {"a", "b"}} {
-		standing.PassValue, standing.Misses, standing.Joins, standing.MissAbsent = "miss", true, !standing.Joins, absent
+		standing.PassValue, standing.Misses, standing.Joins, standing.MissAlone = "miss", true, !standing.Joins, absent
 		var gotStanding abi.ObjectStanding
 		if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
 			t.Errorf("got %+v, %v", gotStanding, err)
@@ -86,8 +95,8 @@ func TestObjectArguments(t *testing.T) {
 	for _, repeats := range [][]string{{"range"}, {"range", "if-none-match"}, nil} {
 		for range 2 {
 			standing.Repeats, standing.Misses, standing.Joins = repeats, !standing.Misses, false
-			if standing.MissAbsent = nil; standing.Misses {
-				standing.MissAbsent = []string{"c"}
+			if standing.MissAlone = nil; standing.Misses {
+				standing.MissAlone = []string{"c"}
 			}
 			var gotStanding abi.ObjectStanding
 			if err := gotStanding.Parse(string(standing.Append(nil))); err != nil || !reflect.DeepEqual(gotStanding, standing) {
@@ -103,7 +112,7 @@ func TestObjectArguments(t *testing.T) {
 			o := unsafe
 			if more {
 				o.Absent, o.Repeats, o.PassValue = standing.Absent, []string{"range"}, "miss"
-				o.Misses, o.Joins, o.MissAbsent = true, true, []string{"c"}
+				o.Misses, o.Joins, o.MissAlone = true, true, []string{"c"}
 			}
 			var got abi.ObjectStanding
 			if err := got.Parse(string(o.Append(nil))); err != nil || !reflect.DeepEqual(got, o) {
@@ -186,7 +195,7 @@ func TestObjectArgumentsBytes(t *testing.T) {
 				"kma\x00bc\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00dee",
 		},
 		{
-			"standing with misses", string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Joins: true, MissAbsent: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)),
+			"standing with misses", string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Joins: true, MissAlone: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)),
 			"\x01\x00\x00\xe0a" + strings.Repeat("\x00", 24) + "\x01\x00\x00\x00v\x00\x00\x00\x00\x03\x00\x00\x00b\x00c\x01\x00\x00\x00x",
 		},
 		{
@@ -223,7 +232,7 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{
 		Seconds: 1, Same: []string{"a", "b"}, There: []string{"c"}, Edits: []abi.FieldEdit{{Name: "d"}},
 	}}).Append(nil)))
-	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Joins: true, MissAbsent: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)))
+	f.Add(string((&abi.ObjectStanding{AgeField: "a", PassValue: "v", Misses: true, Joins: true, MissAlone: []string{"b", "c"}, Absent: []string{"x"}}).Append(nil)))
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}, Model: &abi.ObjectModel{
 		Extra: 2, Same: []string{"a", "b"}, Filled: []string{"c"}, Edits: []abi.FieldEdit{{Name: "d"}}, Meta: []abi.ModelPart{{Kind: abi.ModelField, Text: "f"}},
 	}}).Append(nil)))

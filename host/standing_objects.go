@@ -27,7 +27,7 @@ type StandingLookup struct {
 	root *Root
 	args string
 	mask uint64 // what NameMark makes of the names in Absent
-	miss uint64 // likewise of those in MissAbsent
+	miss uint64 // likewise of those in MissAlone
 	part uint64 // likewise of those in Repeats
 
 	hits, passes, unsafe routeCounters
@@ -74,7 +74,7 @@ func (s *StandingLookup) parse() bool {
 	}
 	var ok1, ok2, ok3 bool
 	s.mask, ok1 = lowerNames(s.Absent)
-	s.miss, ok2 = lowerNames(s.MissAbsent)
+	s.miss, ok2 = lowerNames(s.MissAlone)
 	s.part, ok3 = lowerNames(s.Repeats)
 	_, ok4 := lowerNames(s.UnsafeShown)
 	if !ok1 || !ok2 || !ok3 || !ok4 || slices.ContainsFunc(s.SafeMethods, func(m string) bool { return !IsToken(m) }) {
@@ -127,9 +127,10 @@ func (s *StandingLookup) Excludes(name string) bool {
 	return s.mask&NameMark(name) != 0 && slices.Contains(s.Absent, name)
 }
 
-// ExcludesMiss is Excludes for a request for which nothing is stored, where Misses is set.
-func (s *StandingLookup) ExcludesMiss(name string) bool {
-	return s.miss&NameMark(name) != 0 && slices.Contains(s.MissAbsent, name)
+// MissesAlone reports whether a request with a field called name, in lower case, is one that goes by alone where nothing
+// is stored, if Misses is set.
+func (s *StandingLookup) MissesAlone(name string) bool {
+	return s.miss&NameMark(name) != 0 && slices.Contains(s.MissAlone, name)
 }
 
 // ForRepeats reports whether a request with a field called name, in lower case, is not answered without the guest but

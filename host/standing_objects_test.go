@@ -39,8 +39,8 @@ func TestStandingLookup(t *testing.T) {
 		"no field":         {order(func(o *abi.ObjectStanding) { o.AgeField = "a b" }), grants, false, abi.StatusBadArgument},
 		"a line break":     {order(func(o *abi.ObjectStanding) { o.TTLPrefix = "a\r\nb: " }), grants, false, abi.StatusBadArgument},
 		"misses":           {order(missesOrder), grants, false, abi.StatusOK},
-		"no miss's name":   {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAbsent[1] = "a b" }), grants, false, abi.StatusBadArgument},
-		"a miss's pseudo":  {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAbsent[1] = ":path" }), grants, false, abi.StatusBadArgument},
+		"no miss's name":   {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAlone[1] = "a b" }), grants, false, abi.StatusBadArgument},
+		"a miss's pseudo":  {order(func(o *abi.ObjectStanding) { missesOrder(o); o.MissAlone[1] = ":path" }), grants, false, abi.StatusBadArgument},
 		"a key":            {order(func(o *abi.ObjectStanding) { o.Key = []string{"cookie:A", "list:X-a", "set:b"} }), grants, false, abi.StatusOK},
 		"no part of a key": {order(func(o *abi.ObjectStanding) { o.Key = []string{"list:x", "header:a"} }), grants, false, abi.StatusBadArgument},
 		"a part's pseudo":  {order(func(o *abi.ObjectStanding) { o.Key = []string{"list::path"} }), grants, false, abi.StatusBadArgument},
@@ -58,7 +58,7 @@ func TestStandingLookup(t *testing.T) {
 		}
 		if name == "misses" {
 			for field, want := range map[string]bool{"cookie": true, "x-a": true, "range": false, "cookies": false, "": false} {
-				if lookup.ExcludesMiss(field) != want || want && lookup.Excludes(field) {
+				if lookup.MissesAlone(field) != want || want && lookup.Excludes(field) {
 					t.Errorf("a request with %q is excluded: %t", field, !want)
 				}
 			}
@@ -66,7 +66,7 @@ func TestStandingLookup(t *testing.T) {
 		if name != "an order" {
 			continue
 		}
-		if lookup.ExcludesMiss("cookie") {
+		if lookup.MissesAlone("cookie") {
 			t.Error("an order that says nothing of misses excludes some")
 		}
 		for field, want := range map[string]bool{"range": true, "if-range": true, "ranges": false, "accept": false, "": false} {
@@ -90,7 +90,7 @@ func TestStandingLookup(t *testing.T) {
 }
 
 func missesOrder(o *abi.ObjectStanding) {
-	o.PassValue, o.Misses, o.Joins, o.MissAbsent = "miss", true, true, []string{"Cookie", "X-a"}
+	o.PassValue, o.Misses, o.Joins, o.MissAlone = "miss", true, true, []string{"Cookie", "X-a"}
 }
 
 // TestStandingLookupCount: the metric of a route is the guest's of that name, is made once, and

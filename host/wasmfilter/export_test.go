@@ -90,7 +90,7 @@ func Left(f filter.Filter) (left, none any) {
 	g, _ := f.(*Filter)
 	state := func() any {
 		r := &g.reading
-		return []any{g.req.flow, g.resp.flow, g.req.next, g.resp.next, g.marks, g.stored, g.fill, g.gathering, r.f, r.object, r.reader, r.left, r.end, g.ownReader, g.miss, g.told.Load(), g.kept}
+		return []any{g.req.flow, g.resp.flow, g.req.next, g.resp.next, g.marks, g.stored, g.fill, g.gathering, r.f, r.object, r.reader, r.left, r.end, g.ownReader, g.miss, g.single, g.told.Load(), g.kept}
 	}
 	left = state()
 	g.reset()

@@ -60,7 +60,7 @@ const (
 	// bytes are bounded with the rest of it.
 	maxLikeLines = 32
 
-	// maxModels is how many models a root keeps: of each kind of answer that is stored one, such as
+	// maxModels is how many models a root keeps about requests that miss alone, and about others: of each kind of answer that is stored one, such as
 	// one for each number of seconds that its Cache-Control says. Each answer that none fits is
 	// compared with all.
 	maxModels = 8

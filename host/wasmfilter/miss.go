@@ -5,6 +5,7 @@ import (
 
 	"wproxy/core/exchange"
 	"wproxy/core/objects"
+	"wproxy/host"
 )
 
 // missRequest lets a request by for whose key nothing was found, if the order has that: the guest
@@ -14,18 +15,24 @@ func (f *Filter) missRequest() bool {
 	if !s.Misses || r.Method != "GET" || !s.Serving() {
 		return false
 	}
-	for i := range r.Fields.List() {
-		if s.ExcludesMiss(r.Fields.List()[i].Name) {
-			return false
-		}
-	}
 	key := f.alone.standingKey()
-	if s.Joins && !f.leadMiss(key) {
+	single := missesAlone(s, r)
+	if s.Joins && !single && !f.leadMiss(key) {
 		return false
 	}
-	f.miss = true
+	f.miss, f.single = true, single
 	f.goBy(r, key, s.Now())
 	return true
+}
+
+// missesAlone reports whether a request is one that goes by without others (abi.ObjectStanding.MissAlone).
+func missesAlone(s *host.StandingLookup, r *exchange.Request) bool {
+	for i := range r.Fields.List() {
+		if s.MissesAlone(r.Fields.List()[i].Name) {
+			return true
+		}
+	}
+	return false
 }
 
 // leadMiss takes the lead of the flight of a key; false if another exchange has it, whom the guest may wait
@@ -65,6 +72,9 @@ func (f *Filter) missAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 		length = 0
 	}
 	for _, m := range list {
+		if m.single != f.single {
+			continue
+		}
 		if m.pass != nil {
 			if m.fits(r) && m.room(&r.Fields) {
 				f.refuseAnswer(m, r, &at)
@@ -83,6 +93,11 @@ func (f *Filter) missAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 // refuseAnswer notes for the key of an answer that such answers are not stored, as a model has it, so that
 // nobody waits for them, and has it go its way.
 func (f *Filter) refuseAnswer(m *model, r *exchange.Response, at *times) {
+	if m.extra == 0 { // it says nothing about the answers to others
+		f.passEdit(r, m.edits)
+		f.land(objects.Unstored)
+		return
+	}
 	f.packRoom = m.appendMeta(append(f.packRoom[:0], f.key...), &r.Fields, at, 0)
 	text := string(f.packRoom)
 	f.trimPackRoom()

@@ -146,7 +146,7 @@ func TestMissCompareAllocs(t *testing.T) {
 // that the engine has not stored.
 func BenchmarkMiss(b *testing.B) {
 	never := missOrder()
-	never.Misses, never.Joins, never.MissAbsent = false, false, nil
+	never.Misses, never.Joins, never.MissAlone = false, false, nil
 	for _, bb := range []struct {
 		name  string
 		order abi.ObjectStanding

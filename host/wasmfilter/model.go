@@ -23,6 +23,8 @@ type model struct {
 	tenth      int64 // as in abi.ObjectModel
 	extra, max int64
 
+	single bool // it is about answers to requests that miss alone (abi.ObjectStanding.MissAlone)
+
 	pass *pass // of answers that are not stored: beside it parts and extra count; nil: they are stored
 }
 
@@ -30,6 +32,9 @@ type model struct {
 // is not kept, or an edit would be refused. The texts of a are borrowed. p is its pass, if it has one.
 func (f *Filter) newModel(a *abi.ObjectStore, p *pass) *model {
 	m := &model{lifetime: a.Promise.Lifetime, tenth: a.Model.Tenth, extra: a.Model.Extra, max: a.MaxObject, pass: p}
+	if l := f.factory.lookup; l != nil {
+		m.single = missesAlone(l, f.shownRequest())
+	}
 	text := 0
 	if p != nil {
 		m.likeness = p.likeness
@@ -122,7 +127,7 @@ func (m *model) about(o *model) bool {
 	if (m.pass == nil) != (o.pass == nil) || m.pass != nil && !slices.Equal(m.pass.there, o.pass.there) {
 		return false
 	}
-	return m.status == o.status && m.want == o.want &&
+	return m.single == o.single && m.status == o.status && m.want == o.want &&
 		slices.Equal(m.same, o.same) && slices.Equal(m.lines, o.lines) && slices.Equal(m.filled, o.filled)
 }
 
@@ -209,17 +214,20 @@ func (s *models) all() []*model {
 }
 
 // add adds a model, in the place of one about the same answers, or of the oldest if there are too
-// many.
+// many about requests of its kind.
 func (s *models) add(m *model) {
 	old := s.list.Load()
-	list := []*model{m}
+	list, kind := []*model{m}, 1 // how many are about requests like that of m
 	if old != nil {
 		for _, o := range *old {
 			switch {
 			case o.equal(m):
 				return // it is said again for each answer whose request has not gone by
-			case len(list) < maxModels && !o.about(m):
+			case o.single != m.single:
 				list = append(list, o)
+			case kind < maxModels && !o.about(m):
+				list = append(list, o)
+				kind++
 			}
 		}
 	}

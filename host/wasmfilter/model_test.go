@@ -78,7 +78,7 @@ func TestModels(t *testing.T) {
 		}
 		teach := func(status int, how string) {
 			req := missRequest("/a")
-			req.Fields = append(req.Fields, plugintest.Fields("cookie", "1", "x-plain", "1")...) // to the guest in any case
+			req.Fields = append(req.Fields, plugintest.Fields("range", "1", "x-plain", "1")...) // to the guest in any case
 			resp := missAnswer(how, "1")
 			resp.Status = status
 			p.Do(req, resp)

@@ -245,6 +245,10 @@ func (f *Filter) askStore(args string) abi.Status {
 				}
 			}
 		}
+		if m != nil && m.extra == 0 {
+			f.factory.noteModel(m)
+			return abi.StatusOK // that is all it says
+		}
 		if !space.Put(s.key, r, s.tags) {
 			return abi.StatusInternalFailure
 		}

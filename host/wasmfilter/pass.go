@@ -91,6 +91,7 @@ func (p *pass) fits(r *exchange.Response) bool {
 // nothing for its key.
 type passage struct {
 	miss   bool            // there was nothing
+	single bool            // likewise, and it goes by without others (abi.ObjectStanding.MissAlone)
 	unsafe bool            // its method is one that changes something
 	object *objects.Object // holds the pass; nil: no request has gone by because of one
 	record *objects.Record
@@ -119,7 +120,7 @@ func (p *passage) leavePassage() {
 	case !p.miss && !p.unsafe:
 		return
 	}
-	p.miss, p.unsafe, p.object, p.record, p.key = false, false, nil, nil, ""
+	p.miss, p.single, p.unsafe, p.object, p.record, p.key = false, false, false, nil, nil, ""
 	p.request.Reset()
 }
 

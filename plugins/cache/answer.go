@@ -36,6 +36,8 @@ func (x *exchange) onFetched(resp *head) (goesOn bool) {
 		stored = x.keep(resp, &v, names, now)
 	}
 	switch {
+	case x.missed && v.why == "authorization" && !x.c.noModels:
+		x.letBy(&v, resp, now)
 	case status >= 500 || (x.found != "" || x.variants) && !ofResource(status): // no reason to forget what is stored
 	case v.refused && !x.variants: // others find theirs by that
 		if x.meta.kind == kindRefused && now-x.meta.stored < noteAgain {

@@ -120,7 +120,7 @@ var missCases = []struct {
 	{"stored until it expires", missRequest, with(missResponse, "expires", at(60)), 1, false, 0},
 	{"stored although somebody has asked", with(missRequest, "authorization", "a"), with(missResponse, "cache-control", "public"), 1, true, 0},
 	{"refused", missRequest, with(missResponse, "cache-control", "private"), 1, true, 0},
-	{"refused to who has asked", with(missRequest, "authorization", "a"), missResponse, 0, false, 0},
+	{"refused to who has asked", with(missRequest, "authorization", "a"), missResponse, 0, true, 0},
 	{"refused as too large", missRequest, with(missResponse[:8], "content-length", "1000000000"), 1, true, 0},
 	{"an error", missRequest, []string{":status", "500", "date", at(0)}, 0, false, 0},
 }

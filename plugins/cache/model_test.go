@@ -168,8 +168,8 @@ func mutateModel(r *rand.Rand, h *head) *head {
 	return out
 }
 
-// goesBy makes a request that the host may let by where nothing is found.
-func goesBy(t *testing.T, c *config, r *rand.Rand) *head {
+// goesBy makes a request that the host may let by where nothing is found, alone or not.
+func goesBy(t *testing.T, c *config, r *rand.Rand, alone bool) *head {
 	t.Helper()
 	o, ok := c.standing()
 	if !ok || !o.Misses {
@@ -177,8 +177,11 @@ func goesBy(t *testing.T, c *config, r *rand.Rand) *head {
 	}
 	h := randomLines(r, append(slices.Clone(passRequests), requestFields...), 3, ":method", "GET", ":path", "/")
 	h.pairs = slices.DeleteFunc(h.pairs, func(p abi.Pair) bool {
-		return slices.Contains(o.Absent, p.Name) || slices.Contains(o.MissAbsent, p.Name)
+		return slices.Contains(o.Absent, p.Name) || slices.Contains(o.MissAlone, p.Name)
 	})
+	if alone {
+		h.pairs = append(h.pairs, abi.Pair{Name: o.MissAlone[r.IntN(len(o.MissAlone))], Value: "x"})
+	}
 	h.noteNames()
 	return h
 }
@@ -190,14 +193,15 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 	t.Helper()
 	resp := modelHead(r)
 	clock, took := noon+int64(r.IntN(12)), int64(r.IntN(9))
-	first, _ := wentBy(t, c, goesBy(t, c, r), resp, clock, took)
+	alone := r.IntN(3) == 0
+	first, _ := wentBy(t, c, goesBy(t, c, r, alone), resp, clock, took)
 	i := slices.IndexFunc(first.stored, func(s abi.ObjectStore) bool { return s.Model != nil })
 	if i < 0 {
 		return ""
 	}
 	s := first.stored[i]
 	if s.Record {
-		return checkRefusal(t, c, r, &s, resp)
+		return checkRefusal(t, c, r, &s, resp, alone)
 	}
 	if s.Tags != "" || len(first.stored) != 1 || !slices.Equal(first.edits, s.Model.Edits) {
 		t.Fatalf("%v: stored %+v, edits %v", resp.pairs, first.stored, first.edits)
@@ -208,7 +212,7 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 	if !ok {
 		return ""
 	}
-	later := goesBy(t, c, r)
+	later := goesBy(t, c, r, alone)
 	second, told := fetched(c, later, other, began, took, "")
 	want := s
 	want.Meta = string(a.metaOf(s.Model, other))
@@ -221,6 +225,8 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 	}
 	cc := resp.control("cache-control")
 	switch {
+	case alone:
+		return "alone"
 	case c.isTargeted(resp):
 		return "targeted"
 	case cc.sMaxAge >= 0:
@@ -238,20 +244,30 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 }
 
 // checkRefusal is checkModel for an answer that is not stored, of which s is noted.
-func checkRefusal(t *testing.T, c *config, r *rand.Rand, s *abi.ObjectStore, resp *head) string {
+func checkRefusal(t *testing.T, c *config, r *rand.Rand, s *abi.ObjectStore, resp *head, alone bool) string {
 	t.Helper()
 	other := mutate(r, resp)
 	if !like(s.Pass, resp, other) {
 		return ""
 	}
 	began, took := noon+int64(r.IntN(20)), int64(r.IntN(9))
-	second, told := wentBy(t, c, goesBy(t, c, r), other, began, took)
+	second, told := wentBy(t, c, goesBy(t, c, r, alone), other, began, took)
 	if len(second.stored) != 1 || !slices.Equal(second.edits, s.Pass.Edits) || !slices.Equal(told, []result{miss}) || len(second.did) > 0 {
 		t.Fatalf("%v is refused, %v: stored %+v, edits %v, told %v", resp.pairs, other.pairs, second.stored, second.edits, told)
 	}
+	got := &second.stored[0]
+	if s.Model.Extra == 0 { // nothing is noted
+		if !alone || got.Model == nil || got.Model.Extra != 0 {
+			t.Fatalf("%v goes by, %v: stored %+v", resp.pairs, other.pairs, got)
+		}
+		return "by"
+	}
 	a := alike{now: began + took}
-	if got := &second.stored[0]; !got.Record || got.Meta != string(a.metaOf(s.Model, other)) || got.Gone != s.Model.Extra || got.Tags != "" {
+	if !got.Record || got.Meta != string(a.metaOf(s.Model, other)) || got.Gone != s.Model.Extra || got.Tags != "" {
 		t.Fatalf("%v is refused, %v: stored %+v, want what %+v says", resp.pairs, other.pairs, got, s.Model)
+	}
+	if alone {
+		return "refused alone"
 	}
 	return "refused"
 }
@@ -285,7 +301,7 @@ func TestModelIsWhatThePluginDoes(t *testing.T) {
 		}
 	}
 	t.Log(seen)
-	for _, how := range []string{"refused", "targeted", "s-maxage", "max-age", "negative", "heuristic", "nothing", "default"} {
+	for _, how := range []string{"refused", "refused alone", "by", "alone", "targeted", "s-maxage", "max-age", "negative", "heuristic", "nothing", "default"} {
 		if seen[how] < 30 {
 			t.Errorf("%s: %d pairs were looked at: too few to tell", how, seen[how])
 		}
@@ -399,6 +415,8 @@ func TestModelRefused(t *testing.T) {
 	}
 }
 
+func sameStore(a, b abi.ObjectStore) bool { return reflect.DeepEqual(a, b) }
+
 // TestGoneByMiss: an answer to a request that went by as nothing was there has the plugin do what it
 // would have done if it had been asked.
 func TestGoneByMiss(t *testing.T) {
@@ -407,15 +425,16 @@ func TestGoneByMiss(t *testing.T) {
 	for _, settings := range modelSettings {
 		c := configOf(t, settings)
 		for range 3_000 {
-			req, resp := goesBy(t, c, r), modelHead(r)
+			req, resp := goesBy(t, c, r, r.IntN(3) == 0), modelHead(r)
 			began, took := noon+int64(r.IntN(12)), int64(r.IntN(9))
 			want, wantTold := fetched(c, req, resp, began, took, "")
 
 			got, told := wentBy(t, c, req, resp, began, took)
+			got.stored = slices.DeleteFunc(got.stored, func(s abi.ObjectStore) bool { return s.Model != nil && s.Model.Extra == 0 }) // nothing
 			for i := range got.stored {
 				got.stored[i].Model = nil // the others do not tell whether the host needs one
 			}
-			if !reflect.DeepEqual(got.stored, want.stored) || !slices.Equal(got.edits, want.edits) || !slices.Equal(told, wantTold) || !maps.EqualFunc(got.objects, want.objects, sameObject) {
+			if !slices.EqualFunc(got.stored, want.stored, sameStore) || !slices.Equal(got.edits, want.edits) || !slices.Equal(told, wantTold) || !maps.EqualFunc(got.objects, want.objects, sameObject) {
 				t.Fatalf("to %v\n%v\nstored %+v, edits %v, told %v\nwant %+v, %v, %v",
 					req.pairs, resp.pairs, got.stored, got.edits, told, want.stored, want.edits, wantTold)
 			}

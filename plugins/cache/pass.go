@@ -21,6 +21,17 @@ func (x *exchange) refuse(pass *abi.ObjectPass, now int64) {
 	x.storeRecord(&m, refusedFor, nil, nil) // too much to keep, or a host that knows none
 }
 
+// letBy tells the host of answers like one that is not stored as its request was for its client only: they may be
+// for others if those ask, and nothing is noted.
+func (x *exchange) letBy(v *verdict, resp *head, now int64) {
+	if p := x.c.pass(&x.room.pass, v, resp, now); p != nil {
+		x.storeRecord(&meta{kind: kindRefused}, 0, p, &noted)
+	}
+}
+
+// noted is nothing, as a model says it.
+var noted abi.ObjectModel
+
 // refusal returns what the host is told, beside a pass, of the record that refuse makes.
 func refusal() abi.ObjectModel {
 	const now = 3 + 8 // where it is: see meta.append
@@ -34,12 +45,11 @@ func refusal() abi.ObjectModel {
 // made in p.
 func (c *config) pass(p *abi.ObjectPass, v *verdict, resp *head, now int64) *abi.ObjectPass {
 	p.Since, p.Seconds = now, noteAgain
-	p.Same, p.There, p.Edits = p.Same[:0], p.There[:0], p.Edits[:0]
+	p.Same, p.There, p.Edits = c.controls(p.Same[:0]), p.There[:0], p.Edits[:0]
 	switch v.why {
 	case "": // it would be, but for Vary
 		p.Same = append(p.Same, "vary")
-	case "must-understand", "no-store", "private":
-		p.Same = c.controls(p.Same)
+	case "must-understand", "no-store", "private", "authorization":
 	case "set-cookie":
 		p.There = append(p.There, "set-cookie")
 	case "too-large":
@@ -48,7 +58,7 @@ func (c *config) pass(p *abi.ObjectPass, v *verdict, resp *head, now int64) *abi
 		if !c.neverFresh(v, resp) {
 			return nil
 		}
-		p.Same = append(c.controls(p.Same), "pragma", "expires", "etag", "last-modified")
+		p.Same = append(p.Same, "pragma", "expires", "etag", "last-modified")
 	default:
 		return nil
 	}

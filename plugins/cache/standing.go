@@ -20,8 +20,8 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	if c.honour {
 		o.Absent = append(o.Absent, "cache-control", "pragma")
 	}
-	// Where nothing is found decide and send look at nothing else, and judge at authorization.
-	o.Misses, o.Joins, o.MissAbsent = true, c.collapse, []string{"authorization"}
+	// Where nothing is found decide looks at nothing else, and send and judge at authorization.
+	o.Misses, o.Joins, o.MissAlone = true, c.collapse, []string{"authorization"}
 	// What onRequest and endUnsafe do where the URL is all that an answer is about.
 	o.SafeMethods, o.UnsafeShown = safeMethods[:], locations[:]
 	if !c.purges() {

@@ -101,22 +101,24 @@ func TestModelDifferential(t *testing.T) {
 		"key":         {`{"key":["header:x"]}`, `{}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var allOf, someOf uint64
-			for seed := range uint64(2) {
-				guest, alone := differ(t, wasm, settings[0], func(p *plugintest.Plugin) []string {
-					d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 5)), steady: true, kinds: 3, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
-					d.other = p.With("test", settings[1])
-					for range 300 {
-						d.step()
-					}
-					return d.end()
-				})
-				allOf, someOf = allOf+guest[1], someOf+alone[1]
-			}
-			// Because of passes alone it is 30.
-			t.Logf("%d of %d answers did not enter the guest", allOf-someOf, allOf)
-			if models := someOf < allOf-60; !models {
-				t.Errorf("%d of %d answers did not enter the guest", allOf-someOf, allOf)
+			for _, credentials := range []int{0, 7} {
+				var allOf, someOf uint64
+				for seed := range uint64(2) {
+					guest, alone := differ(t, wasm, settings[0], func(p *plugintest.Plugin) []string {
+						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 5)), steady: true, kinds: 3, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
+						d.credentials, d.other = credentials, p.With("test", settings[1])
+						for range 300 {
+							d.step()
+						}
+						return d.end()
+					})
+					allOf, someOf = allOf+guest[1], someOf+alone[1]
+				}
+				// Because of passes alone it is 30.
+				t.Logf("%d of %d answers did not enter the guest, with credentials in %d of 10 requests", allOf-someOf, allOf, credentials)
+				if someOf >= allOf-60 {
+					t.Errorf("%d of %d answers did not enter the guest, with credentials in %d of 10 requests", allOf-someOf, allOf, credentials)
+				}
 			}
 		})
 	}
@@ -171,6 +173,8 @@ type driver struct {
 	last   map[string]plugintest.Response // by path
 	kinds  int                            // of answers that are stored mostly, each for many paths; 0: there is nothing of that
 	other  *plugintest.Plugin             // with other settings, as before a reload or after it; nil: none
+
+	credentials int // in how many of ten requests
 
 	versions map[string]int // of what is asked for in many ways, by path; nil: nothing is. See repeat_test.go
 }
@@ -276,6 +280,9 @@ func (d *driver) request() plugintest.Request {
 	}
 	if d.rand.IntN(3+3*min(d.kinds, 1)) == 0 {
 		r.Fields = d.fields(requestFields, 3)
+	}
+	if d.credentials > 0 && d.rand.IntN(10) < d.credentials {
+		r.Fields = append(r.Fields, plugintest.Fields("authorization", "Basic eA==")...)
 	}
 	return r
 }
