@@ -40,8 +40,8 @@ type ObjectStanding struct {
 	// an [ObjectPass]; both "": none does.
 	PassValue, PassTail string
 
-	// Misses says that a GET request for whose key nothing is found goes by as well. Its answer is stored as an
-	// [ObjectModel] says, or shown to the guest. It takes PassValue or PassTail. With Joins such a request leads the
+	// Misses says that a request for whose key nothing is found goes by as well. Nothing becomes of the answer to a HEAD; that to a
+	// GET is stored as an [ObjectModel] says, or shown to the guest. It takes PassValue or PassTail. With Joins such a request leads the
 	// flight of its key, as [ForeignObjectJoin] has it, and does not go by if another one does; but one that has any of the fields in
 	// MissAlone goes by alone, whoever is on the way: its answer may be for nobody else, and what is right for it is said by other models.
 	Misses, Joins bool
@@ -58,15 +58,15 @@ type ObjectStanding struct {
 	// are then.
 	Repeats []string
 
-	// SafeMethods are methods, beside GET and HEAD, of requests that change nothing, or are the guest's for another
-	// reason; none: this is not ordered. It takes PassValue or PassTail, as what goes by then may be shown later. A request by any other method goes by, with or without a body and
-	// whatever fields it has. UnsafeValue and UnsafeTail take the places of LogValue and CounterTail for it. At
-	// the head of its answer, if that has a status from 200 to 399 (RFC 9111, 4.4), what is under keys that
+	// SafeMethods are methods, beside GET and HEAD, of requests that change nothing; none: this is not ordered. It takes PassValue or
+	// PassTail, as what goes by then may be shown later. A request by any method but GET, HEAD and those in OwnMethods, which are the
+	// guest's, goes by, with or without a body and whatever fields it has. MethodValue and MethodTail take the places of LogValue and
+	// CounterTail for it. If its method is not in SafeMethods, at the head of its answer, if that has a status from 200 to 399 (RFC 9111, 4.4), what is under keys that
 	// begin with its URL and "\n" is deleted, as by [ObjectPrefix]; but if the answer has one of the fields in UnsafeShown, it
 	// is shown to the guest instead, as one is that is not like its ObjectPass.
-	SafeMethods             []string
+	SafeMethods, OwnMethods []string
 	UnsafeShown             []string // in lower case
-	UnsafeValue, UnsafeTail string
+	MethodValue, MethodTail string
 }
 
 // Bounds of an ObjectStanding.
@@ -104,7 +104,7 @@ func (o *ObjectStanding) texts() [7]*string {
 // then PassValue and PassTail, if they are not both empty, which the highest bit of the first
 // length says, then the names in MissAlone, joined by NUL, if the second highest says Misses (the
 // third one is Joins), the names in Repeats, if there are any, which the fourth says, likewise, then SafeMethods, if
-// there are any, which the fifth says, and UnsafeShown, likewise, UnsafeValue and UnsafeTail, then Key, if there is any, which the sixth
+// there are any, which the fifth says, OwnMethods and UnsafeShown, likewise, MethodValue and MethodTail, then Key, if there is any, which the sixth
 // says, likewise, and then the names in Absent.
 func (o *ObjectStanding) Append(dst []byte) []byte {
 	first := len(dst)
@@ -129,8 +129,8 @@ func (o *ObjectStanding) Append(dst []byte) []byte {
 	}
 	if len(o.SafeMethods) > 0 {
 		dst[first+3] |= standingUnsafe >> 24
-		dst = appendNames(appendNames(dst, o.SafeMethods), o.UnsafeShown)
-		dst = appendText(appendText(dst, o.UnsafeValue), o.UnsafeTail)
+		dst = appendNames(appendNames(appendNames(dst, o.SafeMethods), o.OwnMethods), o.UnsafeShown)
+		dst = appendText(appendText(dst, o.MethodValue), o.MethodTail)
 	}
 	if len(o.Key) > 0 {
 		dst[first+3] |= standingKey >> 24
@@ -164,7 +164,7 @@ func (o *ObjectStanding) Parse(s string) error {
 	if len(s) >= 4 {
 		flags = le32(s) & standingFlags
 	}
-	list, absent, repeats, methods, shown, key := texts[:], "", "", "", "", ""
+	list, absent, repeats, methods, own, shown, key := texts[:], "", "", "", "", "", ""
 	if flags&standingPass != 0 {
 		list = append(list, &o.PassValue, &o.PassTail)
 	}
@@ -175,7 +175,7 @@ func (o *ObjectStanding) Parse(s string) error {
 		list = append(list, &repeats)
 	}
 	if flags&standingUnsafe != 0 {
-		list = append(list, &methods, &shown, &o.UnsafeValue, &o.UnsafeTail)
+		list = append(list, &methods, &own, &shown, &o.MethodValue, &o.MethodTail)
 	}
 	if flags&standingKey != 0 {
 		list = append(list, &key)
@@ -192,7 +192,7 @@ func (o *ObjectStanding) Parse(s string) error {
 	for _, l := range [...]struct {
 		to    *[]string
 		names string
-	}{{&o.MissAlone, absent}, {&o.Repeats, repeats}, {&o.SafeMethods, methods}, {&o.UnsafeShown, shown}, {&o.Key, key}} {
+	}{{&o.MissAlone, absent}, {&o.Repeats, repeats}, {&o.SafeMethods, methods}, {&o.OwnMethods, own}, {&o.UnsafeShown, shown}, {&o.Key, key}} {
 		var ok bool
 		if *l.to, ok = splitNames(l.names, MaxStandingFields); !ok {
 			return ErrStanding

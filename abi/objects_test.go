@@ -106,7 +106,7 @@ func TestObjectArguments(t *testing.T) {
 	}
 	for _, unsafe := range []abi.ObjectStanding{
 		{PassTail: "x", SafeMethods: []string{"OPTIONS"}},
-		{PassTail: "x", SafeMethods: []string{"OPTIONS", "TRACE"}, UnsafeShown: []string{"location", "b"}, UnsafeValue: "bypass", UnsafeTail: ";a=d"},
+		{PassTail: "x", SafeMethods: []string{"OPTIONS", "TRACE"}, OwnMethods: []string{"PURGE"}, UnsafeShown: []string{"location", "b"}, MethodValue: "bypass", MethodTail: ";a=d"},
 	} {
 		for _, more := range []bool{false, true} {
 			o := unsafe

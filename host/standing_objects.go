@@ -30,7 +30,7 @@ type StandingLookup struct {
 	miss uint64 // likewise of those in MissAlone
 	part uint64 // likewise of those in Repeats
 
-	hits, passes, unsafe routeCounters
+	hits, passes, methods routeCounters
 }
 
 // lastLookup is the ID that was given last.
@@ -77,7 +77,7 @@ func (s *StandingLookup) parse() bool {
 	s.miss, ok2 = lowerNames(s.MissAlone)
 	s.part, ok3 = lowerNames(s.Repeats)
 	_, ok4 := lowerNames(s.UnsafeShown)
-	if !ok1 || !ok2 || !ok3 || !ok4 || slices.ContainsFunc(s.SafeMethods, func(m string) bool { return !IsToken(m) }) {
+	if !ok1 || !ok2 || !ok3 || !ok4 || slices.ContainsFunc(slices.Concat(s.SafeMethods, s.OwnMethods), func(m string) bool { return !IsToken(m) }) {
 		return false
 	}
 	var ok bool
@@ -95,8 +95,8 @@ func (s *StandingLookup) parse() bool {
 	if s.PassTail != "" {
 		s.passes.init(s.root.p, s.CounterHead, s.PassTail)
 	}
-	if s.UnsafeTail != "" {
-		s.unsafe.init(s.root.p, s.CounterHead, s.UnsafeTail)
+	if s.MethodTail != "" {
+		s.methods.init(s.root.p, s.CounterHead, s.MethodTail)
 	}
 	return true
 }
@@ -139,9 +139,13 @@ func (s *StandingLookup) ForRepeats(name string) bool {
 	return s.part&NameMark(name) != 0 && slices.Contains(s.Repeats, name)
 }
 
-// Unsafe reports whether requests by a method go by, and have what is stored under their URLs deleted.
-func (s *StandingLookup) Unsafe(method string) bool {
-	return len(s.SafeMethods) > 0 && method != "GET" && method != "HEAD" && !slices.Contains(s.SafeMethods, method)
+// ByMethod reports whether requests by a method go by for that, and whether that has what is stored under their URLs
+// deleted.
+func (s *StandingLookup) ByMethod(method string) (goBy, unsafe bool) {
+	if len(s.SafeMethods) == 0 || method == "GET" || method == "HEAD" || slices.Contains(s.OwnMethods, method) {
+		return false, false
+	}
+	return true, !slices.Contains(s.SafeMethods, method)
 }
 
 // Now returns the guest's clock in seconds since 1970.
@@ -156,8 +160,8 @@ func (s *StandingLookup) Count(route string) { s.hits.add(route) }
 // CountPass is Count for an answer that goes by.
 func (s *StandingLookup) CountPass(route string) { s.passes.add(route) }
 
-// CountUnsafe is Count for a request that goes by for its method.
-func (s *StandingLookup) CountUnsafe(route string) { s.unsafe.add(route) }
+// CountByMethod is Count for a request that goes by for its method.
+func (s *StandingLookup) CountByMethod(route string) { s.methods.add(route) }
 
 func (c *routeCounters) init(p *Plugin, head, tail string) {
 	c.p, c.head, c.tail = p, head, tail

@@ -293,8 +293,10 @@ func (in *instance) askAttacker(t *testing.T, attack int) error {
 		return nil
 	case errors.Is(err, syscall.ECONNRESET) && (resp.Status == http.StatusOK || resp.Status == 0): // it may overtake the head
 		return nil
+	case err == nil:
+		return fmt.Errorf("the client got status %d", resp.Status)
 	}
-	return fmt.Errorf("the client got status %d, %v", resp.Status, err)
+	return fmt.Errorf("the client got status %d, then %w", resp.Status, err)
 }
 
 // keepAsking asks for something else until stop, which has to be answered each time, and

@@ -8,29 +8,29 @@ import (
 	"wproxy/core/filter"
 )
 
-// unsafeRequest lets a request by whose method changes something, if the order has that
-// (abi.ObjectStanding.SafeMethods).
-func (f *Filter) unsafeRequest(route *filter.Route) bool {
+// methodRequest lets a request by for its method, if the order has that (abi.ObjectStanding.SafeMethods); unsafe says that
+// it changes something.
+func (f *Filter) methodRequest(route *filter.Route, unsafe bool) bool {
 	s, x := f.factory.lookup, f.x
 	r := x.Request
 	if !f.alone.makeKey(r, route) || !s.Serving() {
 		return false
 	}
-	f.unsafe = true
+	f.byMethod, f.unsafe = true, unsafe
 	f.goBy(r, f.alone.standingKey(), s.Now())
-	if s.LogPath != "" && s.UnsafeValue != "" {
+	if s.LogPath != "" && s.MethodValue != "" {
 		x.Mu.Lock()
-		f.setOwnLocked(s.LogPath, s.UnsafeValue)
+		f.setOwnLocked(s.LogPath, s.MethodValue)
 		x.Mu.Unlock()
 	}
-	s.CountUnsafe(routeOf(f.key))
+	s.CountByMethod(routeOf(f.key))
 	return true
 }
 
-// unsafeAnswer deletes what the answer to such a request has made wrong, before its client hears of it; false: the
+// methodAnswer deletes what the answer to such a request has made wrong, before its client hears of it; false: the
 // guest is to be told, as the answer says of more than the URL of the request.
-func (f *Filter) unsafeAnswer(r *exchange.Response) bool {
-	if r.Status < 200 || r.Status > 399 {
+func (f *Filter) methodAnswer(r *exchange.Response) bool {
+	if !f.unsafe || r.Status < 200 || r.Status > 399 {
 		return true
 	}
 	shown := f.factory.lookup.UnsafeShown

@@ -11,7 +11,7 @@ import (
 // unsafeOrder is about methods too.
 var unsafeOrder = func() abi.ObjectStanding {
 	o := passOrder
-	o.SafeMethods, o.UnsafeShown, o.UnsafeValue, o.UnsafeTail = []string{"OPTIONS", "get"}, []string{"Location"}, "changed", ";changed"
+	o.SafeMethods, o.OwnMethods, o.UnsafeShown, o.MethodValue, o.MethodTail = []string{"OPTIONS", "get"}, []string{"PURGE"}, []string{"Location"}, "changed", ";changed"
 	return o
 }()
 
@@ -32,8 +32,10 @@ func TestUnsafeOrder(t *testing.T) {
 			"not for all of it": {method: "POST", path: "/ab"},
 			"with a query":      {method: "POST", path: "/a?"},
 			"HEAD":              {method: "HEAD", req: 1, resp: 1},
-			"safe":              {method: "OPTIONS", req: 1, resp: 1},
-			"get":               {method: "get", req: 1, resp: 1},
+			"safe":              {method: "OPTIONS"},
+			"get":               {method: "get"},
+			"safe, another URL": {method: "OPTIONS", answer: plugintest.Response{Fields: plugintest.Fields("location", "/b")}},
+			"the guest's":       {method: "PURGE", req: 1, resp: 1},
 			"refused":           {method: "POST", answer: plugintest.Response{Status: 400}},
 			"redirected":        {method: "POST", answer: plugintest.Response{Status: 399}, deletes: true},
 			"upgraded":          {method: "POST", answer: plugintest.Response{Status: 101}},

@@ -12,10 +12,16 @@ import (
 // would send it on as it is.
 func (f *Filter) missRequest() bool {
 	s, r := f.factory.lookup, f.x.Request
-	if !s.Misses || r.Method != "GET" || !s.Serving() {
+	if !s.Misses || !s.Serving() {
 		return false
 	}
 	key := f.alone.standingKey()
+	if r.Method != "GET" { // it is HEAD, and nothing becomes of its answer
+		f.byMethod = true
+		f.goBy(r, key, s.Now())
+		f.notePass(s)
+		return true
+	}
 	single := missesAlone(s, r)
 	if s.Joins && !single && !f.leadMiss(key) {
 		return false

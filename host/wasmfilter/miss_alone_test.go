@@ -46,6 +46,16 @@ func TestMissAlone(t *testing.T) {
 			t.Errorf("what was stored is asked for: %+v", s.Client())
 		}
 
+		head := missRequest("/k")
+		head.Method = "HEAD"
+		for _, name := range []string{"x-store", "age"} { // whatever it is
+			before, had := calls(p), storedOf(p)
+			s := p.Do(head, plugintest.Response{Fields: plugintest.Fields("date", missDate, name, "1")})
+			if calls(p) != before || line(s.Client(), name) != "1" || line(s.Client(), "x-edit") != "" || s.LogField("l") != "passed" || storedOf(p) != had {
+				t.Errorf("HEAD: got %+v, log %q", s.Client(), s.LogField("l"))
+			}
+		}
+
 		p.Purge("")
 		before := calls(p)
 		leader, waits, alone := p.Open(missRequest("/a")), p.Open(missRequest("/a")), p.Open(single("/a"))
@@ -63,7 +73,7 @@ func TestMissAlone(t *testing.T) {
 			t.Errorf("who waits got %+v", c)
 		}
 		waits.Finish()
-		if got := p.Metrics()["n;route=r;passed"]; got != 7 {
+		if got := p.Metrics()["n;route=r;passed"]; got != 9 {
 			t.Errorf("%d requests are counted", got)
 		}
 	})

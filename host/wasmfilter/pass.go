@@ -7,6 +7,7 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/core/objects"
+	"wproxy/host"
 )
 
 // A pass is what a guest has said about answers ahead (abi.ObjectPass), with what an answer is
@@ -90,13 +91,14 @@ func (p *pass) fits(r *exchange.Response) bool {
 // A passage is the part of a Filter whose request has gone by because of a pass, or because there was
 // nothing for its key.
 type passage struct {
-	miss   bool            // there was nothing
-	single bool            // likewise, and it goes by without others (abi.ObjectStanding.MissAlone)
-	unsafe bool            // its method is one that changes something
-	object *objects.Object // holds the pass; nil: no request has gone by because of one
-	record *objects.Record
-	key    string // borrowed from the object or from alone
-	at     int64  // when the request went by, in seconds since 1970
+	miss     bool            // there was nothing
+	single   bool            // likewise, and it goes by without others (abi.ObjectStanding.MissAlone)
+	byMethod bool            // nothing of it counts but its method; or it is a HEAD, and there was nothing
+	unsafe   bool            // likewise, and that changes something
+	object   *objects.Object // holds the pass; nil: no request has gone by because of one
+	record   *objects.Record
+	key      string // borrowed from the object or from alone
+	at       int64  // when the request went by, in seconds since 1970
 
 	// request is the request's head as it went by: others may have edited it by the time the guest
 	// hears of it.
@@ -117,10 +119,10 @@ func (p *passage) leavePassage() {
 	switch {
 	case p.object != nil:
 		p.object.Release()
-	case !p.miss && !p.unsafe:
+	case !p.miss && !p.byMethod:
 		return
 	}
-	p.miss, p.single, p.unsafe, p.object, p.record, p.key = false, false, false, nil, nil, ""
+	p.miss, p.single, p.byMethod, p.unsafe, p.object, p.record, p.key = false, false, false, false, nil, nil, ""
 	p.request.Reset()
 }
 
@@ -128,8 +130,8 @@ func (p *passage) leavePassage() {
 // may have it, if there is nothing: the guest would send it on as it is. Else what was found is for
 // standingServe.
 func (f *Filter) passRequest(end bool, route *filter.Route) bool {
-	if f.factory.lookup.Unsafe(f.x.Request.Method) {
-		return f.unsafeRequest(route)
+	if goBy, unsafe := f.factory.lookup.ByMethod(f.x.Request.Method); goBy {
+		return f.methodRequest(route, unsafe)
 	}
 	o, looked := f.standingFind(end, route)
 	if o == nil {
@@ -170,8 +172,8 @@ func (f *Filter) passAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 	switch {
 	case v.miss:
 		return f.missAnswer(r, end)
-	case v.unsafe:
-		return false, f.unsafeAnswer(r)
+	case v.byMethod:
+		return false, f.methodAnswer(r)
 	}
 	s := f.factory.lookup
 	p, _ := v.record.Note.(*pass)
@@ -191,12 +193,24 @@ func (f *Filter) passEdit(r *exchange.Response, edits []abi.FieldEdit) (goesOn b
 	if goesOn {
 		applyEdits(&r.Fields, edits)
 	}
-	if s.LogField != "" && s.PassValue != "" {
-		f.setOwnLocked(s.LogPath, s.PassValue)
-	}
+	f.logPassLocked(s)
 	x.Mu.Unlock()
 	s.CountPass(routeOf(f.key))
 	return goesOn
+}
+
+// notePass notes in log and metrics that the exchange goes by.
+func (f *Filter) notePass(s *host.StandingLookup) {
+	f.x.Mu.Lock()
+	f.logPassLocked(s)
+	f.x.Mu.Unlock()
+	s.CountPass(routeOf(f.key))
+}
+
+func (f *Filter) logPassLocked(s *host.StandingLookup) {
+	if s.LogField != "" && s.PassValue != "" {
+		f.setOwnLocked(s.LogPath, s.PassValue)
+	}
 }
 
 // appendPassed appends what abi.PropertyPassed says of a request that has gone by.

@@ -23,11 +23,11 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 	// Where nothing is found decide looks at nothing else, and send and judge at authorization.
 	o.Misses, o.Joins, o.MissAlone = true, c.collapse, []string{"authorization"}
 	// What onRequest and endUnsafe do where the URL is all that an answer is about.
-	o.SafeMethods, o.UnsafeShown = safeMethods[:], locations[:]
-	if !c.purges() {
-		o.SafeMethods = safeMethods[1:]
+	o.SafeMethods, o.UnsafeShown = safeMethods[1:], locations[:]
+	if c.purges() {
+		o.OwnMethods = safeMethods[:1]
 	}
-	o.UnsafeValue, o.UnsafeTail = bypass.String(), ";result="+bypass.String()
+	o.MethodValue, o.MethodTail = bypass.String(), ";result="+bypass.String()
 	if c.status {
 		o.TTLField, o.TTLPrefix = "cache-status", c.hit
 	}

@@ -80,10 +80,13 @@ func TestUnsafe(t *testing.T) {
 			t.Errorf("only %d times something was deleted", gone)
 		}
 		for i, method := range methods {
-			if slices.Contains(safeMethods[1:], method) || method == "PURGE" && strings.Contains(settings, "purge") {
+			if method == "PURGE" && strings.Contains(settings, "purge") {
 				continue // the guest's
 			}
 			for j, answer := range answers {
+				if slices.Contains(safeMethods[1:], method) {
+					answer.shown = 0
+				}
 				if got, want := shown[i*len(answers)+j], ([2]uint64{0, answer.shown}); got != want {
 					t.Errorf("%s, answer %d: the guest was called %d times, want %d", method, j, got, want)
 				}
