@@ -272,19 +272,14 @@ var locations = [...]string{"location", "content-location"}
 
 // endUnsafe handles the head of the response to an unsafe request, with modeInvalidate. It removes what the
 // request has made wrong (RFC 9111, 4.4): of the same host only, as others could be emptied otherwise.
-//
-//go:noinline
-func (x *exchange) endUnsafe(status int, location, contentLocation string) {
+func (x *exchange) endUnsafe(resp *head) {
 	x.mode = modeNone
-	if status < 200 || status > 399 {
+	if status := resp.status(); status < 200 || status > 399 {
 		return
 	}
 	x.removePrefix(x.url)
-	for _, ref := range [...]string{location, contentLocation} {
-		if ref == "" {
-			continue
-		}
-		if u, ok := resolve(x.url, ref); ok {
+	for _, name := range locations {
+		if u, ok := resolve(x.url, resp.get(name)); ok {
 			x.removePrefix(u)
 		}
 	}

@@ -80,7 +80,7 @@ func (f *fakeHost) reply(_ uint32, details, _ string) { f.did = append(f.did, "r
 func onResponse(x *exchange, resp *head) (goesOn bool) {
 	switch x.mode {
 	case modeInvalidate:
-		x.endUnsafe(resp.status(), resp.get("location"), resp.get("content-location"))
+		x.endUnsafe(resp)
 	case modeStore:
 		return x.onFetched(resp)
 	case modeNone:

@@ -34,18 +34,7 @@ type plugin struct {
 
 	lastRoute string // that was counted last
 	last      *counters
-
-	answers hostcall.Values // to unsafe requests: what is looked at of them, which is status and the two locations
 }
-
-var unsafeResponse = [...]abi.ReadValue{
-	{Kind: abi.MapResponseHeaders, Name: ":status"},
-	{Kind: abi.MapResponseHeaders, Name: "location"},
-	{Kind: abi.MapResponseHeaders, Name: "content-location"},
-}
-
-// unsafeRoom is for how many bytes of them memory is kept.
-const unsafeRoom = 1 << 10
 
 // counters are what a route counts, by result.
 type counters struct{ requests, refreshes [results]hostcall.Counter }
@@ -81,7 +70,6 @@ func (p *plugin) OnPluginStart(size int) types.OnPluginStartStatus {
 		c.repeats = status == hostcall.OK && len(o.Repeats) > 0
 	}
 	p.config, p.counted = c, map[string]*counters{}
-	p.answers = hostcall.NewValues(unsafeRoom, unsafeResponse[:]...)
 	return types.OnPluginStartStatusOK
 }
 
@@ -225,23 +213,6 @@ func (c *httpContext) OnHttpRequestHeaders(_ int, end bool) types.Action {
 	return types.ActionPause
 }
 
-// answered is OnHttpResponseHeaders for an unsafe request.
-func (c *httpContext) answered() {
-	v := &c.plugin.answers
-	v.Read()
-	status, _ := number(valueOf(v, 0))
-	c.endUnsafe(int(status), valueOf(v, 1), valueOf(v, 2))
-	c.rest()
-}
-
-// valueOf returns a value, "" if it is not there. It is not in line, where it is large.
-//
-//go:noinline
-func valueOf(v *hostcall.Values, i int) string {
-	b, _ := v.Get(i)
-	return text(b)
-}
-
 // rest is at the end of a callback.
 func (c *httpContext) rest() {
 	c.awaits = c.mode != modeNone || c.joined // it has made its strings its own
@@ -299,11 +270,12 @@ func (c *httpContext) OnHttpResponseHeaders(int, bool) types.Action {
 	if !c.awaits || c.mode == modeNone {
 		return types.ActionContinue
 	}
-	if c.mode == modeInvalidate {
-		c.answered()
+	readHead(&response, abi.MapResponseHeaders)
+	if c.mode == modeInvalidate { // an unsafe request
+		c.endUnsafe(&response)
+		c.rest()
 		return types.ActionContinue
 	}
-	readHead(&response, abi.MapResponseHeaders)
 	goesOn := c.onFetched(&response)
 	c.rest()
 	if goesOn {
