@@ -197,9 +197,10 @@ type ObjectStore struct {
 	MaxSize   int64 // what all objects of the vm_id take in memory; 0: as the host has it
 	Gone      int64 // seconds from now after which nobody finds it; 0: never
 
-	Promise ObjectPromise // of the message
-	Pass    *ObjectPass   // of a record, in on_response_headers; nil: none
-	Model   *ObjectModel  // of a message with a promise, or a record with a pass, and without tags; nil: none
+	Promise ObjectPromise  // of the message
+	Pass    *ObjectPass    // of a record, in on_response_headers; nil: none
+	Model   *ObjectModel   // of a message with a promise, or a record with a pass, and without tags; nil: none
+	Variant *ObjectVariant // of a record without a pass, or beside the model of a message; nil: none
 }
 
 const (
@@ -207,13 +208,14 @@ const (
 	storePromise = 2
 	storePass    = 4
 	storeModel   = 8
+	storeVariant = 16
 	storeSize    = 40
 )
 
 // Append appends the argument: flags and the lengths of key, metadata and tags as u32,
 // MaxObject, MaxSize and Gone as i64, the promise, if there is one, as three i64, the numbers of
-// the pass and of the model, if there is one, and then key, metadata, tags, and the texts of the model and
-// of the pass.
+// the pass, of the model and of the variant, if there is one, and then key, metadata, tags, and the texts of the variant, of the
+// model and of the pass.
 func (o *ObjectStore) Append(dst []byte) []byte {
 	var flags uint32
 	if o.Record {
@@ -227,6 +229,9 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	}
 	if o.Model != nil {
 		flags |= storeModel
+	}
+	if o.Variant != nil {
+		flags |= storeVariant
 	}
 	dst = binary.LittleEndian.AppendUint32(dst, flags)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(o.Key)))
@@ -244,9 +249,15 @@ func (o *ObjectStore) Append(dst []byte) []byte {
 	if o.Model != nil {
 		dst = o.Model.appendHead(dst)
 	}
+	if o.Variant != nil {
+		dst = o.Variant.appendHead(dst)
+	}
 	dst = append(dst, o.Key...)
 	dst = append(dst, o.Meta...)
 	dst = append(dst, o.Tags...)
+	if o.Variant != nil {
+		dst = o.Variant.appendTexts(dst)
+	}
 	if o.Model != nil {
 		dst = o.Model.appendTexts(dst)
 	}
@@ -271,13 +282,18 @@ func (o *ObjectStore) Parse(s string) error {
 		return ErrObjects
 	}
 	model, rest, ok := cutModel(le32(s)&storeModel != 0, rest)
+	if !ok {
+		return ErrObjects
+	}
+	variant, rest, ok := cutVariant(le32(s)&storeVariant != 0, rest)
 	record := le32(s)&storeRecord != 0
 	if !ok || pass != nil && !record || key+meta+tags != uint64(len(rest)) ||
-		model != nil && (tags > 0 || !record && (promise.Lifetime == 0 || model.Extra == 0) || record && (pass == nil || !model.isRefusal())) {
+		model != nil && (tags > 0 || !record && (promise.Lifetime == 0 || model.Extra == 0) || record && (pass == nil || !model.isRefusal())) ||
+		variant != nil && (record && (pass != nil || variant.Meta != "") || !record && model == nil) {
 		return ErrObjects
 	}
 	*o = ObjectStore{
-		Record: record, Promise: promise, Pass: pass, Model: model, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
+		Record: record, Promise: promise, Pass: pass, Model: model, Variant: variant, MaxObject: le64(s[16:]), MaxSize: le64(s[24:]), Gone: le64(s[32:]),
 		Key: rest[:key], Meta: rest[key : key+meta], Tags: rest[key+meta:],
 	}
 	if o.MaxObject < 0 || o.MaxSize < 0 || o.Gone < 0 {

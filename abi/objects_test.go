@@ -57,6 +57,14 @@ func TestObjectArguments(t *testing.T) {
 		Key: "k", Meta: "m", Record: true, Pass: &abi.ObjectPass{Seconds: 1, Same: []string{"a"}, There: []string{"b"}, Edits: edits},
 		Model: &abi.ObjectModel{Extra: 7, Meta: []abi.ModelPart{{Text: "x"}, {Kind: abi.ModelNow}}},
 	}
+	for _, v := range []abi.ObjectStore{
+		{Key: "k", Meta: "m", Record: true, Tags: "t", Variant: &abi.ObjectVariant{Mark: "a\x00b", Key: []string{"set:x", "list:y"}}},
+		{Key: "k", Meta: "m", Promise: store.Promise, Model: &abi.ObjectModel{Extra: 1, Same: []string{"s"}}, Variant: &abi.ObjectVariant{Mark: "a", Key: []string{"cookie:x"}, Meta: "mm"}},
+	} {
+		if err := gotStore.Parse(string(v.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, v) {
+			t.Errorf("got %+v, %v", gotStore, err)
+		}
+	}
 	nothing := refusal
 	nothing.Model = &abi.ObjectModel{}
 	if err := gotStore.Parse(string(nothing.Append(nil))); err != nil || !reflect.DeepEqual(gotStore, nothing) {
@@ -166,6 +174,11 @@ func TestObjectArgumentsBytes(t *testing.T) {
 			"\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00kmmt",
 		},
 		{
+			"store with a variant", string((&abi.ObjectStore{Key: "k", Meta: "mm", Record: true, Variant: &abi.ObjectVariant{Mark: "v", Key: []string{"list:a", "set:b"}}}).Append(nil)),
+			"\x11\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" + strings.Repeat("\x00", 24) +
+				"\x01\x00\x00\x00\x0c\x00\x00\x00\x00\x00\x00\x00" + "kmmvlist:a\x00set:b",
+		},
+		{
 			"update", string((&abi.ObjectUpdate{Key: "k", Meta: "m", Gone: 2}).Append(nil)),
 			"\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00km",
 		},
@@ -224,6 +237,7 @@ func FuzzObjectArguments(f *testing.F) {
 	f.Add(string((&abi.ObjectServe{Key: "k", Length: -1, Edits: []abi.FieldEdit{{Op: abi.FieldAdd, Name: "a", Value: "b"}}}).Append(nil)))
 	f.Add(string((&abi.ObjectServe{Key: "k", Repeat: string(abi.AppendNames(nil, []string{"a", "bb"})), Edits: []abi.FieldEdit{{Name: "a"}}}).Append(nil)))
 	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Tags: "t"}).Append(nil)))
+	f.Add(string((&abi.ObjectStore{Key: "k", Meta: "m", Record: true, Variant: &abi.ObjectVariant{Mark: "v", Key: []string{"list:a", "set:b"}}}).Append(nil)))
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Meta: "m"}).Append(nil)))
 	f.Add(string((&abi.ObjectUpdate{Key: "k", Promise: abi.ObjectPromise{Since: 1, Age: 2, Lifetime: 3}}).Append(nil)))
 	f.Add(string((&abi.ObjectStanding{AgeField: "a", CounterTail: "t", Absent: []string{"x", "yy"}}).Append(nil)))
@@ -339,6 +353,39 @@ func TestObjectRepeatBounds(t *testing.T) {
 	} {
 		if new(abi.ObjectStanding).Parse(string(o.Append(nil))) == nil {
 			t.Errorf("taken: %s", name)
+		}
+	}
+}
+
+// TestObjectVariantBounds: a variant is of a record that is no pass, or beside a model, and neither empty nor long.
+func TestObjectVariantBounds(t *testing.T) {
+	t.Parallel()
+	variant := &abi.ObjectVariant{Mark: "m", Key: []string{"list:a"}}
+	for name, tc := range map[string]struct {
+		s  abi.ObjectStore
+		ok bool
+	}{
+		"of a record":          {abi.ObjectStore{Record: true, Variant: variant}, true},
+		"of a pass":            {abi.ObjectStore{Record: true, Variant: variant, Pass: &abi.ObjectPass{Seconds: 1}}, false},
+		"of a message":         {abi.ObjectStore{Promise: abi.ObjectPromise{Lifetime: 1}, Variant: variant}, false},
+		"of a message's model": {abi.ObjectStore{Promise: abi.ObjectPromise{Lifetime: 1}, Variant: variant, Model: &abi.ObjectModel{Extra: 1}}, true},
+		"metadata of a record": {abi.ObjectStore{Record: true, Variant: &abi.ObjectVariant{Mark: "m", Key: []string{"list:a"}, Meta: "m"}}, false},
+		"no mark":              {abi.ObjectStore{Record: true, Variant: &abi.ObjectVariant{Key: []string{"list:a"}}}, false},
+		"no parts":             {abi.ObjectStore{Record: true, Variant: &abi.ObjectVariant{Mark: "m"}}, false},
+		"as many parts as can": {abi.ObjectStore{Record: true, Variant: &abi.ObjectVariant{Mark: "m", Key: make([]string, abi.MaxVariantParts)}}, true},
+		"a part more":          {abi.ObjectStore{Record: true, Variant: &abi.ObjectVariant{Mark: "m", Key: make([]string, abi.MaxVariantParts+1)}}, false},
+		"as long as can be":    {abi.ObjectStore{Record: true, Variant: &abi.ObjectVariant{Mark: strings.Repeat("m", abi.MaxVariantText-1), Key: []string{"k"}}}, true},
+		"a byte more":          {abi.ObjectStore{Record: true, Variant: &abi.ObjectVariant{Mark: strings.Repeat("m", abi.MaxVariantText), Key: []string{"k"}}}, false},
+	} {
+		tc.s.Key = "k"
+		args := string(tc.s.Append(nil))
+		if err := new(abi.ObjectStore).Parse(args); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		for n := range args {
+			if new(abi.ObjectStore).Parse(args[:n]) == nil {
+				t.Errorf("%s: %d of %d bytes are taken", name, n, len(args))
+			}
 		}
 	}
 }

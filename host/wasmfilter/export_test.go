@@ -71,6 +71,9 @@ func MakePass(a *abi.ObjectPass, h *exchange.Response) objects.Note {
 	return nil
 }
 
+// MakeVariant returns what is noted of where variants are.
+func MakeVariant(a *abi.ObjectVariant) objects.Note { return newVariant(a).note }
+
 // MaxGather is how much of a body is gathered.
 const MaxGather = maxGather
 

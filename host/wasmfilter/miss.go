@@ -8,9 +8,9 @@ import (
 	"wproxy/host"
 )
 
-// missRequest lets a request by for whose key nothing was found, if the order has that: the guest
-// would send it on as it is.
-func (f *Filter) missRequest() bool {
+// missRequest lets a request by for which nothing was found, if the order has that: the guest
+// would send it on as it is. index is what its key has, if its variant is missing, a reference that it takes over if it does; else nil.
+func (f *Filter) missRequest(index *objects.Object) bool {
 	s, r := f.factory.lookup, f.x.Request
 	if !s.Misses || !s.Serving() {
 		return false
@@ -20,6 +20,9 @@ func (f *Filter) missRequest() bool {
 		f.byMethod = true
 		f.goBy(r, key, s.Now())
 		f.notePass(s)
+		if index != nil {
+			index.Release()
+		}
 		return true
 	}
 	single := missesAlone(s, r)
@@ -27,6 +30,9 @@ func (f *Filter) missRequest() bool {
 		return false
 	}
 	f.miss, f.single = true, single
+	if index != nil {
+		f.object, f.record = index, index.Record()
+	}
 	f.goBy(r, key, s.Now())
 	return true
 }
@@ -90,7 +96,7 @@ func (f *Filter) missAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 		}
 		lifetime := m.lifetimeOf(&at)
 		if known && at.age < lifetime && f.factory.space.Fits(length, m.max) && m.fits(r) && m.room(&r.Fields) {
-			return f.keepAnswer(m, r, end, &at, lifetime), true
+			return f.keepAnswer(m, r, end, &at, lifetime)
 		}
 	}
 	return false, false
@@ -99,7 +105,7 @@ func (f *Filter) missAnswer(r *exchange.Response, end bool) (kept, ok bool) {
 // refuseAnswer notes for the key of an answer that such answers are not stored, as a model has it, so that
 // nobody waits for them, and has it go its way.
 func (f *Filter) refuseAnswer(m *model, r *exchange.Response, at *times) {
-	if m.extra == 0 { // it says nothing about the answers to others
+	if m.extra == 0 || f.record != nil { // it says nothing about the answers to others, or there are other variants
 		f.passEdit(r, m.edits)
 		f.land(objects.Unstored)
 		return
@@ -120,19 +126,33 @@ func (f *Filter) refuseAnswer(m *model, r *exchange.Response, at *times) {
 // stored outlives its promise (abi.ObjectModel.Extra).
 func goneFrom(now, seconds int64) time.Time { return time.Unix(now+min(seconds, maxGone), 0) }
 
-// keepAnswer stores an answer, which is as a model has it; false if it is not, or need not be waited for,
-// and goes its way. Either way those who wait for it are told.
-func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times, lifetime int64) bool {
+// keepAnswer stores an answer, which is as a model has it. If kept is false it is not, or need not be waited for,
+// and goes its way; either way those who wait for it are told. If ok is false nothing is done, as in passAnswer.
+func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times, lifetime int64) (kept, ok bool) {
+	f.packRoom = append(f.packRoom[:0], f.key...)
+	index := indexSame
+	if m.variant != nil {
+		if f.packRoom, ok = m.variant.appendKey(f.packRoom, &f.request); ok {
+			index = f.indexOf(m.variant)
+		}
+		if !ok || index == indexOther {
+			f.trimPackRoom()
+			return false, false
+		}
+	}
 	// Metadata are those of the answer as it came, fields what becomes of it.
-	f.packRoom = m.appendMeta(append(f.packRoom[:0], f.key...), &r.Fields, at, lifetime)
-	key, meta := len(f.key), len(f.packRoom)
-	kept := false
+	key := len(f.packRoom)
+	f.packRoom = m.appendMeta(f.packRoom, &r.Fields, at, lifetime)
+	meta := len(f.packRoom)
 	if f.passEdit(r, m.edits) {
 		f.packRoom = appendFields(f.packRoom, r)
 		text := string(f.packRoom) // one piece of memory for all that is kept
 		s := storing{
 			key: text[:key], meta: text[key:meta], fields: objects.Fields(text[meta:]), alone: true, max: m.max, gone: lifetime - at.age + m.extra,
 			promise: objects.Promise{Since: at.now, Age: at.age, Lifetime: lifetime},
+		}
+		if index == indexNone { // first, as others may find the message once it is there
+			f.factory.space.Put(text[:len(f.key)], objects.Record{Meta: bytesOf(m.variant.meta), Note: m.variant.note}, nil)
 		}
 		f.resp.mu.Lock() // fill is guarded by it
 		kept = f.beginFill(&s, r, end)
@@ -142,7 +162,7 @@ func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times,
 	if !kept {
 		f.land(objects.Unstored)
 	}
-	return kept
+	return kept, true
 }
 
 // forgetKept is reset for an exchange that has gone past the guest and whose answer was kept, without an error: the

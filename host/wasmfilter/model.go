@@ -23,7 +23,8 @@ type model struct {
 	tenth      int64 // as in abi.ObjectModel
 	extra, max int64
 
-	single bool // it is about answers to requests that miss alone (abi.ObjectStanding.MissAlone)
+	variant *variant // where they are stored, beside their keys; nil: it is under these
+	single  bool     // it is about answers to requests that miss alone (abi.ObjectStanding.MissAlone)
 
 	pass *pass // of answers that are not stored: beside it parts and extra count; nil: they are stored
 }
@@ -42,6 +43,11 @@ func (f *Filter) newModel(a *abi.ObjectStore, p *pass) *model {
 			return nil
 		}
 		return m
+	}
+	if a.Variant != nil {
+		if m.variant = newVariant(a.Variant); m.variant == nil {
+			return nil
+		}
 	}
 	var ok1, ok2 bool
 	m.same, ok1 = ownNames(a.Model.Same, &text)
@@ -118,7 +124,7 @@ func (m *model) fits(r *exchange.Response) bool {
 
 // equal reports whether two models say the same.
 func (m *model) equal(o *model) bool {
-	return m.about(o) && m.lifetime == o.lifetime && m.tenth == o.tenth && m.extra == o.extra && m.max == o.max &&
+	return m.about(o) && m.lifetime == o.lifetime && m.tenth == o.tenth && m.extra == o.extra && m.max == o.max && m.variant.equal(o.variant) &&
 		slices.Equal(m.edits, o.edits) && slices.Equal(m.parts, o.parts)
 }
 

@@ -21,6 +21,7 @@ type stored struct {
 	pinned  *objects.Object  // that lookup has found last
 	judged  *objects.Record  // that it had then, or that the guest has made of it since
 	found   *objects.Object  // that a standing order has; owned by the request direction
+	place   *objects.Object  // the variant that it leads to, if that has been looked for; likewise
 	looked  objects.Identity // of its record, for which the guest is called; 0: there was none; likewise
 	serving *serving         // mark: the exchange is to be answered with it
 	storing *storing         // mark: the response is to be stored
@@ -245,6 +246,13 @@ func (f *Filter) askStore(args string) abi.Status {
 				}
 			}
 		}
+		if a.Variant != nil {
+			v := newVariant(a.Variant)
+			if v == nil {
+				return abi.StatusBadArgument
+			}
+			r.Note = v.note
+		}
 		if m != nil && m.extra == 0 {
 			f.factory.noteModel(m)
 			return abi.StatusOK // that is all it says
@@ -400,6 +408,9 @@ func (f *Filter) closeObjects() {
 	f.x.Mu.Unlock()
 	if f.found != nil { // a failure was before it
 		f.found.Release()
+	}
+	if f.place != nil {
+		f.place.Release()
 	}
 	if join != nil {
 		join.leave()

@@ -95,7 +95,7 @@ type passage struct {
 	single   bool            // likewise, and it goes by without others (abi.ObjectStanding.MissAlone)
 	byMethod bool            // nothing of it counts but its method; or it is a HEAD, and there was nothing
 	unsafe   bool            // likewise, and that changes something
-	object   *objects.Object // holds the pass; nil: no request has gone by because of one
+	object   *objects.Object // holds the pass, or says where variants are of which that of the request was missing; or nil
 	record   *objects.Record
 	key      string // borrowed from the object or from alone
 	at       int64  // when the request went by, in seconds since 1970
@@ -135,9 +135,20 @@ func (f *Filter) passRequest(end bool, route *filter.Route) bool {
 	}
 	o, looked := f.standingFind(end, route)
 	if o == nil {
-		return looked && !f.alone.narrow && f.missRequest()
+		return looked && !f.alone.narrow && f.missRequest(nil)
 	}
 	s, r, record := f.factory.lookup, f.x.Request, o.Record()
+	if !f.alone.narrow && hasVariants(record) {
+		if f.place = f.findVariant(record); f.place == nil && f.missRequest(o) {
+			return true
+		}
+		if f.found == nil {
+			f.found = o
+		} else { // it has changed
+			o.Release()
+		}
+		return false
+	}
 	p, ok := record.Note.(*pass)
 	if !ok || record.Status != 0 || f.alone.narrow {
 		f.found = o

@@ -34,9 +34,11 @@ type asked struct {
 	head bool // the method is HEAD, else it is GET
 }
 
-// repeats are what is repeated to requests with the key of the record whose note it is. It is immutable
-// but for what its members have used.
+// repeats are what is repeated to requests with the key of the record whose note it is, and where their messages are. It is
+// immutable but for what its members have used.
 type repeats struct {
+	variant *variant // nil: it is not known
+
 	names []string // by which the guest has chosen, in lower case
 	mask  uint64   // host.NameMark of these
 	list  []*repeat
@@ -276,6 +278,9 @@ func (f *Filter) newRepeat(v *serving, q *question, key string) *repeat {
 // as they belong to what the guest has chosen among.
 func (n *repeats) with(p *repeat, names []string, mask uint64) *repeats {
 	m := &repeats{mask: mask}
+	if n != nil {
+		m.variant = n.variant
+	}
 	if n != nil && slices.Equal(n.names, names) {
 		m.names, m.hand = n.names, n.hand
 		m.list = append(make([]*repeat, 0, len(n.list)+1), n.list...)
@@ -303,14 +308,22 @@ func (n *repeats) with(p *repeat, names []string, mask uint64) *repeats {
 		m.list[m.hand] = p
 		m.hand = (m.hand + 1) % maxRepeats
 	}
-	m.size = repeatsOverhead
-	for _, name := range m.names {
-		m.size += int64(len(name)) + repeatItem
-	}
-	for _, o := range m.list {
-		m.size += o.size
-	}
+	m.measure()
 	return m
+}
+
+// measure finds out what it costs.
+func (n *repeats) measure() {
+	n.size = repeatsOverhead
+	for _, name := range n.names {
+		n.size += int64(len(name)) + repeatItem
+	}
+	for _, o := range n.list {
+		n.size += o.size
+	}
+	if n.variant != nil {
+		n.size += n.variant.size()
+	}
 }
 
 // seen are the hashes of what was answered by guests lately, and might be repeated. What is asked for once, by

@@ -17,8 +17,8 @@ import (
 	wt "wproxy/host/wasmtest"
 )
 
-// TestStandingKey: what is stored is told apart by the parts of the key as well, without an allocation; a key that is
-// too long is left to the guest, which traps here.
+// TestStandingKey: what is stored is told apart by the parts of the key as well, and of what it varies by, without an
+// allocation; a key that is too long is left to the guest, which traps here.
 func TestStandingKey(t *testing.T) {
 	wasm, err := wt.WAT(orderGuest)
 	if err != nil {
@@ -40,13 +40,17 @@ func TestStandingKey(t *testing.T) {
 	}
 	store := objects.New(objects.Options{})
 	space := store.Space(p.VMID())
-	for parts, body := range map[string]string{"\x00:de,en\x00:1": "german", "\x00:en\x00": "english", "\x00\x00": "none"} {
+	for parts, body := range map[string]string{
+		"\x00:de,en\x00:1": "german", "\x00:en\x00": "english", "\x00\x00": "none",
+		"\x00:fr\x00\nby\x00:a,b": "un", "\x00:fr\x00\nby\x00": "rien",
+	} {
 		fill := space.Fill("https://api.example:8443/a\napi"+parts, objects.FillOptions{
 			Length: int64(len(body)), Record: objects.Record{Status: 200, Promise: objects.Promise{Lifetime: 1 << 31}},
 		})
 		_ = fill.Write([]byte(body))
 		fill.End("")
 	}
+	space.Put("https://api.example:8443/a\napi\x00:fr\x00", objects.Record{Note: wasmfilter.MakeVariant(&abi.ObjectVariant{Mark: "\nby", Key: []string{"set:x"}})}, nil)
 	f := wasmfilter.New(root, wasmfilter.Options{Objects: store})
 	x := newExchange(t)
 	request, route := x.Request, x.Route
@@ -65,16 +69,20 @@ func TestStandingKey(t *testing.T) {
 		return errors.Is(err, exchange.ErrAnswered)
 	}
 	for _, tc := range []struct {
-		name, language, cookie string
-		want                   int
+		name, language, cookie, x string
+		want                      int
 	}{
-		{"sorted", "de, en", "c=1", len("german")},
-		{"not sorted", "EN,de", "b=2; c=1", len("german")},
-		{"one", "en", "b", len("english")},
-		{"none", "", "", len("none")},
-		{"not stored", "en", "c=1", -1},
-		{"too long a cookie", "en", "c=" + strings.Repeat("1", 4096), -1},
-		{"too long a set", strings.Repeat("a,", 4096), "c=1", -1},
+		{"sorted", "de, en", "c=1", "", len("german")},
+		{"not sorted", "EN,de", "b=2; c=1", "", len("german")},
+		{"one", "en", "b", "", len("english")},
+		{"none", "", "", "", len("none")},
+		{"not stored", "en", "c=1", "", -1},
+		{"too long a cookie", "en", "c=" + strings.Repeat("1", 4096), "", -1},
+		{"too long a set", strings.Repeat("a,", 4096), "c=1", "", -1},
+		{"a variant", "fr", "", "B, a", len("un")},
+		{"another variant", "fr", "", "", len("rien")},
+		{"a variant that is not stored", "fr", "", "c", -1},
+		{"too long a variant", "fr", "", strings.Repeat("a,", 4096), -1},
 	} {
 		request.Fields.Remove("accept-language")
 		request.Fields.Remove("cookie")
@@ -83,6 +91,10 @@ func TestStandingKey(t *testing.T) {
 		}
 		if tc.cookie != "" {
 			request.Fields.Add("cookie", tc.cookie)
+		}
+		request.Fields.Remove("x")
+		if tc.x != "" {
+			request.Fields.Add("x", tc.x)
 		}
 		if tc.want < 0 {
 			if run() {

@@ -10,9 +10,10 @@ import (
 
 // An alone is what answering without the guest takes of memory, kept over exchanges.
 type alone struct {
-	key    []byte
-	names  []string // memory of namesOf
-	narrow bool     // the request has one of the order's Repeats
+	key     []byte
+	variant []byte   // of findVariant
+	names   []string // memory of namesOf
+	narrow  bool     // the request has one of the order's Repeats
 
 	landings uint64 // of the space, before it was looked for what the key has
 
@@ -53,24 +54,49 @@ func (f *Filter) standingFind(end bool, route *filter.Route) (o *objects.Object,
 // whether it is; else the guest is called.
 func (f *Filter) standingServe(end bool) bool {
 	s := f.factory.lookup
-	o := f.found
-	f.found = nil
+	o, at := f.found, f.place
+	f.found, f.place = nil, nil
 	if !f.factory.passes { // else it has been looked for
 		o, _ = f.standingFind(end, f.route)
 	}
 	if o == nil {
 		return false
 	}
-	v := &f.own
 	record := o.Record()
-	age, good := record.Promise.At(s.Now())
-	if good && record.Status != 0 && !f.alone.narrow {
-		if _, whole := o.Length(); whole && o.Read(&v.reader, 0, -1) == nil {
-			v.ObjectServe = abi.ObjectServe{Length: -1, Edits: f.alone.edits(v.Edits[:0], s.AgeField, s.TTLField, s.TTLPrefix, age, record.Promise.Lifetime-age)}
-			return f.serveAlone(o, record)
+	if f.alone.narrow {
+		return f.serveRepeat(o, record)
+	}
+	now := s.Now()
+	if f.standingRead(o, record, now) {
+		return f.serveAlone(o, record)
+	}
+	if at == nil {
+		at = f.findVariant(record)
+	}
+	if at != nil {
+		if r := at.Record(); f.standingRead(at, r, now) {
+			o.Touch()
+			o.Release()
+			return f.serveAlone(at, r)
 		}
+		at.Release()
 	}
 	return f.serveRepeat(o, record)
+}
+
+// standingRead has the exchange answered with a message as it is, if that is promised, and reports whether it is to be: then
+// the reader is there.
+func (f *Filter) standingRead(o *objects.Object, record *objects.Record, now int64) bool {
+	s, v := f.factory.lookup, &f.own
+	age, good := record.Promise.At(now)
+	if !good || record.Status == 0 {
+		return false
+	}
+	if _, whole := o.Length(); !whole || o.Read(&v.reader, 0, -1) != nil {
+		return false
+	}
+	v.ObjectServe = abi.ObjectServe{Length: -1, Edits: f.alone.edits(v.Edits[:0], s.AgeField, s.TTLField, s.TTLPrefix, age, record.Promise.Lifetime-age)}
+	return true
 }
 
 // serveAlone has the exchange answered with o as serving says, whose reader is there, and takes over the

@@ -134,22 +134,29 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 		x.setField("date", formatDate(now))
 	}
 	key, promise := x.key, v.promise()
+	var variant *abi.ObjectVariant
 	if len(names) > 0 {
-		key = string(appendVariant([]byte(x.key), names, &x.request))
-		x.index(names)
+		list := listOf(names)
+		key, variant = string(appendVariant([]byte(x.key), list, &x.request)), variantOf(list)
+		x.index(names, variant)
 	}
 	s := &x.room.store
 	s.Record, s.Gone, s.Pass, s.Model = false, gone(&v.meta), nil, nil
 	s.Tags, s.MaxObject, s.Promise = x.c.tagsOf(resp), x.c.maxObject, promise
-	if x.missed && !x.c.noModels && s.Tags == "" && len(names) == 0 && promise.Lifetime > 0 && x.model(&x.room.model, v, resp) {
+	if x.missed && !x.c.noModels && s.Tags == "" && promise.Lifetime > 0 && x.model(&x.room.model, v, resp) {
 		s.Model = &x.room.model
+		if s.Variant = variant; variant != nil {
+			m := indexOf(names)
+			variant.Meta = text(m.encode())
+		}
 	}
 	ok := x.storeUnder(key, &v.meta)
 	if !ok && s.Model != nil {
-		s.Model = nil
+		s.Model, s.Variant = nil, nil
 		ok = x.host.store(s)
 		x.c.noModels = ok // it was the model
 	}
+	s.Variant = nil
 	return ok
 }
 
@@ -169,8 +176,11 @@ func extra(m *meta) int64 {
 // different ways.
 const maxIndex = 4
 
-// index notes that there are variants, by names.
-func (x *exchange) index(names []string) {
+// indexOf returns what is noted where variants are, by these lists of names.
+func indexOf(vary ...[]string) meta { return meta{kind: kindIndex, lists: appendLists(nil, vary)} }
+
+// index notes that there are variants, by names, at what is said of them.
+func (x *exchange) index(names []string, variant *abi.ObjectVariant) {
 	vary := [][]string{names}
 	if info, ok := x.host.lookup(x.key); ok {
 		if old, ok := parseMeta(info.Meta); ok && old.kind == kindIndex {
@@ -185,8 +195,15 @@ func (x *exchange) index(names []string) {
 			}
 		}
 	}
-	m := meta{kind: kindIndex, lists: appendLists(nil, vary)}
-	x.storeRecord(&m, 0, nil, nil)
+	m, s := indexOf(vary...), &x.room.store
+	if len(vary) == 1 { // else which is the right one is for us to find out
+		s.Variant = variant
+	}
+	if !x.storeRecord(&m, 0, nil, nil) && s.Variant != nil {
+		s.Variant = nil
+		x.host.store(s)
+	}
+	s.Variant = nil
 }
 
 func same(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }

@@ -340,10 +340,7 @@ func (x *exchange) find() (info abi.ObjectInfo, ok bool) {
 		if !more {
 			break
 		}
-		key := append(append(room.variant, x.key...), varyMark...)
-		for name, ok := names.next(); ok; name, ok = names.next() {
-			key = appendVaried(key, name, &x.request)
-		}
+		key := appendVariant(append(room.variant, x.key...), names, &x.request)
 		room.variant = keep(key)
 		if info, ok = x.look(text(key)); ok && x.meta.kind == kindMessage {
 			if first {

@@ -125,7 +125,7 @@ func FuzzHead(f *testing.F) {
 			t.Errorf("%q: got %+v of 10 bytes", ranges, p)
 		}
 		if names, ok := varyNames(resp); ok {
-			appendVariant(nil, names, req)
+			appendVariant(nil, listOf(names), req)
 		}
 		if u, ok := resolve("http://h/a/b?c", location); ok && u[:len("http://h/")] != "http://h/" {
 			t.Errorf("%q leads to %q", location, u)
@@ -211,7 +211,7 @@ func TestVariants(t *testing.T) {
 		{"accept-language", []string{"accept-language", "en, DE;q=0.5"}, []string{"accept-language", "de; q=0.5,en"}, true},
 		{"accept-encoding", []string{"accept-encoding", "gzip, br"}, []string{"accept-encoding", "br"}, false},
 	} {
-		a, b := appendVariant(nil, []string{tc.name}, headOf(tc.a...)), appendVariant(nil, []string{tc.name}, headOf(tc.b...))
+		a, b := appendVariant(nil, listOf([]string{tc.name}), headOf(tc.a...)), appendVariant(nil, listOf([]string{tc.name}), headOf(tc.b...))
 		if (string(a) == string(b)) != tc.same {
 			t.Errorf("%v and %v: %q, %q", tc.a, tc.b, a, b)
 		}

@@ -197,6 +197,13 @@ func (r *metaReader) list() (names nameList, more bool) {
 	return names, !r.bad
 }
 
+// listOf returns names as a list.
+func listOf(names []string) nameList {
+	r := metaReader{b: appendTexts(nil, names)}
+	list, _ := r.list()
+	return list
+}
+
 // next returns the next name; ok is false behind the last.
 func (l *nameList) next() (name string, ok bool) {
 	if l.left == 0 {

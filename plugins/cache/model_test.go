@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"wproxy/abi"
+	"wproxy/host"
+	"wproxy/host/objectkey"
 )
 
 // An alike is an answer that the host takes for one like another, and what it knows of it.
@@ -123,6 +125,7 @@ var modelLines = [][2]string{
 	{"cache-tag", ""},
 	{"vary", ""},
 	{"vary", "accept"},
+	{"vary", "accept-language, x"},
 	{"content-length", "10"},
 	{"cache-control", "private=x"},
 	{"cache-control", "immutable"},
@@ -203,7 +206,7 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 	if s.Record {
 		return checkRefusal(t, c, r, &s, resp, alone)
 	}
-	if s.Tags != "" || len(first.stored) != 1 || !slices.Equal(first.edits, s.Model.Edits) {
+	if s.Tags != "" || !slices.EqualFunc(first.stored[:i], indexed(&s), sameStore) || len(first.stored) != i+1 || !slices.Equal(first.edits, s.Model.Edits) {
 		t.Fatalf("%v: stored %+v, edits %v", resp.pairs, first.stored, first.edits)
 	}
 	other := mutateModel(r, resp)
@@ -215,11 +218,12 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 	later := goesBy(t, c, r, alone)
 	second, told := fetched(c, later, other, began, took, "")
 	want := s
+	want.Key, want.Variant = placeOf(t, &s, later), nil
 	want.Meta = string(a.metaOf(s.Model, other))
 	want.Promise = abi.ObjectPromise{Since: a.now, Age: a.age, Lifetime: a.lifetime}
 	want.Gone = a.lifetime - a.age + s.Model.Extra
 	want.Model = nil
-	if !slices.Equal(second.stored, []abi.ObjectStore{want}) || !slices.Equal(second.edits, s.Model.Edits) || !slices.Equal(told, []result{miss}) || len(second.did) > 0 {
+	if !slices.EqualFunc(second.stored, append(indexed(&s), want), sameStore) || !slices.Equal(second.edits, s.Model.Edits) || !slices.Equal(told, []result{miss}) || len(second.did) > 0 {
 		t.Fatalf("after %v, %d seconds on, to %v\n%v\nstored %+v\nwant %+v\nedits %v, told %v; the model is %+v",
 			resp.pairs, began-clock, later.pairs, other.pairs, second.stored, want, second.edits, told, s.Model)
 	}
@@ -227,6 +231,8 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 	switch {
 	case alone:
 		return "alone"
+	case s.Variant != nil:
+		return "variants"
 	case c.isTargeted(resp):
 		return "targeted"
 	case cc.sMaxAge >= 0:
@@ -241,6 +247,34 @@ func checkModel(t *testing.T, c *config, r *rand.Rand) (how string) {
 		return "nothing"
 	}
 	return "default"
+}
+
+// indexed is what a host stores under the key of a request beside a message, if that is one of variants as s has it.
+func indexed(s *abi.ObjectStore) []abi.ObjectStore {
+	if s.Variant == nil {
+		return nil
+	}
+	v := *s.Variant
+	v.Meta = ""
+	return []abi.ObjectStore{{Key: "http://h/\nr", Record: true, Meta: s.Variant.Meta, MaxSize: s.MaxSize, Variant: &v}}
+}
+
+// placeOf is where a host stores the answer to a request that is like the one that s stores.
+func placeOf(t *testing.T, s *abi.ObjectStore, req *head) string {
+	t.Helper()
+	key := "http://h/\nr"
+	if s.Variant == nil {
+		return key
+	}
+	parts, ok := objectkey.New(s.Variant.Key, host.IsToken)
+	if !ok {
+		t.Fatalf("%q is no key", s.Variant.Key)
+	}
+	b, ok := parts.Append([]byte(key+s.Variant.Mark), keyHead(req.pairs), 4096)
+	if !ok {
+		t.Fatalf("%v has no key", req.pairs)
+	}
+	return string(b)
 }
 
 // checkRefusal is checkModel for an answer that is not stored, of which s is noted.
@@ -301,7 +335,7 @@ func TestModelIsWhatThePluginDoes(t *testing.T) {
 		}
 	}
 	t.Log(seen)
-	for _, how := range []string{"refused", "refused alone", "by", "alone", "targeted", "s-maxage", "max-age", "negative", "heuristic", "nothing", "default"} {
+	for _, how := range []string{"refused", "refused alone", "by", "alone", "variants", "targeted", "s-maxage", "max-age", "negative", "heuristic", "nothing", "default"} {
 		if seen[how] < 30 {
 			t.Errorf("%s: %d pairs were looked at: too few to tell", how, seen[how])
 		}
@@ -346,7 +380,7 @@ func TestModel(t *testing.T) {
 		"a guess":          {"", answerOf("200", "date", at(0), "last-modified", at(-900)), with("cache-control", "pragma", "expires"), 1 + 7*86400},
 		"an age":           {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "age", "1"), nil, 0},
 		"no date":          {"", answerOf("200", "cache-control", "max-age=9"), nil, 0},
-		"variants":         {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", "x"), nil, 0},
+		"variants":         {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", "x"), with("cache-control"), 1},
 		"tags":             {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "cache-tag", "a"), nil, 0},
 		"others behind":    {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "cache-status", "a; hit"), nil, 0},
 		"not fresh":        {"", answerOf("200", "date", at(-9), "cache-control", "max-age=9", "etag", "1"), nil, 0},
@@ -432,7 +466,9 @@ func TestGoneByMiss(t *testing.T) {
 			got, told := wentBy(t, c, req, resp, began, took)
 			got.stored = slices.DeleteFunc(got.stored, func(s abi.ObjectStore) bool { return s.Model != nil && s.Model.Extra == 0 }) // nothing
 			for i := range got.stored {
-				got.stored[i].Model = nil // the others do not tell whether the host needs one
+				if got.stored[i].Model = nil; !got.stored[i].Record { // the others do not tell whether the host needs one
+					got.stored[i].Variant = nil
+				}
 			}
 			if !slices.EqualFunc(got.stored, want.stored, sameStore) || !slices.Equal(got.edits, want.edits) || !slices.Equal(told, wantTold) || !maps.EqualFunc(got.objects, want.objects, sameObject) {
 				t.Fatalf("to %v\n%v\nstored %+v, edits %v, told %v\nwant %+v, %v, %v",

@@ -113,6 +113,9 @@ func (x *exchange) goneBy(key string, m meta, at int64) {
 		}
 		return // else it could not be read: whether the answer is for one client is not known
 	}
+	if m.kind == kindIndex { // of which there was none for the request
+		x.variants, m = true, meta{}
+	}
 	x.key, x.meta, x.asked, x.mode, x.isGet = key, m, at, modeStore, true
 	x.missed = m.kind == 0
 	x.unkey(key)

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"wproxy/abi"
@@ -36,7 +37,13 @@ type recorder struct {
 }
 
 func (r *recorder) store(s *abi.ObjectStore) bool {
-	r.stored = append(r.stored, *s)
+	said := *s // whose texts are borrowed
+	said.Key, said.Meta = strings.Clone(s.Key), strings.Clone(s.Meta)
+	if said.Variant != nil {
+		v := *said.Variant
+		said.Variant = &v
+	}
+	r.stored = append(r.stored, said)
 	return r.fakeHost.store(s)
 }
 

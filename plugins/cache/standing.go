@@ -51,7 +51,7 @@ func lesser(o *abi.ObjectStanding, n int) (more bool) {
 }
 
 // promise returns what the host is told about a message: it may serve it for as long as it is fresh, if it is served
-// as it is then. A variant is under a key that is that of no request, which has no line feed before its route.
+// as it is then.
 func (m *meta) promise() abi.ObjectPromise {
 	if m.kind != kindMessage || m.flags&flagNoCache != 0 || len(m.withhold) > 0 || m.upstream != "" || m.lifetime <= m.age {
 		return abi.ObjectPromise{}

@@ -258,6 +258,8 @@ var storingFields = [][]abi.Pair{
 	plugintest.Fields("last-modified", ""),
 	plugintest.Fields("cache-control", "public", "last-modified", ""),
 	plugintest.Fields("cache-control", "max-age=7", "set-cookie", "a=b"),
+	plugintest.Fields("cache-control", "max-age=9", "vary", "x"),
+	plugintest.Fields("cache-control", "public, max-age=9", "vary", "Accept-Language, X", "etag", ""),
 	nil,
 }
 

@@ -46,8 +46,8 @@ func (r *notary) serve(s *abi.ObjectServe) bool {
 func (r *notary) store(s *abi.ObjectStore) bool {
 	pass := s.Pass
 	c := *s
-	c.Pass = nil
-	r.say("store %+v, pass %+v", c, pass)
+	c.Pass, c.Variant = nil, nil
+	r.say("store %+v, pass %+v, variant %+v", c, pass, s.Variant)
 	r.objects[strings.Clone(s.Key)] = strings.Clone(s.Meta)
 	return true
 }

@@ -33,25 +33,35 @@ func varyNames(h *head) (names []string, ok bool) {
 	return settings.Sort(names), true
 }
 
-// appendVariant appends what tells the variants of a key apart: the names and what the request
-// says of each, normalised.
-func appendVariant(dst []byte, names []string, h *head) []byte {
-	dst = append(dst, varyMark...)
-	for _, name := range names {
-		dst = appendVaried(dst, name, h)
+// appendMark appends what is between a key and what a request says of these names: none of them begins with a colon, or is
+// empty, as all that follows.
+func appendMark(dst []byte, names *nameList) []byte {
+	dst = add(dst, "\nvary")
+	for name, ok := names.next(); ok; name, ok = names.next() {
+		dst = add(add(dst, "\x00"), name)
 	}
 	return dst
 }
 
-// varyMark is between a key and what tells its variants apart.
-const varyMark = "\nvary"
+// appendVariant appends what tells the variants of a key apart: the names and what the request
+// says of each, normalised. The host makes it too; see variantOf.
+func appendVariant(dst []byte, names nameList, h *head) []byte {
+	all := names
+	dst = appendMark(dst, &all)
+	for name, ok := names.next(); ok; name, ok = names.next() {
+		dst = appendNormal(add(dst, "\x00"), name, h)
+	}
+	return dst
+}
 
-// appendVaried appends what a request says of one name.
-func appendVaried(dst []byte, name string, h *head) []byte {
-	dst = append(dst, 0)
-	dst = append(dst, name...)
-	dst = append(dst, '=')
-	return appendNormal(dst, name, h)
+// variantOf tells the host where variants by these names are.
+func variantOf(names nameList) *abi.ObjectVariant {
+	all := names
+	v := &abi.ObjectVariant{Mark: text(appendMark(nil, &all))}
+	for name, ok := names.next(); ok; name, ok = names.next() {
+		v.Key = addName(v.Key, keyPart{name: name}.standing())
+	}
+	return v
 }
 
 // isSet reports whether the members of a list mean the same in any order and case.
