@@ -103,7 +103,7 @@ func TestModelDifferential(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, credentials := range []int{0, 7} {
 				var allOf, someOf uint64
-				for seed := range uint64(2) {
+				for seed := range uint64(2 - credentials/7) {
 					guest, alone := differ(t, wasm, settings[0], func(p *plugintest.Plugin) []string {
 						d := driver{p: p, rand: rand.New(rand.NewPCG(seed, 5)), steady: true, kinds: 3, last: map[string]plugintest.Response{}} //nolint:gosec // the same each time
 						d.credentials, d.other = credentials, p.With("test", settings[1])
@@ -114,9 +114,9 @@ func TestModelDifferential(t *testing.T) {
 					})
 					allOf, someOf = allOf+guest[1], someOf+alone[1]
 				}
-				// Because of passes alone it is 30.
+				// Because of passes alone it is 15 with a seed.
 				t.Logf("%d of %d answers did not enter the guest, with credentials in %d of 10 requests", allOf-someOf, allOf, credentials)
-				if someOf >= allOf-60 {
+				if someOf >= allOf-60 { // with credentials more go by
 					t.Errorf("%d of %d answers did not enter the guest, with credentials in %d of 10 requests", allOf-someOf, allOf, credentials)
 				}
 			}
