@@ -14,7 +14,8 @@ import "encoding/binary"
 //
 // It is stored under the key of its request, without tags, with the metadata that Meta makes, and
 // with the promise that it has now, for as long as that is after its age: [ObjectStore.Promise] gives
-// Lifetime alone. Its age is that of RFC 9111, 4.2.3, without a field Age.
+// Lifetime alone. Its age is that of RFC 9111, 4.2.3, where of the first line
+// of Age what is before a comma counts, if that is a number, up to [MaxPromise].
 //
 // Beside a pass ([ObjectStore.Pass]) a model is about answers that are not stored: what is like them is what
 // the pass says, and Meta and Extra alone are the model's. The host notes a record with the pass, which is

@@ -64,6 +64,18 @@ func FuzzParseDate(f *testing.F) {
 	})
 }
 
+func TestParseAge(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]int64{
+		"": 0, "0": 0, "7": 7, " 12\t": 12, "5, 7": 5, "5 ,x": 5, "x": 0, "x, 5": 0, ",5": 0, "-1": 0, "+1": 0, "1.5": 0, "1 2": 0, "007": 7,
+		"2147483647": 1<<31 - 1, "2147483648": 1 << 31, "2147483649": 1 << 31, "99999999999999999999999999": 1 << 31,
+	} {
+		if got := wasmfilter.ParseAge(s); got != want {
+			t.Errorf("%q is %d, want %d", s, got, want)
+		}
+	}
+}
+
 func BenchmarkParseDate(b *testing.B) {
 	for b.Loop() {
 		if _, ok := wasmfilter.ParseDate("Sun, 29 Nov 2026 08:49:37 GMT"); !ok {

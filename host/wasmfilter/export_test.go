@@ -61,6 +61,9 @@ func (x *Factory) SetNow(now func() time.Time) { x.now = now }
 // ParseDate is parseDate.
 func ParseDate(s string) (seconds int64, ok bool) { return parseDate(s) }
 
+// ParseAge is parseAge.
+func ParseAge(s string) int64 { return parseAge(s) }
+
 // MakePass returns what is kept of a pass that a guest says about h; nil if it is refused.
 func MakePass(a *abi.ObjectPass, h *exchange.Response) objects.Note {
 	f := &Filter{factory: &Factory{}, x: &filter.Exchange{}}

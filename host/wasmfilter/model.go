@@ -173,7 +173,7 @@ func (m *model) appendMeta(b []byte, h *exchange.Fields, at *times, lifetime int
 // times are what is known of the age of an answer, in seconds, and in seconds since 1970.
 type times struct {
 	now  int64 // when it came
-	age  int64 // RFC 9111, 4.2.3, without Age
+	age  int64 // RFC 9111, 4.2.3
 	date int64 // what its Date says; now if it has none
 
 	modified  int64 // what its Last-Modified says
@@ -183,7 +183,7 @@ type times struct {
 // timesOf returns those of an answer that came at now to a request that went by at asked; false if its Date
 // cannot be read, or there are several.
 func timesOf(r *exchange.Response, asked, now int64) (at times, ok bool) {
-	dates, modified := 0, 0
+	dates, modified, ages, said := 0, 0, 0, int64(0)
 	at.now, at.date = now, now
 	for i := range r.Fields.List() {
 		switch l := &r.Fields.List()[i]; l.Name {
@@ -192,6 +192,10 @@ func timesOf(r *exchange.Response, asked, now int64) (at times, ok bool) {
 				return at, false
 			}
 			dates++
+		case "age":
+			if ages++; ages == 1 {
+				said = parseAge(l.Value)
+			}
 		case "last-modified":
 			if at.modified, ok = parseDate(l.Value); ok {
 				modified++
@@ -200,9 +204,23 @@ func timesOf(r *exchange.Response, asked, now int64) (at times, ok bool) {
 			}
 		}
 	}
-	at.age = max(now-at.date, now-asked, 0)
+	at.age = max(now-at.date, said+max(now-asked, 0), 0)
 	at.heuristic = dates == 1 && modified == 1
 	return at, dates <= 1
+}
+
+// parseAge reads a field Age, in seconds: what is before a comma, if that is a number, which counts up to
+// abi.MaxPromise; else 0 (RFC 9111, 5.1).
+func parseAge(s string) (n int64) {
+	s, _, _ = strings.Cut(s, ",")
+	s = strings.Trim(s, " \t")
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0
+		}
+		n = min(n*10+int64(s[i]-'0'), abi.MaxPromise)
+	}
+	return n
 }
 
 // models are what a root's guests have said about the answers that they have stored, or have not, newest first. All

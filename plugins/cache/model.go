@@ -13,7 +13,7 @@ import (
 func (x *exchange) model(p *abi.ObjectModel, v *verdict, resp *head) bool {
 	c := x.c
 	p.Extra = extra(&v.meta)
-	if resp.has("age") || resp.get("date") == "" || p.Extra > abi.MaxPromise {
+	if resp.get("date") == "" || p.Extra > abi.MaxPromise {
 		return false
 	}
 	p.Tenth = 0
@@ -44,7 +44,7 @@ var modelFilled = [...]string{"date", "etag", "last-modified"}
 
 // sameOfModels returns the fields that count for each answer.
 func (c *config) sameOfModels() []string {
-	list := []string{"age", "vary", "cache-status"}
+	list := []string{"vary", "cache-status"}
 	if !c.storeCookies {
 		list = addName(list, "set-cookie")
 	}

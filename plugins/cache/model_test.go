@@ -44,6 +44,16 @@ func likeModel(s *abi.ObjectStore, about, other *head, asked, now int64) (a alik
 		}
 	}
 	a = alike{now: now, date: now, age: now - asked, lifetime: s.Promise.Lifetime}
+	if i := slices.IndexFunc(other.pairs, func(p abi.Pair) bool { return p.Name == "age" }); i >= 0 {
+		value := strings.Trim(strings.Split(other.pairs[i].Value, ",")[0], " \t")
+		if strings.Trim(value, "0123456789") == "" && value != "" {
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				n = abi.MaxPromise
+			}
+			a.age += min(n, abi.MaxPromise)
+		}
+	}
 	if value := other.get("date"); value != "" {
 		t, err := time.Parse(http.TimeFormat, value)
 		if err != nil {
@@ -121,6 +131,10 @@ var modelLines = [][2]string{
 	{"last-modified", "Saturday, 28-Nov-26 11:00:01 GMT"},
 	{"last-modified", ""},
 	{"age", ""},
+	{"age", "3"},
+	{"age", "x"},
+	{"age", " 5 , 7"},
+	{"age", "99999999999999999999"},
 	{"cache-tag", "a"},
 	{"cache-tag", ""},
 	{"vary", ""},
@@ -356,7 +370,7 @@ func FuzzModel(f *testing.F) {
 
 // TestModel: what is said of an answer, which says as little as it may.
 func TestModel(t *testing.T) {
-	plain := []string{"age", "vary", "cache-status", "set-cookie", "cdn-cache-control", "cache-tag", "surrogate-key"}
+	plain := []string{"vary", "cache-status", "set-cookie", "cdn-cache-control", "cache-tag", "surrogate-key"}
 	with := func(more ...string) []string { return append(slices.Clone(plain), more...) }
 	many := answerOf("200", "date", at(0), "cache-control", "max-age=9")
 	for range maxModelLines {
@@ -371,14 +385,14 @@ func TestModel(t *testing.T) {
 		"max-age":          {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "expires", at(5)), with("cache-control"), 1},
 		"a validator":      {`{"stale_if_error":"5s"}`, answerOf("200", "date", at(0), "cache-control", "max-age=9", "etag", "1"), with("cache-control"), 6 + 7*86400},
 		"targeted":         {"", answerOf("200", "date", at(0), "cdn-cache-control", "max-age=9", "expires", at(5)), plain, 1},
-		"not targeted":     {`{"cdn_cache_control":false,"tag_headers":[]}`, answerOf("200", "date", at(0), "cache-control", "s-maxage=9"), []string{"age", "vary", "cache-status", "set-cookie", "cache-control"}, 1},
+		"not targeted":     {`{"cdn_cache_control":false,"tag_headers":[]}`, answerOf("200", "date", at(0), "cache-control", "s-maxage=9"), []string{"vary", "cache-status", "set-cookie", "cache-control"}, 1},
 		"by default":       {`{"default_ttl":"9s"}`, answerOf("200", "date", at(0)), with("cache-control", "pragma", "expires"), 1},
 		"public":           {`{"default_ttl":"9s"}`, answerOf("200", "date", at(0), "cache-control", "public"), with("cache-control", "expires"), 1},
 		"negative":         {`{"negative_ttl":"9s"}`, answerOf("404", "date", at(0), "last-modified", at(-9)), with("cache-control", "pragma", "expires"), 1 + 7*86400},
-		"cookies":          {`{"store_set_cookie":true,"tag_headers":[]}`, answerOf("200", "date", at(0), "cache-control", "max-age=9", "set-cookie", "a=b"), []string{"age", "vary", "cache-status", "cdn-cache-control", "cache-control"}, 1},
+		"cookies":          {`{"store_set_cookie":true,"tag_headers":[]}`, answerOf("200", "date", at(0), "cache-control", "max-age=9", "set-cookie", "a=b"), []string{"vary", "cache-status", "cdn-cache-control", "cache-control"}, 1},
 		"until a day":      {"", answerOf("200", "date", at(0), "expires", at(9)), nil, 0},
 		"a guess":          {"", answerOf("200", "date", at(0), "last-modified", at(-900)), with("cache-control", "pragma", "expires"), 1 + 7*86400},
-		"an age":           {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "age", "1"), nil, 0},
+		"an age":           {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "age", "1"), with("cache-control"), 1},
 		"no date":          {"", answerOf("200", "cache-control", "max-age=9"), nil, 0},
 		"variants":         {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", "x"), with("cache-control"), 1},
 		"tags":             {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "cache-tag", "a"), nil, 0},
