@@ -20,7 +20,8 @@ type ObjectStanding struct {
 	Absent []string // names of request fields, in lower case
 
 	// Key are parts of a key behind the route, each a kind and a name: "cookie:NAME", "list:NAME" or "set:NAME". Each is a
-	// NUL, and, if the request has it, a colon and its value. That of a cookie is the one of the first pair of
+	// NUL and the part as it is said, with the name of a field in lower case, so that what was stored with other parts is not taken
+	// for what these find, and, if the request has it, a colon and its value. That of a cookie is the one of the first pair of
 	// that name in the lines of Cookie (RFC 6265, 5.4). That of a list is the members of all lines of that field
 	// (RFC 9110, 5.6.1) without white space around them and empty ones, joined by commas; quotes mean nothing. That of a set is the same, but members
 	// are in lower case and without white space, and, if there are no more than MaxSetMembers, sorted by their bytes.

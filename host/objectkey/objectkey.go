@@ -22,6 +22,7 @@ type Fields interface {
 type part struct {
 	kind kind
 	name string // of a cookie, or of a field in lower case
+	text string // what a key has of it whatever the request
 }
 
 type kind uint8
@@ -41,20 +42,21 @@ func New(texts []string, isToken func(string) bool) (Parts, bool) {
 	var parts Parts
 	for _, text := range texts {
 		k, name, _ := strings.Cut(text, ":")
-		var p part
-		switch k {
-		case "cookie":
-			p = part{cookie, name}
-		case "list":
-			p = part{list, strings.ToLower(name)}
-		case "set":
-			p = part{set, strings.ToLower(name)}
-		default:
-			return nil, false
-		}
 		if !isToken(name) {
 			return nil, false
 		}
+		p := part{name: strings.ToLower(name)}
+		switch k {
+		case "cookie":
+			p = part{kind: cookie, name: name} // in which case counts
+		case "list":
+			p.kind = list
+		case "set":
+			p.kind = set
+		default:
+			return nil, false
+		}
+		p.text = "\x00" + k + ":" + p.name
 		parts = append(parts, p)
 	}
 	return parts, true
@@ -65,11 +67,11 @@ func New(texts []string, isToken func(string) bool) (Parts, bool) {
 func (k Parts) Append(dst []byte, f Fields, most int) ([]byte, bool) {
 	for i := range k {
 		p := &k[i]
-		ok := len(dst) < most
+		ok := len(dst)+len(p.text) <= most
 		if !ok {
 			return dst, false
 		}
-		dst = append(dst, 0)
+		dst = append(dst, p.text...)
 		if p.kind == cookie {
 			dst, ok = p.appendCookie(dst, f, most)
 		} else {

@@ -48,7 +48,7 @@ func TestAppend(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s: refused", name)
 		}
-		want := "key" + tc.want
+		want := "key\x00" + strings.Replace(tc.part, "A", "a", 1) + tc.want[1:]
 		got, ok := k.Append([]byte("key"), tc.head, len(want)+len(" \t")) // white space
 		if !ok || string(got) != want {
 			t.Errorf("%s: got %q, %t, want %q", name, got, ok, want)

@@ -1,6 +1,7 @@
 package wasmfilter
 
 import (
+	"strings"
 	"time"
 
 	"wproxy/core/exchange"
@@ -151,8 +152,8 @@ func (f *Filter) keepAnswer(m *model, r *exchange.Response, end bool, at *times,
 			key: text[:key], meta: text[key:meta], fields: objects.Fields(text[meta:]), alone: true, max: m.max, gone: lifetime - at.age + m.extra,
 			promise: objects.Promise{Since: at.now, Age: at.age, Lifetime: lifetime},
 		}
-		if index == indexNone { // first, as others may find the message once it is there
-			f.factory.space.Put(text[:len(f.key)], objects.Record{Meta: bytesOf(m.variant.meta), Note: m.variant.note}, nil)
+		if index == indexNone { // first, as others may find the message once it is there; text is not to outlive that
+			f.factory.space.Put(strings.Clone(f.key), objects.Record{Meta: bytesOf(m.variant.meta), Note: m.variant.note}, nil)
 		}
 		f.resp.mu.Lock() // fill is guarded by it
 		kept = f.beginFill(&s, r, end)

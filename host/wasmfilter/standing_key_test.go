@@ -38,11 +38,12 @@ func TestStandingKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const lang, c = "\x00set:accept-language", "\x00cookie:c"
 	store := objects.New(objects.Options{})
 	space := store.Space(p.VMID())
 	for parts, body := range map[string]string{
-		"\x00:de,en\x00:1": "german", "\x00:en\x00": "english", "\x00\x00": "none",
-		"\x00:fr\x00\nby\x00:a,b": "un", "\x00:fr\x00\nby\x00": "rien",
+		lang + ":de,en" + c + ":1": "german", lang + ":en" + c: "english", lang + c: "none",
+		lang + ":fr" + c + "\nby\x00set:x:a,b": "un", lang + ":fr" + c + "\nby\x00set:x": "rien",
 	} {
 		fill := space.Fill("https://api.example:8443/a\napi"+parts, objects.FillOptions{
 			Length: int64(len(body)), Record: objects.Record{Status: 200, Promise: objects.Promise{Lifetime: 1 << 31}},
@@ -50,7 +51,7 @@ func TestStandingKey(t *testing.T) {
 		_ = fill.Write([]byte(body))
 		fill.End("")
 	}
-	space.Put("https://api.example:8443/a\napi\x00:fr\x00", objects.Record{Note: wasmfilter.MakeVariant(&abi.ObjectVariant{Mark: "\nby", Key: []string{"set:x"}})}, nil)
+	space.Put("https://api.example:8443/a\napi"+lang+":fr"+c, objects.Record{Note: wasmfilter.MakeVariant(&abi.ObjectVariant{Mark: "\nby", Key: []string{"set:x"}})}, nil)
 	f := wasmfilter.New(root, wasmfilter.Options{Objects: store})
 	x := newExchange(t)
 	request, route := x.Request, x.Route

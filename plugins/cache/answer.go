@@ -143,7 +143,7 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 	s := &x.room.store
 	s.Record, s.Gone, s.Pass, s.Model = false, gone(&v.meta), nil, nil
 	s.Tags, s.MaxObject, s.Promise = x.c.tagsOf(resp), x.c.maxObject, promise
-	if x.missed && !x.c.noModels && s.Tags == "" && promise.Lifetime > 0 && x.model(&x.room.model, v, resp) {
+	if x.missed && !x.c.noModels && s.Tags == "" && (len(names) == 0 || variant != nil) && promise.Lifetime > 0 && x.model(&x.room.model, v, resp) {
 		s.Model = &x.room.model
 		if s.Variant = variant; variant != nil {
 			m := indexOf(names)

@@ -25,15 +25,28 @@ func parsePart(text string) (keyPart, bool) {
 	return keyPart{}, false
 }
 
-// standing returns the part as abi.ObjectStanding.Key has it.
-func (p keyPart) standing() string {
+// kind returns what abi.ObjectStanding.Key has before the name of the part.
+func (p keyPart) kind() string {
 	switch {
 	case p.cookie:
-		return "cookie:" + p.name
+		return "cookie:"
 	case isSet(p.name):
-		return "set:" + p.name
+		return "set:"
 	}
-	return "list:" + p.name
+	return "list:"
+}
+
+// append appends what the key of a request has of the part: its name too, as what was stored before a change of the settings has
+// other parts.
+func (p keyPart) append(dst []byte, r *head) []byte {
+	dst = add(add(add(dst, "\x00"), p.kind()), p.name)
+	if !p.cookie {
+		return appendNormal(dst, p.name, r)
+	}
+	if v, ok := cookie(r, p.name); ok {
+		dst = add(add(dst, ":"), v)
+	}
+	return dst
 }
 
 // appendKey appends the key of a request: the URL, by which it can be purged, then the
@@ -42,14 +55,7 @@ func (c *config) appendKey(dst []byte, url, route string, r *head) []byte {
 	dst = append(append(dst, url...), '\n')
 	dst = append(dst, route...)
 	for _, p := range c.key {
-		dst = add(dst, "\x00")
-		if p.cookie {
-			if v, ok := cookie(r, p.name); ok {
-				dst = add(add(dst, ":"), v)
-			}
-			continue
-		}
-		dst = appendNormal(dst, p.name, r)
+		dst = p.append(dst, r)
 	}
 	return dst
 }

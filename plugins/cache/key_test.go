@@ -8,6 +8,7 @@ import (
 	"wproxy/abi"
 	"wproxy/host"
 	"wproxy/host/objectkey"
+	"wproxy/host/plugintest"
 )
 
 // keySettings have all kinds of parts of a key.
@@ -55,7 +56,7 @@ func sameKey(t *testing.T, settings string, fields []abi.Pair) (n int) {
 	if x.unkey(want); x.url != "http://h/" || x.route != "route" {
 		t.Errorf("%q is of %q and %q", want, x.url, x.route)
 	}
-	return strings.Count(want, ":") - 1
+	return strings.Count(want, ":") - 1 - len(c.key) // that of the URL, and those of the kinds
 }
 
 // TestKey: what the host makes of a request is to the byte what the plugin makes.
@@ -110,4 +111,30 @@ func TestKeyBypass(t *testing.T) {
 			t.Errorf("%s goes by: %t", name, !want)
 		}
 	}
+}
+
+// TestKeyChanged: what was stored with other parts in the key, before a reload say, is not taken for what a request asks for.
+func TestKeyChanged(t *testing.T) {
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := plugintest.Options{Config: `{"key":"header:a","default_ttl":"60s"}`, Grants: []string{host.GrantObjects}}
+	plugintest.Run(t, wasm, o, func(t *testing.T, p *plugintest.Plugin) {
+		get := func(p *plugintest.Plugin, name string) (asked bool) {
+			s := p.Do(plugintest.Request{Path: "/", Fields: plugintest.Fields(name, "1")}, plugintest.Response{Body: []byte("for " + name)})
+			return s.Upstream().Method != ""
+		}
+		if !get(p, "a") || get(p, "a") {
+			t.Error("it is not stored")
+		}
+		for _, key := range []string{`"key":"header:b",`, `"key":"cookie:a",`, ``} {
+			if !get(p.With("test", `{`+key+`"default_ttl":"60s"}`), "b") {
+				t.Errorf("by %q what was stored for another header is found", key)
+			}
+		}
+		if get(p, "a") {
+			t.Error("it is not stored any more")
+		}
+	})
 }

@@ -13,7 +13,7 @@ func (c *config) standing() (o abi.ObjectStanding, ok bool) {
 		PassValue: miss.String(), PassTail: ";result=" + miss.String(),
 	}
 	for _, p := range c.key {
-		o.Key = addName(o.Key, p.standing())
+		o.Key = addName(o.Key, p.kind()+p.name)
 	}
 	o.Repeats = oneClients[:]
 	o.Absent = append(o.Absent, c.bypass...)

@@ -33,33 +33,37 @@ func varyNames(h *head) (names []string, ok bool) {
 	return settings.Sort(names), true
 }
 
-// appendMark appends what is between a key and what a request says of these names: none of them begins with a colon, or is
-// empty, as all that follows.
-func appendMark(dst []byte, names *nameList) []byte {
-	dst = add(dst, "\nvary")
-	for name, ok := names.next(); ok; name, ok = names.next() {
-		dst = add(add(dst, "\x00"), name)
-	}
-	return dst
-}
+// varyMark is between a key and what tells its variants apart.
+const varyMark = "\nvary"
 
 // appendVariant appends what tells the variants of a key apart: the names and what the request
 // says of each, normalised. The host makes it too; see variantOf.
 func appendVariant(dst []byte, names nameList, h *head) []byte {
-	all := names
-	dst = appendMark(dst, &all)
+	dst = add(dst, varyMark)
 	for name, ok := names.next(); ok; name, ok = names.next() {
-		dst = appendNormal(add(dst, "\x00"), name, h)
+		dst = keyPart{name: name}.append(dst, h)
 	}
 	return dst
 }
 
-// variantOf tells the host where variants by these names are.
+// maxVariantNames and maxVariantText are the most names, and bytes of them, of which the host is told: within its own
+// bounds, so that one that refuses it takes none at all.
+const (
+	maxVariantNames = 16
+	maxVariantText  = 400
+)
+
+// variantOf tells the host where variants by these names are; nil if they are too many, or one is no name.
 func variantOf(names nameList) *abi.ObjectVariant {
-	all := names
-	v := &abi.ObjectVariant{Mark: text(appendMark(nil, &all))}
+	if names.left > maxVariantNames || len(names.b) > maxVariantText {
+		return nil
+	}
+	v := &abi.ObjectVariant{Mark: varyMark}
 	for name, ok := names.next(); ok; name, ok = names.next() {
-		v.Key = addName(v.Key, keyPart{name: name}.standing())
+		if !settings.IsToken(name) {
+			return nil
+		}
+		v.Key = addName(v.Key, keyPart{name: name}.kind()+name)
 	}
 	return v
 }
