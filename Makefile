@@ -9,12 +9,11 @@ FUZZTIME ?= 10s
 # Only these fuzz targets (a regular expression); empty: all of them.
 FUZZ     ?= .
 
-# In CI, a test that fails is run once more, alone, with all of its subtests (a test may look at
-# what they leave): what passes then is told of as flaky, which
+# In CI, a test that fails is run once more, alone: what passes then is told of as flaky, which
 # is a bug of its own but no reason to refuse a change. Data races are never tried again, nor
 # are more failures than a busy machine explains.
 ifdef CI
-GOTEST = $(GO) run $(GOTESTSUM) --format standard-quiet --packages ./... --rerun-fails=1 --rerun-fails-run-root-test --rerun-fails-max-failures=5 \
+GOTEST = $(GO) run $(GOTESTSUM) --format standard-quiet --packages ./... --rerun-fails=1 --rerun-fails-max-failures=5 \
 	--rerun-fails-abort-on-data-race --rerun-fails-report=bin/flaky-$@.txt --
 else
 GOTEST = $(GO) test ./...

@@ -110,7 +110,7 @@ const PropertyPassed = "wproxy\x00passed"
 
 // AppendPassed appends the value of [PropertyPassed]: when the request went by, in seconds since
 // 1970 by the guest's clock, as i64, the length of the record's key as u32, the key, and the
-// record's metadata as they were then: none where nothing was stored.
+// record's metadata as they were then: none where nothing was stored. A record that says where variants are has some.
 func AppendPassed(dst []byte, at int64, key string, meta []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(at))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(key)))

@@ -10,7 +10,7 @@ import (
 // ([ObjectPromise]). A root context says so, once, inside of on_configure: it is a standing
 // order for the exchanges of that context. Its argument is what [ObjectStanding.Append]
 // makes. There is no result. The guest is called as ever for what the order is not about.
-const ForeignObjectStanding = "wproxy.objects.v1.standing"
+const ForeignObjectStanding = "wproxy.objects.v2.standing"
 
 // An ObjectStanding is the argument of [ForeignObjectStanding]. The order is about requests
 // by GET and HEAD that end with their head, have none of the fields in Absent and are no
@@ -41,7 +41,8 @@ type ObjectStanding struct {
 	// an [ObjectPass]; both "": none does.
 	PassValue, PassTail string
 
-	// Misses says that a request for whose key nothing is found goes by as well. Nothing becomes of the answer to a HEAD; that to a
+	// Misses says that a request goes by as well for whose key nothing is found, or a record with an [ObjectVariant] and nothing
+	// where that says. Nothing becomes of the answer to a HEAD; that to a
 	// GET is stored as an [ObjectModel] says, or shown to the guest. It takes PassValue or PassTail. With Joins such a request leads the
 	// flight of its key, as [ForeignObjectJoin] has it, and does not go by if another one does; but one that has any of the fields in
 	// MissAlone goes by alone, whoever is on the way: its answer may be for nobody else, and what is right for it is said by other models.

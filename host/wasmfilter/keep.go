@@ -260,11 +260,10 @@ func (f *Filter) showFill(s *storing, h *exchange.Response) bool {
 // recordOf makes the record of an object: the head as it leaves the guest.
 func (f *Filter) recordOf(s *storing, h *exchange.Response) objects.Record {
 	r := objects.Record{Status: h.Status, Meta: bytesOf(s.meta), Promise: s.promise, Fields: s.fields}
+	r.Gone = f.goneAt(s.gone)
 	if s.alone {
-		r.Gone = goneFrom(s.promise.Since, s.gone)
 		return r
 	}
-	r.Gone = f.goneAt(s.gone)
 	f.packRoom = appendFields(f.packRoom[:0], h)
 	r.Fields = objects.Fields(f.packRoom)
 	f.trimPackRoom()

@@ -2,11 +2,9 @@ package wasmfilter
 
 import (
 	"strings"
-	"time"
 
 	"wproxy/core/exchange"
 	"wproxy/core/objects"
-	"wproxy/host"
 )
 
 // missRequest lets a request by for which nothing was found, if the order has that: the guest
@@ -26,7 +24,7 @@ func (f *Filter) missRequest(index *objects.Object) bool {
 		}
 		return true
 	}
-	single := missesAlone(s, r)
+	single := f.alone.single
 	if s.Joins && !single && !f.leadMiss(key) {
 		return false
 	}
@@ -36,16 +34,6 @@ func (f *Filter) missRequest(index *objects.Object) bool {
 	}
 	f.goBy(r, key, s.Now())
 	return true
-}
-
-// missesAlone reports whether a request is one that goes by without others (abi.ObjectStanding.MissAlone).
-func missesAlone(s *host.StandingLookup, r *exchange.Request) bool {
-	for i := range r.Fields.List() {
-		if s.MissesAlone(r.Fields.List()[i].Name) {
-			return true
-		}
-	}
-	return false
 }
 
 // leadMiss takes the lead of the flight of a key; false if another exchange has it, whom the guest may wait
@@ -117,15 +105,11 @@ func (f *Filter) refuseAnswer(m *model, r *exchange.Response, at *times) {
 	key, meta := text[:len(f.key)], text[len(f.key):]
 	// Without memory for it the next request finds nothing once more.
 	f.factory.space.Put(key, objects.Record{
-		Meta: bytesOf(meta), Gone: goneFrom(at.now, m.extra), Note: m.pass, Promise: objects.Promise{Since: at.now},
+		Meta: bytesOf(meta), Gone: f.goneAt(m.extra), Note: m.pass, Promise: objects.Promise{Since: at.now},
 	}, nil)
 	f.passEdit(r, m.edits)
 	f.land(objects.Unstored)
 }
-
-// goneFrom is Filter.goneAt from a time on, in seconds since 1970: up to a second less, of one at least by which what is
-// stored outlives its promise (abi.ObjectModel.Extra).
-func goneFrom(now, seconds int64) time.Time { return time.Unix(now+min(seconds, maxGone), 0) }
 
 // keepAnswer stores an answer, which is as a model has it. If kept is false it is not, or need not be waited for,
 // and goes its way; either way those who wait for it are told. If ok is false nothing is done, as in passAnswer.

@@ -33,9 +33,7 @@ type model struct {
 // is not kept, or an edit would be refused. The texts of a are borrowed. p is its pass, if it has one.
 func (f *Filter) newModel(a *abi.ObjectStore, p *pass) *model {
 	m := &model{lifetime: a.Promise.Lifetime, tenth: a.Model.Tenth, extra: a.Model.Extra, max: a.MaxObject, pass: p}
-	if l := f.factory.lookup; l != nil {
-		m.single = missesAlone(l, f.shownRequest())
-	}
+	m.single = f.alone.single
 	text := 0
 	if p != nil {
 		m.likeness = p.likeness

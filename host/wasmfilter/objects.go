@@ -254,13 +254,13 @@ func (f *Filter) askStore(args string) abi.Status {
 			r.Note = v.note
 		}
 		if m != nil && m.extra == 0 {
-			f.factory.noteModel(m)
+			f.noteModel(m)
 			return abi.StatusOK // that is all it says
 		}
 		if !space.Put(s.key, r, s.tags) {
 			return abi.StatusInternalFailure
 		}
-		f.factory.noteModel(m)
+		f.noteModel(m)
 		return abi.StatusOK
 	}
 	if a.Model != nil {
@@ -275,13 +275,14 @@ func (f *Filter) askStore(args string) abi.Status {
 		return abi.StatusBadArgument
 	}
 	f.storing = s
-	f.factory.noteModel(m)
+	f.noteModel(m)
 	return abi.StatusOK
 }
 
-// noteModel keeps a model, which may be nil, if there will be answers that it is about.
-func (x *Factory) noteModel(m *model) {
-	if m != nil && x.lookup != nil && x.lookup.Misses {
+// noteModel keeps a model, which may be nil, if there will be answers that it is about, and it is known to what kind of
+// requests.
+func (f *Filter) noteModel(m *model) {
+	if x := f.factory; m != nil && x.lookup != nil && x.lookup.Misses && f.alone.known {
 		x.models.add(m)
 	}
 }

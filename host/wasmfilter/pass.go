@@ -130,6 +130,7 @@ func (p *passage) leavePassage() {
 // may have it, if there is nothing: the guest would send it on as it is. Else what was found is for
 // standingServe.
 func (f *Filter) passRequest(end bool, route *filter.Route) bool {
+	f.alone.known = false
 	if goBy, unsafe := f.factory.lookup.ByMethod(f.x.Request.Method); goBy {
 		return f.methodRequest(route, unsafe)
 	}
@@ -139,7 +140,8 @@ func (f *Filter) passRequest(end bool, route *filter.Route) bool {
 	}
 	s, r, record := f.factory.lookup, f.x.Request, o.Record()
 	if !f.alone.narrow && hasVariants(record) {
-		if f.place = f.findVariant(record); f.place == nil && f.missRequest(o) {
+		place, looked := f.findVariant(record)
+		if f.place = place; place == nil && looked && f.missRequest(o) {
 			return true
 		}
 		if f.found == nil {

@@ -28,7 +28,7 @@ const orderGuest = `(module
   (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)
-  (data (i32.const 512) "wproxy.objects.v1.standing")
+  (data (i32.const 512) "wproxy.objects.v2.standing")
   (func (export "proxy_abi_version_0_2_1"))
   (func (export "malloc") (param $n i32) (result i32) (i32.const 65536))
   (func (export "proxy_on_configure") (param i32 i32) (result i32)

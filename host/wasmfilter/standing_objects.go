@@ -13,6 +13,8 @@ type alone struct {
 	key     []byte
 	variant []byte   // of findVariant
 	names   []string // memory of namesOf
+	known   bool     // single says something
+	single  bool     // the request has one of the order's MissAlone
 	narrow  bool     // the request has one of the order's Repeats
 
 	landings uint64 // of the space, before it was looked for what the key has
@@ -34,13 +36,17 @@ func (f *Filter) standingFind(end bool, route *filter.Route) (o *objects.Object,
 	if !end || r.Method != "GET" && r.Method != "HEAD" || x.Refresh {
 		return nil, false
 	}
-	f.alone.narrow = false
+	excluded := false
+	f.alone.single, f.alone.narrow = false, false
 	for i := range r.Fields.List() {
 		name := r.Fields.List()[i].Name
-		if s.Excludes(name) {
-			return nil, false
-		}
+		excluded = excluded || s.Excludes(name)
 		f.alone.narrow = f.alone.narrow || s.ForRepeats(name)
+		f.alone.single = f.alone.single || s.MissesAlone(name)
+	}
+	f.alone.known = true
+	if excluded {
+		return nil, false
 	}
 	if !f.alone.makeKey(r, route) || !f.alone.addParts(s.Parts, &r.Fields) {
 		return nil, false
@@ -71,7 +77,7 @@ func (f *Filter) standingServe(end bool) bool {
 		return f.serveAlone(o, record)
 	}
 	if at == nil {
-		at = f.findVariant(record)
+		at, _ = f.findVariant(record)
 	}
 	if at != nil {
 		if r := at.Record(); f.standingRead(at, r, now) {

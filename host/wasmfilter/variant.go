@@ -71,17 +71,18 @@ func hasVariants(record *objects.Record) bool {
 	return ok && n.variant != nil
 }
 
-// findVariant looks for the variant for the request, with a reference, if its key has variants and record says where.
-func (f *Filter) findVariant(record *objects.Record) *objects.Object {
+// findVariant looks for the variant for the request, with a reference, if its key has variants, record says where, and that is
+// not too long a key.
+func (f *Filter) findVariant(record *objects.Record) (o *objects.Object, looked bool) {
 	n, ok := record.Note.(*repeats)
 	if !ok || n.variant == nil {
-		return nil
+		return nil, false
 	}
 	a := &f.alone
 	if a.variant, ok = n.variant.appendKey(append(a.variant[:0], a.key...), f.x.Request); !ok {
-		return nil
+		return nil, false
 	}
-	return f.factory.space.Find(unsafe.String(unsafe.SliceData(a.variant), len(a.variant)))
+	return f.factory.space.Find(unsafe.String(unsafe.SliceData(a.variant), len(a.variant))), true
 }
 
 // indexed is what is known of the record under a key that has variants.

@@ -154,7 +154,7 @@ func (x *exchange) keep(resp *head, v *verdict, names []string, now int64) bool 
 	if !ok && s.Model != nil {
 		s.Model, s.Variant = nil, nil
 		ok = x.host.store(s)
-		x.c.noModels = ok // it was the model
+		x.c.noModels = ok // it was the model, or its variant
 	}
 	s.Variant = nil
 	return ok

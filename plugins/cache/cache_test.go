@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -226,6 +227,21 @@ func TestResolve(t *testing.T) {
 		got, _ := resolve("http://h/a/b?c", ref)
 		if got != want {
 			t.Errorf("%q: got %q, want %q", ref, got, want)
+		}
+	}
+}
+
+// TestVaryNames: what is no name is as little known as anything at all.
+func TestVaryNames(t *testing.T) {
+	for vary, want := range map[string]string{
+		"b, A": "a b", "a,,a": "a", "*": "-", "a, *": "-", "x:1": "-", "a b": "-", "a, \x00": "-", "": "",
+	} {
+		got := "-"
+		if names, ok := varyNames(headOf(":status", "200", "vary", vary)); ok {
+			got = strings.Join(names, " ")
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", vary, got, want)
 		}
 	}
 }

@@ -252,14 +252,8 @@ func (c *httpContext) passed() {
 	if err != nil {
 		return
 	}
-	var m meta // none, where nothing was there
-	if note != "" {
-		if m, ok = parseMeta(bytesOf(note)); !ok {
-			return
-		}
-	}
 	readHead(&c.request, abi.MapRequestHeaders)
-	c.goneBy(key, m, at)
+	c.goneBy(key, bytesOf(note), at)
 	c.rest()
 }
 

@@ -89,8 +89,9 @@ const (
 )
 
 const (
-	// metaVersion begins the encoding.
-	metaVersion = 2
+	// metaVersion begins the encoding. It stands for where variants are as well (appendVariant, isSet): what is stored
+	// outlives a plugin that is replaced.
+	metaVersion = 3
 	// metaNumbers is how long what comes before the texts is: they are as wide as they are in
 	// memory, since in a guest a number of variable size takes ten times as long to read.
 	metaNumbers = 3 + 7*8

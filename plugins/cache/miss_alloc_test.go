@@ -82,7 +82,7 @@ func (m *missed) exchange() {
 	x.reset()
 	x.request = m.read(0, m.req)
 	if m.by {
-		x.goneBy("http://example.com/page\nsite", meta{}, noon)
+		x.goneBy("http://example.com/page\nsite", nil, noon)
 	} else {
 		x.url, x.route = "http://example.com/page", "site"
 		x.onRequest(true)

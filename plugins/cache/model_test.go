@@ -329,7 +329,7 @@ func wentBy(t *testing.T, c *config, req, resp *head, clock, took int64) (*recor
 	x := &exchange{c: c, host: r, told: tellFunc(func(how result) { told = append(told, how) }), room: &room{}}
 	x.reset()
 	x.request = *req
-	x.goneBy("http://h/\nr", meta{}, clock)
+	x.goneBy("http://h/\nr", nil, clock)
 	if !onResponse(x, resp) {
 		t.Fatal("the answer is held")
 	}
@@ -396,7 +396,7 @@ func TestModel(t *testing.T) {
 		"an age":           {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "age", "1"), with("cache-control"), 1},
 		"no date":          {"", answerOf("200", "cache-control", "max-age=9"), nil, 0},
 		"variants":         {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", "x"), with("cache-control"), 1},
-		"no name":          {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", "a b"), nil, 0},
+		"no name":          {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", "a b"), []string{}, refusedFor},
 		"many names":       {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"), nil, 0},
 		"a long name":      {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "vary", strings.Repeat("x", maxVariantText)), nil, 0},
 		"tags":             {"", answerOf("200", "date", at(0), "cache-control", "max-age=9", "cache-tag", "a"), nil, 0},
@@ -452,7 +452,7 @@ func TestModelRefused(t *testing.T) {
 		r := &modelRefuser{fakeHost: f, all: all}
 		for i := range 3 {
 			x := &exchange{c: c, host: r, told: tellFunc(func(result) {}), request: *getOf("/a"), room: &room{}}
-			x.goneBy("http://h/"+strconv.Itoa(i)+"\nr", meta{}, noon)
+			x.goneBy("http://h/"+strconv.Itoa(i)+"\nr", nil, noon)
 			resp := answerOf("200", "date", at(0), "cache-control", "max-age=9")
 			resp.noteNames()
 			onResponse(x, resp)

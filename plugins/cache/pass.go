@@ -103,15 +103,19 @@ func (c *config) neverFresh(v *verdict, resp *head) bool {
 }
 
 // goneBy takes up a request that the host has let go by at a time, because of a pass that was noted
-// under key with m, or as nothing was there, in the place of m either, or for its method: the exchange is as onRequest would
-// have left it. key and m are its own already.
-func (x *exchange) goneBy(key string, m meta, at int64) {
+// under key, or as nothing was there, or for its method: the exchange is as onRequest would
+// have left it. note is what was under the key, if anything. Both are its own already.
+func (x *exchange) goneBy(key string, note []byte, at int64) {
 	if method := x.request.get(":method"); method != "GET" {
 		if x.c.invalidates(method) { // the host has counted it
 			x.mode = modeInvalidate
 			x.unkey(key)
 		}
 		return // else it could not be read: whether the answer is for one client is not known
+	}
+	m, ok := parseMeta(note)
+	if !ok { // nothing, or another version's, which is none to find
+		m = meta{}
 	}
 	if m.kind == kindIndex { // of which there was none for the request
 		x.variants, m = true, meta{}

@@ -324,20 +324,24 @@ func (r *refuser) store(s *abi.ObjectStore) bool {
 // TestGoneBy: an answer that the host shows is stored as if the request had been asked about, and not if
 // nothing is known of the request: it may be one whose answer is for one client.
 func TestGoneBy(t *testing.T) {
+	refused := string((&meta{kind: kindRefused, stored: noon}).encode())
 	for name, tc := range map[string]struct {
 		req  *head
+		note string
 		want int
 	}{
-		"as any":        {getOf("/a"), 1},
-		"for one":       {headOf(":method", "GET", ":path", "/a", "authorization", "Basic eA=="), 0},
-		"nothing known": {&head{}, 0},
+		"as any":            {getOf("/a"), refused, 1},
+		"for one":           {headOf(":method", "GET", ":path", "/a", "authorization", "Basic eA=="), refused, 0},
+		"nothing known":     {&head{}, refused, 0},
+		"nothing there":     {getOf("/a"), "", 1},
+		"another version's": {getOf("/a"), "\xff" + refused[1:], 1},
 	} {
 		c, f := newCache(t, "")
 		r := &recorder{fakeHost: *f}
 		x := &exchange{c: c, host: r, told: tellFunc(func(result) {}), room: &room{}}
 		x.reset()
 		x.request = *tc.req
-		x.goneBy("http://h/a\nr", meta{kind: kindRefused, stored: noon}, noon)
+		x.goneBy("http://h/a\nr", []byte(tc.note), noon)
 		resp := answerOf("200", "cache-control", "max-age=9")
 		resp.noteNames()
 		if !onResponse(x, resp) || len(r.stored) != tc.want {

@@ -270,7 +270,7 @@ func (d *driver) request() plugintest.Request {
 	}
 	r := plugintest.Request{Path: d.one([]string{"/a", "/a", "/b", "/c?d", "/a?"}), Method: d.one([]string{"", "", "", "", "", "HEAD"})}
 	if d.kinds > 0 {
-		r.Path = fmt.Sprintf("/%c/%d", 'a'+d.rand.IntN(d.kinds), d.rand.IntN(200))
+		r.Path = fmt.Sprintf("/%c/%d", 'a'+d.rand.IntN(d.kinds), d.rand.IntN(40))
 	}
 	switch d.rand.IntN(20) {
 	case 0:
@@ -448,4 +448,27 @@ func (d *driver) end() []string {
 	messages, _ := d.p.Stored()
 	d.note(messages)
 	return d.log
+}
+
+// TestVariantTooLong: a variant whose key is too long for the host is the guest's, to store and to serve.
+func TestVariantTooLong(t *testing.T) {
+	wasm, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	differ(t, wasm, `{}`, func(p *plugintest.Plugin) []string {
+		d := driver{p: p}
+		for i, method := range []string{"GET", "GET", "HEAD", "GET", "HEAD"} {
+			s := p.Open(plugintest.Request{Method: method, Path: "/v", Fields: plugintest.Fields("user-agent", strings.Repeat("x", 5000))})
+			if asked := s.Upstream().Method != ""; asked {
+				s.Respond(plugintest.Response{Fields: plugintest.Fields("cache-control", "max-age=60", "vary", "user-agent"), Body: []byte("1234")})
+				if i > 0 {
+					t.Errorf("%d: the upstream is asked for what is stored", i)
+				}
+			}
+			s.Finish()
+			d.note(s.Client(), s.LogField("cache"))
+		}
+		return d.end()
+	})
 }

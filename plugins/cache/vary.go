@@ -22,7 +22,7 @@ func varyNames(h *head) (names []string, ok bool) {
 			continue
 		}
 		for _, name := range fieldNames(h.pairs[i].Value) {
-			if name == "*" || len(names) == maxVary {
+			if name == "*" || !settings.IsToken(name) || len(names) == maxVary {
 				return nil, false
 			}
 			if !slices.Contains(names, name) {
@@ -53,16 +53,13 @@ const (
 	maxVariantText  = 400
 )
 
-// variantOf tells the host where variants by these names are; nil if they are too many, or one is no name.
+// variantOf tells the host where variants by these names are; nil if they are too many.
 func variantOf(names nameList) *abi.ObjectVariant {
 	if names.left > maxVariantNames || len(names.b) > maxVariantText {
 		return nil
 	}
 	v := &abi.ObjectVariant{Mark: varyMark}
 	for name, ok := names.next(); ok; name, ok = names.next() {
-		if !settings.IsToken(name) {
-			return nil
-		}
 		v.Key = addName(v.Key, keyPart{name: name}.kind()+name)
 	}
 	return v
