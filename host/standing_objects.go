@@ -29,6 +29,7 @@ type StandingLookup struct {
 	mask uint64 // what NameMark makes of the names in Absent
 	miss uint64 // likewise of those in MissAlone
 	part uint64 // likewise of those in Repeats
+	any  uint64 // of all three
 
 	hits, passes, methods routeCounters
 }
@@ -77,6 +78,7 @@ func (s *StandingLookup) parse() bool {
 	s.miss, ok2 = lowerNames(s.MissAlone)
 	s.part, ok3 = lowerNames(s.Repeats)
 	_, ok4 := lowerNames(s.UnsafeShown)
+	s.any = s.mask | s.miss | s.part
 	if !ok1 || !ok2 || !ok3 || !ok4 || slices.ContainsFunc(slices.Concat(s.SafeMethods, s.OwnMethods), func(m string) bool { return !IsToken(m) }) {
 		return false
 	}
@@ -120,6 +122,10 @@ func NameMark(name string) uint64 {
 	}
 	return 1 << ((uint(len(name)) + uint(name[0]) + 3*uint(name[len(name)-1])) & 63)
 }
+
+// Concerns reports whether a field called name may be one that Excludes, MissesAlone or ForRepeats is true for: most
+// fields are none.
+func (s *StandingLookup) Concerns(name string) bool { return s.any&NameMark(name) != 0 }
 
 // Excludes reports whether a request with a field called name, in lower case, is not what
 // the order is about.

@@ -68,7 +68,7 @@ var importRules = []struct {
 	{"core/admin", []string{"core/metrics"}, "what it shows and does is passed in"},
 	{"host", []string{"abi", "host/..."}, "the host knows no network"},
 	{"host/gaterule", []string{"abi"}, "rules about requests, whoever asks"},
-	{"host/objectkey", []string{"abi"}, "likewise"},
+	{"host/objectkey", []string{"abi", "host/gaterule"}, "likewise"},
 	{"host/meter", nil, "it rewrites bytes, of whose meaning to the host it knows nothing"},
 	{"core/objects", nil, "bytes with keys; what they mean is somebody else's business"},
 	{"host/wasmfilter", []string{"abi", "host", "host/gaterule", "host/objectkey", "core/exchange", "core/filter", "core/objects"}, "it is the one bridge between host and core"},

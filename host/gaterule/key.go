@@ -150,7 +150,7 @@ func (p *part) appendValue(dst []byte, h Head, most int) ([]byte, Found) {
 			return dst, TooLong
 		}
 		if p.Kind == abi.GateCookie {
-			v = cookie(v, p.Text)
+			v, _ = Cookie(v, p.Text)
 		} else {
 			v = queryValue(v, p.Text)
 		}
@@ -170,17 +170,16 @@ func (p *part) appendValue(dst []byte, h Head, most int) ([]byte, Found) {
 	return append(dst, v...), Known
 }
 
-// cookie returns the value of the first cookie of that name in a cookie field (RFC 6265, section
-// 5.4); "" if there is none.
-func cookie(field, name string) string {
-	for field != "" {
+// Cookie returns the value of the first cookie of that name in a cookie field (RFC 6265, section 5.4).
+func Cookie(field, name string) (value string, ok bool) {
+	for more := true; more; {
 		var pair string
-		pair, field, _ = strings.Cut(field, ";")
+		pair, field, more = strings.Cut(field, ";")
 		if n, v, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && n == name {
-			return v
+			return v, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // queryValue returns the value, not decoded, of the first query parameter of a target that is

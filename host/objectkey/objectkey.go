@@ -1,6 +1,6 @@
 // Package objectkey is what the key of a stored message has of the fields of a request, as a plugin
-// may order it (abi.ObjectStanding.Key). It has no state but the parts, and calls nothing but Fields; what it makes it
-// appends to what it is given.
+// may order it (abi.ObjectStanding.Key). It has no state but the parts, and calls nothing but Fields and what a gate reads cookies
+// with; what it makes it appends to what it is given.
 package objectkey
 
 import (
@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"wproxy/abi"
+	"wproxy/host/gaterule"
 )
 
 // Fields are those of a request, without pseudo fields.
@@ -97,16 +98,10 @@ func (p *part) appendCookie(dst []byte, f Fields, most int) ([]byte, bool) {
 }
 
 // cookieValue returns the value of the first cookie of that name.
-func cookieValue(f Fields, name string) (string, bool) {
+func cookieValue(f Fields, name string) (value string, ok bool) {
 	for i := range f.Len() {
-		n, rest := f.Line(i)
-		if n != "cookie" {
-			continue
-		}
-		for more := true; more; {
-			var pair string
-			pair, rest, more = strings.Cut(rest, ";")
-			if n, value, ok := strings.Cut(strings.Trim(pair, " "), "="); ok && n == name {
+		if n, line := f.Line(i); n == "cookie" {
+			if value, ok = gaterule.Cookie(line, name); ok {
 				return value, true
 			}
 		}

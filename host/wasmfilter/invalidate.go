@@ -18,11 +18,9 @@ func (f *Filter) methodRequest(route *filter.Route, unsafe bool) bool {
 	}
 	f.byMethod, f.unsafe = true, unsafe
 	f.goBy(r, f.alone.standingKey(), s.Now())
-	if s.LogPath != "" && s.MethodValue != "" {
-		x.Mu.Lock()
-		f.setOwnLocked(s.LogPath, s.MethodValue)
-		x.Mu.Unlock()
-	}
+	x.Mu.Lock()
+	f.logOrderLocked(s.MethodValue)
+	x.Mu.Unlock()
 	s.CountByMethod(routeOf(f.key))
 	return true
 }

@@ -10,7 +10,8 @@ import (
 // missRequest lets a request by for which nothing was found, if the order has that: the guest
 // would send it on as it is. index is what its key has, if its variant is missing, a reference that it takes over if it does; else nil.
 func (f *Filter) missRequest(index *objects.Object) bool {
-	s, r := f.factory.lookup, f.x.Request
+	s, x := f.factory.lookup, f.x
+	r := x.Request
 	if !s.Misses || !s.Serving() {
 		return false
 	}
@@ -18,7 +19,10 @@ func (f *Filter) missRequest(index *objects.Object) bool {
 	if r.Method != "GET" { // it is HEAD, and nothing becomes of its answer
 		f.byMethod = true
 		f.goBy(r, key, s.Now())
-		f.notePass(s)
+		x.Mu.Lock()
+		f.logOrderLocked(s.PassValue)
+		x.Mu.Unlock()
+		s.CountPass(routeOf(f.key))
 		if index != nil {
 			index.Release()
 		}

@@ -7,7 +7,6 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/core/objects"
-	"wproxy/host"
 )
 
 // A pass is what a guest has said about answers ahead (abi.ObjectPass), with what an answer is
@@ -206,23 +205,16 @@ func (f *Filter) passEdit(r *exchange.Response, edits []abi.FieldEdit) (goesOn b
 	if goesOn {
 		applyEdits(&r.Fields, edits)
 	}
-	f.logPassLocked(s)
+	f.logOrderLocked(s.PassValue)
 	x.Mu.Unlock()
 	s.CountPass(routeOf(f.key))
 	return goesOn
 }
 
-// notePass notes in log and metrics that the exchange goes by.
-func (f *Filter) notePass(s *host.StandingLookup) {
-	f.x.Mu.Lock()
-	f.logPassLocked(s)
-	f.x.Mu.Unlock()
-	s.CountPass(routeOf(f.key))
-}
-
-func (f *Filter) logPassLocked(s *host.StandingLookup) {
-	if s.LogField != "" && s.PassValue != "" {
-		f.setOwnLocked(s.LogPath, s.PassValue)
+// logOrderLocked sets the order's field of the access log line, if it has one and a value for it.
+func (f *Filter) logOrderLocked(value string) {
+	if s := f.factory.lookup; s.LogPath != "" && value != "" {
+		f.setOwnLocked(s.LogPath, value)
 	}
 }
 

@@ -7,37 +7,18 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"wproxy/abi"
 	"wproxy/core/exchange"
 	"wproxy/core/objects"
-	"wproxy/host"
 	"wproxy/host/wasmfilter"
-
-	wt "wproxy/host/wasmtest"
 )
 
 // TestStandingKey: what is stored is told apart by the parts of the key as well, and of what it varies by, without an
 // allocation; a key that is too long is left to the guest, which traps here.
 func TestStandingKey(t *testing.T) {
-	wasm, err := wt.WAT(orderGuest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := host.NewHost(host.HostOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	p, err := h.Load(context.Background(), wasm, host.PluginOptions{Name: "p", Instances: 1, Grants: []string{host.GrantObjects, host.GrantMetrics}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := abi.ObjectStanding{Key: []string{"set:Accept-Language", "cookie:c"}}
-	root, err := p.NewRoot(context.Background(), o.Append(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, root := orderRoot(t, time.Now, abi.ObjectStanding{Key: []string{"set:Accept-Language", "cookie:c"}})
 	const lang, c = "\x00set:accept-language", "\x00cookie:c"
 	store := objects.New(objects.Options{})
 	space := store.Space(p.VMID())

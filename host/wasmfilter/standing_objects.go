@@ -40,6 +40,9 @@ func (f *Filter) standingFind(end bool, route *filter.Route) (o *objects.Object,
 	f.alone.single, f.alone.narrow = false, false
 	for i := range r.Fields.List() {
 		name := r.Fields.List()[i].Name
+		if !s.Concerns(name) {
+			continue
+		}
 		excluded = excluded || s.Excludes(name)
 		f.alone.narrow = f.alone.narrow || s.ForRepeats(name)
 		f.alone.single = f.alone.single || s.MissesAlone(name)

@@ -14,10 +14,7 @@ import (
 	"wproxy/core/exchange"
 	"wproxy/core/filter"
 	"wproxy/core/objects"
-	"wproxy/host"
 	"wproxy/host/wasmfilter"
-
-	wt "wproxy/host/wasmtest"
 )
 
 // A streamEngine passes on what filters answer with, and nothing else.
@@ -57,24 +54,8 @@ func (*clientEnd) Trailer(*exchange.Fields) error { return nil }
 func TestStandingServe(t *testing.T) {
 	now := time.Unix(1000, 0)
 	clock := func() time.Time { return now }
-	wasm, err := wt.WAT(orderGuest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := host.NewHost(host.HostOptions{Now: clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	p, err := h.Load(context.Background(), wasm, host.PluginOptions{Name: "p", Instances: 1, Grants: []string{host.GrantObjects, host.GrantMetrics}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	o := abi.ObjectStanding{Absent: []string{"range"}, AgeField: "age", TTLField: "ttl", TTLPrefix: "c=", LogField: "l", LogValue: "v", CounterHead: "n"}
-	root, err := p.NewRoot(context.Background(), o.Append(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, root := orderRoot(t, clock, o)
 	store := objects.New(objects.Options{Now: clock})
 	space := store.Space(p.VMID())
 	put := func(key string, status int, promise objects.Promise, whole bool) {

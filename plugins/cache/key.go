@@ -67,7 +67,7 @@ func cookie(r *head, name string) (string, bool) {
 			continue
 		}
 		for pair := range strings.SplitSeq(p.Value, ";") {
-			if k, v, ok := strings.Cut(strings.Trim(pair, " "), "="); ok && k == name {
+			if k, v, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && k == name {
 				return v, true
 			}
 		}

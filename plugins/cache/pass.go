@@ -25,12 +25,12 @@ func (x *exchange) refuse(pass *abi.ObjectPass, now int64) {
 // for others if those ask, and nothing is noted.
 func (x *exchange) letBy(v *verdict, resp *head, now int64) {
 	if p := x.c.pass(&x.room.pass, v, resp, now); p != nil {
-		x.storeRecord(&meta{kind: kindRefused}, 0, p, &noted)
+		x.storeRecord(&meta{kind: kindRefused}, 0, p, &noNote)
 	}
 }
 
-// noted is nothing, as a model says it.
-var noted abi.ObjectModel
+// noNote is a model by which nothing is noted.
+var noNote abi.ObjectModel
 
 // refusal returns what the host is told, beside a pass, of the record that refuse makes.
 func refusal() abi.ObjectModel {
