@@ -478,7 +478,7 @@ func TestRepeatNames(t *testing.T) {
 	if ask(b) != 0 || ask(a, b) != 0 || ask(a) == 0 {
 		t.Error("it is not by b alone")
 	}
-	ask(a) // that it was asked for before may be forgotten for another of the same hash
+	ask(a)                                                      // that it was asked for before may be forgotten for another of the same hash
 	if n := wasmfilter.Repeats(r.record(repeaterKey)); n != 2 { // with b, and without
 		t.Errorf("%d answers are kept", n)
 	}
